@@ -1,0 +1,258 @@
+"""The board's `select`: poll objects that answer objects.
+
+What differs, and how it is bridged
+-----------------------------------
+- CPython's poll answers `(descriptor, event)`, a board's `(object, event)`; it has `ipoll`, and
+  tells objects apart by identity. So a table stands between the two.
+- On a board Python objects (`io.IOBase`) can be registered too. Here their `ioctl` is asked at
+  each look, as there; for a sleep they get a descriptor (shim_io.py), and the poll sleeps in
+  the kernel until a socket, such an object or `schedule()` wakes it. MicroPython's unix port
+  wakes every millisecond instead, and with such an object its poll(0) takes 1 ms (seen in
+  1.25, whether the object is ready or not); this one takes some microseconds.
+- `unregister()` of an object that is not registered is silent, `modify()` of one raises
+  OSError(ENOENT). CPython raises KeyError and FileNotFoundError.
+- A socket that was closed while registered answers POLLNVAL (32) until it is unregistered, as
+  on a board, even when another socket has got its descriptor's number meanwhile. (The unix port
+  goes by the number, and would answer for the other one.)
+- An object with `pending()` (CPython's `ssl.SSLSocket`) is readable while that is above 0: its
+  bytes have left the kernel, whose poll would sleep beside them for ever.
+- `ipoll()` hands out a new tuple for each object. A board hands out one and the same tuple with
+  changing contents, so code for it must unpack in the loop; CPython's tuples cannot do that.
+"""
+
+import errno
+import select
+import time
+
+import shim_micropython
+from shim_io import IOCTL_GET_FILENO, IOCTL_POLL, IOBase
+
+# The same numbers on Linux, macOS and every board (py/stream.h).
+POLLIN = 1
+POLLOUT = 4
+POLLERR = 8
+POLLHUP = 16
+_POLLNVAL = 32  # answered, and not exported: a board's module has no such name either
+
+_ONESHOT = 1  # flag of ipoll(): watch an object for nothing once it was reported
+
+_FD_STREAM = -1  # _Entry.fd: an IOBase, its ioctl is asked
+_FD_CLOSED = -2  # _Entry.fd: the object's descriptor is gone
+
+
+class _Entry:
+    """One registered object."""
+
+    __slots__ = ("obj", "mask", "fd", "pending")
+
+    def __init__(self, obj, mask):
+        self.obj = obj
+        self.mask = mask
+        if isinstance(obj, IOBase):
+            # Asked as the unix port does, so that an ioctl which answers 0 for a request that
+            # it does not know is found here, too: it is taken for descriptor 0.
+            fd = obj.ioctl(IOCTL_GET_FILENO, 0)
+            self.fd = fd if fd >= 0 else _FD_STREAM
+        else:
+            fd = _fileno(obj)
+            if fd is None:
+                raise OSError("stream operation not supported")
+            self.fd = fd if fd >= 0 else _FD_CLOSED
+        self.pending = getattr(obj, "pending", None) if self.fd >= 0 else None
+
+
+def _fileno(obj):
+    # The descriptor of a socket, file or plain number; None if obj has none.
+    if isinstance(obj, int):
+        return obj
+    fileno = getattr(obj, "fileno", None)
+    return None if fileno is None else fileno()
+
+
+class poll:  # noqa: N801  the board's name for it
+    """A set of objects, and the events that each one is watched for.
+
+    For one thread at a time.
+    """
+
+    def __init__(self):
+        self._entries = {}  # id(obj) -> _Entry, in the order of registration
+        # Made from _entries by _arrange(), at the first look after a change:
+        self._is_arranged = True
+        self._is_plain = True  # the kernel's word is enough for all that have a descriptor
+        self._by_fd = {}  # descriptor -> obj
+        self._streams = ()  # entries whose ioctl is asked
+        self._kernel = select.poll()  # watches the keys of _by_fd
+
+    def register(self, obj, mask=POLLIN | POLLOUT):
+        """Watch `obj` for `mask`; for one that is registered already, the mask is replaced.
+
+        Raises:
+            OSError: obj is neither an IOBase nor a descriptor, nor has it a fileno().
+        """
+        if id(obj) in self._entries:
+            self.modify(obj, mask)
+            return
+        self._entries[id(obj)] = _Entry(obj, mask)
+        self._is_arranged = False
+        # A shim socket tells the polls when it closes. Others are asked for their descriptor
+        # when the table is made anew, and until then the kernel answers for a closed one.
+        watched_by = getattr(obj, "_shim_watched_by", None)
+        if watched_by is not None:
+            watched_by(self)
+
+    def unregister(self, obj):
+        """Watch `obj` no more. Silent if it was not registered."""
+        if self._entries.pop(id(obj), None) is not None:
+            self._is_arranged = False
+
+    def modify(self, obj, mask):
+        """Watch `obj` for `mask` from now on.
+
+        Raises:
+            OSError: ENOENT, obj is not registered.
+        """
+        entry = self._entries.get(id(obj))
+        if entry is None:
+            raise OSError(errno.ENOENT, "not registered")
+        if entry.mask != mask:
+            entry.mask = mask
+            if self._is_arranged and self._is_plain and entry.fd >= 0:
+                self._kernel.modify(entry.fd, mask)  # often done: POLLOUT comes and goes
+            else:
+                self._is_arranged = False
+
+    def poll(self, timeout_ms=-1):
+        """Wait for events; return a list of (object, events), empty if none came in time.
+
+        Args:
+            timeout_ms: 0 looks and returns; negative or None waits for ever.
+
+        POLLERR, POLLHUP and POLLNVAL are answered unasked.
+
+        Raises:
+            OSError: an ioctl answered a negative number; its positive is the errno.
+        """
+        ready = self._look()
+        if ready or timeout_ms == 0:
+            return ready
+        return self._sleep(-1 if timeout_ms is None else timeout_ms)
+
+    def ipoll(self, timeout_ms=-1, flags=0):
+        """Wait as poll() does; return an iterator of (object, events).
+
+        With flags=1 an object's mask becomes 0 as it is handed out.
+        """
+        ready = self.poll(timeout_ms)
+        return self._one_shot(ready) if flags & _ONESHOT else iter(ready)
+
+    def _one_shot(self, ready):
+        for obj, events in ready:
+            if id(obj) in self._entries:
+                self.modify(obj, 0)
+            yield obj, events
+
+    def _arrange(self):
+        self._is_arranged = True
+        self._is_plain = True
+        self._by_fd = {}
+        self._kernel = select.poll()
+        entries = self._entries.values()
+        self._streams = tuple(entry for entry in entries if entry.fd == _FD_STREAM)
+        for entry in entries:
+            if entry.fd >= 0 and not isinstance(entry.obj, IOBase):
+                if _fileno(entry.obj) != entry.fd:
+                    entry.fd = _FD_CLOSED  # and its number may be another object's by now
+            if entry.fd == _FD_CLOSED or entry.fd in self._by_fd or entry.pending is not None:
+                self._is_plain = False
+            if entry.fd >= 0:
+                self._by_fd[entry.fd] = entry.obj
+                self._kernel.register(entry.fd, entry.mask)
+
+    # What is ready now. The hot path of every step() of the client: one system call, and one
+    # call of ioctl for each IOBase.
+    def _look(self):
+        if not self._is_arranged:
+            self._arrange()
+        if not self._is_plain:
+            ready = self._look_closely()
+        elif self._by_fd:
+            by_fd = self._by_fd
+            ready = [(by_fd[fd], events) for fd, events in self._kernel.poll(0)]
+        else:
+            ready = []
+        for entry in self._streams:
+            events = entry.obj.ioctl(IOCTL_POLL, entry.mask)
+            if events < 0:
+                raise OSError(-events, "ioctl failed")
+            if events:
+                ready.append((entry.obj, events))
+        return ready
+
+    # The same for descriptors where the kernel's word is not enough. A system call for each:
+    # for the rare cases, and for a TLS socket or two.
+    def _look_closely(self):
+        ready = []
+        for entry in list(self._entries.values()):
+            events = 0
+            if entry.fd == _FD_CLOSED:
+                events = _POLLNVAL
+            elif entry.fd >= 0:
+                kernel = select.poll()
+                kernel.register(entry.fd, entry.mask)
+                for _, kernel_events in kernel.poll(0):
+                    events = kernel_events
+                if entry.mask & POLLIN and entry.pending is not None and entry.pending() > 0:
+                    events |= POLLIN
+            if events:
+                ready.append((entry.obj, events))
+        return ready
+
+    def _sleep(self, timeout_ms):
+        deadline_ns = time.monotonic_ns() + timeout_ms * 1_000_000
+        while True:
+            if timeout_ms < 0:
+                left_ms = -1
+            else:
+                left_ms = max(0, -(-(deadline_ns - time.monotonic_ns()) // 1_000_000))
+            self._sleep_once(left_ms)
+            ready = self._look()
+            # Nothing is ready: schedule() woke us, or an object was ready and is no longer, or
+            # the table changed. Then all is set up anew, for what is left of the time.
+            if ready or (timeout_ms >= 0 and time.monotonic_ns() >= deadline_ns):
+                return ready
+
+    # Sleep until something seems ready, or schedule() was called, or the time is over.
+    def _sleep_once(self, left_ms):
+        kernel = select.poll()
+        masks = {}  # two objects may have one descriptor
+        for entry in self._entries.values():
+            if entry.fd >= 0:
+                masks[entry.fd] = masks.get(entry.fd, 0) | entry.mask
+        for fd, mask in masks.items():
+            kernel.register(fd, mask)
+        watched = []
+        bell = shim_micropython.enter_sleep()
+        try:
+            if bell is not None:
+                kernel.register(bell, POLLIN)
+            for entry in self._streams:
+                mirror = entry.obj._shim_mirror or entry.obj._shim_make_mirror()
+                watched.append((mirror, entry.obj))
+                # Watched first, asked then: from here on an assignment in another thread rings.
+                mirror.begin(entry.obj, entry.mask)
+                kernel.register(mirror.bell, POLLIN)
+            if not shim_micropython.is_scheduled():
+                kernel.poll(left_ms)
+        finally:
+            for mirror, obj in watched:
+                mirror.end(obj)
+            if bell is not None:
+                shim_micropython.exit_sleep()  # runs what is scheduled
+
+    def _on_closed(self, obj):
+        # From a shim socket, before it closes its descriptor.
+        entry = self._entries.get(id(obj))
+        if entry is not None and entry.obj is obj:
+            entry.fd = _FD_CLOSED
+            self._is_arranged = False
