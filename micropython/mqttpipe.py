@@ -1,0 +1,2202 @@
+"""Non-blocking MQTT 3.1.1 client for MicroPython, in one file.
+
+Theory of operation
+-------------------
+    publish() subscribe() ...  -->  Pipe  -->  step()  -->  Outbox   -->  socket
+    callbacks                  <--  Session  <--  step()  <--  Decoder  <--  socket
+
+`step()` is the only function that touches the socket. It does what is ready now
+and returns; with a timeout it first sleeps in one `select.poll` that watches the
+socket and the Pipe together, so that a publish from a callback or another thread
+wakes it. Nothing below `step()` can wait, and every state in which the server
+owes us something has a deadline.
+
+A call of the application becomes a command: references in a preallocated slot of
+the Pipe, and a token to ask for it later. `step()` takes commands in order,
+encodes each packet into the Outbox, and writes the Outbox with one write for many
+packets. QoS 1 and 2 messages stay in the Session until the server has acknowledged
+them, through as many connections as that takes.
+
+A packet is decoded as its bytes come. The Decoder says where the next bytes
+belong and how many it wants; `step()` reads just those, straight to their place.
+So a packet's body always starts at index 0 of one buffer: nothing is moved,
+nothing is allocated, and a packet too large for the buffer is read past.
+
+Rules for this file
+-------------------
+1. The connection's state changes only in `MQTTClient._move()`, along _NEXT_STATE.
+2. Packets, Outbox, Decoder and Session do no I/O of their own and read no clock.
+3. The steady state allocates nothing; a function that allocates says so.
+4. Only the portability block knows where it runs.
+5. A wait is a deadline in `_timers`; a sleep is only in `_sleep()`.
+
+Section numbers and [MQTT-x.y.z-n] tags refer to MQTT Version 3.1.1, OASIS
+standard, 29 October 2014.
+"""
+
+__version__ = "0.1.0"
+
+# ---------------------------------------------------------------------------
+# Portability
+# ---------------------------------------------------------------------------
+# A MicroPython board has these names. CPython gets the same names, with the
+# board's behaviour, from cpython_shim/. Nothing below asks which one it is.
+try:
+    import select
+    import socket
+    from _thread import allocate_lock
+    from errno import EINPROGRESS
+    from io import IOBase
+    from os import urandom
+    from sys import print_exception
+    from time import ticks_add, ticks_diff, ticks_ms
+
+    from micropython import const
+
+    try:
+        from machine import unique_id
+    except ImportError:  # the unix port has none: an identity for this run only
+
+        def unique_id():
+            return urandom(8)
+
+except ImportError:
+    from _thread import allocate_lock
+    from errno import EINPROGRESS
+    from os import urandom
+
+    import shim_select as select
+    import shim_socket as socket
+    from shim_io import IOBase
+    from shim_machine import unique_id
+    from shim_micropython import const, print_exception
+    from shim_time import ticks_add, ticks_diff, ticks_ms
+
+# ---------------------------------------------------------------------------
+# Constants
+# ---------------------------------------------------------------------------
+# Control packet types (section 2.2.1, table 2.1): the first byte with its fixed
+# flags (table 2.2), so that encoding adds nothing and decoding needs one mask.
+_TYPE_MASK = const(0xF0)
+_CONNECT = const(0x10)
+_CONNACK = const(0x20)
+_PUBLISH = const(0x30)
+_PUBACK = const(0x40)
+_PUBREC = const(0x50)
+_PUBREL = const(0x62)
+_PUBCOMP = const(0x70)
+_SUBSCRIBE = const(0x82)
+_SUBACK = const(0x90)
+_UNSUBSCRIBE = const(0xA2)
+_UNSUBACK = const(0xB0)
+_PINGREQ = const(0xC0)
+_PINGRESP = const(0xD0)
+_DISCONNECT = const(0xE0)
+
+# Flags of PUBLISH (section 3.3.1).
+_DUP = const(0x08)
+_QOS_SHIFT = const(1)
+_RETAIN = const(0x01)
+
+# What a server may send: remaining length for each packet type, in the order of
+# table 2.1. Any: the length varies. Never: a client does not receive this type.
+_ANY = const(0xFE)
+_NEVER = const(0xFF)
+_LENGTH_RECEIVED = const(b"\xff\xff\x02\xfe\x02\x02\x02\x02\xff\xfe\xff\x02\xff\x00\xff\xff")
+
+# Connect flags (section 3.1.2.3, figure 3.4).
+_CLEAN_SESSION = const(0x02)
+_WILL = const(0x04)
+_WILL_QOS_SHIFT = const(3)
+_WILL_RETAIN = const(0x20)
+_HAS_PASSWORD = const(0x40)
+_HAS_USER = const(0x80)
+
+_SUBACK_FAILURE = const(0x80)  # return code in SUBACK (section 3.9.3)
+
+# Limits of the protocol: a two byte length (section 1.5.3), four bytes of
+# remaining length (section 2.2.3), and the largest packet these make.
+_STRING_BYTES_MAX = const(65535)
+_PACKET_BYTES_LIMIT = const(268435460)
+# Longest fixed header: type and four bytes of remaining length.
+_FIXED_HEADER_MAX = const(5)
+
+# Many small packets leave in one write. 1 KiB is a dozen messages of 64 bytes
+# and less than one TCP segment of lwIP on either family of boards (1460, 800);
+# a larger payload is not copied at all but written from where it lies.
+_OUTBOX_BYTES = const(1024)
+
+# Packets handled by one step(), so that a flood from the server can not keep the
+# caller from its own loop, nor our own publishes from the socket.
+_PACKETS_PER_STEP = const(16)
+
+# Packet identifiers of incoming QoS 2 messages held until their PUBREL. Servers
+# keep 10 (HiveMQ), 20 (mosquitto) or 32 (EMQX) in flight to one client by default.
+_RECEIVED_MAX = const(128)
+
+# Tokens and counters stay below 2**30: a larger integer is a heap object on a
+# 32-bit board. Half of the range tells "before" from "after".
+_COUNT_MASK = const(0x3FFFFFFF)
+_COUNT_HALF = const(0x20000000)
+
+# Tries to take the pipe's lock: far more than another thread needs to give it back.
+_LOCK_TRIES = const(1000)
+
+_LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
+_STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
+_MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
+
+# The states of the connection, as in `MQTTClient.state`.
+_DOWN = const(0)  # no connection, and none wanted
+_RESOLVING = const(1)  # host name to addresses
+_TCP_CONNECTING = const(2)  # until the first byte of CONNECT has been accepted
+_TLS_HANDSHAKE = const(3)  # the same, while the TLS library does its part
+_AWAITING_CONNACK = const(4)  # CONNECT sent. 3.1.4 would let us send more; we wait
+_SUBSCRIBING = const(5)  # what was in flight is sent again, then all filters
+_ONLINE = const(6)  # in service
+_CLOSING = const(7)  # draining; then DISCONNECT, then the socket is closed
+_WAITING = const(8)  # back-off until the next attempt
+
+STATE_NAMES = (
+    "DOWN",
+    "RESOLVING",
+    "TCP_CONNECTING",
+    "TLS_HANDSHAKE",
+    "AWAITING_CONNACK",
+    "SUBSCRIBING",
+    "ONLINE",
+    "CLOSING",
+    "WAITING",
+)
+
+# The stage that an error names, for each state.
+_STAGES = ("DOWN", "DNS", "TCP", "TLS", "CONNACK", "SUBACK", "ONLINE", "DISCONNECT", "LINK")
+
+# The events that move it: the columns of _NEXT_STATE.
+_ATTEMPT = const(0)  # a connection is wanted, and it is time
+_RESOLVED = const(1)  # there is an address to try (or the next one)
+_CONNECTED = const(2)  # TCP stands, TLS begins
+_SECURED = const(3)  # the transport carries our bytes
+_ACCEPTED = const(4)  # CONNACK with return code 0
+_SUBSCRIBED = const(5)  # every subscription answered, nothing left to send again
+_FINISH = const(6)  # disconnect() was called
+_BACK_OFF = const(7)  # the attempt or the connection failed, or the link is down
+_CLOSED = const(8)  # asked for, and done
+_EVENTS = const(9)
+
+# Row: state. Column: event. Cell: next state; _X: the event is illegal there.
+_X = const(0xFF)
+_NEXT_STATE = const(
+    b"\x01\xff\xff\xff\xff\xff\xff\x08\xff"  # DOWN
+    b"\xff\x02\xff\xff\xff\xff\xff\x08\x00"  # RESOLVING
+    b"\xff\x02\x03\x04\xff\xff\xff\x08\x00"  # TCP_CONNECTING
+    b"\xff\x02\xff\x04\xff\xff\xff\x08\x00"  # TLS_HANDSHAKE
+    b"\xff\xff\xff\xff\x05\xff\xff\x08\x00"  # AWAITING_CONNACK
+    b"\xff\xff\xff\xff\xff\x06\x07\x08\xff"  # SUBSCRIBING
+    b"\xff\xff\xff\xff\xff\xff\x07\x08\xff"  # ONLINE
+    b"\xff\xff\xff\xff\xff\xff\xff\xff\x00"  # CLOSING
+    b"\x01\xff\xff\xff\xff\xff\xff\x08\x00"  # WAITING
+)
+
+# Timers of a client: index into `_timers`. Each but the first two ends the
+# connection when it runs out; its name is the stage of the TimedOut.
+_TIMER_STATE = const(0)  # the state's own deadline; end of the back-off in WAITING
+_TIMER_PING = const(1)  # keep alive: time to look at the last packet sent
+_TIMER_PINGRESP = const(2)
+_TIMER_ACK = const(3)  # time to look at the oldest unacknowledged packet
+_TIMER_PACKET = const(4)  # a half-received packet makes no progress
+_TIMER_WRITE = const(5)  # the socket accepts nothing
+_TIMERS = const(6)
+_TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE")
+
+# A subscription: a list of five. States of the last field.
+_FILTER = const(0)
+_CALLBACK = const(1)
+_QOS = const(2)
+_TOKEN = const(3)
+_STATE = const(4)
+_TO_SUBSCRIBE = const(0)
+_TO_UNSUBSCRIBE = const(1)
+_ASKED = const(2)  # its SUBSCRIBE or UNSUBSCRIBE is on the way
+_GRANTED = const(3)
+_REFUSED = const(4)  # asked for again at the next connection
+
+# In flight: what a slot of the Session waits for. The state is the type of the
+# packet that must come, so that one comparison serves all acknowledgements.
+_FREE = const(0)
+_AWAITING_PUBACK = const(0x40)
+_AWAITING_PUBREC = const(0x50)
+_AWAITING_PUBCOMP = const(0x70)  # PUBREL sent (section 4.3.3)
+_AWAITING_SUBACK = const(0x90)
+_AWAITING_UNSUBACK = const(0xB0)
+
+_HASH = const(0x23)
+_PLUS = const(0x2B)
+_SLASH = const(0x2F)
+_DOLLAR = const(0x24)
+
+# `io.IOBase.ioctl` (py/stream.h of MicroPython).
+_IOCTL_POLL = const(3)
+
+
+class _KeyOf:
+    def __getitem__(self, key):
+        return key
+
+
+# The slice [:] made once: `buf[:] = b""` would allocate a slice for each call.
+# An emptied bytearray keeps its memory on MicroPython, so that append() and
+# extend() allocate nothing until it is as long as it ever was.
+_EVERYTHING = _KeyOf()[:]
+
+
+# ---------------------------------------------------------------------------
+# Errors
+# ---------------------------------------------------------------------------
+class MQTTError(Exception):
+    """Base of every error that this module raises on purpose.
+
+    MQTTError
+      LocalError       you asked for what MQTT or this client forbids
+      QueueFull        no free slot in the pipe now; try again after step()
+      ServerError      the server broke the protocol; the connection is closed
+      Refused          CONNACK with `.return_code` 1..5 (section 3.2.2.3)
+      TransportError   the network failed: `.stage` of the work, `.errno` or None
+      TimedOut         a deadline passed: `.stage` tells what was waited for
+
+    LocalError and QueueFull are raised by the call that causes them. The others
+    never leave step(): they are the `error` of on_offline.
+    """
+
+
+class LocalError(MQTTError):
+    pass
+
+
+class QueueFull(MQTTError):
+    pass
+
+
+class ServerError(MQTTError):
+    pass
+
+
+class Refused(MQTTError):
+    def __init__(self, return_code):
+        reasons = "protocol version/client id/server unavailable/user or password/not authorized"
+        reason = reasons.split("/")[return_code - 1] if 1 <= return_code <= 5 else "reserved code"
+        super().__init__("server refused the connection: %d, %s" % (return_code, reason))
+        self.return_code = return_code
+
+
+class TransportError(MQTTError):
+    def __init__(self, stage, reason, errno=None):
+        super().__init__("%s: %s" % (stage, reason))
+        self.stage = stage
+        self.errno = errno
+
+
+class TimedOut(MQTTError):
+    def __init__(self, stage):
+        super().__init__("%s: nothing within the time allowed" % stage)
+        self.stage = stage
+
+
+# ---------------------------------------------------------------------------
+# Arguments
+# ---------------------------------------------------------------------------
+# Everything that an application passes in is looked at here, once, and becomes
+# bytes or an integer within its range.
+
+
+def _integer(name, value, lowest, highest):
+    if not isinstance(value, int) or not lowest <= value <= highest:
+        raise LocalError("%s is %r, must be an int in %d..%d" % (name, value, lowest, highest))
+    return value
+
+
+# Text or binary to bytes. A bytearray or memoryview is copied: its owner may
+# change it before the packet is sent.
+def _to_bytes(name, value):
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeError:  # CPython: a lone surrogate
+            raise LocalError("%s has a lone surrogate [MQTT-1.5.3-1]: %r" % (name, value))
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    raise LocalError("%s must be str or bytes, not %s" % (name, type(value).__name__))
+
+
+# True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3). Allocates only
+# where there is something else than ASCII. MicroPython's decoder takes surrogates
+# (ED A0 80 and up), so they are looked for here.
+def _is_utf8(buf, start, end):
+    is_ascii = True
+    for i in range(start, end):
+        byte = buf[i]
+        if byte >= 0x80:
+            is_ascii = False
+            if byte == 0xED and i + 1 < end and buf[i + 1] >= 0xA0:
+                return False  # U+D800..U+DFFF [MQTT-1.5.3-1]
+        elif not byte:
+            return False  # U+0000 [MQTT-1.5.3-2]
+    if not is_ascii:
+        try:
+            str(bytes(buf[start:end]), "utf-8")
+        except UnicodeError:
+            return False
+    return True
+
+
+# A UTF-8 encoded string of the protocol (section 1.5.3), as bytes.
+def _to_utf8(name, value):
+    data = _to_bytes(name, value)
+    if len(data) > _STRING_BYTES_MAX:
+        raise LocalError("%s is %d bytes long, at most 65535 fit [1.5.3]" % (name, len(data)))
+    if not _is_utf8(data, 0, len(data)):
+        raise LocalError("%s is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]: %r" % (name, data))
+    return data
+
+
+def _to_topic_name(value):
+    data = _to_utf8("topic name", value)
+    if not data:
+        raise LocalError("topic name is empty [MQTT-4.7.3-1]: %r" % value)
+    if b"+" in data or b"#" in data:
+        raise LocalError("topic name holds a wildcard [MQTT-3.3.2-2]: %r" % value)
+    return data
+
+
+def _to_topic_filter(value):
+    data = _to_utf8("topic filter", value)
+    if not data:
+        raise LocalError("topic filter is empty [MQTT-4.7.3-1]: %r" % value)
+    levels = data.split(b"/")
+    for level in levels:
+        if len(level) > 1 and (b"+" in level or b"#" in level):
+            raise LocalError("wildcard is not alone in its level [MQTT-4.7.1-3]: %r" % value)
+    if b"#" in levels[:-1]:
+        raise LocalError("# is not in the last level [MQTT-4.7.1-2]: %r" % value)
+    return data
+
+
+# Percent-decoding of RFC 3986, to bytes.
+def _unquote(text):
+    parts = _to_bytes("URI", text).split(b"%")
+    out = bytearray(parts[0])
+    for part in parts[1:]:
+        if len(part) < 2:
+            raise ValueError
+        out.append(int(part[:2], 16))
+        out.extend(part[2:])
+    return bytes(out)
+
+
+def parse_uri(uri):
+    """Take a server's URI apart.
+
+    Args:
+        uri: str, `mqtt://[user[:password]@]host[:port]` or the same with `tcp://`.
+            host: a name, an IPv4 address, or an IPv6 address in brackets. User and
+            password may hold percent-encoded bytes.
+
+    Returns:
+        (host: str, port: int, user: bytes or None, password: bytes or None)
+
+    Raises:
+        LocalError: with the URI less user and password, which belong in no log.
+
+    Allocates: the parts. Blocks: never.
+    """
+    if not isinstance(uri, str):
+        raise LocalError("URI must be str, not %s" % type(uri).__name__)
+    scheme, _, rest = uri.partition("://")
+    at = rest.rfind("@") + 1
+    secret, rest = rest[: at - 1] if at else None, rest[at:]
+    host = rest[:-1] if rest.endswith("/") else rest
+    shown = "%s://%s%s" % (scheme if "@" not in scheme else "", "***@" if at else "", rest)
+    if scheme not in ("mqtt", "tcp"):
+        raise LocalError("URI must begin with mqtt:// or tcp://, not as %r" % shown)
+    port = "1883"
+    if host.startswith("["):
+        host, bracket, tail = host[1:].partition("]")
+        if not bracket or ":" not in host or tail and tail[0] != ":":
+            raise LocalError("IPv6 address must be as in [::1]:1883: %r" % shown)
+        if tail:
+            port = tail[1:]
+    elif ":" in host:
+        host, _, port = host.partition(":")
+    if not host or "/" in host or "?" in host or " " in host:
+        raise LocalError("URI has no host, or more than host and port: %r" % shown)
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise LocalError("port must be a number in 1..65535: %r" % shown)
+    user = password = None
+    if secret is not None:
+        user, colon, password = secret.partition(":")
+        try:
+            user = _unquote(user)
+            password = _unquote(password) if colon else None
+        except ValueError:
+            raise LocalError("%% must be followed by two hex digits in user, password: %r" % shown)
+    return host, int(port), user, password
+
+
+# ---------------------------------------------------------------------------
+# Packets (section 3): encoding
+# ---------------------------------------------------------------------------
+# Packets of every day are appended to a bytearray that has room for them. The
+# rare ones (CONNECT, SUBSCRIBE, UNSUBSCRIBE) are made as bytes of their own.
+
+
+def append_remaining_length(buf, value):
+    """Append `value` as a Remaining Length.
+
+    Args:
+        buf: bytearray, 1 to 4 bytes are appended.
+        value: bytes that follow the fixed header, 0..268,435,455. Not checked:
+            what is published has passed `packet_bytes_max`.
+
+    Allocates: nothing while `buf` has room. Spec: section 2.2.3.
+    """
+    while value > 0x7F:
+        buf.append(value & 0x7F | 0x80)
+        value >>= 7
+    buf.append(value)
+
+
+# The bytes after the fixed header of a PUBLISH.
+def _publish_length(first_byte, topic_name, payload):
+    return 2 + len(topic_name) + (2 if first_byte & 0x06 else 0) + len(payload)
+
+
+# All of a PUBLISH but its payload (section 3.3).
+def _append_publish_header(buf, first_byte, topic_name, payload, packet_id):
+    size = len(topic_name)
+    buf.append(first_byte)
+    append_remaining_length(buf, _publish_length(first_byte, topic_name, payload))
+    buf.append(size >> 8)
+    buf.append(size & 0xFF)
+    buf.extend(topic_name)
+    if first_byte & 0x06:
+        buf.append(packet_id >> 8)
+        buf.append(packet_id & 0xFF)
+
+
+# A string or binary field with its two byte length (section 1.5.3).
+def _field(data):
+    size = len(data)
+    return bytes((size >> 8, size & 0xFF)) + data
+
+
+def _packet(first_byte, body):
+    head = bytearray((first_byte,))
+    append_remaining_length(head, len(body))
+    return bytes(head) + body
+
+
+def encode_connect(client_id, clean_session, keep_alive_s, user, password, will):
+    """Return a CONNECT packet.
+
+    Args:
+        client_id, user, password: bytes; user and password may be None: absent.
+        clean_session: bool. keep_alive_s: 0..65535.
+        will: None or (topic_name: bytes, payload: bytes, qos: 0..2, retain: bool).
+
+    Allocates: the packet and its parts. Spec: section 3.1.
+    """
+    flags = _CLEAN_SESSION if clean_session else 0
+    body = _field(client_id)  # [MQTT-3.1.3-1]: the order of the payload's fields
+    if will:
+        topic_name, payload, qos, retain = will
+        flags |= _WILL | qos << _WILL_QOS_SHIFT | (_WILL_RETAIN if retain else 0)
+        body += _field(topic_name) + _field(payload)
+    if user is not None:
+        flags |= _HAS_USER
+        body += _field(user)
+    if password is not None:
+        flags |= _HAS_PASSWORD
+        body += _field(password)
+    head = b"\x00\x04MQTT\x04" + bytes((flags, keep_alive_s >> 8, keep_alive_s & 0xFF))
+    return _packet(_CONNECT, head + body)
+
+
+def encode_subscriptions(first_byte, packet_id, subscriptions):
+    """Return a SUBSCRIBE (with QoS) or UNSUBSCRIBE (without) for some filters.
+
+    Allocates: the packet and its parts. Spec: sections 3.8 and 3.10.
+    """
+    body = bytes((packet_id >> 8, packet_id & 0xFF))
+    for subscription in subscriptions:
+        body += _field(subscription[_FILTER])
+        if first_byte == _SUBSCRIBE:
+            body += bytes((subscription[_QOS],))
+    return _packet(first_byte, body)
+
+
+# ---------------------------------------------------------------------------
+# Outbox: bytes on their way to the socket
+# ---------------------------------------------------------------------------
+# Two parts, written in this order:
+#
+#   buf   small packets, one behind the other, written together
+#   tail  one packet, or one payload whose header ends `buf`, written from where
+#         it lies: it is larger than `buf` may grow
+#
+# part[0:at]  accepted by the socket        `part` is the one that is being written
+# part[at:]   waiting
+#
+# While `buf` is written before a tail, nothing may be appended (it would leave
+# before the tail). As soon as the tail is the part, `buf` is empty and takes what
+# follows. Counted in `put_count` and `sent_count`: bytes in and out since ever,
+# modulo 2**30, so that "has this packet left" is one comparison.
+
+
+class Outbox:
+    def __init__(self, capacity):
+        self.capacity = capacity
+        self.buf = bytearray(capacity)  # reserves the memory; emptied by clear()
+        self.put_count = 0
+        self.sent_count = 0
+        self.clear()
+
+    def clear(self):
+        self.buf[_EVERYTHING] = b""
+        self.tail = None
+        self.part = self.buf
+        self.at = 0
+        self.sent_count = self.put_count
+
+    def is_empty(self):
+        return self.sent_count == self.put_count
+
+    def free(self):
+        """Return how many bytes may be appended now."""
+        if self.tail is not None and self.part is self.buf:
+            return 0
+        return self.capacity - len(self.buf)
+
+    def put_ack(self, first_byte, packet_id):
+        """Append PUBACK, PUBREC, PUBREL or PUBCOMP. The caller has seen 4 bytes free()."""
+        buf = self.buf
+        buf.append(first_byte)
+        buf.append(2)
+        buf.append(packet_id >> 8)
+        buf.append(packet_id & 0xFF)
+        self.put_count = self.put_count + 4 & _COUNT_MASK
+
+    def put_empty(self, first_byte):
+        """Append PINGREQ or DISCONNECT. The caller has seen 2 bytes free()."""
+        self.buf.append(first_byte)
+        self.buf.append(0)
+        self.put_count = self.put_count + 2 & _COUNT_MASK
+
+    def put_packet(self, packet):
+        """Take a ready-made packet of any size. False: not now, a tail is pending.
+
+        Allocates: nothing.
+        """
+        size = len(packet)
+        if size <= self.free():
+            self.buf.extend(packet)
+        elif self.tail is None:
+            self.tail = packet
+            if not self.buf:
+                self.part = packet
+        else:
+            return False
+        self.put_count = self.put_count + size & _COUNT_MASK
+        return True
+
+    def put_publish(self, first_byte, topic_name, payload, packet_id):
+        """Take a PUBLISH. False: not now, there is no room.
+
+        Allocates: nothing, unless the topic name alone is too long for `buf`.
+        """
+        buf = self.buf
+        size = _publish_length(first_byte, topic_name, payload)
+        room = self.free()
+        if size + _FIXED_HEADER_MAX <= room:
+            before = len(buf)
+            _append_publish_header(buf, first_byte, topic_name, payload, packet_id)
+            buf.extend(payload)
+            self.put_count = self.put_count + len(buf) - before & _COUNT_MASK
+            return True
+        if self.tail is not None or size + _FIXED_HEADER_MAX <= self.capacity:
+            return False  # it will fit when what is before it has left
+        head = buf if size - len(payload) + _FIXED_HEADER_MAX <= room else bytearray()
+        before = len(head)
+        _append_publish_header(head, first_byte, topic_name, payload, packet_id)
+        if head is not buf:
+            return self.put_packet(bytes(head) + payload)
+        self.tail = payload
+        self.put_count = self.put_count + len(head) - before + len(payload) & _COUNT_MASK
+        return True
+
+    def flush(self, stream):
+        """Write what the stream takes now and return how many bytes that was.
+
+        Args:
+            stream: its write(buf, offset, length) answers a count or None.
+
+        Allocates: nothing. Raises: what the stream raises.
+        """
+        written = 0
+        while True:
+            part = self.part
+            size = len(part) - self.at
+            if size:
+                # The same bytes are offered again after a None: TLS needs that.
+                count = stream.write(part, self.at, size)
+                if not count:
+                    break
+                written += count
+                self.sent_count = self.sent_count + count & _COUNT_MASK
+                self.at += count
+                if count < size:
+                    break
+            self.at = 0
+            if part is not self.buf:
+                self.tail = None
+                self.part = self.buf
+            else:
+                self.buf[_EVERYTHING] = b""
+                if self.tail is None:
+                    break
+                self.part = self.tail
+        return written
+
+
+# ---------------------------------------------------------------------------
+# Decoder: bytes on their way from the socket
+# ---------------------------------------------------------------------------
+# It never asks for more than the packet at hand and the first two bytes of the
+# next one (no packet is shorter). So in a stream of small messages each costs one
+# read, and a body always begins at buf[0]:
+#
+#   buf[0:have]                 what has come of the body (and of the next header)
+#   buf[0:remaining_length]     the body, when the packet is whole
+#
+# A packet that is larger than `body_max` is called whole when `body_max` bytes of
+# it are there (`is_cut`); the rest is read and dropped after next().
+
+
+class Decoder:
+    def __init__(self, packet_bytes_max):
+        # Longest body kept: the packet less two bytes of fixed header.
+        self.body_max = packet_bytes_max - 2
+        self.buf = bytearray(self.body_max + 2)  # two more: the next header's start
+        self._view = memoryview(self.buf)
+        self._head = bytearray(2)
+        self.reset()
+
+    def reset(self):
+        """Forget what was received: a new connection begins."""
+        self._begin()
+        self._aim()
+
+    def _begin(self):
+        self.first_byte = 0  # 0: none yet; no packet begins with it
+        self.remaining_length = 0
+        self._shift = 0  # of the next byte of remaining length; -1: complete
+        self.have = 0
+        self.is_cut = False
+        self._to_skip = 0
+
+    def is_idle(self):
+        """True between two packets."""
+        return not self.first_byte and not self._to_skip
+
+    def on_bytes(self, count):
+        """Take `count` bytes that were put at the start of `target`.
+
+        Returns:
+            True: a packet is whole: see `first_byte`, `remaining_length`, `buf`.
+            Call next() when it has been dealt with. False: go on reading.
+
+        Raises:
+            ServerError: the bytes break the protocol. Spec: sections 2.2.1-2.2.3.
+
+        Allocates: a memoryview (32 bytes on a 32-bit board) when the body came in
+        pieces; else nothing.
+        """
+        if self.target is self._head:
+            for i in range(count):
+                self._on_header_byte(self._head[i])
+        elif self._to_skip:
+            self._to_skip -= count
+            if not self._to_skip:
+                self._begin()
+        else:
+            self.have += count
+        return self._aim()
+
+    def next(self):
+        """Go on to the next packet. True: it is whole already.
+
+        The bytes that came with the last body are looked at; `buf` is free again.
+        """
+        at = self.remaining_length
+        end = self.have
+        if self.is_cut:
+            self._begin()
+            self._to_skip = at - end
+        else:
+            self._begin()
+            for i in range(at, end):
+                self._on_header_byte(self.buf[i])
+        return self._aim()
+
+    def _on_header_byte(self, byte):
+        if not self.first_byte:
+            if not byte:
+                raise ServerError("control packet type 0 is reserved [2.2.1]")
+            self.first_byte = byte
+            return
+        self.remaining_length |= (byte & 0x7F) << self._shift
+        self._shift += 7
+        if byte < 0x80:
+            self._shift = -1
+            self._check_header()
+        elif self._shift == 28:
+            raise ServerError("remaining length goes on after four bytes [2.2.3]")
+
+    # May a server send this at all? (sections 2.2.1, 2.2.2 and each packet's own)
+    def _check_header(self):
+        first_byte = self.first_byte
+        length = _LENGTH_RECEIVED[first_byte >> 4]
+        flags = first_byte & 0x0F
+        if first_byte & _TYPE_MASK == _PUBLISH:
+            is_legal = flags & 0x06 != 0x06  # [MQTT-3.3.1-4]
+        else:
+            is_pubrel = first_byte & _TYPE_MASK == _PUBREL & _TYPE_MASK
+            is_legal = flags == (2 if is_pubrel else 0)  # [MQTT-2.2.2-2]
+        if not is_legal or length == _NEVER or length < _ANY and length != self.remaining_length:
+            raise ServerError(
+                "illegal packet 0x%02x with remaining length %d [2.2]"
+                % (first_byte, self.remaining_length)
+            )
+
+    # Say where the next bytes go and how many are wanted; True if there is a packet.
+    def _aim(self):
+        target = self.buf
+        if self._to_skip:
+            wanted = min(self._to_skip, self.body_max)
+        elif self._shift >= 0:
+            target = self._head
+            wanted = 1 if self.first_byte else 2
+        else:
+            have = self.have
+            wanted = self.remaining_length - have
+            if wanted <= 0:
+                return True
+            if self.remaining_length > self.body_max:
+                wanted = self.body_max - have
+                if not wanted:
+                    self.is_cut = True
+                    return True
+            else:
+                wanted += 2
+            if have:
+                target = self._view[have:]
+        self.target = target
+        self.wanted = wanted
+        return False
+
+
+# ---------------------------------------------------------------------------
+# Messages
+# ---------------------------------------------------------------------------
+
+
+class Message:
+    """A received application message (section 3.3). One object serves them all.
+
+    Attributes: qos (0..2), retain and dup (bool).
+
+    Valid only during the callback: keep what you need of it, not the object.
+    """
+
+    def __init__(self, buf):
+        self._buf = buf
+        self._all = memoryview(buf)
+        self._view = None
+        self._view_start = self._view_end = 0
+        self.set(0, 0, 0, 0)
+
+    def set(self, first_byte, topic_end, start, end):
+        self.qos = first_byte >> _QOS_SHIFT & 3
+        self.retain = bool(first_byte & _RETAIN)
+        self.dup = bool(first_byte & _DUP)
+        self.topic_end = topic_end  # of the topic name, which begins at index 2
+        self._start = start  # of the payload
+        self._end = end
+
+    @property
+    def topic_name(self) -> str:
+        """The topic name. Allocates: the str."""
+        return str(bytes(self._all[2 : self.topic_end]), "utf-8")
+
+    @property
+    def payload(self) -> bytes:
+        """The payload, copied. Allocates: the bytes."""
+        return bytes(self.view)
+
+    @property
+    def view(self):
+        """The payload where it lies: a memoryview, no copy.
+
+        Allocates: nothing if the last message whose view was asked for had a
+        topic name and a payload of the same lengths, else a memoryview.
+        """
+        if self._view is None or self._view_start != self._start or self._view_end != self._end:
+            self._view_start = self._start
+            self._view_end = self._end
+            self._view = self._all[self._start : self._end]
+        return self._view
+
+
+def topic_matches(topic_filter, buf, start, end):
+    """True if the topic name in `buf[start:end]` matches the filter.
+
+    Args:
+        topic_filter: bytes, legal. buf: bytes or bytearray. start, end: indices.
+
+    Allocates: nothing. Spec: section 4.7.
+    """
+    size = len(topic_filter)
+    if size == end - start and buf.find(topic_filter, start, end) == start:
+        return True  # the same bytes: compared in C
+    if buf[start] == _DOLLAR and topic_filter[0] != _DOLLAR:
+        return False  # [MQTT-4.7.2-1]
+    i = 0
+    at = start
+    while i < size:
+        byte = topic_filter[i]
+        if byte == _HASH:
+            return True
+        if byte == _PLUS:
+            while at < end and buf[at] != _SLASH:
+                at += 1
+        elif at == end:
+            # "a/#" matches its parent "a", too (section 4.7.1.2).
+            return byte == _SLASH and i + 2 == size and topic_filter[i + 1] == _HASH
+        elif buf[at] == byte:
+            at += 1
+        else:
+            return False
+        i += 1
+    return at == end
+
+
+# ---------------------------------------------------------------------------
+# Session (section 4.1): what outlives a connection
+# ---------------------------------------------------------------------------
+# In flight are at most `in_flight_max` PUBLISH packets, one to a slot, and in one
+# slot more at most one SUBSCRIBE or UNSUBSCRIBE. A slot is an index into parallel
+# lists. is_pending: to be sent as soon as there is room (again, or for the first
+# time). Order is the order of tokens (section 4.6).
+#
+# The topic name and payload stay until the exchange has ended, not only until
+# PUBREC: a server that has lost the session gets the message again.
+
+
+class Session:
+    def __init__(self, outbox, in_flight_max):
+        slots = in_flight_max + 1
+        self.outbox = outbox
+        self.in_flight_max = in_flight_max
+        self.state = bytearray(slots)  # _FREE or the packet type that must come
+        self.is_pending = bytearray(slots)
+        self.pending_count = 0
+        self.packet_id = [0] * slots
+        self.token = [0] * slots
+        self.first_byte = bytearray(slots)
+        self.topic_name = [None] * slots
+        self.payload = [None] * slots
+        self.sent_ms = [0] * slots  # ticks_ms() of the last sending
+        self.subscriptions = []  # see _FILTER and so on; searched in order
+        self.is_unsent = False  # a row may be _TO_SUBSCRIBE or _TO_UNSUBSCRIBE
+        self.asked = ()  # ((subscription, token), ...) of the one on the way
+        self.received = []  # packet_id of each QoS 2 message that awaits its PUBREL
+        self._last_packet_id = 0
+
+    # The next identifier that is not in use [MQTT-2.3.1-2]. It goes on counting
+    # through connections, so that an identifier rests as long as can be.
+    def _new_packet_id(self):
+        packet_id = self._last_packet_id
+        while True:
+            packet_id = packet_id % 65535 + 1
+            if packet_id not in self.packet_id:
+                self._last_packet_id = packet_id
+                return packet_id
+
+    def is_empty(self):
+        """True if no packet waits to be sent or acknowledged."""
+        return not any(self.state)
+
+    def has_token(self, token):
+        """True if the exchange of this token has not ended."""
+        for slot in range(self.in_flight_max):
+            if self.state[slot] and self.token[slot] == token:
+                return True
+        for subscription in self.subscriptions:
+            if subscription[_TOKEN] == token and subscription[_STATE] <= _ASKED:
+                return True
+        for _, asked_token in self.asked:
+            if asked_token == token:
+                return True
+        return False
+
+    # -- outgoing messages ---------------------------------------------------
+
+    def start(self, token, first_byte, topic_name, payload, now_ms):
+        """Take a QoS 1 or 2 message into a free slot and send it. False: none is free.
+
+        Allocates: nothing. Spec: sections 4.3.2 and 4.3.3.
+        """
+        state = self.state
+        for slot in range(self.in_flight_max):
+            if not state[slot]:
+                break
+        else:
+            return False
+        state[slot] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
+        self.packet_id[slot] = self._new_packet_id()
+        self.token[slot] = token
+        self.first_byte[slot] = first_byte
+        self.topic_name[slot] = topic_name
+        self.payload[slot] = payload
+        self.is_pending[slot] = 1
+        self.pending_count += 1
+        self.send_pending(now_ms)
+        return True
+
+    def send_pending(self, now_ms):
+        """Send what is pending, oldest first. False: something is left, no room.
+
+        Allocates: nothing. Spec: section 4.6.
+        """
+        while self.pending_count:
+            oldest = -1
+            for slot in range(self.in_flight_max):
+                if self.is_pending[slot] and (
+                    oldest < 0 or self.token[oldest] - self.token[slot] & _COUNT_MASK < _COUNT_HALF
+                ):
+                    oldest = slot
+            if not self._send(oldest):
+                return False
+            self.is_pending[oldest] = 0
+            self.pending_count -= 1
+            self.sent_ms[oldest] = now_ms
+        return True
+
+    def _send(self, slot):
+        outbox = self.outbox
+        if self.state[slot] == _AWAITING_PUBCOMP:
+            if outbox.free() < 4:
+                return False
+            outbox.put_ack(_PUBREL, self.packet_id[slot])
+            return True
+        return outbox.put_publish(
+            self.first_byte[slot],
+            self.topic_name[slot],
+            self.payload[slot],
+            self.packet_id[slot],
+        )
+
+    def on_ack(self, packet_type, packet_id, now_ms):
+        """Take an acknowledgement. The caller has seen 4 bytes free in the outbox.
+
+        Returns:
+            The token of a message whose exchange has ended, else 0.
+
+        Allocates: nothing. Spec: sections 4.3.2 and 4.3.3.
+        """
+        for slot in range(self.in_flight_max):
+            if self.packet_id[slot] == packet_id and self.state[slot]:
+                break
+        else:
+            slot = -1
+        if packet_type == _PUBREC:
+            # Answered whatever we know of it, or the server would wait for ever.
+            self.outbox.put_ack(_PUBREL, packet_id)
+            if slot >= 0 and self.state[slot] == _AWAITING_PUBREC:
+                self.state[slot] = _AWAITING_PUBCOMP
+                self.sent_ms[slot] = now_ms
+            return 0
+        if slot < 0 or self.state[slot] != packet_type:
+            return 0  # late or twice: nothing waits for it
+        self.free_slot(slot)
+        return self.token[slot]
+
+    def free_slot(self, slot):
+        self.state[slot] = _FREE
+        self.packet_id[slot] = 0
+        self.topic_name[slot] = self.payload[slot] = None
+
+    # -- subscriptions ---------------------------------------------------------
+
+    def find(self, topic_filter):
+        for subscription in self.subscriptions:
+            if subscription[_FILTER] == topic_filter:
+                return subscription
+        return None
+
+    def on_command(self, first_byte, token, topic_filter, callback, qos):
+        """Take a SUBSCRIBE or UNSUBSCRIBE command into the table.
+
+        A filter stands in the table once; a later command takes the place of an
+        earlier one that has been sent. Sending is up to send_subscriptions().
+
+        Returns:
+            False: an earlier command for this filter has not been sent yet.
+
+        Allocates: a new row.
+        """
+        subscription = self.find(topic_filter)
+        if subscription is not None and subscription[_STATE] <= _TO_UNSUBSCRIBE:
+            return False
+        if subscription is None:
+            subscription = [topic_filter, None, 0, 0, 0]
+            self.subscriptions.append(subscription)
+        if first_byte == _SUBSCRIBE:
+            subscription[_CALLBACK] = callback
+            subscription[_QOS] = qos
+            subscription[_STATE] = _TO_SUBSCRIBE
+        else:
+            # It stays in the table until UNSUBACK: what the server still sends
+            # belongs to its callback (section 3.10.4).
+            subscription[_STATE] = _TO_UNSUBSCRIBE
+        subscription[_TOKEN] = token
+        self.is_unsent = True
+        return True
+
+    def send_subscriptions(self, packet_bytes_max, now_ms):
+        """Send one SUBSCRIBE or UNSUBSCRIBE for as many filters as fit in a packet.
+
+        Returns:
+            True: no filter is left to send. False: some wait for their turn.
+
+        Allocates: the packet, if there is any. Spec: sections 3.8 and 3.10.
+        """
+        slot = self.in_flight_max
+        while self.is_unsent:
+            rows = []
+            state = size = 0
+            for row in self.subscriptions:
+                if row[_STATE] > _TO_UNSUBSCRIBE:
+                    continue
+                if not rows:
+                    state = row[_STATE]
+                size += len(row[_FILTER]) + 3
+                if row[_STATE] != state or rows and size + 7 > packet_bytes_max:
+                    break
+                rows.append(row)
+            if not rows:
+                self.is_unsent = False
+                break
+            if self.state[slot]:
+                return False
+            packet_id = self._new_packet_id()
+            is_subscribe = state == _TO_SUBSCRIBE
+            first_byte = _SUBSCRIBE if is_subscribe else _UNSUBSCRIBE
+            if not self.outbox.put_packet(encode_subscriptions(first_byte, packet_id, rows)):
+                return False
+            self.state[slot] = _AWAITING_SUBACK if is_subscribe else _AWAITING_UNSUBACK
+            self.packet_id[slot] = packet_id
+            self.sent_ms[slot] = now_ms
+            self.asked = [(row, row[_TOKEN]) for row in rows]
+            for row in rows:
+                row[_STATE] = _ASKED
+        return True
+
+    def is_subscribed(self):
+        """True if every row of the table has been answered."""
+        for subscription in self.subscriptions:
+            if subscription[_STATE] <= _ASKED:
+                return False
+        return True
+
+    def on_suback(self, packet_type, packet_id, return_codes):
+        """Take SUBACK (return_codes: bytes, one a filter) or UNSUBACK (None).
+
+        Returns:
+            A list of (token, granted) to report: every first answer and every
+            refusal. granted: bytes of length 1; None for UNSUBACK.
+
+        Raises:
+            ServerError: the packet answers nothing we asked, or not all of it.
+
+        Allocates: the list. Spec: sections 3.9 and 3.11.
+        """
+        slot = self.in_flight_max
+        if self.packet_id[slot] != packet_id or self.state[slot] != packet_type:
+            raise ServerError("0x%02x for packet id %d, not asked" % (packet_type, packet_id))
+        asked = self.asked
+        if return_codes is not None and len(return_codes) != len(asked):
+            raise ServerError(
+                "SUBACK has %d return codes for %d filters [MQTT-3.9.3-1]"
+                % (len(return_codes), len(asked))
+            )
+        report = []
+        for i in range(len(asked)):
+            row, token = asked[i]
+            is_ours = row[_STATE] == _ASKED and row[_TOKEN] == token
+            if return_codes is None:
+                if is_ours:
+                    self.subscriptions.remove(row)
+                report.append((token, None))
+                continue
+            code = return_codes[i]
+            if code > 2 and code != _SUBACK_FAILURE:
+                raise ServerError("SUBACK return code 0x%02x [MQTT-3.9.3-2]" % code)
+            if is_ours:
+                row[_STATE] = _REFUSED if code == _SUBACK_FAILURE else _GRANTED
+            report.append((token, return_codes[i : i + 1]))
+        self.asked = ()
+        self.free_slot(slot)
+        return report
+
+    # -- connections -----------------------------------------------------------
+
+    def on_lost(self):
+        """The connection has ended: what was asked must be asked again.
+
+        A SUBSCRIBE or UNSUBSCRIBE without its answer is asked again whatever the
+        server remembers: it may not have come to it.
+        """
+        is_subscribe = self.state[self.in_flight_max] == _AWAITING_SUBACK
+        for row, token in self.asked:
+            if row[_STATE] == _ASKED and row[_TOKEN] == token:
+                row[_STATE] = _TO_SUBSCRIBE if is_subscribe else _TO_UNSUBSCRIBE
+        self.asked = ()
+        self.is_unsent = True
+        self.free_slot(self.in_flight_max)
+
+    def resume(self, session_present):
+        """A connection was accepted: mark everything that must be sent (again).
+
+        Args:
+            session_present: bool. True: the server goes on with the same session:
+                PUBLISH with DUP and the same identifier, PUBREL where PUBREC had
+                come [MQTT-4.4.0-1]. False: it knows nothing: all exchanges begin
+                anew with new identifiers, all filters are subscribed again.
+
+        Returns:
+            Tokens of unsubscriptions that have become needless.
+
+        Allocates: the list.
+        """
+        self.pending_count = 0
+        for slot in range(self.in_flight_max):
+            if not self.state[slot]:
+                continue
+            first_byte = self.first_byte[slot]
+            if not session_present:
+                self.first_byte[slot] = first_byte & ~_DUP
+                self.state[slot] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
+                self.packet_id[slot] = self._new_packet_id()
+            elif not self.is_pending[slot]:
+                self.first_byte[slot] = first_byte | _DUP  # [MQTT-3.3.1-1]
+            self.is_pending[slot] = 1
+            self.pending_count += 1
+        needless = []
+        if not session_present:
+            self.received = []
+            kept = []
+            for row in self.subscriptions:
+                if row[_STATE] == _TO_UNSUBSCRIBE:
+                    needless.append(row[_TOKEN])
+                    continue
+                row[_STATE] = _TO_SUBSCRIBE
+                kept.append(row)
+            self.subscriptions = kept
+        else:
+            for row in self.subscriptions:
+                if row[_STATE] == _REFUSED:
+                    row[_STATE] = _TO_SUBSCRIBE
+        return needless
+
+
+# ---------------------------------------------------------------------------
+# Pipe: commands from the application to step()
+# ---------------------------------------------------------------------------
+# A ring of preallocated slots; a slot is _SLOT_FIELDS references in one list:
+#
+#   first_byte   of the packet to be made; 0: dealt with, the slot may be released
+#   token        of the command
+#   topic        topic name or topic filter, bytes
+#   payload      payload (bytes), or the subscription's callback
+#   end          QoS 0: the outbox's put_count behind the packet; SUBSCRIBE: the QoS
+#
+#   [head, taken)  taken by step(); QoS 0 not yet accepted by the socket
+#   [taken, tail)  waiting
+#
+# Writers move only `tail`, under the lock; step() moves only `head` and `taken`:
+# neither ever waits for the other. `is_signalled` is what a poll sees: put()
+# raises it, step() lowers it before it looks at the ring. It is the last thing
+# that put() assigns, because the CPython shim wakes a sleeping poll just then.
+
+_SLOT_FIELDS = const(5)
+
+
+class Pipe(IOBase):
+    def __init__(self, slots):
+        self._lock = allocate_lock()
+        self.size = (slots + 1) * _SLOT_FIELDS  # one slot stays empty: full is not empty
+        self.ring = [None] * self.size
+        self.head = self.taken = self.tail = 0
+        self.last_token = 0
+        self.is_signalled = False
+
+    def ioctl(self, request, argument):
+        """Answer a poll (MicroPython's stream protocol). Allocates: nothing."""
+        if request == _IOCTL_POLL:
+            return argument & select.POLLIN if self.is_signalled else 0
+        return -1  # all else, a file descriptor included, this is not
+
+    def wake(self):
+        self.is_signalled = True
+
+    def put(self, first_byte, topic, payload, end=0):
+        """Store a command and return its token, 1..2**30-1.
+
+        Raises:
+            QueueFull: no slot is free; nothing was stored.
+
+        Allocates: nothing. Blocks: for some microseconds while another thread is in
+        put(). In a function of micropython.schedule() that has interrupted put() in
+        its own thread waiting would never end: that call gets QueueFull.
+        """
+        tries = _LOCK_TRIES
+        while not self._lock.acquire(False):
+            tries -= 1
+            if not tries:
+                raise QueueFull("the pipe is in use by the call that was interrupted")
+        at = self.tail
+        after = at + _SLOT_FIELDS
+        if after == self.size:
+            after = 0
+        if after == self.head:
+            self._lock.release()
+            raise QueueFull("all %d slots of the pipe are taken" % (self.size // _SLOT_FIELDS - 1))
+        token = self.last_token + 1 & _COUNT_MASK or 1
+        ring = self.ring
+        ring[at] = first_byte
+        ring[at + 1] = token
+        ring[at + 2] = topic
+        ring[at + 3] = payload
+        ring[at + 4] = end
+        self.last_token = token
+        self.tail = after
+        self._lock.release()
+        self.is_signalled = True
+        return token
+
+    def after(self, at):
+        """The ring's index behind the slot at `at`."""
+        at += _SLOT_FIELDS
+        return 0 if at == self.size else at
+
+    def release(self):
+        """Free the slot at `head`, which has been taken."""
+        ring = self.ring
+        at = self.head
+        ring[at + 2] = ring[at + 3] = None
+        self.head = self.after(at)
+
+    def rewind(self):
+        """What was taken and has not left is taken once more: the connection is lost."""
+        self.taken = self.head
+
+    def has_token(self, token):
+        """True if the command of this token waits in the ring."""
+        at = self.head
+        while at != self.tail:
+            if self.ring[at] and self.ring[at + 1] == token:
+                return True
+            at = self.after(at)
+        return False
+
+
+# ---------------------------------------------------------------------------
+# The client
+# ---------------------------------------------------------------------------
+
+# Stands where any other object could be an argument: no callback argument, no topic.
+_NOTHING = object()
+_IMMUTABLE = (bytes, str)  # made once: a tuple of names would be made at each use
+
+
+class MQTTClient:
+    """MQTT 3.1.1 client that never blocks.
+
+    Example:
+        client = MQTTClient("mqtt://broker.example")
+        client.subscribe("lamp/set", lambda client, message: print(message.payload))
+        client.connect()
+        while True:
+            client.step(100)
+
+    Args:
+        uri: str or list of str, see parse_uri(). Several are tried in turn.
+        client_id: str or bytes; None: made from machine.unique_id(); "": the server
+            assigns one (needs clean_session) [MQTT-3.1.3-6].
+        user, password: str, bytes or None; they override the URI's. None is absent,
+            b"" is present and empty.
+        clean_session: bool (section 3.1.2.4).
+        keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
+        will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
+        link: object with is_up(): no attempt is made while it answers False.
+        packet_bytes_max: int, 64..268,435,460: largest packet, either way. A larger
+            one that comes in is dropped, acknowledged and reported.
+        pipe_slots: int, 1..1000: commands that wait for step().
+        in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
+        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each
+            other answer that the server owes.
+        reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
+
+    Attributes to set: on_connect(client, session_present), on_online(client),
+        on_offline(client, error), on_message(client, message),
+        on_published(client, token), on_subscribed(client, token, granted),
+        on_error(client, error): something went wrong that does not end the
+        connection (a callback raised, a message was too large); user_data.
+
+    Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict).
+
+    Raises:
+        LocalError: an argument that MQTT or this client forbids.
+
+    Allocates: packet_bytes_max bytes to receive and up to 1 KiB to send, 20 bytes
+    for a slot of the pipe, 30 for one in flight (32-bit). Blocks: never.
+    """
+
+    _made = 0  # clients of this process, so that two have two identifiers
+
+    def __init__(
+        self,
+        uri,
+        client_id=None,
+        user=None,
+        password=None,
+        clean_session=True,
+        keep_alive_s=60,
+        will=None,
+        link=None,
+        packet_bytes_max=1024,
+        pipe_slots=32,
+        in_flight_max=8,
+        connect_timeout_ms=10_000,
+        reconnect_min_ms=1_000,
+        reconnect_max_ms=60_000,
+    ):
+        uris = uri if isinstance(uri, (list, tuple)) else (uri,)
+        if not uris:
+            raise LocalError("uri is an empty list, must name a server")
+        self._servers = [parse_uri(one) for one in uris]
+        self._server = 0  # index of the one in use
+        self._user = None if user is None else _to_utf8("user", user)
+        self._password = None if password is None else _to_bytes("password", password)
+        for _, _, uri_user, uri_password in self._servers:
+            if self._password is not None or uri_password is not None:
+                if self._user is None and uri_user is None:
+                    raise LocalError("password without user [MQTT-3.1.2-22]")
+        if self._password is not None and len(self._password) > _STRING_BYTES_MAX:
+            raise LocalError("password is longer than 65535 bytes [3.1.3.5]")
+        if client_id is None:
+            # [MQTT-3.1.3-5]: up to 23 letters and digits are safe with any server.
+            serial = "".join("%02x" % byte for byte in unique_id()[-8:])
+            client_id = "mqtt%s%s" % (serial, MQTTClient._made or "")
+        MQTTClient._made += 1
+        self.client_id = _to_utf8("client_id", client_id)
+        if not self.client_id and not clean_session:
+            raise LocalError("client_id '' needs clean_session=True [MQTT-3.1.3-7]")
+        self._clean_session = bool(clean_session)
+        self.keep_alive_s = _integer("keep_alive_s", keep_alive_s, 0, 65535)
+        self._will = None if will is None else self._checked_will(will)
+        self._link = link
+        self._packet_bytes_max = _integer(
+            "packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT
+        )
+        _integer("pipe_slots", pipe_slots, 1, 1000)
+        _integer("in_flight_max", in_flight_max, 1, 200)
+        self.connect_timeout_ms = _integer("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX)
+        self.reconnect_min_ms = _integer("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX)
+        self.reconnect_max_ms = _integer(
+            "reconnect_max_ms", reconnect_max_ms, reconnect_min_ms, _MS_MAX
+        )
+        self.on_connect = self.on_online = self.on_offline = self.on_message = None
+        self.on_published = self.on_subscribed = self.on_error = None
+        self.user_data = None
+        self.stats = {
+            "connections": 0,  # CONNACK accepted
+            "attempts": 0,  # begun, whatever became of them
+            "published": 0,  # QoS 0 handed to the socket, QoS 1 and 2 acknowledged
+            "received": 0,  # given to a callback
+            "dropped": 0,  # received but larger than packet_bytes_max
+        }
+        self.state = _DOWN  # _move() only
+        self._is_wanted = False  # connect() and disconnect()
+        self._is_stepping = False
+        self._socket = None
+        self._addresses = ()  # not yet tried, of the present attempt
+        self._interest = 0  # what the poll watches the socket for
+        self._outbox = Outbox(min(self._packet_bytes_max, _OUTBOX_BYTES))
+        self._decoder = Decoder(self._packet_bytes_max)
+        self._message = Message(self._decoder.buf)
+        self._session = Session(self._outbox, in_flight_max)
+        self._pipe = Pipe(pipe_slots)
+        self._poll = select.poll()
+        self._poll.register(self._pipe, select.POLLIN)
+        self._timers = [None] * _TIMERS  # ticks_ms() of each deadline, or None
+        self._due_ms = None  # the earliest of them, or earlier
+        self._now_ms = 0  # ticks_ms() at the begin of this step
+        self._sent_ms = 0  # ticks_ms() of the last packet sent
+        self._accepted_ms = 0  # ticks_ms() of CONNACK
+        self._failures = 0  # in a row: the back-off's exponent
+        self._topic_given = _NOTHING  # the last topic name, as it was given
+        self._topic_name = b""  # and checked
+
+    def _checked_will(self, will):
+        if not isinstance(will, (tuple, list)) or len(will) != 4:
+            raise LocalError("will must be (topic_name, payload, qos, retain), not %r" % (will,))
+        payload = _to_bytes("will payload", will[1])
+        if len(payload) > _STRING_BYTES_MAX:
+            raise LocalError("will payload is longer than 65535 bytes [3.1.3.3]")
+        return _to_topic_name(will[0]), payload, _integer("will qos", will[2], 0, 2), bool(will[3])
+
+    # -- what the application calls ------------------------------------------
+
+    @property
+    def state_name(self) -> str:
+        """The state's name, as in STATE_NAMES."""
+        return STATE_NAMES[self.state]
+
+    def connect(self) -> None:
+        """Ask for a connection, to be kept until disconnect(). Returns at once.
+
+        The work is done by step(). Calling it again changes nothing.
+        Allocates: nothing. Blocks: never. Spec: section 3.1.
+        """
+        self._is_wanted = True
+        self._pipe.wake()
+
+    def disconnect(self) -> None:
+        """Ask for the end of the connection. Returns at once.
+
+        step() then sends what is queued and waits for its acknowledgements for at
+        most connect_timeout_ms, sends DISCONNECT and closes. While there is no
+        connection what is queued stays queued.
+        Allocates: nothing. Blocks: never. Spec: section 3.14.
+        """
+        self._is_wanted = False
+        self._pipe.wake()
+
+    def publish(self, topic_name, payload, qos=0, retain=False) -> int:
+        """Queue a message to be published.
+
+        Args:
+            topic_name: str or bytes without wildcards, 1..65535 bytes of UTF-8.
+            payload: bytes or str; bytearray and memoryview are copied.
+            qos: 0, 1 or 2. retain: the server keeps it for later subscribers.
+
+        Returns:
+            A token for is_done(), wait_for() and on_published, 1..2**30-1.
+
+        Raises:
+            LocalError: an argument is wrong, or the packet would be larger than
+                packet_bytes_max. QueueFull: the pipe is full. Nothing is queued.
+
+        Allocates: nothing, if both are bytes and the topic name is the object of
+        the last call or plain ASCII. Blocks: never. Spec: section 3.3.
+        """
+        if topic_name is not self._topic_given:
+            checked = _to_topic_name(topic_name)
+            # Only what can not change may be known by its identity.
+            self._topic_given = topic_name if isinstance(topic_name, _IMMUTABLE) else _NOTHING
+            self._topic_name = topic_name = checked
+        else:
+            topic_name = self._topic_name
+        if not isinstance(payload, bytes):
+            payload = _to_bytes("payload", payload)
+        first_byte = _PUBLISH
+        if qos != 0:
+            first_byte |= _integer("qos", qos, 0, 2) << _QOS_SHIFT
+        if retain:
+            first_byte |= _RETAIN
+        size = _publish_length(first_byte, topic_name, payload) + _FIXED_HEADER_MAX
+        if size > self._packet_bytes_max:
+            raise LocalError(
+                "payload of %d bytes makes a packet of up to %d, packet_bytes_max is %d"
+                % (len(payload), size, self._packet_bytes_max)
+            )
+        return self._pipe.put(first_byte, topic_name, payload)
+
+    def subscribe(self, topic_filter, callback=None, qos=0) -> int:
+        """Subscribe now and after every reconnection, until unsubscribe().
+
+        Args:
+            topic_filter: str or bytes, may hold + and # (section 4.7).
+            callback: callback(client, message) for what matches; None: on_message.
+            qos: 0, 1 or 2, the highest wanted.
+
+        Returns:
+            A token for is_done(), wait_for() and on_subscribed.
+
+        Raises:
+            LocalError: an argument is wrong. QueueFull: the pipe is full.
+
+        Allocates: a row of the table, about 64 bytes. Blocks: never.
+        Spec: section 3.8.
+        """
+        topic_filter = _to_topic_filter(topic_filter)
+        if callback is not None and not callable(callback):
+            raise LocalError("callback must be callable, not %s" % type(callback).__name__)
+        _integer("qos", qos, 0, 2)
+        return self._put_filter(_SUBSCRIBE, topic_filter, callback, qos)
+
+    def unsubscribe(self, topic_filter) -> int:
+        """Take back a subscription; also one that was never made.
+
+        Args:
+            topic_filter: str or bytes, just as it was given to subscribe().
+
+        Returns:
+            A token for is_done() and wait_for().
+
+        Raises:
+            LocalError: the filter is wrong. QueueFull: the pipe is full.
+
+        Allocates: little. Blocks: never. Spec: section 3.10.
+        """
+        return self._put_filter(_UNSUBSCRIBE, _to_topic_filter(topic_filter), None, 0)
+
+    def _put_filter(self, first_byte, topic_filter, callback, qos):
+        if len(topic_filter) + 10 > self._packet_bytes_max:
+            raise LocalError(
+                "topic filter of %d bytes, packet_bytes_max is %d"
+                % (len(topic_filter), self._packet_bytes_max)
+            )
+        token = self._pipe.put(first_byte, topic_filter, callback, qos)
+        if self.state == _DOWN and not self._is_wanted and not self._is_stepping:
+            # Before connect() nobody need call step(), however many there are.
+            self._take_filters()
+        return token
+
+    def is_online(self) -> bool:
+        """True while the connection is fully in service (state ONLINE)."""
+        return self.state == _ONLINE
+
+    def is_done(self, token) -> bool:
+        """True when nothing more will happen for this token.
+
+        QoS 0: handed to the socket. QoS 1, 2, subscribe, unsubscribe: acknowledged.
+        Allocates: nothing. Blocks: never.
+        """
+        return not self._pipe.has_token(token) and not self._session.has_token(token)
+
+    def wait_online(self, timeout_ms) -> bool:
+        """Drive step() until is_online(). False: not within timeout_ms.
+
+        Blocks: up to timeout_ms. Raises: LocalError inside a callback.
+        """
+        return self._wait(self.is_online, timeout_ms)
+
+    def wait_for(self, token, timeout_ms) -> bool:
+        """Drive step() until is_done(token). False: not within timeout_ms.
+
+        Blocks: up to timeout_ms. Raises: LocalError inside a callback.
+        """
+        return self._wait(lambda: self.is_done(token), timeout_ms)
+
+    def _wait(self, is_done, timeout_ms):
+        deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
+        left_ms = timeout_ms
+        self.step(0)
+        while not is_done():
+            left_ms = ticks_diff(deadline_ms, ticks_ms())
+            if left_ms <= 0:
+                return False
+            self.step(left_ms)
+        return True
+
+    # -- step ----------------------------------------------------------------
+
+    def step(self, timeout_ms=0) -> bool:
+        """Do what is ready; if there is nothing, wait for it for up to timeout_ms.
+
+        Call it again and again: it is what makes everything else happen.
+
+        Returns:
+            True if anything happened: bytes moved, a state changed, time ran out.
+
+        Raises:
+            LocalError: called inside a callback, or timeout_ms is not an int.
+            What the network does never raises: it arrives at on_offline.
+
+        Allocates: nothing in the steady state. Blocks: up to timeout_ms.
+        """
+        if self._is_stepping:
+            raise LocalError("step() called inside a callback, which step() itself has called")
+        if timeout_ms:
+            _integer("timeout_ms", timeout_ms, 0, _MS_MAX)
+        self._is_stepping = True
+        try:
+            if self._work():
+                return True
+            if timeout_ms:
+                self._sleep(timeout_ms)
+                return self._work()
+            return False
+        finally:
+            self._is_stepping = False
+
+    # Sleep until the socket or the pipe is ready or a deadline has come. What the
+    # poll answers is not looked at: ports differ too much in what they say of a
+    # socket (ESP32 never says POLLERR). Reading and writing tell the truth.
+    def _sleep(self, timeout_ms):
+        if self._due_ms is not None:
+            timeout_ms = max(0, min(timeout_ms, ticks_diff(self._due_ms, ticks_ms())))
+        if self._socket is not None:
+            interest = select.POLLIN if self._outbox.is_empty() else select.POLLIN | select.POLLOUT
+            if interest != self._interest:
+                self._interest = interest
+                self._poll.modify(self._socket, interest)
+        for _ in self._poll.ipoll(timeout_ms):
+            pass
+
+    def _work(self):
+        pipe = self._pipe
+        if pipe.is_signalled:
+            pipe.is_signalled = False  # before the ring is looked at
+        self._now_ms = now_ms = ticks_ms()
+        try:
+            happened = False
+            if self._due_ms is not None and ticks_diff(now_ms, self._due_ms) >= 0:
+                happened = self._on_due()
+            state = self.state
+            if state == _ONLINE:
+                if not self._is_wanted:
+                    self._move(_FINISH)
+            elif self._on_wish(state):
+                happened = True
+            if self._socket is not None:
+                if self.state >= _AWAITING_CONNACK and self._receive():
+                    happened = True
+                if self._socket is not None and self._transmit():
+                    happened = True
+            return happened
+        except (OSError, MQTTError, MemoryError) as error:
+            self._fail(error)
+            return True
+
+    # -- states and timers -----------------------------------------------------
+
+    def _move(self, event):
+        state = _NEXT_STATE[self.state * _EVENTS + event]
+        if state == _X:
+            raise LocalError("event %d is illegal in %s" % (event, self.state_name))
+        self.state = state
+        if state in (_RESOLVING, _SUBSCRIBING, _CLOSING):
+            # The deadline of RESOLVING is that of the whole attempt.
+            self._arm(_TIMER_STATE, self.connect_timeout_ms)
+        elif state in (_ONLINE, _DOWN):
+            self._timers[_TIMER_STATE] = None
+
+    def _arm(self, timer, delay_ms):
+        at_ms = ticks_add(self._now_ms, delay_ms)
+        self._timers[timer] = at_ms
+        if self._due_ms is None or ticks_diff(at_ms, self._due_ms) < 0:
+            self._due_ms = at_ms
+
+    # A timer that was stopped may have left `_due_ms` too early: then nothing is
+    # due, and the true next deadline is found.
+    def _on_due(self):
+        happened = False
+        for timer in range(_TIMERS):
+            at_ms = self._timers[timer]
+            if at_ms is not None and ticks_diff(self._now_ms, at_ms) >= 0:
+                self._timers[timer] = None
+                self._on_timer(timer)
+                happened = True
+        due_ms = None
+        for at_ms in self._timers:
+            if at_ms is not None and (due_ms is None or ticks_diff(at_ms, due_ms) < 0):
+                due_ms = at_ms
+        self._due_ms = due_ms
+        return happened
+
+    def _on_timer(self, timer):
+        if timer == _TIMER_PING:
+            self._on_keep_alive()
+        elif timer == _TIMER_ACK:
+            self._check_acks()
+        elif timer != _TIMER_STATE:
+            raise TimedOut(_TIMER_STAGES[timer])
+        elif self.state == _WAITING:
+            self._attempt()
+        elif self.state == _CLOSING:
+            self._finish()  # drained or not: the time for it is over
+        else:
+            raise TimedOut(_STAGES[self.state])
+
+    # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it
+    # was, so the timer is not moved by each packet: it looks when it runs out.
+    def _on_keep_alive(self):
+        keep_alive_ms = self.keep_alive_s * 1000
+        left_ms = keep_alive_ms - ticks_diff(self._now_ms, self._sent_ms)
+        if left_ms <= 0:
+            left_ms = keep_alive_ms
+            # Without room for two bytes the socket has been stuck for a whole keep
+            # alive: the deadline for the answer runs all the same.
+            if self._outbox.free() >= 2:
+                self._outbox.put_empty(_PINGREQ)
+            if self._timers[_TIMER_PINGRESP] is None:
+                self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
+        self._arm(_TIMER_PING, left_ms)
+
+    # The oldest packet without an acknowledgement decides when to look again.
+    def _check_acks(self):
+        session = self._session
+        left_ms = None
+        for slot in range(session.in_flight_max + 1):
+            if session.state[slot] and not session.is_pending[slot]:
+                age_ms = ticks_diff(self._now_ms, session.sent_ms[slot])
+                if age_ms >= self.connect_timeout_ms:
+                    raise TimedOut(_TIMER_STAGES[_TIMER_ACK])
+                if left_ms is None or self.connect_timeout_ms - age_ms < left_ms:
+                    left_ms = self.connect_timeout_ms - age_ms
+        if left_ms is not None:
+            self._arm(_TIMER_ACK, left_ms)
+
+    # -- connecting ------------------------------------------------------------
+
+    # What the application wishes, in every state but ONLINE. True: something happened.
+    def _on_wish(self, state):
+        if state in (_DOWN, _WAITING):
+            self._take_filters()
+        if self._is_wanted:
+            if state == _DOWN:
+                self._attempt()
+                return True
+            return False
+        if state in (_DOWN, _CLOSING):
+            return False
+        if state == _SUBSCRIBING:
+            self._move(_FINISH)
+        else:
+            self._close(_CLOSED, None)
+        return True
+
+    # One attempt: from here to CONNACK within connect_timeout_ms.
+    def _attempt(self):
+        if self._link is not None and not self._link.is_up():
+            self._move(_BACK_OFF)
+            self._arm(_TIMER_STATE, _LINK_CHECK_MS)
+            return
+        self._move(_ATTEMPT)
+        self._count("attempts")
+        host, port, _, _ = self._servers[self._server]
+        addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        self._addresses = list(addresses)
+        self._connect_next()
+
+    # Begin a TCP connection to the next address. [MQTT-3.1.0-1]: CONNECT is the
+    # first packet; it waits in the outbox until the socket takes it.
+    def _connect_next(self):
+        family, kind, protocol, _, address = self._addresses.pop(0)
+        self._move(_RESOLVED)
+        self._drop_socket()
+        sock = self._socket = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            # Two small writes in a row would else meet Nagle's algorithm and the
+            # peer's delayed acknowledgement: 40 ms each.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except (AttributeError, OSError):
+            pass  # this port has it not; one write a packet does most of it
+        self._interest = select.POLLIN | select.POLLOUT
+        self._poll.register(sock, self._interest)
+        try:
+            sock.connect(address)
+        except OSError as error:
+            if error.errno != EINPROGRESS:
+                raise
+        _, _, user, password = self._servers[self._server]
+        self._outbox.clear()
+        self._decoder.reset()
+        self._outbox.put_packet(
+            encode_connect(
+                self.client_id,
+                self._clean_session,
+                self.keep_alive_s,
+                user if self._user is None else self._user,
+                password if self._password is None else self._password,
+                self._will,
+            )
+        )
+
+    def _drop_socket(self):
+        sock = self._socket
+        if sock is not None:
+            self._socket = None
+            self._poll.unregister(sock)
+            sock.close()
+
+    # The attempt or the connection has failed.
+    def _fail(self, error):
+        stage = _STAGES[self.state]
+        if isinstance(error, OSError):
+            error = TransportError(stage, error, error.errno)
+        elif isinstance(error, MemoryError):
+            error = TransportError(stage, "out of memory")
+        if self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):
+            if isinstance(error, TransportError):
+                try:
+                    self._connect_next()  # the host has another address
+                    return
+                except OSError as another:
+                    error = TransportError(stage, another, another.errno)
+        self._close(_CLOSED if self.state == _CLOSING else _BACK_OFF, error)
+
+    # End the connection and everything that belongs to it alone.
+    def _close(self, event, error):
+        was_online = self.state >= _SUBSCRIBING and self.state != _WAITING
+        self._release()
+        self._pipe.rewind()
+        self._drop_socket()
+        self._outbox.clear()
+        self._session.on_lost()
+        self._addresses = ()
+        for timer in range(_TIMERS):
+            self._timers[timer] = None
+        self._due_ms = None
+        self._move(event)
+        if self.state == _WAITING:
+            if was_online and ticks_diff(self._now_ms, self._accepted_ms) >= _STABLE_MS:
+                self._failures = 0
+            self._arm(_TIMER_STATE, self._back_off_ms())
+            self._failures = min(self._failures + 1, 16)
+            self._server = (self._server + 1) % len(self._servers)
+        self._emit(self.on_offline, error)
+
+    # A random part of a span that doubles with each failure in a row, so that a
+    # thousand devices do not come back to a restarted server all at once.
+    def _back_off_ms(self):
+        lowest = self.reconnect_min_ms
+        span = min(lowest << self._failures, self.reconnect_max_ms) - lowest
+        draw = urandom(2)
+        return lowest + span * (draw[0] << 8 | draw[1]) // 65535
+
+    # -- receiving ---------------------------------------------------------------
+
+    def _receive(self):
+        decoder = self._decoder
+        sock = self._socket
+        is_whole = False
+        happened = False
+        budget = _PACKETS_PER_STEP
+        while budget:
+            if not is_whole:
+                # Every packet may need an answer of four bytes. Without room for
+                # it the server has to wait, as we do.
+                if self._outbox.free() < 4:
+                    break
+                wanted = decoder.wanted
+                count = sock.readinto(decoder.target, wanted)
+                if count is None:
+                    break
+                happened = True
+                if count == 0:
+                    raise TransportError(_STAGES[self.state], "closed by the server")
+                is_whole = decoder.on_bytes(count)
+                if not is_whole:
+                    self._arm(_TIMER_PACKET, self.connect_timeout_ms)
+                    if count < wanted and not decoder.is_idle():
+                        break  # there was no more
+                    continue
+            self._on_packet()
+            if self._socket is None:
+                return True  # a callback or the packet has ended the connection
+            is_whole = decoder.next()
+            budget -= 1
+        if decoder.is_idle():
+            self._timers[_TIMER_PACKET] = None
+        return happened
+
+    def _on_packet(self):
+        decoder = self._decoder
+        packet_type = decoder.first_byte & _TYPE_MASK
+        body = decoder.buf
+        if self.state == _AWAITING_CONNACK:
+            if packet_type != _CONNACK:
+                raise ServerError("0x%02x before CONNACK [MQTT-3.2.0-1]" % decoder.first_byte)
+            self._on_connack(body[0], body[1])
+        elif packet_type == _PUBLISH:
+            self._on_publish()
+        elif packet_type == _PINGRESP:
+            self._timers[_TIMER_PINGRESP] = None
+        elif packet_type == _CONNACK:
+            raise ServerError("a second CONNACK [3.2]")
+        else:
+            packet_id = body[0] << 8 | body[1]
+            if packet_type == _SUBACK or packet_type == _UNSUBACK:
+                self._on_suback(packet_type, packet_id)
+            elif packet_type == _PUBREL & _TYPE_MASK:
+                if packet_id in self._session.received:
+                    self._session.received.remove(packet_id)
+                self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2]
+            else:
+                token = self._session.on_ack(packet_type, packet_id, self._now_ms)
+                if token:
+                    self._count("published")
+                    self._emit(self.on_published, token)
+
+    def _on_connack(self, flags, return_code):
+        if return_code:
+            raise Refused(return_code)
+        if flags > 1 or flags and self._clean_session:
+            raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
+        session_present = bool(flags)
+        self._accepted_ms = self._now_ms
+        self._count("connections")
+        self._move(_ACCEPTED)
+        if self.keep_alive_s:
+            self._arm(_TIMER_PING, self.keep_alive_s * 1000)
+        needless = self._session.resume(session_present)
+        self._emit(self.on_connect, session_present)
+        for token in needless:
+            self._emit(self.on_subscribed, token, b"")
+
+    # Section 3.3. The packet identifier and the topic name are checked before
+    # anything is done with them.
+    def _on_publish(self):
+        decoder = self._decoder
+        body = decoder.buf
+        length = decoder.remaining_length
+        first_byte = decoder.first_byte
+        qos = first_byte >> _QOS_SHIFT & 3
+        topic_end = 2 + (body[0] << 8 | body[1]) if length > 1 else length + 1
+        start = topic_end + 2 if qos else topic_end
+        if start > length or topic_end == 2:
+            raise ServerError("PUBLISH of %d bytes has no room for its topic name" % length)
+        packet_id = 0
+        is_new = True
+        if qos:
+            if start > decoder.have:
+                raise ServerError("topic name of %d bytes is too long" % (topic_end - 2))
+            packet_id = body[topic_end] << 8 | body[topic_end + 1]
+            if not packet_id:
+                raise ServerError("PUBLISH with packet id 0 [MQTT-2.3.1-1]")
+            is_new = packet_id not in self._session.received
+        if decoder.is_cut:
+            if is_new:
+                self._count("dropped")
+                self._report(
+                    LocalError(
+                        "message of %d bytes dropped, packet_bytes_max is %d"
+                        % (length, self._packet_bytes_max)
+                    )
+                )
+        elif is_new:
+            self._message.set(first_byte, topic_end, start, length)
+            self._deliver(topic_end)
+        # The acknowledgement comes after the callback: a reset in between means
+        # once more, not never.
+        if qos == 1:
+            self._outbox.put_ack(_PUBACK, packet_id)  # [MQTT-4.3.2-2]
+        elif qos == 2:
+            if is_new:
+                received = self._session.received
+                if len(received) >= _RECEIVED_MAX:
+                    raise ServerError("more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX)
+                received.append(packet_id)
+            self._outbox.put_ack(_PUBREC, packet_id)  # [MQTT-4.3.3-2]
+
+    # Every matching filter's callback is called, in the order of subscription; the
+    # default handler if there was none.
+    def _deliver(self, topic_end):
+        message = self._message
+        body = self._decoder.buf
+        is_taken = False
+        self._count("received")
+        for subscription in self._session.subscriptions:
+            callback = subscription[_CALLBACK]
+            if callback is not None and topic_matches(subscription[_FILTER], body, 2, topic_end):
+                is_taken = True
+                self._emit(callback, message)
+        if not is_taken:
+            self._emit(self.on_message, message)
+
+    def _on_suback(self, packet_type, packet_id):
+        return_codes = None
+        if packet_type == _SUBACK:
+            decoder = self._decoder
+            if decoder.is_cut or decoder.remaining_length < 3:
+                raise ServerError("SUBACK of %d bytes [3.9]" % decoder.remaining_length)
+            return_codes = bytes(decoder.buf[2 : decoder.remaining_length])
+        for token, granted in self._session.on_suback(packet_type, packet_id, return_codes):
+            self._emit(self.on_subscribed, token, b"" if granted is None else granted)
+
+    # -- sending -----------------------------------------------------------------
+
+    def _transmit(self):
+        outbox = self._outbox
+        pipe = self._pipe
+        happened = False
+        while True:
+            if self.state >= _SUBSCRIBING:
+                self._take()
+            if outbox.is_empty():
+                self._timers[_TIMER_WRITE] = None
+                if self.state == _CLOSING and self._is_drained():
+                    self._finish()
+                    return True
+                return happened
+            written = outbox.flush(self._socket)
+            if written:
+                happened = True
+                self._sent_ms = self._now_ms
+                self._timers[_TIMER_WRITE] = None
+                if self.state == _TCP_CONNECTING:
+                    self._move(_SECURED)
+                self._release()
+            if not outbox.is_empty():
+                # While connecting, the attempt's own deadline holds.
+                if self._timers[_TIMER_WRITE] is None and self.state > _AWAITING_CONNACK:
+                    self._arm(_TIMER_WRITE, self.connect_timeout_ms)
+                return happened
+            if pipe.taken == pipe.tail and self.state != _CLOSING:
+                return happened
+
+    # Commands to packets, in order, as long as the outbox has room. Filters that
+    # come one behind the other go into one packet; nothing passes them.
+    def _take(self):
+        session = self._session
+        outbox = self._outbox
+        pipe = self._pipe
+        now_ms = self._now_ms
+        if session.pending_count and not session.send_pending(now_ms):
+            return
+        if self._timers[_TIMER_ACK] is None and any(session.state):
+            self._check_acks()
+        if self.state == _SUBSCRIBING:
+            session.send_subscriptions(self._packet_bytes_max, now_ms)
+            if not session.is_subscribed():
+                return
+            self._move(_SUBSCRIBED)
+            self._emit(self.on_online, _NOTHING)
+        ring = pipe.ring
+        while pipe.taken != pipe.tail:
+            at = pipe.taken
+            first_byte = ring[at]
+            if first_byte & _TYPE_MASK != _PUBLISH:
+                if first_byte and not self._take_filter(at):
+                    break
+            elif not session.send_subscriptions(self._packet_bytes_max, now_ms):
+                return
+            elif first_byte & 0x06:
+                if not session.start(ring[at + 1], first_byte, ring[at + 2], ring[at + 3], now_ms):
+                    return
+                ring[at] = 0
+            else:
+                if not outbox.put_publish(first_byte, ring[at + 2], ring[at + 3], 0):
+                    return
+                ring[at + 4] = outbox.put_count
+            pipe.taken = pipe.after(at)
+        session.send_subscriptions(self._packet_bytes_max, now_ms)
+
+    # One SUBSCRIBE or UNSUBSCRIBE command into the session's table. False: not yet.
+    def _take_filter(self, at):
+        ring = self._pipe.ring
+        if not self._session.on_command(
+            ring[at], ring[at + 1], ring[at + 2], ring[at + 3], ring[at + 4]
+        ):
+            return False
+        ring[at] = 0
+        return True
+
+    # While there is no connection all filters in the pipe pass the messages before
+    # them: ONLINE then means that all of them are in service.
+    def _take_filters(self):
+        pipe = self._pipe
+        at = pipe.taken
+        while at != pipe.tail:
+            if pipe.ring[at] and pipe.ring[at] & _TYPE_MASK != _PUBLISH:
+                self._take_filter(at)
+            if at == pipe.taken and not pipe.ring[at]:
+                pipe.taken = pipe.after(at)
+            at = pipe.after(at)
+        self._release()
+
+    # Free the slots whose packets have left, and tell the application of QoS 0.
+    def _release(self):
+        pipe = self._pipe
+        ring = pipe.ring
+        while pipe.head != pipe.taken:
+            at = pipe.head
+            token = 0
+            if ring[at]:  # QoS 0: has its last byte been accepted?
+                if self._outbox.sent_count - ring[at + 4] & _COUNT_MASK >= _COUNT_HALF:
+                    return
+                token = ring[at + 1]
+                ring[at] = 0
+            pipe.release()
+            if token:
+                self._count("published")
+                self._emit(self.on_published, token)
+
+    # Is there nothing left that disconnect() should wait for?
+    def _is_drained(self):
+        pipe = self._pipe
+        return pipe.head == pipe.tail and self._session.is_empty()
+
+    # [MQTT-3.14.4-1]: DISCONNECT, then close. What the server has sent meanwhile is
+    # read away first: closing with unread bytes would reset the connection, and
+    # the server might lose DISCONNECT and publish the will.
+    def _finish(self):
+        sock = self._socket
+        if self._outbox.free() >= 2:
+            self._outbox.put_empty(_DISCONNECT)
+        # Best effort: if DISCONNECT does not fit the socket now, the server will
+        # publish the will. Accepted.
+        try:
+            self._outbox.flush(sock)
+            for _ in range(_PACKETS_PER_STEP):
+                if not sock.readinto(self._decoder.buf):
+                    break
+        except OSError:
+            pass
+        self._close(_CLOSED, None)
+
+    # -- callbacks -----------------------------------------------------------------
+
+    # A callback that raises is reported and breaks nothing else.
+    def _emit(self, callback, argument, another=None):
+        if callback is None:
+            return
+        try:
+            if another is not None:
+                callback(self, argument, another)
+            elif argument is _NOTHING:
+                callback(self)
+            else:
+                callback(self, argument)
+        except Exception as error:
+            self._report(error)
+
+    def _report(self, error):
+        if self.on_error is not None:
+            try:
+                self.on_error(self, error)
+                return
+            except Exception as another:
+                error = another
+        print_exception(error)
+
+    # Counters wrap at 2**30, so that they never become heap objects.
+    def _count(self, name):
+        self.stats[name] = self.stats[name] + 1 & _COUNT_MASK

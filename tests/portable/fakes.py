@@ -1,0 +1,277 @@
+"""A clock, a network and a server for tests: nothing waits, nothing is left to chance.
+
+`Bench` puts them in the place of what mqttpipe imports. The server's packets are
+bytes, spelled by hand in the tests. What the socket does is worse than the truth on
+request: it takes or gives few bytes at a time, fails at any call, or says nothing.
+"""
+
+import mqttpipe
+
+EINPROGRESS = mqttpipe.EINPROGRESS
+_REPLACED = ("ticks_ms", "ticks_add", "ticks_diff", "socket", "select", "urandom")
+_REAL = [getattr(mqttpipe, name) for name in _REPLACED]
+ECONNREFUSED = 111
+ECONNRESET = 104
+
+# CONNACK, accepted: without and with a session (section 3.2).
+CONNACK = b"\x20\x02\x00\x00"
+CONNACK_SESSION = b"\x20\x02\x01\x00"
+PINGREQ = b"\xc0\x00"
+PINGRESP = b"\xd0\x00"
+DISCONNECT = b"\xe0\x00"
+
+
+class SkipTest(Exception):
+    """This interpreter can't run the test; the message says why."""
+
+
+class Clock:
+    """ticks_ms() that stands still until it is told to go on; wraps at 2**30."""
+
+    MASK = 0x3FFFFFFF  # no arithmetic here leaves the small integers of a 32-bit board
+    HALF = 0x20000000
+
+    def __init__(self, now_ms=1000):
+        self.now_ms = now_ms
+
+    def ticks_ms(self):
+        return self.now_ms
+
+    def ticks_add(self, ticks, delta):
+        return ticks + delta & self.MASK
+
+    def ticks_diff(self, end, start):
+        apart = end - start & self.MASK
+        return apart if apart < self.HALF else apart - self.HALF - self.HALF
+
+    def advance(self, ms):
+        self.now_ms = self.now_ms + ms & self.MASK
+
+
+class Connection:
+    """A socket of the client, and the server's end of it."""
+
+    def __init__(self, network):
+        self.network = network
+        self.to_client = bytearray()
+        self.from_client = bytearray()
+        self.is_connecting = True
+        self.is_ended = False  # by the server, in good order
+        self.error = None  # errno that the next read or write raises
+        self.read_max = self.write_max = 1 << 20  # bytes that one call moves
+        self.write_credit = 1 << 30  # bytes that may be written before it blocks
+        self.is_closed = False  # by the client
+        self.calls = 0
+
+    # -- the client's side
+    def setblocking(self, flag):
+        assert flag is False, "the client must never block"
+
+    def setsockopt(self, level, name, value):
+        pass
+
+    def connect(self, address):
+        self.address = address
+        if self.network.connect_error:
+            raise OSError(self.network.connect_error, "by the test")
+        raise OSError(EINPROGRESS, "by the test")
+
+    def _called(self):
+        assert not self.is_closed, "used after close"
+        self.calls += 1
+        self.network.calls += 1
+        if self.network.calls == self.network.fail_at_call:
+            self.error = ECONNRESET
+        if self.error:
+            raise OSError(self.error, "by the test")
+
+    def readinto(self, buf, count=None):
+        self._called()
+        assert not self.is_connecting, "read before the connection stands"
+        count = len(buf) if count is None else count
+        assert 0 < count <= len(buf), count
+        count = min(count, self.read_max, len(self.to_client))
+        if not count:
+            return 0 if self.is_ended else None
+        buf[:count] = self.to_client[:count]
+        self.to_client = self.to_client[count:]
+        return count
+
+    def write(self, buf, offset, count):
+        self._called()
+        if self.is_connecting:
+            if self.network.is_silent:
+                return None
+            self.is_connecting = False
+        assert offset + count <= len(buf), (offset, count, len(buf))
+        count = min(count, self.write_max, self.write_credit)
+        if not count:
+            return None
+        self.write_credit -= count
+        self.from_client += bytes(buf[offset : offset + count])
+        return count
+
+    def close(self):
+        self.is_closed = True
+
+    # -- the server's side
+    def send(self, packet):
+        self.to_client += packet
+
+    def received(self):
+        """Take what the client has sent since the last call."""
+        data = bytes(self.from_client)
+        self.from_client = bytearray()
+        return data
+
+
+class Network:
+    """Stands for the module `socket`."""
+
+    AF_INET = 2
+    SOCK_STREAM = 1
+    IPPROTO_TCP = 6
+    TCP_NODELAY = 1
+
+    def __init__(self):
+        self.connections = []
+        self.connect_error = 0
+        self.is_silent = False  # TCP: SYN is never answered
+        self.calls = 0  # reads and writes, of all connections
+        self.fail_at_call = 0  # the number of the one that fails
+        self.addresses = (("127.0.0.1", 1883),)
+        self.resolve_error = 0
+
+    def getaddrinfo(self, host, port, family=0, kind=0, proto=0, flags=0):
+        if self.resolve_error:
+            raise OSError(self.resolve_error, "by the test")
+        self.asked = host, port
+        return [(2, 1, 6, "", address) for address in self.addresses]
+
+    def socket(self, family=2, kind=1, proto=0):
+        self.connections.append(Connection(self))
+        return self.connections[-1]
+
+
+class Poll:
+    """Stands for the module `select`; sleeping is the clock going on."""
+
+    POLLIN = 1
+    POLLOUT = 4
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.watched = {}
+        self.slept = []
+
+    def poll(self):
+        return self
+
+    def register(self, thing, mask):
+        self.watched[id(thing)] = mask
+
+    def modify(self, thing, mask):
+        assert id(thing) in self.watched
+        self.watched[id(thing)] = mask
+
+    def unregister(self, thing):
+        assert not isinstance(thing, Connection) or not thing.is_closed, "closed while watched"
+        del self.watched[id(thing)]
+
+    def ipoll(self, timeout_ms):
+        self.slept.append(timeout_ms)
+        self.clock.advance(timeout_ms)
+        return ()
+
+
+class Bench:
+    """A client on fakes, and a record of what it told the application.
+
+    events: list of tuples such as ("online",), ("message", topic, payload, qos).
+    """
+
+    def __init__(self, **options):
+        self.clock = Clock(options.pop("now_ms", 1000))
+        self.network = Network()
+        self.select = Poll(self.clock)
+        mqttpipe.ticks_ms = self.clock.ticks_ms
+        mqttpipe.ticks_add = self.clock.ticks_add
+        mqttpipe.ticks_diff = self.clock.ticks_diff
+        mqttpipe.socket = self.network
+        mqttpipe.select = self.select
+        mqttpipe.urandom = self.urandom
+        self.random = 0xFFFF  # what the back-off draws, of 0xFFFF
+        self.events = []
+        options.setdefault("client_id", "c")
+        self.client = client = mqttpipe.MQTTClient(options.pop("uri", "mqtt://h"), **options)
+        client.on_connect = lambda c, present: self.events.append(("connect", present))
+        client.on_online = lambda c: self.events.append(("online",))
+        client.on_offline = lambda c, error: self.events.append(("offline", error))
+        client.on_message = self.on_message
+        client.on_published = lambda c, token: self.events.append(("published", token))
+        client.on_subscribed = lambda c, token, granted: self.events.append(
+            ("subscribed", token, granted)
+        )
+        client.on_error = lambda c, error: self.events.append(("error", error))
+
+    def urandom(self, count):
+        return bytes((self.random >> 8, self.random & 0xFF))
+
+    def on_message(self, client, message):
+        self.events.append(("message", message.topic_name, message.payload, message.qos))
+
+    @property
+    def server(self):
+        """The server's end of the newest connection."""
+        return self.network.connections[-1]
+
+    def steps(self, limit=100):
+        """step(0) until nothing happens."""
+        for _ in range(limit):
+            if not self.client.step():
+                return
+        raise AssertionError("step() finds work without end")
+
+    def go_online(self, connack=CONNACK):
+        """Connect to a server that accepts; for a client without subscriptions."""
+        self.client.connect()
+        self.steps()
+        self.server.received()
+        self.server.send(connack)
+        self.steps()
+        assert self.client.is_online(), self.client.state_name
+        self.events.clear()
+        return self
+
+    def exchange(self, *packets):
+        """The server sends; returns what the client answers."""
+        for packet in packets:
+            self.server.send(packet)
+        self.steps()
+        return self.server.received()
+
+    def take_events(self):
+        events, self.events = self.events, []
+        return events
+
+    def error(self):
+        """The error of the only event, which must be `offline`."""
+        ((name, error),) = self.take_events()
+        assert name == "offline", name
+        return error
+
+
+def use_real_parts():
+    """Give mqttpipe back the clock and the sockets of this machine."""
+    for name, part in zip(_REPLACED, _REAL):
+        setattr(mqttpipe, name, part)
+
+
+def raises(kind, function, *arguments, **options):
+    """Call it; it must raise just `kind`. Returns the message."""
+    try:
+        function(*arguments, **options)
+    except Exception as error:
+        assert type(error) is kind, "%r instead of %s" % (error, kind)
+        return str(error)
+    raise AssertionError("%s was not raised" % kind)

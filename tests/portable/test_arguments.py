@@ -1,0 +1,208 @@
+"""Wrong arguments raise LocalError at the call, name the value and the rule, change nothing."""
+
+from fakes import Bench, raises
+
+import mqttpipe
+
+LocalError = mqttpipe.LocalError
+
+
+def new(uri="mqtt://h", **options):
+    return mqttpipe.MQTTClient(uri, **options)
+
+
+def test_uris_are_taken_apart():
+    cases = (
+        ("mqtt://broker.example", ("broker.example", 1883, None, None)),
+        ("tcp://broker.example:1884", ("broker.example", 1884, None, None)),
+        ("mqtt://broker.example/", ("broker.example", 1883, None, None)),
+        ("mqtt://192.0.2.7:65535", ("192.0.2.7", 65535, None, None)),
+        ("mqtt://[2001:db8::1]", ("2001:db8::1", 1883, None, None)),
+        ("mqtt://[::1]:1884", ("::1", 1884, None, None)),
+        ("mqtt://user@h", ("h", 1883, b"user", None)),
+        ("mqtt://user:@h", ("h", 1883, b"user", b"")),
+        ("mqtt://user:se%3Acr%40t@h:1", ("h", 1, b"user", b"se:cr@t")),
+        ("mqtt://us%C3%A9r:p:q@h", ("h", 1883, b"us\xc3\xa9r", b"p:q")),
+    )
+    for uri, expected in cases:
+        assert mqttpipe.parse_uri(uri) == expected, uri
+
+
+def test_a_bad_uri_is_refused_with_its_reason():
+    cases = (
+        ("broker.example", "mqtt://"),
+        ("http://h", "http://h"),
+        ("mqtt://", "host"),
+        ("mqtt://:1883", "host"),
+        ("mqtt://h:0", "1..65535"),
+        ("mqtt://h:65536", "65536"),
+        ("mqtt://h:x", "1..65535"),
+        ("mqtt://h:", "1..65535"),
+        ("mqtt://h/path", "h/path"),
+        ("mqtt://a b", "a b"),
+        ("mqtt://[::1", "[::1]"),
+        ("mqtt://[h]", "[::1]"),
+        ("mqtt://[::1]x", "[::1]"),
+        ("mqtt://u%4:p@h", "hex"),
+        ("mqtt://u%zz@h", "hex"),
+        (b"mqtt://h", "bytes"),
+        (None, "NoneType"),
+        ([], "empty"),
+        (["mqtt://h", "nonsense"], "nonsense"),
+    )
+    for uri, part in cases:
+        message = raises(LocalError, new, uri)
+        assert part in message, (uri, message)
+
+
+def test_no_error_about_a_uri_tells_the_password():
+    for uri in (
+        "mqtt://me:topsecret@h:99999",
+        "http://me:topsecret@h",
+        "me:topsecret@h",
+        "mqtt://me:topsecret%@h",
+        "mqtt://me:topsecret@",
+        "mqtt://me:top@secret@h:0",
+    ):
+        message = raises(LocalError, new, uri)
+        assert "secret" not in message and "me:" not in message, message
+
+
+def test_the_constructor_refuses_what_is_out_of_range():
+    cases = (
+        (dict(keep_alive_s=-1), "keep_alive_s is -1"),
+        (dict(keep_alive_s=65536), "0..65535"),
+        (dict(keep_alive_s="60"), "'60'"),
+        (dict(packet_bytes_max=63), "64.."),
+        (dict(packet_bytes_max=268435461), "268435460"),
+        (dict(pipe_slots=0), "1..1000"),
+        (dict(in_flight_max=0), "1..200"),
+        (dict(connect_timeout_ms=0), "connect_timeout_ms"),
+        (dict(reconnect_min_ms=-1), "reconnect_min_ms"),
+        (dict(reconnect_min_ms=2000, reconnect_max_ms=1999), "2000.."),
+        (dict(client_id=5), "int"),
+        (dict(client_id=b"\xff"), "UTF-8"),
+        (dict(client_id="x" * 65536), "65536"),
+        (dict(client_id="", clean_session=False), "[MQTT-3.1.3-7]"),
+        (dict(password="p"), "[MQTT-3.1.2-22]"),
+        (dict(user=5), "user"),
+        (dict(user="u", password=5), "password"),
+        (dict(user="u", password=b"x" * 65536), "65535"),
+        (dict(will="w"), "will"),
+        (dict(will=("t", "p", 0)), "will"),
+        (dict(will=("t/#", "p", 0, False)), "[MQTT-3.3.2-2]"),
+        (dict(will=("t", "p", 3, False)), "will qos is 3"),
+        (dict(will=("t", 7, 0, False)), "will payload"),
+        (dict(will=("t", b"x" * 65536, 0, False)), "65535"),
+    )
+    for options, part in cases:
+        message = raises(LocalError, new, **options)
+        assert part in message, (options, message)
+
+
+def test_the_error_about_a_password_does_not_tell_it():
+    message = raises(LocalError, new, user="u", password=12345678)
+    assert "1234" not in message, message
+
+
+def test_publish_refuses_and_queues_nothing():
+    client = Bench(packet_bytes_max=64).client
+    cases = (
+        (("", b"p"), "[MQTT-4.7.3-1]"),
+        (("a/+/b", b"p"), "'a/+/b'"),
+        (("a/#", b"p"), "[MQTT-3.3.2-2]"),
+        (("a\0b", b"p"), "[MQTT-1.5.3"),
+        ((b"\xff", b"p"), "UTF-8"),
+        ((b"\xed\xa0\x80", b"p"), "UTF-8"),  # U+D800
+        (("t" * 65536, b"p"), "65536"),
+        ((5, b"p"), "int"),
+        ((None, b"p"), "NoneType"),
+        (("t", 5), "payload must be str or bytes, not int"),
+        (("t", None), "NoneType"),
+        (("t", ["a"]), "list"),
+        (("t", b"p", 3), "qos is 3, must be an int in 0..2"),
+        (("t", b"p", -1), "qos is -1"),
+        (("t", b"p", "1"), "qos is '1'"),
+        (("t", b"p", 1.5), "1.5"),
+        (("t", b"x" * 100), "packet_bytes_max is 64"),
+        (("t" * 60, b""), "packet_bytes_max is 64"),
+    )
+    for arguments, part in cases:
+        message = raises(LocalError, client.publish, *arguments)
+        assert part in message, (arguments, message)
+    assert client.publish("t", b"p") == 1, "no token was used up"
+    assert not client._pipe.has_token(2)
+
+
+def test_a_refused_topic_is_refused_again():
+    client = Bench().client
+    for _ in range(2):
+        raises(LocalError, client.publish, "a/#", b"p")
+    assert client.publish("a/b", b"p") == 1
+    raises(LocalError, client.publish, "a/#", b"p")
+
+
+def test_a_topic_in_a_bytearray_is_looked_at_each_time():
+    client = Bench().client
+    topic = bytearray(b"a/b")
+    client.publish(topic, b"p")
+    topic[2] = 0x23
+    raises(LocalError, client.publish, topic, b"p")
+
+
+def test_subscribe_and_unsubscribe_refuse_and_queue_nothing():
+    client = Bench(packet_bytes_max=64).client
+    cases = (
+        ("", "[MQTT-4.7.3-1]"),
+        ("a/#/b", "[MQTT-4.7.1-2]"),
+        ("a#", "[MQTT-4.7.1-3]"),
+        ("a/b+", "[MQTT-4.7.1-3]"),
+        ("##", "[MQTT-4.7.1-3]"),
+        ("a\0", "[MQTT-1.5.3"),
+        (7, "int"),
+        ("t" * 60, "packet_bytes_max"),
+    )
+    for topic_filter, part in cases:
+        for call in (client.subscribe, client.unsubscribe):
+            message = raises(LocalError, call, topic_filter)
+            assert part in message, (topic_filter, message)
+    assert "qos is 3" in raises(LocalError, client.subscribe, "t", None, 3)
+    assert "callback" in raises(LocalError, client.subscribe, "t", "print")
+    assert client.subscribe("t") == 1
+    assert len(client._session.subscriptions) == 1
+
+
+def test_legal_filters_are_accepted():
+    client = Bench().client
+    for topic_filter in (
+        "#",
+        "+",
+        "/",
+        "a/+/b",
+        "+/+",
+        "a/#",
+        "+/#",
+        "$SYS/#",
+        "a//b",
+        b"\xc3\xa9",
+    ):
+        client.subscribe(topic_filter)
+    assert len(client._session.subscriptions) == 10
+
+
+def test_step_and_the_waits_refuse_a_bad_timeout():
+    client = Bench().client
+    for bad in (-1, 1.5, "1"):
+        raises(LocalError, client.step, bad)
+        raises(LocalError, client.wait_online, bad)
+        raises(LocalError, client.wait_for, 1, bad)
+
+
+def test_two_clients_without_client_id_have_two():
+    one, two = new(client_id=None), new(client_id=None)
+    assert one.client_id != two.client_id
+    for client in (one, two):
+        assert 0 < len(client.client_id) <= 23, client.client_id
+        assert client.client_id.decode().lower().isalpha() or True
+        for byte in client.client_id:
+            assert 48 <= byte <= 57 or 97 <= byte <= 122, client.client_id

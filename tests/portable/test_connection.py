@@ -1,0 +1,471 @@
+"""The connection: states, deadlines, keep alive, back-off, the end of it."""
+
+from fakes import (
+    CONNACK,
+    CONNACK_SESSION,
+    DISCONNECT,
+    ECONNREFUSED,
+    ECONNRESET,
+    PINGREQ,
+    PINGRESP,
+    Bench,
+    raises,
+)
+
+import mqttpipe
+
+
+def test_connect_sends_connect_and_is_online_after_connack():
+    bench = Bench(keep_alive_s=60)
+    client = bench.client
+    client.connect()
+    assert client.state_name == "DOWN", "connect() only asks"
+    bench.steps()
+    assert bench.network.asked == ("h", 1883)
+    assert bench.server.address == ("127.0.0.1", 1883)
+    assert client.state_name == "AWAITING_CONNACK"
+    assert bench.server.received() == b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c"
+    assert bench.take_events() == []
+    bench.exchange(CONNACK)
+    assert client.is_online() and client.state_name == "ONLINE"
+    assert bench.take_events() == [("connect", False), ("online",)]
+
+
+def test_connect_carries_will_user_and_password_in_this_order():
+    bench = Bench(
+        client_id="id",
+        user="me",
+        password=b"\x00\xff",
+        will=("w/t", "gone", 1, True),
+        keep_alive_s=65535,
+        clean_session=False,
+    )
+    bench.client.connect()
+    bench.steps()
+    assert bench.server.received() == (
+        b"\x10\x21\x00\x04MQTT\x04\xec\xff\xff"
+        b"\x00\x02id\x00\x03w/t\x00\x04gone\x00\x02me\x00\x02\x00\xff"
+    )
+
+
+def test_a_user_without_password_and_an_empty_one_differ():
+    for options, wire in (
+        (dict(user="u"), b"\x10\x10\x00\x04MQTT\x04\x82\x00\x3c\x00\x01c\x00\x01u"),
+        (
+            dict(user="u", password=b""),
+            b"\x10\x12\x00\x04MQTT\x04\xc2\x00\x3c\x00\x01c\x00\x01u\x00\x00",
+        ),
+        (
+            dict(uri="mqtt://u:p@h"),
+            b"\x10\x13\x00\x04MQTT\x04\xc2\x00\x3c\x00\x01c\x00\x01u\x00\x01p",
+        ),
+        (
+            dict(uri="mqtt://u:p@h", user="x"),
+            b"\x10\x13\x00\x04MQTT\x04\xc2\x00\x3c\x00\x01c\x00\x01x\x00\x01p",
+        ),
+    ):
+        bench = Bench(**options)
+        bench.client.connect()
+        bench.steps()
+        assert bench.server.received() == wire, options
+
+
+def test_connack_byte_by_byte():
+    bench = Bench()
+    bench.client.connect()
+    bench.steps()
+    for i in range(4):
+        assert not bench.client.is_online(), i
+        bench.exchange(CONNACK[i : i + 1])
+    assert bench.client.is_online()
+
+
+def test_a_refusal_is_told_with_its_code_and_tried_again_later():
+    for code in (1, 2, 3, 4, 5, 6):
+        bench = Bench()
+        bench.client.connect()
+        bench.steps()
+        bench.exchange(bytes((0x20, 2, 0, code)))
+        error = bench.error()
+        assert type(error) is mqttpipe.Refused and error.return_code == code
+        assert bench.server.is_closed and bench.client.state_name == "WAITING"
+
+
+def test_connack_that_breaks_the_rules_closes_the_connection():
+    for wire, part in (
+        (b"\x20\x02\x02\x00", "[MQTT-3.2.2-1]"),
+        (CONNACK_SESSION, "[MQTT-3.2.2-1]"),  # after a clean session
+        (PINGRESP, "[MQTT-3.2.0-1]"),
+        (b"\x30\x04\x00\x01tx", "[MQTT-3.2.0-1]"),
+    ):
+        bench = Bench()
+        bench.client.connect()
+        bench.steps()
+        bench.exchange(wire)
+        error = bench.error()
+        assert type(error) is mqttpipe.ServerError and part in str(error), error
+        assert bench.server.is_closed
+
+
+def test_a_second_connack_closes_the_connection():
+    bench = Bench().go_online()
+    bench.exchange(CONNACK)
+    assert type(bench.error()) is mqttpipe.ServerError
+
+
+def test_session_present_reaches_on_connect():
+    bench = Bench(clean_session=False)
+    bench.client.connect()
+    bench.steps()
+    bench.exchange(CONNACK_SESSION)
+    assert bench.take_events() == [("connect", True), ("online",)]
+
+
+def test_each_stage_of_an_attempt_ends_by_one_deadline():
+    for stage, is_silent in (("TCP", True), ("CONNACK", False)):
+        bench = Bench(connect_timeout_ms=3000)
+        bench.network.is_silent = is_silent
+        bench.client.connect()
+        bench.steps()
+        bench.clock.advance(2999)
+        bench.steps()
+        assert bench.take_events() == []
+        bench.clock.advance(1)
+        bench.steps()
+        error = bench.error()
+        assert type(error) is mqttpipe.TimedOut and error.stage == stage, error
+        assert bench.server.is_closed and bench.client.state_name == "WAITING"
+
+
+def test_refused_reset_and_unresolved_each_name_their_stage():
+    bench = Bench()
+    bench.network.connect_error = ECONNREFUSED
+    bench.client.connect()
+    bench.steps()
+    error = bench.error()
+    assert (type(error), error.stage, error.errno) == (mqttpipe.TransportError, "TCP", 111)
+    assert bench.server.is_closed
+
+    bench = Bench()
+    bench.network.resolve_error = -2
+    bench.client.connect()
+    bench.steps()
+    error = bench.error()
+    assert (error.stage, error.errno) == ("DNS", -2)
+
+    bench = Bench()
+    bench.client.connect()
+    bench.steps()
+    bench.server.error = ECONNRESET
+    bench.steps()
+    error = bench.error()
+    assert (error.stage, error.errno) == ("CONNACK", ECONNRESET)
+
+    bench = Bench().go_online()
+    bench.server.is_ended = True
+    bench.steps()
+    error = bench.error()
+    assert error.stage == "ONLINE" and "closed by the server" in str(error)
+
+
+def test_the_next_address_of_a_name_is_tried_when_one_fails():
+    bench = Bench()
+    bench.network.addresses = (("::1", 1), ("127.0.0.1", 2))
+    bench.network.is_silent = True
+    bench.client.connect()
+    bench.steps()
+    first = bench.server
+    first.error = ECONNREFUSED
+    bench.network.is_silent = False
+    bench.steps()
+    assert first.is_closed and bench.server is not first
+    assert bench.server.address == ("127.0.0.1", 2)
+    assert bench.take_events() == [], "one attempt, not two"
+    bench.exchange(CONNACK)
+    assert bench.client.is_online()
+
+
+def test_ping_when_nothing_was_sent_for_the_keep_alive():
+    """[MQTT-3.1.2-23]"""
+    bench = Bench(keep_alive_s=10).go_online()
+    bench.clock.advance(9999)
+    bench.steps()
+    assert bench.server.received() == b""
+    bench.clock.advance(1)
+    bench.steps()
+    assert bench.server.received() == PINGREQ
+    bench.exchange(PINGRESP)
+    bench.clock.advance(10_000)
+    bench.steps()
+    assert bench.server.received() == PINGREQ
+
+
+def test_the_keep_alive_counts_from_the_last_packet_sent():
+    bench = Bench(keep_alive_s=10).go_online()
+    bench.clock.advance(6000)
+    bench.client.publish("t", b"")
+    bench.steps()
+    assert bench.server.received() == b"\x30\x03\x00\x01t"
+    bench.clock.advance(9999)
+    bench.steps()
+    assert bench.server.received() == b""
+    bench.clock.advance(1)
+    bench.steps()
+    assert bench.server.received() == PINGREQ
+
+
+def test_what_the_server_sends_does_not_put_off_the_ping():
+    bench = Bench(keep_alive_s=10).go_online()
+    for _ in range(10):
+        bench.clock.advance(1000)
+        bench.server.send(b"\x30\x03\x00\x01t")
+        bench.steps()
+    assert bench.server.received() == PINGREQ
+
+
+def test_a_missing_pingresp_ends_the_connection():
+    bench = Bench(keep_alive_s=10, connect_timeout_ms=4000).go_online()
+    bench.clock.advance(10_000)
+    bench.steps()
+    bench.clock.advance(3999)
+    bench.steps()
+    assert bench.take_events() == []
+    bench.clock.advance(1)
+    bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.TimedOut and error.stage == "PINGRESP"
+
+
+def test_keep_alive_zero_never_pings():
+    bench = Bench(keep_alive_s=0).go_online()
+    bench.clock.advance(100_000_000)
+    bench.steps()
+    assert bench.server.received() == b"" and bench.client.is_online()
+
+
+def test_keep_alive_is_right_across_the_wrap_of_the_clock():
+    bench = Bench(keep_alive_s=10, now_ms=0x3FFFFFFF - 4999).go_online()
+    bench.clock.advance(9999)
+    bench.steps()
+    assert bench.server.received() == b""
+    bench.clock.advance(1)
+    bench.steps()
+    assert bench.clock.now_ms == 5000
+    assert bench.server.received() == PINGREQ
+
+
+def test_the_back_off_doubles_up_to_its_maximum_and_is_drawn_at_random():
+    bench = Bench(reconnect_min_ms=1000, reconnect_max_ms=6000)
+    bench.network.connect_error = ECONNREFUSED
+    bench.client.connect()
+    for random, wait_ms in (
+        (0xFFFF, 1000),
+        (0xFFFF, 2000),
+        (0xFFFF, 4000),
+        (0, 1000),
+        (0xFFFF, 6000),
+        (0x7FFF, 3499),
+        (0xFFFF, 6000),
+    ):
+        bench.random = random
+        bench.steps()
+        assert len(bench.network.connections) == 1, wait_ms
+        bench.network.connections.clear()
+        bench.clock.advance(wait_ms - 1)
+        bench.steps()
+        assert not bench.network.connections, wait_ms
+        bench.clock.advance(1)
+
+
+def test_a_stable_connection_ends_the_back_off():
+    bench = Bench(reconnect_min_ms=1000, reconnect_max_ms=60_000)
+    bench.network.connect_error = ECONNREFUSED
+    bench.client.connect()
+    for _ in range(4):
+        bench.steps()
+        bench.clock.advance(60_000)
+    bench.network.connect_error = 0
+    bench.go_online()
+    bench.clock.advance(10_000)
+    bench.server.is_ended = True
+    bench.steps()
+    bench.clock.advance(999)
+    bench.steps()
+    assert len(bench.network.connections) == 5
+    bench.clock.advance(1)
+    bench.steps()
+    assert len(bench.network.connections) == 6
+
+
+def test_several_servers_are_tried_in_turn():
+    bench = Bench(uri=["mqtt://one", "mqtt://two:2"], reconnect_min_ms=0)
+    bench.network.connect_error = ECONNREFUSED
+    bench.client.connect()
+    asked = []
+    for _ in range(3):
+        bench.client.step()
+        asked.append(bench.network.asked)
+        bench.clock.advance(60_000)
+    assert asked == [("one", 1883), ("two", 2), ("one", 1883)]
+
+
+def test_no_attempt_while_the_link_is_down():
+    class Link:
+        is_there = False
+
+        def is_up(self):
+            return self.is_there
+
+    link = Link()
+    bench = Bench(link=link)
+    bench.client.connect()
+    for _ in range(10):
+        bench.steps()
+        bench.clock.advance(1000)
+    assert not bench.network.connections and bench.client.state_name == "WAITING"
+    link.is_there = True
+    bench.steps()
+    assert len(bench.network.connections) == 1
+
+
+def test_disconnect_drains_sends_disconnect_and_closes():
+    bench = Bench().go_online()
+    bench.client.publish("t", b"1", qos=1)
+    bench.client.publish("t", b"2")
+    bench.client.disconnect()
+    bench.steps()
+    assert bench.client.state_name == "CLOSING"
+    assert bench.server.received() == b"\x32\x06\x00\x01t\x00\x011\x30\x04\x00\x01t2"
+    assert bench.exchange(b"\x40\x02\x00\x01") == DISCONNECT
+    assert bench.server.is_closed and bench.client.state_name == "DOWN"
+    assert bench.take_events() == [("published", 2), ("published", 1), ("offline", None)]
+    bench.clock.advance(1_000_000)
+    bench.steps()
+    assert len(bench.network.connections) == 1, "it stays away"
+
+
+def test_disconnect_on_a_dead_link_ends_by_the_deadline():
+    bench = Bench(connect_timeout_ms=5000).go_online()
+    bench.server.write_credit = 0
+    bench.client.publish("t", b"1", qos=1)
+    bench.client.disconnect()
+    bench.steps()
+    bench.clock.advance(5000)
+    bench.steps()
+    assert bench.client.state_name == "DOWN" and bench.server.is_closed
+
+
+def test_disconnect_at_every_stage_ends_in_down():
+    def resolving(bench):
+        pass
+
+    def connecting(bench):
+        bench.network.is_silent = True
+        bench.steps()
+
+    def awaiting(bench):
+        bench.steps()
+
+    def waiting(bench):
+        bench.network.connect_error = ECONNREFUSED
+        bench.steps()
+
+    for stage in (resolving, connecting, awaiting, waiting):
+        bench = Bench()
+        bench.client.connect()
+        stage(bench)
+        bench.client.disconnect()
+        bench.steps()
+        assert bench.client.state_name == "DOWN", stage
+        for connection in bench.network.connections:
+            assert connection.is_closed
+        bench.client.connect()
+        bench.network.is_silent = bench.network.connect_error = 0
+        bench.steps()
+        bench.exchange(CONNACK)
+        assert bench.client.is_online(), stage
+
+
+def test_connect_again_after_disconnect_while_it_drains():
+    bench = Bench().go_online()
+    bench.client.disconnect()
+    bench.client.publish("t", b"1", qos=1)
+    bench.steps()
+    bench.client.connect()
+    bench.exchange(b"\x40\x02\x00\x01")
+    bench.exchange(CONNACK)
+    assert bench.client.is_online() and len(bench.network.connections) == 2
+
+
+def test_every_io_call_may_fail_and_the_client_comes_back():
+    """A reset at call n of a whole session, for every n: it recovers and delivers."""
+    fail_at = 0
+    while True:
+        fail_at += 1
+        bench = Bench(reconnect_min_ms=0)
+        bench.network.fail_at_call = fail_at
+        client = bench.client
+        client.subscribe("t")
+        token = client.publish("t", b"1", qos=1)
+        client.connect()
+        failures = 0
+        for _ in range(60):
+            client.step()
+            bench.clock.advance(20)
+            failures += sum(1 for event in bench.take_events() if event[0] == "offline")
+            if not bench.network.connections or bench.server.is_closed:
+                continue
+            if bench.server.error:
+                continue
+            data = bench.server.received()
+            if b"MQTT" in data:
+                bench.server.send(CONNACK)
+            if b"\x00\x01t\x00" in data and b"\x82" in data:
+                at = data.index(b"\x82")
+                bench.server.send(b"\x90\x03" + data[at + 2 : at + 4] + b"\x00")
+            if b"\x32" in data or b"\x3a" in data:
+                at = data.index(b"\x32" if b"\x32" in data else b"\x3a")
+                bench.server.send(b"\x40\x02" + data[at + 5 : at + 7])
+            if client.is_online() and client.is_done(token):
+                break
+        assert client.is_online() and client.is_done(token), fail_at
+        open_count = sum(1 for connection in bench.network.connections if not connection.is_closed)
+        assert open_count == 1, "a socket was leaked"
+        if not failures:
+            break
+    assert fail_at > 5, fail_at
+
+
+def test_an_illegal_event_raises_and_moves_nothing():
+    client = Bench().client
+    message = raises(mqttpipe.LocalError, client._move, 4)
+    assert "DOWN" in message and client.state_name == "DOWN"
+
+
+def test_step_inside_a_callback_is_refused():
+    bench = Bench()
+    seen = []
+    bench.client.on_connect = lambda client, present: seen.append(
+        raises(mqttpipe.LocalError, client.step)
+    )
+    bench.client.connect()
+    bench.steps()
+    bench.exchange(CONNACK)
+    assert len(seen) == 1 and "callback" in seen[0] and bench.client.is_online()
+
+
+def test_wait_online_sleeps_in_poll_until_its_deadline():
+    bench = Bench()
+    bench.network.is_silent = True
+    bench.client.connect()
+    start = bench.clock.now_ms
+    assert bench.client.wait_online(2500) is False
+    assert bench.clock.now_ms - start == 2500
+    assert sum(bench.select.slept) == 2500 and len(bench.select.slept) <= 3
+
+
+def test_a_sleep_ends_at_the_next_deadline():
+    bench = Bench(keep_alive_s=10).go_online()
+    bench.client.step(60_000)
+    assert bench.select.slept[-1] == 10_000
+    assert bench.server.received() == PINGREQ

@@ -1,0 +1,390 @@
+"""Publishing and receiving at each quality of service (sections 3.3-3.7, 4.3)."""
+
+from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, raises
+
+import mqttpipe
+
+
+def test_qos_0_is_published_when_the_socket_has_it():
+    bench = Bench().go_online()
+    bench.server.write_credit = 8
+    token = bench.client.publish("a/b", b"hi", retain=True)
+    bench.steps()
+    assert bench.take_events() == [] and not bench.client.is_done(token)
+    bench.server.write_credit = 1
+    bench.steps()
+    assert bench.take_events() == [("published", token)] and bench.client.is_done(token)
+    assert bench.server.received() == b"\x31\x07\x00\x03a/bhi"
+
+
+def test_qos_1_is_published_when_puback_comes():
+    bench = Bench().go_online()
+    token = bench.client.publish("a/b", "hi", qos=1)
+    bench.steps()
+    assert bench.server.received() == b"\x32\x09\x00\x03a/b\x00\x01hi"
+    assert bench.take_events() == [] and not bench.client.is_done(token)
+    bench.exchange(b"\x40\x02\x00\x01")
+    assert bench.take_events() == [("published", token)] and bench.client.is_done(token)
+
+
+def test_qos_2_takes_both_steps():
+    bench = Bench().go_online()
+    token = bench.client.publish("t", b"", qos=2)
+    bench.steps()
+    assert bench.server.received() == b"\x34\x05\x00\x01t\x00\x01"
+    assert bench.exchange(b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
+    assert bench.take_events() == [] and not bench.client.is_done(token)
+    assert bench.exchange(b"\x70\x02\x00\x01") == b""
+    assert bench.take_events() == [("published", token)] and bench.client.is_done(token)
+
+
+def test_messages_published_together_leave_in_one_write_and_in_order():
+    bench = Bench().go_online()
+    for i in range(5):
+        bench.client.publish("t", b"%d" % i, qos=i % 2)
+    calls = bench.server.calls
+    bench.client.step()
+    assert bench.server.calls - calls <= 2, "one read, one write"
+    assert bench.server.received() == (
+        b"\x30\x04\x00\x01t0\x32\x06\x00\x01t\x00\x011"
+        b"\x30\x04\x00\x01t2\x32\x06\x00\x01t\x00\x023\x30\x04\x00\x01t4"
+    )
+
+
+def test_no_more_than_in_flight_max_wait_for_their_acknowledgement():
+    bench = Bench(in_flight_max=2).go_online()
+    for i in range(4):
+        bench.client.publish("t", b"%d" % i, qos=1)
+    bench.client.publish("t", b"z")
+    bench.steps()
+    assert bench.server.received() == b"\x32\x06\x00\x01t\x00\x010\x32\x06\x00\x01t\x00\x021"
+    assert bench.exchange(b"\x40\x02\x00\x02") == b"\x32\x06\x00\x01t\x00\x032"
+    assert bench.exchange(b"\x40\x02\x00\x03\x40\x02\x00\x01") == (
+        b"\x32\x06\x00\x01t\x00\x043\x30\x04\x00\x01tz"
+    )
+
+
+def test_a_full_pipe_raises_queue_full_and_keeps_what_it_has():
+    bench = Bench(pipe_slots=3)
+    for i in range(3):
+        bench.client.publish("t", b"%d" % i)
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"3")
+    bench.go_online()
+    assert bench.client.publish("t", b"4") == 4
+
+
+def test_what_was_published_offline_is_sent_in_order_when_online():
+    bench = Bench()
+    tokens = [bench.client.publish("t", b"%d" % i, qos=i % 2) for i in range(4)]
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(CONNACK) == (
+        b"\x30\x04\x00\x01t0\x32\x06\x00\x01t\x00\x011\x30\x04\x00\x01t2\x32\x06\x00\x01t\x00\x023"
+    )
+    bench.exchange(b"\x40\x02\x00\x01\x40\x02\x00\x02")
+    assert all(bench.client.is_done(token) for token in tokens)
+
+
+def test_an_identifier_in_use_is_not_used_again():
+    """[MQTT-2.3.1-2]"""
+    bench = Bench(in_flight_max=3).go_online()
+    bench.client._session._last_packet_id = 65533
+    for _ in range(3):
+        bench.client.publish("t", b"", qos=1)
+    bench.steps()
+    assert bench.server.received() == (
+        b"\x32\x05\x00\x01t\xff\xfe\x32\x05\x00\x01t\xff\xff\x32\x05\x00\x01t\x00\x01"
+    )
+    bench.client._session._last_packet_id = 65533
+    bench.client.publish("t", b"", qos=1)
+    assert bench.exchange(b"\x40\x02\xff\xff") == b"\x32\x05\x00\x01t\xff\xff"
+
+
+def test_identifiers_go_on_counting_through_connections():
+    bench = Bench(reconnect_min_ms=0).go_online()
+    bench.client.publish("t", b"", qos=1)
+    bench.steps()
+    bench.exchange(b"\x40\x02\x00\x01")
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.go_online()
+    bench.client.publish("t", b"", qos=1)
+    bench.steps()
+    assert bench.server.received() == b"\x32\x05\x00\x01t\x00\x02"
+
+
+def reconnect(bench, connack):
+    """Cut the connection; returns what is sent after the new CONNACK."""
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.client.step(60_000)
+    bench.steps()
+    bench.server.received()
+    bench.server.send(connack)
+    bench.steps()
+    return bench.server.received()
+
+
+def test_with_a_session_unacknowledged_messages_are_sent_again_with_dup():
+    """[MQTT-4.4.0-1]: PUBLISH and PUBREL, same identifiers, original order."""
+    bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+    tokens = [bench.client.publish("t", b"%d" % i, qos=1 + i % 2) for i in range(4)]
+    bench.steps()
+    bench.exchange(b"\x50\x02\x00\x02")  # PUBREC for the second
+    assert reconnect(bench, CONNACK_SESSION) == (
+        b"\x3a\x06\x00\x01t\x00\x010"
+        b"\x62\x02\x00\x02"
+        b"\x3a\x06\x00\x01t\x00\x032"
+        b"\x3c\x06\x00\x01t\x00\x043"
+    )
+    bench.exchange(b"\x40\x02\x00\x01\x70\x02\x00\x02\x40\x02\x00\x03")
+    bench.exchange(b"\x50\x02\x00\x04\x70\x02\x00\x04")
+    assert all(bench.client.is_done(token) for token in tokens)
+
+
+def test_without_a_session_they_begin_anew_with_new_identifiers():
+    for clean_session in (True, False):
+        bench = Bench(clean_session=clean_session, reconnect_min_ms=0).go_online()
+        bench.client.publish("t", b"0", qos=1)
+        bench.client.publish("t", b"1", qos=2)
+        bench.steps()
+        bench.exchange(b"\x50\x02\x00\x02")
+        assert reconnect(bench, CONNACK) == (
+            b"\x32\x06\x00\x01t\x00\x030\x34\x06\x00\x01t\x00\x041"
+        )
+
+
+def test_redelivery_comes_before_what_waits_in_the_pipe():
+    bench = Bench(clean_session=False, in_flight_max=2, reconnect_min_ms=0).go_online()
+    for i in range(3):
+        bench.client.publish("t", b"%d" % i, qos=1)
+    bench.steps()
+    assert reconnect(bench, CONNACK_SESSION) == (
+        b"\x3a\x06\x00\x01t\x00\x010\x3a\x06\x00\x01t\x00\x021"
+    )
+    assert bench.exchange(b"\x40\x02\x00\x01") == b"\x32\x06\x00\x01t\x00\x032"
+
+
+def test_redelivery_larger_than_the_outbox_goes_out_piece_by_piece():
+    bench = Bench(clean_session=False, packet_bytes_max=64, reconnect_min_ms=0).go_online()
+    for i in range(8):
+        bench.client.publish("t", b"%d" % i + b"x" * 45, qos=1)
+    bench.steps()
+    sent = bench.server.received()
+    assert len(sent) == 8 * 53
+    again = reconnect(bench, CONNACK_SESSION)
+    assert again == sent.replace(b"\x32\x33", b"\x3a\x33")
+
+
+def test_qos_0_cut_in_the_middle_is_sent_whole_once_more_and_what_left_is_not():
+    bench = Bench(reconnect_min_ms=0).go_online()
+    bench.server.write_credit = 9  # the first of 6 bytes, half of the second
+    tokens = [bench.client.publish("t", b"%d" % i) for i in range(3)]
+    bench.steps()
+    assert bench.take_events() == [("published", tokens[0])]
+    assert reconnect(bench, CONNACK) == b"\x30\x04\x00\x01t1\x30\x04\x00\x01t2"
+    published = [event[1] for event in bench.take_events() if event[0] == "published"]
+    assert published == tokens[1:]
+
+
+def test_an_acknowledgement_that_never_comes_ends_the_connection():
+    bench = Bench(connect_timeout_ms=5000, keep_alive_s=0).go_online()
+    bench.client.publish("t", b"", qos=1)
+    bench.steps()
+    bench.clock.advance(4999)
+    bench.steps()
+    assert bench.take_events() == []
+    bench.clock.advance(1)
+    bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.TimedOut and error.stage == "ACK"
+
+
+def test_one_forgotten_acknowledgement_among_many_ends_it_as_well():
+    bench = Bench(connect_timeout_ms=5000, keep_alive_s=0).go_online()
+    for i in range(1, 12):
+        bench.client.publish("t", b"", qos=1)
+        bench.steps()
+        if i > 1:
+            bench.exchange(bytes((0x40, 2, 0, i)))
+        bench.clock.advance(500)
+        if bench.client.state_name != "ONLINE":
+            break
+    error = [event for event in bench.take_events() if event[0] == "offline"][0][1]
+    assert error.stage == "ACK" and i == 11, i
+
+
+def test_a_socket_that_takes_nothing_ends_the_connection():
+    bench = Bench(connect_timeout_ms=5000, keep_alive_s=0).go_online()
+    bench.server.write_credit = 3
+    bench.client.publish("t", b"")
+    bench.steps()
+    bench.clock.advance(5000)
+    bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.TimedOut and error.stage == "WRITE"
+
+
+def test_half_a_packet_that_does_not_go_on_ends_the_connection():
+    bench = Bench(connect_timeout_ms=5000, keep_alive_s=0).go_online()
+    bench.exchange(b"\x30\x07\x00\x03a/")
+    bench.clock.advance(4000)
+    bench.exchange(b"b")
+    bench.clock.advance(4999)
+    bench.steps()
+    assert bench.take_events() == []
+    bench.clock.advance(1)
+    bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.TimedOut and error.stage == "PACKET"
+
+
+def test_received_messages_reach_the_callback_with_all_they_carry():
+    bench = Bench().go_online()
+    seen = []
+
+    def on_message(client, message):
+        seen.append((message.topic_name, message.payload, bytes(message.view), message.qos))
+        seen.append((message.retain, message.dup))
+
+    bench.client.on_message = on_message
+    bench.exchange(b"\x31\x07\x00\x03a/bhi", b"\x3a\x07\x00\x01t\x00\x09hi", b"\x30\x03\x00\x01t")
+    assert seen == [
+        ("a/b", b"hi", b"hi", 0),
+        (True, False),
+        ("t", b"hi", b"hi", 1),
+        (False, True),
+        ("t", b"", b"", 0),
+        (False, False),
+    ]
+
+
+def test_qos_1_is_acknowledged_after_the_callback():
+    bench = Bench().go_online()
+    answered = []
+    bench.client.on_message = lambda client, message: answered.append(bytes(client._outbox.buf))
+    assert bench.exchange(b"\x32\x06\x00\x01t\x12\x34x") == b"\x40\x02\x12\x34"
+    assert answered == [b""]
+
+
+def test_qos_2_is_delivered_once_however_often_it_is_sent():
+    bench = Bench().go_online()
+    publish = b"\x34\x06\x00\x01t\x12\x34x"
+    assert bench.exchange(publish) == b"\x50\x02\x12\x34"
+    assert bench.exchange(b"\x3c\x06\x00\x01t\x12\x34x") == b"\x50\x02\x12\x34"
+    assert bench.take_events() == [("message", "t", b"x", 2)]
+    assert bench.exchange(b"\x62\x02\x12\x34") == b"\x70\x02\x12\x34"
+    assert bench.exchange(b"\x62\x02\x12\x34") == b"\x70\x02\x12\x34"
+    assert bench.exchange(publish) == b"\x50\x02\x12\x34"
+    assert bench.take_events() == [("message", "t", b"x", 2)], "a new message, the same id"
+
+
+def test_qos_2_stays_exactly_once_through_a_resumed_session():
+    bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+    bench.exchange(b"\x34\x06\x00\x01t\x12\x34x")
+    reconnect(bench, CONNACK_SESSION)
+    assert bench.exchange(b"\x3c\x06\x00\x01t\x12\x34x") == b"\x50\x02\x12\x34"
+    messages = [event for event in bench.take_events() if event[0] == "message"]
+    assert len(messages) == 1
+
+
+def test_publish_that_breaks_the_rules_closes_the_connection():
+    for wire in (
+        b"\x30\x00",
+        b"\x30\x01\x00",
+        b"\x30\x02\x00\x00",  # empty topic name
+        b"\x30\x04\x00\x05ab",  # topic name longer than the packet
+        b"\x32\x03\x00\x01t",  # QoS 1 without identifier
+        b"\x32\x05\x00\x01t\x00\x00",  # identifier 0
+        b"\x36\x05\x00\x01t\x00\x01",  # QoS 3
+    ):
+        bench = Bench().go_online()
+        bench.exchange(wire)
+        error = bench.error()
+        assert type(error) is mqttpipe.ServerError, (wire, error)
+        assert bench.server.is_closed
+
+
+def test_a_message_too_large_is_dropped_acknowledged_and_reported():
+    bench = Bench(packet_bytes_max=64).go_online()
+    big = b"\x32\xc8\x01\x00\x01t\x00\x07" + b"x" * 195
+    assert bench.exchange(big, b"\x30\x04\x00\x01ty") == b"\x40\x02\x00\x07"
+    (name, error), message = bench.take_events()
+    assert name == "error" and "200 bytes" in str(error) and "64" in str(error)
+    assert message == ("message", "t", b"y", 0)
+    assert bench.client.stats["dropped"] == 1 and bench.client.is_online()
+
+
+def test_without_room_for_an_acknowledgement_the_server_has_to_wait():
+    bench = Bench(packet_bytes_max=64).go_online()
+    bench.server.write_credit = 0
+    wire = b"\x32\x06\x00\x01t\x00\x01x"
+    for _ in range(40):
+        bench.server.send(wire)
+    bench.steps()
+    assert len(bench.server.to_client) > 20 * len(wire), "it read on without room to answer"
+    bench.server.write_credit = 1 << 20
+    bench.steps()
+    assert bench.server.received() == b"\x40\x02\x00\x01" * 40
+
+
+def test_a_flood_from_the_server_does_not_hold_up_step_or_publishing():
+    bench = Bench().go_online()
+    for _ in range(500):
+        bench.server.send(b"\x30\x04\x00\x01tx")
+    bench.client.publish("t", b"y")
+    bench.client.step()
+    assert bench.server.received() == b"\x30\x04\x00\x01ty"
+    received = bench.client.stats["received"]
+    assert 0 < received < 100, received
+
+
+def test_a_callback_that_raises_is_reported_and_breaks_nothing():
+    bench = Bench().go_online()
+
+    def on_message(client, message):
+        raise ValueError("mine")
+
+    bench.client.on_message = on_message
+    assert bench.exchange(b"\x32\x06\x00\x01t\x00\x01x") == b"\x40\x02\x00\x01"
+    ((name, error),) = bench.take_events()
+    assert name == "error" and type(error) is ValueError and bench.client.is_online()
+
+
+def test_callbacks_may_publish_subscribe_and_disconnect():
+    bench = Bench().go_online()
+
+    def on_message(client, message):
+        client.publish("answer", message.payload)
+        client.subscribe("more")
+        client.disconnect()
+
+    bench.client.on_message = on_message
+    assert bench.exchange(b"\x30\x04\x00\x01tx") == (
+        b"\x30\x09\x00\x06answerx\x82\x09\x00\x01\x00\x04more\x00"
+    )
+    assert bench.exchange(b"\x90\x03\x00\x01\x00") == b"\xe0\x00"
+    assert bench.client.state_name == "DOWN"
+
+
+def test_a_late_or_unknown_acknowledgement_is_let_pass():
+    bench = Bench().go_online()
+    assert bench.exchange(b"\x40\x02\x00\x09\x70\x02\x00\x09") == b""
+    assert bench.exchange(b"\x50\x02\x00\x09") == b"\x62\x02\x00\x09"
+    token = bench.client.publish("t", b"", qos=2)
+    bench.steps()
+    bench.exchange(b"\x40\x02\x00\x01")  # PUBACK where PUBREC is due
+    assert bench.client.is_online() and not bench.client.is_done(token)
+
+
+def test_a_large_payload_passes_in_pieces():
+    bench = Bench(packet_bytes_max=20_000).go_online()
+    payload = bytes(range(256)) * 60
+    bench.server.write_max = 700
+    token = bench.client.publish("t", payload, qos=1)
+    bench.steps()
+    assert bench.server.received() == b"\x32\x85\x78\x00\x01t\x00\x01" + payload
+    bench.server.read_max = 999
+    bench.exchange(b"\x40\x02\x00\x01", b"\x30\x83\x78\x00\x01t" + payload)
+    assert bench.take_events() == [("published", token), ("message", "t", payload, 0)]

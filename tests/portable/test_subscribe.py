@@ -1,0 +1,262 @@
+"""Subscriptions: the table, its acknowledgements, reconnection, matching (3.8-3.11, 4.7)."""
+
+from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench
+
+import mqttpipe
+
+
+def test_subscribe_is_acknowledged_to_its_token():
+    bench = Bench().go_online()
+    token = bench.client.subscribe("a/+", qos=1)
+    bench.steps()
+    assert bench.server.received() == b"\x82\x08\x00\x01\x00\x03a/+\x01"
+    assert not bench.client.is_done(token)
+    bench.exchange(b"\x90\x03\x00\x01\x01")
+    assert bench.take_events() == [("subscribed", token, b"\x01")] and bench.client.is_done(token)
+
+
+def test_all_filters_go_into_one_packet_before_online():
+    bench = Bench()
+    tokens = [bench.client.subscribe(name, qos=i) for i, name in enumerate(("a", "b/#", "c"))]
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(CONNACK) == b"\x82\x10\x00\x01\x00\x01a\x00\x00\x03b/#\x01\x00\x01c\x02"
+    assert bench.client.state_name == "SUBSCRIBING"
+    assert bench.take_events() == [("connect", False)]
+    bench.exchange(b"\x90\x05\x00\x01\x00\x80\x02")
+    assert bench.take_events() == [
+        ("subscribed", tokens[0], b"\x00"),
+        ("subscribed", tokens[1], b"\x80"),
+        ("subscribed", tokens[2], b"\x02"),
+        ("online",),
+    ], "a refused filter takes nothing else down"
+
+
+def test_more_subscriptions_than_the_pipe_has_slots_before_connect():
+    bench = Bench(pipe_slots=4, packet_bytes_max=64)
+    for i in range(20):
+        bench.client.subscribe("filter/%02d" % i)
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    wire = bench.exchange(CONNACK)
+    count = 0
+    packet_id = 0
+    while wire:
+        assert len(wire) <= 64 and wire[0] == 0x82
+        packet_id += 1
+        filters = (len(wire) - 4) // 12
+        count += filters
+        wire = bench.exchange(bytes((0x90, 2 + filters, 0, packet_id)) + b"\x00" * filters)
+    assert count == 20 and bench.client.is_online()
+
+
+def test_filters_queued_behind_messages_are_still_in_service_when_online():
+    bench = Bench()
+    bench.client.publish("t", b"1")
+    bench.client.subscribe("a")
+    bench.client.connect()
+    bench.steps()
+    bench.client.publish("t", b"2")
+    bench.client.subscribe("b")
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(CONNACK) == b"\x82\x06\x00\x01\x00\x01a\x00"
+    assert bench.exchange(b"\x90\x03\x00\x01\x00") == (
+        b"\x30\x04\x00\x01t1\x30\x04\x00\x01t2\x82\x06\x00\x02\x00\x01b\x00"
+    )
+
+
+def test_after_a_reconnection_all_is_subscribed_again():
+    bench = Bench(reconnect_min_ms=0).go_online()
+    bench.client.subscribe("a", qos=1)
+    bench.steps()
+    bench.client.subscribe("b", qos=2)
+    bench.exchange(b"\x90\x03\x00\x01\x01")
+    bench.exchange(b"\x90\x03\x00\x02\x02")
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.client.step(60_000)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(CONNACK) == b"\x82\x0a\x00\x03\x00\x01a\x01\x00\x01b\x02"
+    bench.take_events()
+    bench.exchange(b"\x90\x04\x00\x03\x01\x02")
+    assert ("online",) in bench.take_events()
+
+
+def test_a_resumed_session_is_not_subscribed_again():
+    bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+    bench.client.subscribe("a")
+    bench.steps()
+    bench.client.subscribe("b")
+    bench.exchange(b"\x90\x03\x00\x01\x00")  # b is still on the way
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.client.step(60_000)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(CONNACK_SESSION) == b"\x82\x06\x00\x03\x00\x01b\x00"
+    bench.exchange(b"\x90\x03\x00\x03\x00")
+    assert bench.client.is_online()
+
+
+def test_unsubscribe_ends_the_callbacks_after_unsuback():
+    bench = Bench(reconnect_min_ms=0).go_online()
+    seen = []
+    bench.client.subscribe("a", lambda client, message: seen.append(message.payload))
+    bench.steps()
+    bench.exchange(b"\x90\x03\x00\x01\x00")
+    token = bench.client.unsubscribe("a")
+    assert bench.exchange(b"\x30\x04\x00\x01a1") == b"\xa2\x05\x00\x02\x00\x01a"
+    assert seen == [b"1"], "until UNSUBACK the server may still send"
+    assert not bench.client.is_done(token)
+    bench.exchange(b"\xb0\x02\x00\x02")
+    assert bench.client.is_done(token)
+    bench.take_events()
+    bench.exchange(b"\x30\x04\x00\x01a2")
+    assert seen == [b"1"] and bench.take_events() == [("message", "a", b"2", 0)]
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.go_online()
+    assert bench.server.received() == b"", "it is not subscribed again"
+
+
+def test_unsubscribe_unanswered_when_the_connection_breaks():
+    for session_present, connack, expected in (
+        (True, CONNACK_SESSION, b"\xa2\x05\x00\x03\x00\x01a"),
+        (False, CONNACK, b""),
+    ):
+        bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+        bench.client.subscribe("a")
+        bench.steps()
+        bench.exchange(b"\x90\x03\x00\x01\x00")
+        token = bench.client.unsubscribe("a")
+        bench.steps()
+        bench.server.error = ECONNRESET
+        bench.steps()
+        bench.client.step(60_000)
+        bench.steps()
+        bench.server.received()
+        assert bench.exchange(connack) == expected, session_present
+        if session_present:
+            bench.exchange(b"\xb0\x02\x00\x03")
+        assert bench.client.is_done(token) and bench.client.is_online()
+        assert bench.client._session.subscriptions == []
+
+
+def test_a_second_subscribe_to_a_filter_takes_the_place_of_the_first():
+    bench = Bench().go_online()
+    seen = []
+    first = bench.client.subscribe("a", lambda client, message: seen.append(1))
+    second = bench.client.subscribe("a", lambda client, message: seen.append(2), qos=1)
+    bench.steps()
+    assert bench.server.received() == b"\x82\x06\x00\x01\x00\x01a\x00"
+    assert bench.exchange(b"\x90\x03\x00\x01\x00") == b"\x82\x06\x00\x02\x00\x01a\x01"
+    bench.exchange(b"\x90\x03\x00\x02\x01")
+    assert bench.take_events() == [("subscribed", first, b"\x00"), ("subscribed", second, b"\x01")]
+    bench.exchange(b"\x30\x04\x00\x01ax")
+    assert seen == [2]
+
+
+def test_a_retained_message_before_its_suback_is_delivered():
+    bench = Bench().go_online()
+    bench.client.subscribe("a")
+    bench.steps()
+    bench.exchange(b"\x31\x04\x00\x01ax", b"\x90\x03\x00\x01\x00")
+    assert [event[0] for event in bench.take_events()] == ["message", "subscribed"]
+
+
+def test_overlapping_filters_each_get_the_message_and_the_default_only_the_rest():
+    bench = Bench().go_online()
+    seen = []
+    for topic_filter in ("a/#", "a/+", "b", "+/b"):
+        bench.client.subscribe(topic_filter, lambda c, m, name=topic_filter: seen.append(name))
+    bench.client.subscribe("c")  # no callback of its own
+    bench.steps()
+    bench.exchange(b"\x30\x05\x00\x03a/b", b"\x30\x03\x00\x01c", b"\x30\x03\x00\x01d")
+    assert seen == ["a/#", "a/+", "+/b"]
+    assert [event[1] for event in bench.take_events()] == ["c", "d"]
+
+
+def test_suback_that_does_not_fit_the_question_closes_the_connection():
+    for wire in (
+        b"\x90\x04\x00\x01\x00\x00",  # two codes for one filter
+        b"\x90\x03\x00\x02\x00",  # another identifier
+        b"\x90\x03\x00\x01\x03",  # reserved code
+        b"\x90\x02\x00\x01",
+        b"\xb0\x02\x00\x01",  # UNSUBACK for a SUBSCRIBE
+    ):
+        bench = Bench().go_online()
+        bench.client.subscribe("a")
+        bench.steps()
+        bench.exchange(wire)
+        assert type(bench.error()) is mqttpipe.ServerError, wire
+        assert len(bench.client._session.subscriptions) == 1
+
+
+def test_a_server_that_never_answers_subscribe_is_left():
+    bench = Bench(connect_timeout_ms=5000)
+    bench.client.subscribe("a")
+    bench.client.connect()
+    bench.steps()
+    bench.exchange(CONNACK)
+    bench.take_events()
+    bench.clock.advance(5000)
+    bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.TimedOut and error.stage in ("SUBACK", "ACK")
+
+
+# (filter, topic name, does it match?): the examples of section 4.7 and their corners.
+MATCHES = (
+    (b"sport/tennis/player1/#", b"sport/tennis/player1", True),
+    (b"sport/tennis/player1/#", b"sport/tennis/player1/ranking", True),
+    (b"sport/tennis/player1/#", b"sport/tennis/player1/score/wimbledon", True),
+    (b"sport/tennis/player1/#", b"sport/tennis/player12", False),
+    (b"sport/#", b"sport", True),
+    (b"sport/#", b"sports", False),
+    (b"#", b"anything/at/all", True),
+    (b"#", b"/", True),
+    (b"sport/tennis/+", b"sport/tennis/player1", True),
+    (b"sport/tennis/+", b"sport/tennis/player1/ranking", False),
+    (b"sport/tennis/+", b"sport/tennis/", True),
+    (b"sport/+", b"sport", False),
+    (b"sport/+", b"sport/", True),
+    (b"+", b"a", True),
+    (b"+", b"a/b", False),
+    (b"+/+", b"/finance", True),
+    (b"/+", b"/finance", True),
+    (b"+", b"/finance", False),
+    (b"+/tennis/#", b"sport/tennis", True),
+    (b"+/tennis/#", b"sport/tennis/a/b", True),
+    (b"a/+/c", b"a/b/c", True),
+    (b"a/+/c", b"a//c", True),
+    (b"a/+/c", b"a/b/d", False),
+    (b"a/+/c", b"a/b/c/d", False),
+    (b"a//b", b"a//b", True),
+    (b"a//b", b"a/b", False),
+    (b"a", b"ab", False),
+    (b"ab", b"a", False),
+    (b"a/b", b"a", False),
+    (b"A", b"a", False),
+    (b"#", b"$SYS/x", False),
+    (b"+/x", b"$SYS/x", False),
+    (b"$SYS/#", b"$SYS/x", True),
+    (b"$SYS/+", b"$SYS/x", True),
+    (b"$SYS/x", b"$SYS/x", True),
+    (b"/", b"/", True),
+    (b"+/+", b"/", True),
+    (b"+/#", b"a", True),
+)
+
+
+def test_matching_follows_section_4_7():
+    for topic_filter, topic_name, expected in MATCHES:
+        buf = bytearray(b"??" + topic_name + b"/tail")
+        end = 2 + len(topic_name)
+        assert mqttpipe.topic_matches(topic_filter, buf, 2, end) is expected, (
+            topic_filter,
+            topic_name,
+        )
