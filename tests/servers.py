@@ -1,0 +1,456 @@
+"""Start a real MQTT broker for the tests, on this machine or in a container, and stop it again.
+
+    broker = servers.choose("auto")     what --broker= says: auto, docker, mosquitto or a URI
+    print(broker.description)           which one it is, and why
+    with broker:                        started; answers CONNECT; stopped and cleaned up at the end
+        ... broker.host, broker.port, broker.uri ...
+        broker.stop()                   and start() and restart(): on the same port
+        print(broker.log())             what it wrote
+
+    with broker.another("password_file {folder}/users", files={"users": text}) as second:
+        ...                             one more of the same kind, with lines added to its settings
+
+- `docker`: the image eclipse-mosquitto:2 with tests/mosquitto/mosquitto.conf mounted.
+- `mosquitto`: the local program with the same settings, on a free port of 127.0.0.1.
+- a URI, `mqtt://[user:password@]host[:port]`: a broker that runs already. It is not ours: stop(),
+  restart() and another() raise NotOurs.
+- `auto`: docker if its daemon answers and has the image or can pull it; else mosquitto; else
+  mosquitto after installing Debian's package, where that may be done.
+"""
+
+import contextlib
+import itertools
+import os
+import pathlib
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "tools"))
+
+from setup_env import SetupError, ensure_debian_package, find_program, run  # noqa: E402
+
+IMAGE = "eclipse-mosquitto:2"
+CONFIGURATION = pathlib.Path(__file__).resolve().parent / "mosquitto" / "mosquitto.conf"
+LISTENER = "listener 1883\n"  # the line of CONFIGURATION that holds the port
+
+# Below what Linux (32768) and macOS (49152) give to outgoing connections. In that range, a client
+# that tries a stopped broker's port again and again may be given that port for its own end,
+# connect to itself, and keep the broker from coming back.
+PORTS = range(20000, 30000)
+PORT_TRIES = 10
+
+DOCKER_TIMEOUT_S = 30
+PULL_TIMEOUT_S = 300
+CONNECT_TIMEOUT_S = 2
+START_TIMEOUT_S = 10
+STOP_TIMEOUT_S = 5
+
+# MQTT 3.1.1, section 3.1: clean session, keep alive of 5 s, empty client identifier.
+CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x05\x00\x00"
+DISCONNECT = b"\xe0\x00"
+
+
+class BrokerError(Exception):
+    """No broker; the message is one line that says why, and the broker's log if there is one."""
+
+
+class NotOurs(BrokerError):
+    """Asked to stop, start or multiply a broker that was given as a URI."""
+
+
+class PortTaken(Exception):
+    """Somebody else took the port between our choosing it and the broker's."""
+
+
+def free_port():
+    """Return a port that nobody listens on just now. Somebody may a moment later: be ready."""
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise BrokerError("no free port among %d to %d" % (PORTS[0], PORTS[-1]))
+
+
+def answers_connect(host, port, timeout_s=None):
+    """Tell whether what listens there answers an MQTT CONNECT (be it with a refusal)."""
+    timeout_s = timeout_s or CONNECT_TIMEOUT_S
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s) as sock:
+            sock.settimeout(timeout_s)
+            sock.sendall(CONNECT)
+            answer = sock.recv(4)
+            sock.sendall(DISCONNECT)
+    except OSError:
+        return False
+    return answer[:2] == b"\x20\x02"
+
+
+class Broker:
+    """What the three kinds have in common. choose() and another() make one, start() is yours."""
+
+    description = ""
+
+    def __init__(self, extra_config="", files=None):
+        self.host = "127.0.0.1"
+        self.port = None  # chosen at the first start(), and kept
+        self.is_running = False
+        self._extra_config = extra_config
+        self._files = files or {}
+        self._folder = None  # made by the first start(), removed by close()
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    @property
+    def uri(self):
+        return "mqtt://%s:%d" % (self.host, self.port)
+
+    def another(self, extra_config="", files=None):
+        """Return one more broker of this kind, not started yet.
+
+        Args:
+            extra_config: lines to add to tests/mosquitto/mosquitto.conf. In them {folder} is the
+                folder with `files`, and {data} one that the broker may write to and that survives
+                stop() and start().
+            files: file name -> text.
+        """
+        raise NotImplementedError
+
+    def start(self):
+        """Start it and wait until it answers a CONNECT. Nothing happens if it runs."""
+        if self.is_running:
+            return
+        if self.port is not None:
+            self._start_on(self.port)
+            return
+        for _ in range(PORT_TRIES):
+            port = free_port()
+            try:
+                self._start_on(port)
+                self.port = port
+                return
+            except PortTaken:
+                continue
+        raise BrokerError("%d ports in a row were taken by others" % PORT_TRIES)
+
+    def _start_on(self, port):
+        deadline = time.monotonic() + START_TIMEOUT_S
+        try:
+            self._launch(port)
+            while not (answers_connect(self.host, port) and self._is_the_one_that_answered()):
+                self._check_alive()
+                if time.monotonic() > deadline:
+                    raise BrokerError(
+                        "%s does not answer within %d s on port %d\n%s"
+                        % (self.description, START_TIMEOUT_S, port, self.log())
+                    )
+                time.sleep(0.02)
+        except BaseException:
+            self._kill()
+            raise
+        self.is_running = True
+
+    def stop(self):
+        """Stop it as a person would, so that it saves what it has to; keep port and data."""
+        self.is_running = False
+        self._stop()
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def close(self):
+        """Stop it and remove everything that was made for it."""
+        self.is_running = False
+        self._stop()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def log(self):
+        """Return what the broker wrote so far, all starts together."""
+        return ""
+
+    def _make_folder(self):
+        """Make a folder with the files in it, which the broker can read whatever user it is."""
+        if self._folder is None:
+            self._folder = pathlib.Path(tempfile.mkdtemp(prefix="mqttpipe-broker-"))
+            self._folder.chmod(0o755)
+            (self._folder / "data").mkdir()
+            for name, text in self._files.items():
+                self._write_file(name, text)
+
+    def _write_file(self, name, text):
+        (self._folder / name).write_text(text)
+        (self._folder / name).chmod(0o644)
+
+    def _is_the_one_that_answered(self):
+        return True
+
+    # What a kind has to supply -------------------------------------------
+
+    def _launch(self, port):
+        raise NotImplementedError
+
+    def _check_alive(self):
+        """Raise PortTaken or BrokerError if it ended by itself."""
+        raise NotImplementedError
+
+    def _stop(self):
+        raise NotImplementedError
+
+    def _kill(self):
+        """Make sure that nothing of a failed start runs on."""
+        raise NotImplementedError
+
+
+def settings(extra_config, listener, folder, data):
+    """Return the text of a mosquitto.conf: the tests' own, with the listener and lines given."""
+    text = CONFIGURATION.read_text()
+    assert LISTENER in text, "tests/servers.py must know the listener line"
+    extra = extra_config.replace("{folder}", str(folder)).replace("{data}", str(data))
+    return text.replace(LISTENER, listener) + "\n" + extra + "\n"
+
+
+class MosquittoBroker(Broker):
+    """The program on this machine, started by us and ended by its process."""
+
+    def __init__(self, program, extra_config="", files=None):
+        super().__init__(extra_config, files)
+        self.description = "mosquitto (%s)" % program
+        self._program = program
+        self._process = None
+        self._log_seen = 0  # where the log of the latest start begins
+
+    def another(self, extra_config="", files=None):
+        return MosquittoBroker(self._program, extra_config, files)
+
+    def _launch(self, port):
+        self._make_folder()
+        listener = "listener %d 127.0.0.1\n" % port
+        text = settings(self._extra_config, listener, self._folder, "%s/data/" % self._folder)
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            # As root it would become the user `mosquitto`, who may not enter the folder.
+            text += "user root\n"
+        self._write_file("mosquitto.conf", text)
+        self._log_seen = len(self.log())
+        with open(self._folder / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                [self._program, "-c", str(self._folder / "mosquitto.conf")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _is_the_one_that_answered(self):
+        # A stranger on the port would have answered, while ours is about to fail.
+        return "New c" in self.log()[self._log_seen :]  # "New connection", "New client connected"
+
+    def _check_alive(self):
+        if self._process.poll() is None:
+            return
+        latest = self.log()[self._log_seen :]
+        if self.port is None and "Address already in use" in latest:
+            raise PortTaken
+        raise BrokerError("%s ended (%d)\n%s" % (self.description, self._process.poll(), latest))
+
+    def _stop(self):
+        if self._process:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_TIMEOUT_S)
+        self._kill()
+
+    def _kill(self):
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def log(self):
+        file = self._folder and self._folder / "log"
+        return file.read_text(errors="replace") if file and file.exists() else ""
+
+
+class DockerBroker(Broker):
+    """A container of the official image, with our settings mounted."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, extra_config="", files=None):
+        super().__init__(extra_config, files)
+        self.description = "%s in a container" % IMAGE
+        self._name = "mqttpipe-tests-%d-%d" % (os.getpid(), next(self._numbers))
+        self._exists = False
+
+    def another(self, extra_config="", files=None):
+        return DockerBroker(extra_config, files)
+
+    def _launch(self, port):
+        if self._exists:
+            docker("start", self._name)
+            return
+        self._make_folder()
+        configuration = CONFIGURATION
+        if self._extra_config:
+            configuration = self._folder / "mosquitto.conf"
+            text = settings(self._extra_config, LISTENER, "/mosquitto/files", "/mosquitto/data/")
+            self._write_file("mosquitto.conf", text)
+        command = ["run", "--detach", "--pull=never", "--name", self._name]
+        command += ["--publish", "127.0.0.1:%d:1883" % port]
+        command += ["--volume", "%s:/mosquitto/config/mosquitto.conf:ro" % configuration]
+        command += ["--volume", "%s:/mosquitto/files:ro" % self._folder]
+        self._exists = True  # it is made even when it can't be started
+        try:
+            docker(*command, IMAGE)
+        except SetupError as error:
+            taken = ("port is already allocated", "address already in use")
+            if any(words in str(error).lower() for words in taken):
+                raise PortTaken from error
+            raise BrokerError(str(error)) from error
+
+    def _check_alive(self):
+        if docker("inspect", "--format", "{{.State.Running}}", self._name).strip() != "true":
+            raise BrokerError("%s ended\n%s" % (self.description, self.log()))
+
+    def _stop(self):
+        if self._exists:
+            docker("stop", "-t", str(STOP_TIMEOUT_S), self._name)
+
+    def _kill(self):
+        if self._exists:
+            docker("rm", "--force", "--volumes", self._name)
+            self._exists = False
+
+    def close(self):
+        self._kill()
+        super().close()
+
+    def log(self):
+        return docker("logs", self._name) if self._exists else ""
+
+
+class GivenBroker(Broker):
+    """A broker that somebody else runs."""
+
+    def __init__(self, uri):
+        super().__init__()
+        parts = urllib.parse.urlsplit(uri)
+        self.host = parts.hostname
+        self.port = parts.port or 1883
+        self._uri = uri
+        self.description = "the broker at %s:%d" % (self.host, self.port)
+
+    @property
+    def uri(self):
+        return self._uri
+
+    def another(self, extra_config="", files=None):
+        raise NotOurs("%s is not ours: no second one with other settings" % self.description)
+
+    def _launch(self, port):
+        pass
+
+    def _check_alive(self):
+        pass
+
+    def stop(self):
+        raise NotOurs("%s is not ours: it can't be stopped" % self.description)
+
+    def _stop(self):
+        pass
+
+    def _kill(self):
+        pass
+
+
+# ---------------------------------------------------------------------------
+# Which one
+# ---------------------------------------------------------------------------
+
+
+def docker(*arguments, timeout_s=DOCKER_TIMEOUT_S):
+    """Run a docker command and return its output; SetupError if it fails."""
+    return run(["docker", *arguments], timeout_s)
+
+
+def check_docker():
+    """Return None if containers of IMAGE can be started here, else the reason why not."""
+    if not shutil.which("docker"):
+        return "no docker program"
+    try:
+        docker("version", "--format", "{{.Server.Version}}")
+    except SetupError:
+        return "docker's daemon does not answer"
+    with contextlib.suppress(SetupError):
+        docker("image", "inspect", "--format", "{{.Id}}", IMAGE)
+        return None
+    print("broker: pulling %s" % IMAGE, flush=True)
+    try:
+        docker("pull", "--quiet", IMAGE, timeout_s=PULL_TIMEOUT_S)
+    except SetupError as error:
+        return "the image %s is not there and can't be pulled: %s" % (IMAGE, error)
+    return None
+
+
+def check_option(option):
+    """Raise BrokerError unless `option` is something that --broker= may be."""
+    if option in ("auto", "docker", "mosquitto"):
+        return
+    parts = urllib.parse.urlsplit(option)
+    with contextlib.suppress(ValueError):  # raised by .port for what is no port
+        if parts.scheme in ("mqtt", "tcp") and parts.hostname and parts.port != 0:
+            return
+    rule = "must be auto, docker, mosquitto or a URI such as mqtt://127.0.0.1:1883"
+    raise BrokerError("--broker=%s: %s" % (option, rule))
+
+
+def choose(option):
+    """Return the broker that `--broker=option` asks for, not started yet.
+
+    Raises:
+        BrokerError: there is none; the message is one line that says what to install.
+    """
+    check_option(option)
+    if option not in ("auto", "docker", "mosquitto"):
+        given = GivenBroker(option)
+        if not answers_connect(given.host, given.port):
+            raise BrokerError("%s does not answer a CONNECT" % given.description)
+        return given
+
+    why = "asked for"
+    if option in ("auto", "docker"):
+        lack = check_docker()
+        if lack is None:
+            broker = DockerBroker()
+            broker.description += ", " + (why if option == "docker" else "found")
+            return broker
+        if option == "docker":
+            raise BrokerError("--broker=docker: " + lack)
+        why = "as " + lack
+
+    try:
+        program = find_program("mosquitto")
+        if not program:
+            program = ensure_debian_package("mosquitto", "mosquitto")
+    except SetupError as error:
+        raise BrokerError(
+            "no broker for the tests (%s); start docker or install mosquitto: %s" % (why, error)
+        ) from error
+    broker = MosquittoBroker(program)
+    broker.description += ", " + why
+    return broker

@@ -1,0 +1,104 @@
+"""Run tests/portable/ in every interpreter: CPython, MicroPython 64-bit and MicroPython 32-bit.
+
+One pytest test for each interpreter and module. In the 32-bit MicroPython things are as on a
+board: the heap has 96 KiB, the client and the tests are compiled with mpy-cross beforehand, and
+nothing else is on the path. Each module gets a fresh process: none inherits another's heap.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+TESTS = pathlib.Path(__file__).resolve().parent
+ROOT = TESTS.parent
+PORTABLE = TESTS / "portable"
+MODULES = sorted(path.stem for path in PORTABLE.glob("test_*.py"))
+
+BOARD = "MicroPython 32-bit"  # the width of a board
+INTERPRETERS = ["CPython", "MicroPython 64-bit", BOARD]
+
+BOARD_HEAP = "96k"  # about what an ESP32 without PSRAM leaves to a program
+
+# For one module; the limit of the pytest test is a little more, and would not show the output.
+TIMEOUT_S = 100
+
+
+class Total:
+    """What came out of one interpreter, all modules together; conftest.py prints it at the end."""
+
+    def __init__(self, version):
+        self.version = version
+        self.results = [0, 0, 0]  # passed, failed, skipped
+        self.skips = []  # the runner's lines, with the reasons
+
+
+@pytest.fixture(scope="session")
+def board_folder(tmp_path_factory, compile_mpy):
+    """A folder with what would be on a board's flash: all of it compiled."""
+    folder = tmp_path_factory.mktemp("board")
+    # The client as it is shipped, -O2. That drops `assert`, so the tests are compiled without.
+    compile_mpy(ROOT / "micropython" / "mqttpipe.py", folder / "mqttpipe.mpy", "-O2")
+    for source in [TESTS / "run_portable.py", *sorted(PORTABLE.glob("*.py"))]:
+        compile_mpy(source, folder / (source.stem + ".mpy"))
+    return folder
+
+
+def run_module(interpreter, module, request):
+    """Run one module of portable tests in a process; return its exit status and output."""
+    command = list(interpreter.command)
+    environment = dict(os.environ)
+    if interpreter.name == BOARD:
+        folder = str(request.getfixturevalue("board_folder"))
+        environment["MICROPYPATH"] = folder + ":.frozen"
+        code = "import sys, run_portable; sys.exit(run_portable.main(%r, [%r]))" % (folder, module)
+        command += ["-X", "heapsize=" + BOARD_HEAP, "-c", code]
+    else:
+        # CPython looks at no such variable; run_portable.py finds the folders by itself there.
+        parts = [ROOT / "micropython", PORTABLE, TESTS, ".frozen"]
+        environment["MICROPYPATH"] = ":".join(str(part) for part in parts)
+        command += [str(TESTS / "run_portable.py"), str(PORTABLE), module]
+    try:
+        ran = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        output = (error.stdout or b"").decode(errors="replace")
+        return None, output + "\nended after %d s" % TIMEOUT_S
+    return ran.returncode, ran.stdout.decode(errors="replace")
+
+
+def count_results(output):
+    """Return (passed, failed, skipped) from the runner's last line, or from its lines."""
+    lines = output.strip().splitlines()
+    last = re.fullmatch(r"(\d+) passed, (\d+) failed, (\d+) skipped", lines[-1] if lines else "")
+    if last:
+        return tuple(int(number) for number in last.groups())
+    # It ended before its time, which is a failure more than those it printed.
+    passed, failed, skipped = (
+        sum(line.startswith(word + " ") for line in lines) for word in ("ok", "FAIL", "skip")
+    )
+    return passed, failed + 1, skipped
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("name", INTERPRETERS)
+def test_portable(name, module, get_interpreter, portable_totals, request):
+    interpreter = get_interpreter(name)
+    status, output = run_module(interpreter, module, request)
+
+    version = interpreter.version + (", heap " + BOARD_HEAP if name == BOARD else "")
+    results = count_results(output)
+    total = portable_totals.setdefault(name, Total(version))
+    total.results = [a + b for a, b in zip(total.results, results)]
+    total.skips += [line for line in output.splitlines() if line.startswith("skip ")]
+
+    if status != 0 or results[1]:
+        pytest.fail("%s in %s: status %s\n%s" % (module, name, status, output), pytrace=False)

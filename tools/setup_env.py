@@ -1,0 +1,331 @@
+"""Make the project's virtual environment `.venv`, and install what a task needs into it.
+
+    python3 tools/setup_env.py                          for the tests
+    python3 tools/setup_env.py requirements-demo.txt    for the demo (a file of tools/)
+
+Other tools call `reexec_in_venv("requirements-test.txt")` first thing: from then on they run under
+the environment's python, whatever python they were started with. A stamp in `.venv` for each
+requirement file says that it is installed, so the second time takes no time and prints nothing.
+`ensure_debian_package("mosquitto", "mosquitto")` does the like for a program of the system.
+
+Only the standard library is used here: this is what runs on a machine that has nothing yet.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # Windows: nothing keeps two set-ups apart there
+
+if sys.version_info < (3, 9):
+    sys.exit("setup: Python 3.9 or later is needed; this is %d.%d" % sys.version_info[:2])
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TOOLS = ROOT / "tools"
+VENV = ROOT / ".venv"
+
+# In `.venv` while it is being changed. Who finds it at the start finds what an interrupted run
+# left, where pip may take a half-copied package for an installed one: all is made again.
+HALF_MADE = "half-made"
+
+# Seconds; these bound a dead network or a hung package manager, not a slow one.
+SHORT_TIMEOUT_S = 30
+VENV_TIMEOUT_S = 180
+PIP_TIMEOUT_S = 900
+APT_TIMEOUT_S = 900
+HEARTBEAT_S = 10
+
+# Debian starts a service as soon as its package is installed. With this file in place it does not:
+# 101 is "forbidden by policy" (invoke-rc.d(8)).
+POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
+POLICY_TEXT = """\
+#!/bin/sh
+# From mqttpipe's tools/setup_env.py, which deletes it again. Delete it if you find it.
+exit 101
+"""
+
+
+class SetupError(Exception):
+    """Something that a person must do first; the message is one line that says what."""
+
+
+def say(text):
+    print("setup: " + text, flush=True)
+
+
+# ---------------------------------------------------------------------------
+# Running other programs
+# ---------------------------------------------------------------------------
+
+
+def run(command, timeout_s, cwd=None, env=None):
+    """Run a command and return its output; raise SetupError with its last words if it fails.
+
+    Says that it is still at work every 10 s, so that a slow network does not look like a hang.
+    """
+    command = [str(word) for word in command]
+    name = " ".join([pathlib.Path(command[0]).name] + [w for w in command[1:] if "/" not in w][:3])
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=dict(os.environ, **(env or {})),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                close_fds=False,  # it keeps the lock of one_at_a_time() with us
+            )
+        except OSError as error:
+            raise SetupError("%s does not start: %s" % (name, error)) from error
+        began = time.monotonic()
+        try:
+            while process.poll() is None:
+                elapsed_s = time.monotonic() - began
+                if elapsed_s >= timeout_s:
+                    raise SetupError("%s did not end within %d s" % (name, timeout_s))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(min(HEARTBEAT_S, timeout_s - elapsed_s))
+                    continue
+                say("... %s: %d s" % (name, time.monotonic() - began))
+        finally:
+            if process.poll() is None:  # also when Ctrl-C ends the wait
+                process.kill()
+                process.wait()
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    if process.returncode != 0:
+        raise SetupError("%s failed (%d): %s" % (name, process.returncode, last_words(text)))
+    return text
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock_file):
+    """Hold a lock while the body runs: two tools started at once must not disturb each other.
+
+    The system drops the lock of a process that was killed. Programs started by run() hold it too:
+    a pip that outlives its parent goes on writing, and nobody may remove its folder meanwhile.
+    """
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock_file, "w") as lock:
+        if fcntl:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                say("waiting for another set-up to end")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            os.set_inheritable(lock.fileno(), True)
+        yield
+
+
+def last_words(text):
+    """Return the lines of a program's output that tell why it failed, joined to one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    beginnings = ("e:", "err:", "error", "dpkg: error", "could not fetch")  # apt, dpkg, pip
+    errors = [line for line in lines if line.lower().startswith(beginnings)]
+    return " / ".join(errors[-3:] or lines[-3:]) or "it printed nothing"
+
+
+# ---------------------------------------------------------------------------
+# The virtual environment
+# ---------------------------------------------------------------------------
+
+
+def venv_python(venv):
+    """Return where the python of a virtual environment is."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def ask_version(python):
+    """Return what the interpreter says of itself, "3.11"; None when it does not run."""
+    # The system's python may have been upgraded under the environment, whose packages then lie in
+    # a folder where the new one does not look. So it is asked, not read from pyvenv.cfg.
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        return run([python, "-c", code], SHORT_TIMEOUT_S).strip()
+    except SetupError:
+        return None
+
+
+def requirements_stamp(requirement_file, version):
+    """Return the text that says what is installed: it differs whenever pip must run again."""
+    digest = hashlib.sha256(requirement_file.read_bytes()).hexdigest()
+    return "%s on Python %s\n" % (digest, version)
+
+
+def stamp_path(requirement_file, venv):
+    """Return where the stamp of a requirement file is: one each, so that sets can be added."""
+    return venv / ("stamp-" + requirement_file.name)
+
+
+def is_usable(venv):
+    """Tell whether `venv` is a whole virtual environment whose python runs."""
+    python = venv_python(venv)
+    return python.exists() and not (venv / HALF_MADE).exists() and bool(ask_version(python))
+
+
+def is_installed(requirement_file, venv):
+    """Tell whether `venv` is usable and has everything in the requirement file."""
+    stamp_file = stamp_path(requirement_file, venv)
+    if not stamp_file.exists() or not is_usable(venv):
+        return False
+    version = ask_version(venv_python(venv))
+    return stamp_file.read_text() == requirements_stamp(requirement_file, version)
+
+
+def make_venv(venv):
+    """Make a new virtual environment, in place of whatever is there."""
+    try:
+        import ensurepip  # noqa: F401  Debian has it in a package of its own
+    except ImportError:
+        say("this python has no ensurepip")
+        install_debian_package("python3-venv")
+    say("making %s with Python %d.%d" % (venv.name, *sys.version_info[:2]))
+    shutil.rmtree(venv, ignore_errors=True)
+    venv.mkdir()
+    (venv / HALF_MADE).touch()
+    # Not sys.executable: when that is the python of the environment being replaced, it is gone.
+    python = getattr(sys, "_base_executable", None) or sys.executable
+    run([python, "-m", "venv", venv], VENV_TIMEOUT_S)
+    (venv / HALF_MADE).unlink()
+
+
+def install(requirement_file, venv):
+    """Install everything in the requirement file into a usable `venv`, and stamp it."""
+    say("installing %s into %s" % (requirement_file.name, venv.name))
+    began = time.monotonic()
+    python = venv_python(venv)
+    half_made = venv / HALF_MADE
+    half_made.touch()
+    try:
+        run(
+            [python, "-m", "pip", "install", "-r", requirement_file],
+            PIP_TIMEOUT_S,
+            env={"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
+        )
+    except SetupError:
+        # pip gave up by itself and left things in order (no network, no such version, ...).
+        half_made.unlink()
+        raise
+    stamp = requirements_stamp(requirement_file, ask_version(python))
+    stamp_path(requirement_file, venv).write_text(stamp)
+    half_made.unlink()
+    say("installed in %.1f s" % (time.monotonic() - began))
+
+
+def ensure_venv(requirement_file, venv=VENV):
+    """Make sure that `venv` exists with everything in a requirement file; return its python.
+
+    Args:
+        requirement_file: a path, or the name of a file in tools/.
+
+    Raises:
+        SetupError: it can't be made; the message says why.
+    """
+    requirement_file = TOOLS / requirement_file
+    if not is_installed(requirement_file, venv):
+        with one_at_a_time(venv.parent / ".cache" / "setup.lock"):
+            if not is_usable(venv):
+                make_venv(venv)
+            if not is_installed(requirement_file, venv):  # nobody else did, while we waited
+                install(requirement_file, venv)
+    return venv_python(venv)
+
+
+def reexec_in_venv(requirement_file):
+    """Continue this program under the virtual environment's python, with the requirements in it.
+
+    To be called before anything else is done: the program starts again from its beginning.
+    """
+    try:
+        python = ensure_venv(requirement_file)
+    except SetupError as error:
+        sys.exit("setup: %s" % error)
+    if pathlib.Path(sys.prefix).resolve() != VENV.resolve():
+        sys.stdout.flush()
+        os.execv(python, [str(python), os.path.abspath(sys.argv[0]), *sys.argv[1:]])
+
+
+# ---------------------------------------------------------------------------
+# Programs of the system
+# ---------------------------------------------------------------------------
+
+
+def find_program(binary):
+    """Return the path of a program, also when only root has its folder on the PATH; else None."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return shutil.which(binary, path=os.pathsep.join(folders + ["/usr/local/sbin", "/usr/sbin"]))
+
+
+def is_root():
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def install_debian_package(package):
+    """Install a package with apt-get, without starting its service; root's business."""
+    if not shutil.which("apt-get"):
+        raise SetupError("please install %s (not a Debian system: no apt-get)" % package)
+    if not is_root():
+        raise SetupError("please run: sudo apt-get install %s" % package)
+    say("installing Debian's %s" % package)
+    if POLICY.exists() and POLICY.read_text(errors="replace") == POLICY_TEXT:
+        POLICY.unlink()
+    had_policy = POLICY.exists()
+    env = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    lock = ["-o", "DPkg::Lock::Timeout=120"]
+    run(["apt-get", "-q", *lock, "update"], APT_TIMEOUT_S, env=env)
+    try:
+        if not had_policy:
+            POLICY.write_text(POLICY_TEXT)
+            POLICY.chmod(0o755)
+        command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *lock, package]
+        run(command, APT_TIMEOUT_S, env=env)
+    finally:
+        if not had_policy:
+            POLICY.unlink()
+    # Nor shall it start with the machine: a service that nobody asked for would take the port.
+    unit = pathlib.Path("/lib/systemd/system") / (package + ".service")
+    if unit.exists() and shutil.which("systemctl"):
+        run(["systemctl", "disable", package], SHORT_TIMEOUT_S)
+        say("%s is installed; its service is neither started nor enabled" % package)
+
+
+def ensure_debian_package(binary, package):
+    """Return the path of a program, after installing its Debian package if it lacks.
+
+    Raises SetupError, whose message says what to install, when that can't be done here.
+    """
+    found = find_program(binary)
+    if not found:
+        install_debian_package(package)
+        found = find_program(binary)
+    if not found:
+        raise SetupError("Debian's package %s brought no program %s" % (package, binary))
+    return found
+
+
+def main():
+    if len(sys.argv) > 2 or any(word.startswith("-") for word in sys.argv[1:]):
+        print(__doc__)
+        return 0 if set(sys.argv[1:]) & {"-h", "--help"} else 2
+    requirement_file = sys.argv[1] if len(sys.argv) == 2 else "requirements-test.txt"
+    if not (TOOLS / requirement_file).is_file():
+        sys.exit("setup: there is no %s" % (TOOLS / requirement_file))
+    try:
+        ensure_venv(requirement_file)
+    except SetupError as error:
+        sys.exit("setup: %s" % error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Set up everything the tests need, check the style, run all tests.
+
+    python3 tools/test.py                          everything
+    python3 tools/test.py tests/host -k pipe       arguments that are not below go to pytest
+    python3 tools/test.py --broker=docker          which broker: auto, docker, mosquitto or a URI
+    python3 tools/test.py --no-lint                leave out ruff
+    python3 tools/test.py --no-broker              leave out the tests that need a broker
+    python3 tools/test.py --no-micropython         leave out the tests in real MicroPython
+
+Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit and 32-bit
+in `.cache` (tools/get_micropython.py), and mosquitto unless docker has one (tests/servers.py).
+The exit status is pytest's, or 1 if the style check failed: then the tests do not run.
+"""
+
+import os
+import subprocess
+import sys
+
+import get_micropython
+import setup_env
+
+LINTED = ("micropython", "cpython_shim", "boards", "tests", "tools")
+LINT_TIMEOUT_S = 60
+
+
+def say(text):
+    print("test: " + text, flush=True)
+
+
+def check_style():
+    """Run ruff's two checks; return whether both are content."""
+    folders = [folder for folder in LINTED if (setup_env.ROOT / folder).is_dir()]
+    content = True
+    for command in (["check", "--quiet"], ["format", "--check", "--quiet"]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, *folders],
+            cwd=setup_env.ROOT,
+            timeout=LINT_TIMEOUT_S,
+        )
+        if ran.returncode != 0:
+            say("failed: ruff " + " ".join(command[:1]))
+            content = False
+    return content
+
+
+def absolute_path(argument):
+    """Return a path to a test made absolute, as pytest starts in the project's folder."""
+    path, colons, test = argument.partition("::")
+    looks_like_path = path.endswith(".py") or os.sep in path
+    if looks_like_path and not path.startswith("-") and os.path.exists(path):
+        return os.path.abspath(path) + colons + test
+    return argument
+
+
+def main(arguments):
+    if "-h" in arguments or "--help" in arguments:
+        print(__doc__.strip())
+        return 0
+    setup_env.reexec_in_venv("requirements-test.txt")
+
+    if "--no-micropython" in arguments:
+        say("--no-micropython: the tests in real MicroPython are LEFT OUT")
+    else:
+        for bits in get_micropython.BITS:
+            get_micropython.ensure(bits)  # says why not; the tests that need it fail then
+    if "--no-broker" in arguments:
+        say("--no-broker: the tests that need a broker are LEFT OUT")
+    if "--no-lint" in arguments:
+        say("--no-lint: the style check is LEFT OUT")
+    elif not check_style():
+        say("the tests did not run; repair that, or give --no-lint")
+        return 1
+
+    for_pytest = [absolute_path(argument) for argument in arguments if argument != "--no-lint"]
+    os.chdir(setup_env.ROOT)
+    sys.stdout.flush()
+    # In the place of this process: status, Ctrl-C and the last line are pytest's own.
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *for_pytest])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
