@@ -72,6 +72,35 @@ except ImportError:
     from shim_micropython import const, print_exception
     from shim_time import ticks_add, ticks_diff, ticks_ms
 
+
+# Words of each line of a small text file; none if there is no such file.
+def _words_of(path):
+    try:
+        with open(path) as file:
+            return [line.split("#")[0].split() for line in file]
+    except OSError:
+        return []
+
+
+def dns_servers():
+    """Return the addresses of the DNS servers in use, as a list of str.
+
+    A board's Wi-Fi interface knows them; a system with files has resolv.conf.
+    """
+    try:
+        from network import STA_IF, WLAN
+    except ImportError:
+        words = _words_of("/etc/resolv.conf")
+        return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+    return [WLAN(STA_IF).ifconfig()[3]]
+
+
+def hosts(name):
+    """Return the addresses that this machine itself knows for a name, as a list of str."""
+    known = [line[0] for line in _words_of("/etc/hosts") if name in line[1:]]
+    return known or (["127.0.0.1"] if name == "localhost" else [])
+
+
 # ---------------------------------------------------------------------------
 # Constants
 # ---------------------------------------------------------------------------
@@ -142,6 +171,18 @@ _COUNT_HALF = const(0x20000000)
 # Tries to take the pipe's lock: far more than another thread needs to give it back.
 _LOCK_TRIES = const(1000)
 
+# Resolver (RFC 1035): record types; a server that is silent is asked again, or the
+# next one, after _DNS_RETRY_MS, _DNS_TRIES times in all; an address is not kept for
+# longer than a day, nor an answer with less than a second asked for again at once.
+_DNS_PORT = const(53)
+_DNS_A = const(1)
+_DNS_AAAA = const(28)
+_DNS_NO_SUCH_NAME = const(3)
+_DNS_RETRY_MS = const(1500)
+_DNS_TRIES = const(4)
+_DNS_TTL_MAX_S = const(86400)
+_DNS_ANSWER_MAX = const(512)
+
 _LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
 _MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
@@ -198,15 +239,16 @@ _NEXT_STATE = const(
     b"\x01\xff\xff\xff\xff\xff\xff\x08\x00"  # WAITING
 )
 
-# Timers of a client: index into `_timers`. Each but the first two ends the
-# connection when it runs out; its name is the stage of the TimedOut.
+# Timers of a client: index into `_timers`. Those with a stage end the connection when
+# they run out; it is the stage of the TimedOut.
 _TIMER_STATE = const(0)  # the state's own deadline; end of the back-off in WAITING
 _TIMER_PING = const(1)  # keep alive: time to look at the last packet sent
 _TIMER_PINGRESP = const(2)
 _TIMER_ACK = const(3)  # time to look at the oldest unacknowledged packet
 _TIMER_PACKET = const(4)  # a half-received packet makes no progress
 _TIMER_WRITE = const(5)  # the socket accepts nothing
-_TIMERS = const(6)
+_TIMER_DNS = const(6)  # no answer: ask again
+_TIMERS = const(7)
 _TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE")
 
 # A subscription: a list of five. States of the last field.
@@ -472,6 +514,15 @@ def _publish_length(first_byte, topic_name, payload):
     return 2 + len(topic_name) + (2 if first_byte & 0x06 else 0) + len(payload)
 
 
+# The bytes of a packet, fixed header included (table 2.4).
+def _packet_size(remaining_length):
+    size = remaining_length + 2
+    while remaining_length > 0x7F:
+        remaining_length >>= 7
+        size += 1
+    return size
+
+
 # All of a PUBLISH but its payload (section 3.3).
 def _append_publish_header(buf, first_byte, topic_name, payload, packet_id):
     size = len(topic_name)
@@ -534,6 +585,86 @@ def encode_subscriptions(first_byte, packet_id, subscriptions):
         if first_byte == _SUBSCRIBE:
             body += bytes((subscription[_QOS],))
     return _packet(first_byte, body)
+
+
+# ---------------------------------------------------------------------------
+# Resolver (RFC 1035): a host name to addresses, in one datagram each way
+# ---------------------------------------------------------------------------
+# getaddrinfo() waits for the network, on some boards for ever (rp2 with the link
+# down), so it is given literal addresses only. An answer is taken if its identifier
+# and its question are ours; that it comes from the server asked is seen to by the
+# connected socket. Names in the answer are skipped, never followed: there is no loop
+# to fall into, and a CNAME's address counts as the name's own.
+
+
+def is_literal(host):
+    """True if `host` (str) is an IPv4 or IPv6 address."""
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def encode_query(query_id, host, kind):
+    """Return a DNS query for one name.
+
+    Args:
+        query_id: 0..65535. host: str. kind: record type, _DNS_A or _DNS_AAAA.
+
+    Raises:
+        LocalError: a label of the name is empty or longer than 63 bytes.
+
+    Allocates: the query. Spec: RFC 1035, sections 4.1.1 and 4.1.2.
+    """
+    # Recursion desired, one question, no records.
+    query = bytearray((query_id >> 8, query_id & 0xFF, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+    for label in _to_bytes("host", host[:-1] if host.endswith(".") else host).split(b"."):
+        if not 0 < len(label) < 64:
+            raise LocalError("host name must have labels of 1..63 bytes: %r" % host)
+        query.append(len(label))
+        query.extend(label)
+    query.extend(bytes((0, 0, kind, 0, 1)))
+    return bytes(query)
+
+
+def decode_answer(buf, size, query):
+    """Read what came back for `query`.
+
+    Args:
+        buf: bytearray with the datagram in buf[:size]. query: from encode_query().
+
+    Returns:
+        None if it is no answer to this query. Else (code, addresses, ttl_s): the
+        response code, a list of str, and for how many seconds they hold.
+
+    Allocates: the list. Spec: RFC 1035, section 4.1.
+    """
+    at = len(query)
+    if size < at or buf[0] != query[0] or buf[1] != query[1] or not buf[2] & 0x80:
+        return None
+    if bytes(buf[4:6]) != b"\x00\x01" or bytes(buf[12:at]).lower() != query[12:].lower():
+        return None
+    kind = query[at - 3]
+    addresses = []
+    ttl_s = _DNS_TTL_MAX_S
+    for _ in range(buf[6] << 8 | buf[7]):
+        while at < size and 0 < buf[at] < 0xC0:
+            at += buf[at] + 1
+        at += 1 if at < size and not buf[at] else 2  # the root, or a pointer
+        start = at + 10
+        if start > size:
+            break
+        length = buf[at + 8] << 8 | buf[at + 9]
+        if start + length > size:
+            break
+        if bytes(buf[at : at + 4]) == bytes((0, kind, 0, 1)):
+            data = buf[start : start + length]
+            if kind == _DNS_A and length == 4:
+                addresses.append("%d.%d.%d.%d" % tuple(data))
+            elif kind == _DNS_AAAA and length == 16:
+                groups = ["%02x%02x" % (data[i], data[i + 1]) for i in range(0, 16, 2)]
+                addresses.append(":".join(groups))
+        if not (buf[at + 4] or buf[at + 5]):  # else more than 18 hours
+            ttl_s = min(ttl_s, buf[at + 6] << 8 | buf[at + 7])
+        at = start + length
+    return buf[3] & 0x0F, addresses, ttl_s
 
 
 # ---------------------------------------------------------------------------
@@ -1443,6 +1574,9 @@ class MQTTClient:
         self._is_stepping = False
         self._socket = None
         self._addresses = ()  # not yet tried, of the present attempt
+        self._known = {}  # host name: [addresses, ticks_ms() until which they hold, or None]
+        self._query = b""  # of the lookup under way
+        self._query_count = 0
         self._interest = 0  # what the poll watches the socket for
         self._outbox = Outbox(min(self._packet_bytes_max, _OUTBOX_BYTES))
         self._decoder = Decoder(self._packet_bytes_max)
@@ -1527,10 +1661,10 @@ class MQTTClient:
             first_byte |= _integer("qos", qos, 0, 2) << _QOS_SHIFT
         if retain:
             first_byte |= _RETAIN
-        size = _publish_length(first_byte, topic_name, payload) + _FIXED_HEADER_MAX
+        size = _packet_size(_publish_length(first_byte, topic_name, payload))
         if size > self._packet_bytes_max:
             raise LocalError(
-                "payload of %d bytes makes a packet of up to %d, packet_bytes_max is %d"
+                "payload of %d bytes makes a packet of %d, packet_bytes_max is %d"
                 % (len(payload), size, self._packet_bytes_max)
             )
         return self._pipe.put(first_byte, topic_name, payload)
@@ -1683,7 +1817,10 @@ class MQTTClient:
                     self._move(_FINISH)
             elif self._on_wish(state):
                 happened = True
-            if self._socket is not None:
+            if self.state == _RESOLVING:
+                if self._socket is not None and self._resolve():
+                    happened = True
+            elif self._socket is not None:
                 if self.state >= _AWAITING_CONNACK and self._receive():
                     happened = True
                 if self._socket is not None and self._transmit():
@@ -1734,6 +1871,8 @@ class MQTTClient:
             self._on_keep_alive()
         elif timer == _TIMER_ACK:
             self._check_acks()
+        elif timer == _TIMER_DNS:
+            self._ask()
         elif timer != _TIMER_STATE:
             raise TimedOut(_TIMER_STAGES[timer])
         elif self.state == _WAITING:
@@ -1799,27 +1938,113 @@ class MQTTClient:
             return
         self._move(_ATTEMPT)
         self._count("attempts")
-        host, port, _, _ = self._servers[self._server]
-        addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-        self._addresses = list(addresses)
+        host = self._servers[self._server][0]
+        known = self._known.get(host)
+        if is_literal(host):
+            self._connect_to((host,))
+        elif known and known[1] is not None and ticks_diff(known[1], self._now_ms) > 0:
+            self._connect_to(known[0])
+        else:
+            own = hosts(host)
+            if own:
+                self._connect_to(own)
+            else:
+                self._query_count = 0
+                self._ask(_DNS_A)
+
+    # Ask for the host's addresses: the next DNS server each time. A new socket has a
+    # new port: with the random identifier 32 bits that a forger has to guess.
+    def _ask(self, kind=0):
+        host = self._servers[self._server][0]
+        self._drop_socket()
+        servers = getattr(self._link, "dns_servers", dns_servers)()
+        if not servers:
+            raise TransportError(_STAGES[_RESOLVING], "no DNS server is known")
+        if self._query_count == _DNS_TRIES:
+            self._use_last_known(TimedOut(_STAGES[_RESOLVING]))
+            return
+        server = servers[self._query_count % len(servers)]
+        self._query_count += 1
+        self._arm(_TIMER_DNS, _DNS_RETRY_MS)
+        draw = urandom(2)
+        self._query = encode_query(draw[0] << 8 | draw[1], host, kind or self._query[-3])
+        if isinstance(server, str):
+            server = server, _DNS_PORT
+        try:
+            family, _, _, _, address = socket.getaddrinfo(
+                server[0], server[1], 0, socket.SOCK_DGRAM
+            )[0]
+            self._open(family, socket.SOCK_DGRAM, 0)
+            self._socket.connect(address)
+            self._socket.write(self._query)
+        except OSError:
+            pass  # this server can't be asked; the timer goes on to the next one
+
+    # RESOLVING: what has come from the DNS server? True: something did.
+    def _resolve(self):
+        buf = self._decoder.buf
+        if len(buf) < _DNS_ANSWER_MAX:
+            buf = bytearray(_DNS_ANSWER_MAX)
+        try:
+            count = self._socket.readinto(buf)
+        except OSError:  # nobody listens at that address
+            self._ask()
+            return True
+        answer = decode_answer(buf, count, self._query) if count else None
+        if answer is None:
+            return bool(count)  # a stranger's datagram changes nothing
+        code, addresses, ttl_s = answer
+        host = self._servers[self._server][0]
+        if addresses:
+            self._known[host] = [addresses, ticks_add(self._now_ms, ttl_s * 1000)]
+            self._connect_to(addresses)
+        elif code == _DNS_NO_SUCH_NAME or not code and self._query[-3] == _DNS_AAAA:
+            raise TransportError(_STAGES[_RESOLVING], "no address for the name %s" % host, code)
+        elif not code and not buf[2] & 0x02:
+            self._query_count -= 1  # the same server
+            self._ask(_DNS_AAAA)
+        else:  # this server has failed, or its answer was cut off
+            self._ask()
+        return True
+
+    # No answer: the address that was good the last time is better than none.
+    def _use_last_known(self, error):
+        known = self._known.get(self._servers[self._server][0])
+        if not known:
+            raise error
+        self._connect_to(known[0])
+
+    # Literal addresses to the port's own form: no network is asked.
+    def _connect_to(self, literals):
+        port = self._servers[self._server][1]
+        self._timers[_TIMER_DNS] = None
+        addresses = self._addresses = []
+        for literal in literals:
+            addresses.extend(socket.getaddrinfo(literal, port, 0, socket.SOCK_STREAM))
         self._connect_next()
+
+    def _open(self, family, kind, protocol):
+        self._drop_socket()
+        sock = self._socket = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        self._interest = (
+            select.POLLIN | select.POLLOUT if kind == socket.SOCK_STREAM else select.POLLIN
+        )
+        self._poll.register(sock, self._interest)
 
     # Begin a TCP connection to the next address. [MQTT-3.1.0-1]: CONNECT is the
     # first packet; it waits in the outbox until the socket takes it.
     def _connect_next(self):
         family, kind, protocol, _, address = self._addresses.pop(0)
         self._move(_RESOLVED)
-        self._drop_socket()
-        sock = self._socket = socket.socket(family, kind, protocol)
-        sock.setblocking(False)
+        self._open(family, kind, protocol)
+        sock = self._socket
         try:
             # Two small writes in a row would else meet Nagle's algorithm and the
             # peer's delayed acknowledgement: 40 ms each.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (AttributeError, OSError):
             pass  # this port has it not; one write a packet does most of it
-        self._interest = select.POLLIN | select.POLLOUT
-        self._poll.register(sock, self._interest)
         try:
             sock.connect(address)
         except OSError as error:
@@ -1871,6 +2096,9 @@ class MQTTClient:
         self._outbox.clear()
         self._session.on_lost()
         self._addresses = ()
+        known = self._known.get(self._servers[self._server][0])
+        if known and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE, _AWAITING_CONNACK):
+            known[1] = None  # it did not lead to the server: ask afresh
         for timer in range(_TIMERS):
             self._timers[timer] = None
         self._due_ms = None

@@ -5,10 +5,21 @@ bytes, spelled by hand in the tests. What the socket does is worse than the trut
 request: it takes or gives few bytes at a time, fails at any call, or says nothing.
 """
 
+import gc
+
 import mqttpipe
 
 EINPROGRESS = mqttpipe.EINPROGRESS
-_REPLACED = ("ticks_ms", "ticks_add", "ticks_diff", "socket", "select", "urandom")
+_REPLACED = (
+    "ticks_ms",
+    "ticks_add",
+    "ticks_diff",
+    "socket",
+    "select",
+    "urandom",
+    "dns_servers",
+    "hosts",
+)
 _REAL = [getattr(mqttpipe, name) for name in _REPLACED]
 ECONNREFUSED = 111
 ECONNRESET = 104
@@ -130,6 +141,7 @@ class Network:
 
     AF_INET = 2
     SOCK_STREAM = 1
+    SOCK_DGRAM = 2
     IPPROTO_TCP = 6
     TCP_NODELAY = 1
 
@@ -139,18 +151,51 @@ class Network:
         self.is_silent = False  # TCP: SYN is never answered
         self.calls = 0  # reads and writes, of all connections
         self.fail_at_call = 0  # the number of the one that fails
-        self.addresses = (("127.0.0.1", 1883),)
-        self.resolve_error = 0
+        self.lookups = []  # the sockets of DNS queries
 
     def getaddrinfo(self, host, port, family=0, kind=0, proto=0, flags=0):
-        if self.resolve_error:
-            raise OSError(self.resolve_error, "by the test")
-        self.asked = host, port
-        return [(2, 1, 6, "", address) for address in self.addresses]
+        assert ":" in host or host.replace(".", "").isdigit(), "a name would block: " + host
+        return [(2, kind, 6, "", (host, port))]
 
     def socket(self, family=2, kind=1, proto=0):
+        if kind == self.SOCK_DGRAM:
+            self.lookups.append(Lookup(self))
+            return self.lookups[-1]
         self.connections.append(Connection(self))
         return self.connections[-1]
+
+
+class Lookup:
+    """A datagram socket of the client, and the DNS server's end of it."""
+
+    def __init__(self, network):
+        self.query = b""
+        self.answers = []
+        self.error = None
+        self.is_closed = False
+
+    def setblocking(self, flag):
+        assert flag is False, "the client must never block"
+
+    def connect(self, address):
+        self.address = address
+
+    def write(self, data):
+        self.query = bytes(data)
+        return len(data)
+
+    def readinto(self, buf):
+        assert not self.is_closed, "used after close"
+        if self.error:
+            raise OSError(self.error, "by the test")
+        if not self.answers:
+            return None
+        answer = self.answers.pop(0)
+        buf[: len(answer)] = answer
+        return len(answer)
+
+    def close(self):
+        self.is_closed = True
 
 
 class Poll:
@@ -175,7 +220,7 @@ class Poll:
         self.watched[id(thing)] = mask
 
     def unregister(self, thing):
-        assert not isinstance(thing, Connection) or not thing.is_closed, "closed while watched"
+        assert not getattr(thing, "is_closed", False), "closed while watched"
         del self.watched[id(thing)]
 
     def ipoll(self, timeout_ms):
@@ -200,10 +245,14 @@ class Bench:
         mqttpipe.socket = self.network
         mqttpipe.select = self.select
         mqttpipe.urandom = self.urandom
+        mqttpipe.dns_servers = lambda: ["192.0.2.53", "192.0.2.54"]
+        mqttpipe.hosts = lambda name: []
         self.random = 0xFFFF  # what the back-off draws, of 0xFFFF
         self.events = []
         options.setdefault("client_id", "c")
-        self.client = client = mqttpipe.MQTTClient(options.pop("uri", "mqtt://h"), **options)
+        self.client = client = mqttpipe.MQTTClient(
+            options.pop("uri", "mqtt://192.0.2.1"), **options
+        )
         client.on_connect = lambda c, present: self.events.append(("connect", present))
         client.on_online = lambda c: self.events.append(("online",))
         client.on_offline = lambda c, error: self.events.append(("offline", error))
@@ -265,6 +314,12 @@ def use_real_parts():
     """Give mqttpipe back the clock and the sockets of this machine."""
     for name, part in zip(_REPLACED, _REAL):
         setattr(mqttpipe, name, part)
+
+
+def has_memory(byte_count):
+    """True if a test may use that much: a board's heap is 96 KiB in all."""
+    gc.collect()
+    return not hasattr(gc, "mem_free") or gc.mem_free() > byte_count
 
 
 def raises(kind, function, *arguments, **options):

@@ -4,8 +4,9 @@ The server here is the smallest that can be: it accepts one connection and its p
 are sent by hand, so that every step of both ends is seen.
 """
 
-import mqttpipe
 from fakes import CONNACK, DISCONNECT, use_real_parts
+
+import mqttpipe
 
 CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c"
 TRIES = 2000  # of at most 5 ms each: a deadline, not a delay
@@ -99,7 +100,7 @@ def test_a_large_message_each_way_over_real_sockets():
     use_real_parts()
     server = Server()
     client = mqttpipe.MQTTClient(
-        "mqtt://127.0.0.1:%d" % server.port, client_id="c", packet_bytes_max=12_000
+        "mqtt://127.0.0.1:%d" % server.port, client_id="c", packet_bytes_max=4000
     )
     client.connect()
     client.step()
@@ -109,10 +110,10 @@ def test_a_large_message_each_way_over_real_sockets():
     until(client, client.is_online)
     seen = []
     client.on_message = lambda client, message: seen.append(message.payload)
-    payload = bytes(range(250)) * 40
+    payload = bytes(range(250)) * 12
     client.publish("t", payload)
-    server.receive(client, b"\x30\x93\x4e\x00\x01t" + payload)
-    for part in (b"\x30\x93\x4e\x00\x01t", payload[:6000], payload[6000:]):
+    server.receive(client, b"\x30\xbb\x17\x00\x01t" + payload)
+    for part in (b"\x30\xbb\x17\x00\x01t", payload[:2000], payload[2000:]):
         server.peer.send(part)
         client.step()
     until(client, lambda: seen)
