@@ -1,0 +1,76 @@
+"""The README tells the truth: its program runs, its tree is the tree, its commands exist."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+README = (TOP / "README.md").read_text(encoding="utf-8")
+PROGRAM = re.search(r"```python\n(.*?)```", README, re.S).group(1)
+
+
+def output_of(command, environment, line_count):
+    """The first lines that the program prints; it is stopped then, or after 20 s."""
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        return [process.stdout.readline().rstrip() for _ in range(line_count)]
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+def check(lines):
+    assert lines[0] == "online: True", lines
+    assert sorted(lines[1:]) == ["acknowledged: True", "home/lamp b'on'"], lines
+
+
+@pytest.fixture
+def program(broker, tmp_path):
+    path = tmp_path / "program.py"
+    text = PROGRAM.replace("mqtt://localhost", broker.uri)
+    assert text != PROGRAM
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_program_has_at_most_15_lines():
+    assert len([line for line in PROGRAM.splitlines() if line.strip()]) <= 15
+
+
+def test_the_program_runs_on_cpython(program):
+    path = os.pathsep.join([str(TOP / "micropython"), str(TOP / "cpython_shim")])
+    environment = dict(os.environ, PYTHONPATH=path, PYTHONUNBUFFERED="1")
+    check(output_of([sys.executable, program], environment, 3))
+
+
+def test_the_program_runs_on_micropython(program, micropython):
+    path = "%s:.frozen" % (TOP / "micropython")
+    command = [*micropython.command, program]
+    check(output_of(command, dict(os.environ, MICROPYPATH=path), 3))
+
+
+def test_the_tree_names_every_folder():
+    tree = README.split("## The tree")[1].split("##")[0]
+    named = set(re.findall(r"^    (\w+)/", tree, re.M))
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=TOP, capture_output=True, text=True, timeout=20
+    ).stdout
+    folders = {line.split("/")[0] for line in tracked.splitlines() if "/" in line}
+    assert named == {folder for folder in folders if not folder.startswith(".")}
+
+
+def test_each_script_named_is_there():
+    for script in set(re.findall(r"python3 ([\w/]+\.py)", README)):
+        assert (TOP / script).is_file(), script
+
+
+def test_ci_runs_the_test_command_and_nothing_else():
+    lines = (TOP / ".ci" / "run").read_text().splitlines()
+    commands = [line for line in lines if line and not line.startswith(("#", "cd "))]
+    assert commands == ["exec python3 tools/test.py"], commands
