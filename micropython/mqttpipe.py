@@ -72,38 +72,20 @@ except ImportError:
     from shim_micropython import const, print_exception
     from shim_time import ticks_add, ticks_diff, ticks_ms
 
-
-# Words of each line of a small text file; none if there is no such file.
-def _words_of(path):
-    try:
-        with open(path) as file:
-            return [line.split("#")[0].split() for line in file]
-    except OSError:
-        return []
-
-
-def dns_servers():
-    """Return the addresses of the DNS servers in use, as a list of str.
-
-    A board's Wi-Fi interface knows them; a system with files has resolv.conf.
-    """
-    try:
-        from network import STA_IF, WLAN
-    except ImportError:
-        words = _words_of("/etc/resolv.conf")
-        return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
-    return [WLAN(STA_IF).ifconfig()[3]]
-
-
-def hosts(name):
-    """Return the addresses that this machine itself knows for a name, as a list of str."""
-    known = [line[0] for line in _words_of("/etc/hosts") if name in line[1:]]
-    return known or (["127.0.0.1"] if name == "localhost" else [])
-
+try:
+    from network import STA_IF, WLAN
+except ImportError:  # no interface of our own: the system's files know the DNS servers
+    WLAN = None
 
 # ---------------------------------------------------------------------------
 # Constants
 # ---------------------------------------------------------------------------
+# Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose
+# constant is 0. They go from the optional to the more and more missed.
+_STATS = const(1)  # counters
+_OFFLINE = const(1)  # what becomes of messages while offline: policies, limits, expiry
+_RESOLVER = const(1)  # host names without waiting; without it getaddrinfo() waits
+
 # Control packet types (section 2.2.1, table 2.1): the first byte with its fixed
 # flags (table 2.2), so that encoding adds nothing and decoding needs one mask.
 _TYPE_MASK = const(0xF0)
@@ -185,6 +167,8 @@ _DNS_ANSWER_MAX = const(512)
 
 _LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
+_EXPIRY_MAX_S = const(259_200)  # 3 days: less than half a period of ticks_ms()
+_KICKS_MIN = const(3)  # so many short connections in a row are no accident
 _MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
 
 # The states of the connection, as in `MQTTClient.state`.
@@ -262,6 +246,13 @@ _TO_UNSUBSCRIBE = const(1)
 _ASKED = const(2)  # its SUBSCRIBE or UNSUBSCRIBE is on the way
 _GRANTED = const(3)
 _REFUSED = const(4)  # asked for again at the next connection
+
+# What becomes of a message for which the pipe has no room, in the words of the API;
+# "latest": while offline only the newest message of each topic name waits.
+_REFUSE = const(0)
+_DROP_OLDEST = const(1)
+_LATEST = const(2)
+_POLICIES = ("refuse", "drop_oldest", "latest")
 
 # In flight: what a slot of the Session waits for. The state is the type of the
 # packet that must come, so that one comparison serves all acknowledgements.
@@ -597,74 +588,96 @@ def encode_subscriptions(first_byte, packet_id, subscriptions):
 # to fall into, and a CNAME's address counts as the name's own.
 
 
-def is_literal(host):
-    """True if `host` (str) is an IPv4 or IPv6 address."""
-    return ":" in host or host.replace(".", "").isdigit()
+if _RESOLVER:
+    # Words of each line of a small text file; none if there is no such file.
+    def _words_of(path):
+        try:
+            with open(path) as file:
+                return [line.split("#")[0].split() for line in file]
+        except OSError:
+            return []
 
+    def dns_servers():
+        """Return the addresses of the DNS servers in use, as a list of str.
 
-def encode_query(query_id, host, kind):
-    """Return a DNS query for one name.
+        A board's Wi-Fi interface knows them; a system with files has resolv.conf.
+        """
+        if WLAN is not None:
+            return [WLAN(STA_IF).ifconfig()[3]]
+        words = _words_of("/etc/resolv.conf")
+        return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
 
-    Args:
-        query_id: 0..65535. host: str. kind: record type, _DNS_A or _DNS_AAAA.
+    def hosts(name):
+        """Return the addresses that this machine itself knows for a name, as a list of str."""
+        known = [line[0] for line in _words_of("/etc/hosts") if name in line[1:]]
+        return known or (["127.0.0.1"] if name == "localhost" else [])
 
-    Raises:
-        LocalError: a label of the name is empty or longer than 63 bytes.
+    def is_literal(host):
+        """True if `host` (str) is an IPv4 or IPv6 address."""
+        return ":" in host or host.replace(".", "").isdigit()
 
-    Allocates: the query. Spec: RFC 1035, sections 4.1.1 and 4.1.2.
-    """
-    # Recursion desired, one question, no records.
-    query = bytearray((query_id >> 8, query_id & 0xFF, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0))
-    for label in _to_bytes("host", host[:-1] if host.endswith(".") else host).split(b"."):
-        if not 0 < len(label) < 64:
-            raise LocalError("host name must have labels of 1..63 bytes: %r" % host)
-        query.append(len(label))
-        query.extend(label)
-    query.extend(bytes((0, 0, kind, 0, 1)))
-    return bytes(query)
+    def encode_query(query_id, host, kind):
+        """Return a DNS query for one name.
 
+        Args:
+            query_id: 0..65535. host: str. kind: record type, _DNS_A or _DNS_AAAA.
 
-def decode_answer(buf, size, query):
-    """Read what came back for `query`.
+        Raises:
+            LocalError: a label of the name is empty or longer than 63 bytes.
 
-    Args:
-        buf: bytearray with the datagram in buf[:size]. query: from encode_query().
+        Allocates: the query. Spec: RFC 1035, sections 4.1.1 and 4.1.2.
+        """
+        # Recursion desired, one question, no records.
+        query = bytearray((query_id >> 8, query_id & 0xFF, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+        for label in _to_bytes("host", host[:-1] if host.endswith(".") else host).split(b"."):
+            if not 0 < len(label) < 64:
+                raise LocalError("host name must have labels of 1..63 bytes: %r" % host)
+            query.append(len(label))
+            query.extend(label)
+        query.extend(bytes((0, 0, kind, 0, 1)))
+        return bytes(query)
 
-    Returns:
-        None if it is no answer to this query. Else (code, addresses, ttl_s): the
-        response code, a list of str, and for how many seconds they hold.
+    def decode_answer(buf, size, query):
+        """Read what came back for `query`.
 
-    Allocates: the list. Spec: RFC 1035, section 4.1.
-    """
-    at = len(query)
-    if size < at or buf[0] != query[0] or buf[1] != query[1] or not buf[2] & 0x80:
-        return None
-    if bytes(buf[4:6]) != b"\x00\x01" or bytes(buf[12:at]).lower() != query[12:].lower():
-        return None
-    kind = query[at - 3]
-    addresses = []
-    ttl_s = _DNS_TTL_MAX_S
-    for _ in range(buf[6] << 8 | buf[7]):
-        while at < size and 0 < buf[at] < 0xC0:
-            at += buf[at] + 1
-        at += 1 if at < size and not buf[at] else 2  # the root, or a pointer
-        start = at + 10
-        if start > size:
-            break
-        length = buf[at + 8] << 8 | buf[at + 9]
-        if start + length > size:
-            break
-        if bytes(buf[at : at + 4]) == bytes((0, kind, 0, 1)):
-            data = buf[start : start + length]
-            if kind == _DNS_A and length == 4:
-                addresses.append("%d.%d.%d.%d" % tuple(data))
-            elif kind == _DNS_AAAA and length == 16:
-                groups = ["%02x%02x" % (data[i], data[i + 1]) for i in range(0, 16, 2)]
-                addresses.append(":".join(groups))
-        if not (buf[at + 4] or buf[at + 5]):  # else more than 18 hours
-            ttl_s = min(ttl_s, buf[at + 6] << 8 | buf[at + 7])
-        at = start + length
-    return buf[3] & 0x0F, addresses, ttl_s
+        Args:
+            buf: bytearray with the datagram in buf[:size]. query: from encode_query().
+
+        Returns:
+            None if it is no answer to this query. Else (code, addresses, ttl_s): the
+            response code, a list of str, and for how many seconds they hold.
+
+        Allocates: the list. Spec: RFC 1035, section 4.1.
+        """
+        at = len(query)
+        if size < at or buf[0] != query[0] or buf[1] != query[1] or not buf[2] & 0x80:
+            return None
+        if bytes(buf[4:6]) != b"\x00\x01" or bytes(buf[12:at]).lower() != query[12:].lower():
+            return None
+        kind = query[at - 3]
+        addresses = []
+        ttl_s = _DNS_TTL_MAX_S
+        for _ in range(buf[6] << 8 | buf[7]):
+            while at < size and 0 < buf[at] < 0xC0:
+                at += buf[at] + 1
+            at += 1 if at < size and not buf[at] else 2  # the root, or a pointer
+            start = at + 10
+            if start > size:
+                break
+            length = buf[at + 8] << 8 | buf[at + 9]
+            if start + length > size:
+                break
+            if bytes(buf[at : at + 4]) == bytes((0, kind, 0, 1)):
+                data = buf[start : start + length]
+                if kind == _DNS_A and length == 4:
+                    addresses.append("%d.%d.%d.%d" % tuple(data))
+                elif kind == _DNS_AAAA and length == 16:
+                    groups = ["%02x%02x" % (data[i], data[i + 1]) for i in range(0, 16, 2)]
+                    addresses.append(":".join(groups))
+            if not (buf[at + 4] or buf[at + 5]):  # else more than 18 hours
+                ttl_s = min(ttl_s, buf[at + 6] << 8 | buf[at + 7])
+            at = start + length
+        return buf[3] & 0x0F, addresses, ttl_s
 
 
 # ---------------------------------------------------------------------------
@@ -1361,27 +1374,35 @@ class Session:
 #   token        of the command
 #   topic        topic name or topic filter, bytes
 #   payload      payload (bytes), or the subscription's callback
-#   end          QoS 0: the outbox's put_count behind the packet; SUBSCRIBE: the QoS
+#   end          QoS 0, taken: the outbox's put_count behind the packet; a message that
+#                waits: ticks_ms() of its expiry, or None; SUBSCRIBE: the QoS
 #
 #   [head, taken)  taken by step(); QoS 0 not yet accepted by the socket
 #   [taken, tail)  waiting
 #
 # Writers move only `tail`, under the lock; step() moves only `head` and `taken`:
-# neither ever waits for the other. `is_signalled` is what a poll sees: put()
-# raises it, step() lowers it before it looks at the ring. It is the last thing
+# neither ever waits for the other. Only where the oldest message may be dropped
+# (`can_drop`) do writers move the rest, too; then step() looks at the ring under the
+# lock, or not at all if it is taken just now. `is_signalled` is what a poll sees:
+# put() raises it, step() lowers it before it looks at the ring. It is the last thing
 # that put() assigns, because the CPython shim wakes a sleeping poll just then.
 
 _SLOT_FIELDS = const(5)
 
 
 class Pipe(IOBase):
-    def __init__(self, slots):
+    def __init__(self, slots, bytes_max=_COUNT_MASK):
         self._lock = allocate_lock()
         self.size = (slots + 1) * _SLOT_FIELDS  # one slot stays empty: full is not empty
         self.ring = [None] * self.size
         self.head = self.taken = self.tail = 0
         self.last_token = 0
         self.is_signalled = False
+        if _OFFLINE:
+            self.bytes_max = bytes_max  # of topic names and payloads
+            self.can_drop = False
+            self.dropped = []  # tokens to be told of; rarely more than one
+            self._put_bytes = self._freed_bytes = 0  # since ever, modulo 2**30
 
     def ioctl(self, request, argument):
         """Answer a poll (MicroPython's stream protocol). Allocates: nothing."""
@@ -1392,11 +1413,11 @@ class Pipe(IOBase):
     def wake(self):
         self.is_signalled = True
 
-    def put(self, first_byte, topic, payload, end=0):
+    def put(self, first_byte, topic, payload, end=None, policy=_REFUSE):
         """Store a command and return its token, 1..2**30-1.
 
         Raises:
-            QueueFull: no slot is free; nothing was stored.
+            QueueFull: no slot is free, or no room; nothing was stored.
 
         Allocates: nothing. Blocks: for some microseconds while another thread is in
         put(). In a function of micropython.schedule() that has interrupted put() in
@@ -1407,13 +1428,32 @@ class Pipe(IOBase):
             tries -= 1
             if not tries:
                 raise QueueFull("the pipe is in use by the call that was interrupted")
-        at = self.tail
-        after = at + _SLOT_FIELDS
-        if after == self.size:
-            after = 0
-        if after == self.head:
-            self._lock.release()
-            raise QueueFull("all %d slots of the pipe are taken" % (self.size // _SLOT_FIELDS - 1))
+        at = -1  # a slot to be used again
+        is_message = first_byte & _TYPE_MASK == _PUBLISH
+        if _OFFLINE and is_message:
+            size = len(topic) + len(payload)
+            if policy == _LATEST:
+                at = self._find(topic)
+                if at >= 0:
+                    self.drop(at)
+        while True:
+            has_room = at >= 0 or self.after(self.tail) != self.head
+            if _OFFLINE and is_message:
+                has_room = has_room and self.bytes_queued() + size <= self.bytes_max
+            if has_room:
+                break
+            if not (_OFFLINE and policy == _DROP_OLDEST and self._drop_oldest()):
+                self._lock.release()
+                raise QueueFull(
+                    "all %d slots or %d bytes of the pipe are taken"
+                    % (self.size // _SLOT_FIELDS - 1, self.bytes_max if _OFFLINE else 0)
+                )
+        tail = self.tail
+        if at < 0:
+            at = tail
+            tail = self.after(tail)
+        if _OFFLINE and is_message:
+            self._put_bytes = self._put_bytes + size & _COUNT_MASK
         token = self.last_token + 1 & _COUNT_MASK or 1
         ring = self.ring
         ring[at] = first_byte
@@ -1422,10 +1462,69 @@ class Pipe(IOBase):
         ring[at + 3] = payload
         ring[at + 4] = end
         self.last_token = token
-        self.tail = after
+        self.tail = tail
         self._lock.release()
         self.is_signalled = True
         return token
+
+    if _OFFLINE:
+
+        def hold(self):
+            """May step() look at the ring now? If so it calls let_go() afterwards."""
+            return not self.can_drop or self._lock.acquire(False)
+
+        def let_go(self):
+            if self.can_drop:
+                self._lock.release()
+
+        def bytes_queued(self):
+            return self._put_bytes - self._freed_bytes & _COUNT_MASK
+
+        # The slot of the waiting message with this topic name, or -1.
+        def _find(self, topic):
+            ring = self.ring
+            at = self.taken
+            while at != self.tail:
+                if ring[at] & _TYPE_MASK == _PUBLISH and ring[at + 2] == topic:
+                    return at
+                at = self.after(at)
+            return -1
+
+        def drop(self, at):
+            """Take the message at `at` out of the count and remember its token."""
+            self.dropped.append(self.ring[at + 1])
+            self._free(at)
+
+        # Make room: the oldest message that waits leaves, and what stands before it
+        # (filters, mostly nothing) moves up by a slot. False: no message waits.
+        def _drop_oldest(self):
+            ring = self.ring
+            at = self.taken
+            while True:
+                if at == self.tail:
+                    return False
+                if ring[at] & _TYPE_MASK == _PUBLISH:
+                    break
+                at = self.after(at)
+            self.drop(at)
+            while at != self.head:
+                before = (at or self.size) - _SLOT_FIELDS
+                for field in range(_SLOT_FIELDS):
+                    ring[at + field] = ring[before + field]
+                at = before
+            ring[at + 2] = ring[at + 3] = None
+            self.head = self.after(self.head)
+            self.taken = self.after(self.taken)
+            return True
+
+    # A slot's references are given up.
+    def _free(self, at):
+        ring = self.ring
+        if _OFFLINE and isinstance(ring[at + 3], bytes):
+            size = len(ring[at + 2]) + len(ring[at + 3])
+            self._freed_bytes = self._freed_bytes + size & _COUNT_MASK
+        ring[at] = 0
+        ring[at + 2] = ring[at + 3] = None
 
     def after(self, at):
         """The ring's index behind the slot at `at`."""
@@ -1434,13 +1533,15 @@ class Pipe(IOBase):
 
     def release(self):
         """Free the slot at `head`, which has been taken."""
-        ring = self.ring
-        at = self.head
-        ring[at + 2] = ring[at + 3] = None
-        self.head = self.after(at)
+        self._free(self.head)
+        self.head = self.after(self.head)
 
     def rewind(self):
         """What was taken and has not left is taken once more: the connection is lost."""
+        at = self.head
+        while at != self.taken:
+            self.ring[at + 4] = None  # once on its way a message does not expire
+            at = self.after(at)
         self.taken = self.head
 
     def has_token(self, token):
@@ -1485,6 +1586,11 @@ class MQTTClient:
         packet_bytes_max: int, 64..268,435,460: largest packet, either way. A larger
             one that comes in is dropped, acknowledged and reported.
         pipe_slots: int, 1..1000: commands that wait for step().
+        pipe_bytes_max: int: bytes of topic names and payloads that wait for step();
+            None: 16 times packet_bytes_max.
+        offline: what becomes of a message for which the pipe has no room: "refuse"
+            (QueueFull), "drop_oldest", or "latest": while offline only the newest
+            message of each topic name is kept. publish() may say otherwise.
         in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
         connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each
             other answer that the server owes.
@@ -1492,7 +1598,8 @@ class MQTTClient:
 
     Attributes to set: on_connect(client, session_present), on_online(client),
         on_offline(client, error), on_message(client, message),
-        on_published(client, token), on_subscribed(client, token, granted),
+        on_published(client, token), on_dropped(client, token),
+        on_subscribed(client, token, granted),
         on_error(client, error): something went wrong that does not end the
         connection (a callback raised, a message was too large); user_data.
 
@@ -1519,6 +1626,8 @@ class MQTTClient:
         link=None,
         packet_bytes_max=1024,
         pipe_slots=32,
+        pipe_bytes_max=None,
+        offline="refuse",
         in_flight_max=8,
         connect_timeout_ms=10_000,
         reconnect_min_ms=1_000,
@@ -1553,6 +1662,11 @@ class MQTTClient:
             "packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT
         )
         _integer("pipe_slots", pipe_slots, 1, 1000)
+        if _OFFLINE:
+            if pipe_bytes_max is None:
+                pipe_bytes_max = min(16 * packet_bytes_max, _COUNT_HALF)
+            _integer("pipe_bytes_max", pipe_bytes_max, 1, _COUNT_HALF)
+            self._offline = self._policy(offline)
         _integer("in_flight_max", in_flight_max, 1, 200)
         self.connect_timeout_ms = _integer("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX)
         self.reconnect_min_ms = _integer("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX)
@@ -1560,29 +1674,37 @@ class MQTTClient:
             "reconnect_max_ms", reconnect_max_ms, reconnect_min_ms, _MS_MAX
         )
         self.on_connect = self.on_online = self.on_offline = self.on_message = None
-        self.on_published = self.on_subscribed = self.on_error = None
+        self.on_published = self.on_dropped = self.on_subscribed = self.on_error = None
         self.user_data = None
-        self.stats = {
-            "connections": 0,  # CONNACK accepted
-            "attempts": 0,  # begun, whatever became of them
-            "published": 0,  # QoS 0 handed to the socket, QoS 1 and 2 acknowledged
-            "received": 0,  # given to a callback
-            "dropped": 0,  # received but larger than packet_bytes_max
-        }
+        if _STATS:
+            self.stats = {
+                "attempts": 0,  # to connect, whatever became of them
+                "connections": 0,  # CONNACK accepted
+                "published": 0,  # QoS 0 handed to the socket, QoS 1 and 2 acknowledged
+                "dropped": 0,  # to be published: no room, replaced or expired
+                "received": 0,  # given to a callback
+                "too_large": 0,  # received, larger than packet_bytes_max
+            }
         self.state = _DOWN  # _move() only
         self._is_wanted = False  # connect() and disconnect()
         self._is_stepping = False
         self._socket = None
         self._addresses = ()  # not yet tried, of the present attempt
-        self._known = {}  # host name: [addresses, ticks_ms() until which they hold, or None]
-        self._query = b""  # of the lookup under way
-        self._query_count = 0
+        if _RESOLVER:
+            # host name: [addresses, ticks_ms() until which they hold, or None]
+            self._known = {}
+            self._query = b""  # of the lookup under way
+            self._query_count = 0
         self._interest = 0  # what the poll watches the socket for
         self._outbox = Outbox(min(self._packet_bytes_max, _OUTBOX_BYTES))
         self._decoder = Decoder(self._packet_bytes_max)
         self._message = Message(self._decoder.buf)
         self._session = Session(self._outbox, in_flight_max)
-        self._pipe = Pipe(pipe_slots)
+        if _OFFLINE:
+            self._pipe = Pipe(pipe_slots, pipe_bytes_max)
+            self._pipe.can_drop = self._offline == _DROP_OLDEST
+        else:
+            self._pipe = Pipe(pipe_slots)
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
         self._timers = [None] * _TIMERS  # ticks_ms() of each deadline, or None
@@ -1591,6 +1713,7 @@ class MQTTClient:
         self._sent_ms = 0  # ticks_ms() of the last packet sent
         self._accepted_ms = 0  # ticks_ms() of CONNACK
         self._failures = 0  # in a row: the back-off's exponent
+        self._kicks = 0  # in a row: closed by the server soon after CONNACK
         self._topic_given = _NOTHING  # the last topic name, as it was given
         self._topic_name = b""  # and checked
 
@@ -1629,20 +1752,25 @@ class MQTTClient:
         self._is_wanted = False
         self._pipe.wake()
 
-    def publish(self, topic_name, payload, qos=0, retain=False) -> int:
+    def publish(
+        self, topic_name, payload, qos=0, retain=False, offline=None, expiry_s=None
+    ) -> int:
         """Queue a message to be published.
 
         Args:
             topic_name: str or bytes without wildcards, 1..65535 bytes of UTF-8.
             payload: bytes or str; bytearray and memoryview are copied.
             qos: 0, 1 or 2. retain: the server keeps it for later subscribers.
+            offline: as in the constructor, for this message; None: as said there.
+            expiry_s: int, 1..259,200 (3 days) or None: dropped if it still waits then.
 
         Returns:
             A token for is_done(), wait_for() and on_published, 1..2**30-1.
 
         Raises:
             LocalError: an argument is wrong, or the packet would be larger than
-                packet_bytes_max. QueueFull: the pipe is full. Nothing is queued.
+                packet_bytes_max. QueueFull: the pipe is full. Nothing is queued. A message
+            that is dropped to make room is told to on_dropped before this returns.
 
         Allocates: nothing, if both are bytes and the topic name is the object of
         the last call or plain ASCII. Blocks: never. Spec: section 3.3.
@@ -1667,7 +1795,46 @@ class MQTTClient:
                 "payload of %d bytes makes a packet of %d, packet_bytes_max is %d"
                 % (len(payload), size, self._packet_bytes_max)
             )
-        return self._pipe.put(first_byte, topic_name, payload)
+        if not _OFFLINE:
+            return self._pipe.put(first_byte, topic_name, payload)
+        pipe = self._pipe
+        policy = self._offline
+        if offline is not None:
+            policy = self._policy(offline)
+            if policy == _DROP_OLDEST:
+                pipe.can_drop = True
+        if policy == _LATEST and self.state == _ONLINE:
+            policy = _REFUSE
+        if expiry_s is not None:
+            expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
+            expiry_s = ticks_add(ticks_ms(), expiry_s)
+        token = pipe.put(first_byte, topic_name, payload, expiry_s, policy)
+        if pipe.dropped:
+            self._tell_dropped()
+        return token
+
+    if _OFFLINE:
+
+        def _policy(self, offline):
+            if offline not in _POLICIES:
+                raise LocalError("offline is %r, must be one of %r" % (offline, _POLICIES))
+            return _POLICIES.index(offline)
+
+        def _tell_dropped(self):
+            dropped = self._pipe.dropped
+            while dropped:
+                self._count("dropped")
+                self._emit(self.on_dropped, dropped.pop(0))
+
+        # The message at `at` if its time is over.
+        def _drop_expired(self, at):
+            ring = self._pipe.ring
+            if (
+                ring[at] & _TYPE_MASK == _PUBLISH
+                and ring[at + 4] is not None
+                and ticks_diff(self._now_ms, ring[at + 4]) >= 0
+            ):
+                self._pipe.drop(at)
 
     def subscribe(self, topic_filter, callback=None, qos=0) -> int:
         """Subscribe now and after every reconnection, until unsubscribe().
@@ -1817,7 +1984,7 @@ class MQTTClient:
                     self._move(_FINISH)
             elif self._on_wish(state):
                 happened = True
-            if self.state == _RESOLVING:
+            if _RESOLVER and self.state == _RESOLVING:
                 if self._socket is not None and self._resolve():
                     happened = True
             elif self._socket is not None:
@@ -1871,7 +2038,7 @@ class MQTTClient:
             self._on_keep_alive()
         elif timer == _TIMER_ACK:
             self._check_acks()
-        elif timer == _TIMER_DNS:
+        elif _RESOLVER and timer == _TIMER_DNS:
             self._ask()
         elif timer != _TIMER_STATE:
             raise TimedOut(_TIMER_STAGES[timer])
@@ -1915,7 +2082,7 @@ class MQTTClient:
 
     # What the application wishes, in every state but ONLINE. True: something happened.
     def _on_wish(self, state):
-        if state in (_DOWN, _WAITING):
+        if state != _CLOSING:
             self._take_filters()
         if self._is_wanted:
             if state == _DOWN:
@@ -1939,82 +2106,88 @@ class MQTTClient:
         self._move(_ATTEMPT)
         self._count("attempts")
         host = self._servers[self._server][0]
-        known = self._known.get(host)
-        if is_literal(host):
-            self._connect_to((host,))
-        elif known and known[1] is not None and ticks_diff(known[1], self._now_ms) > 0:
-            self._connect_to(known[0])
-        else:
-            own = hosts(host)
-            if own:
-                self._connect_to(own)
+        if _RESOLVER:
+            known = self._known.get(host)
+            if is_literal(host):
+                self._connect_to((host,))
+            elif known and known[1] is not None and ticks_diff(known[1], self._now_ms) > 0:
+                self._connect_to(known[0])
             else:
-                self._query_count = 0
-                self._ask(_DNS_A)
+                own = hosts(host)
+                if own:
+                    self._connect_to(own)
+                else:
+                    self._query_count = 0
+                    self._ask(_DNS_A)
+        else:
+            self._connect_to((host,))
 
-    # Ask for the host's addresses: the next DNS server each time. A new socket has a
-    # new port: with the random identifier 32 bits that a forger has to guess.
-    def _ask(self, kind=0):
-        host = self._servers[self._server][0]
-        self._drop_socket()
-        servers = getattr(self._link, "dns_servers", dns_servers)()
-        if not servers:
-            raise TransportError(_STAGES[_RESOLVING], "no DNS server is known")
-        if self._query_count == _DNS_TRIES:
-            self._use_last_known(TimedOut(_STAGES[_RESOLVING]))
-            return
-        server = servers[self._query_count % len(servers)]
-        self._query_count += 1
-        self._arm(_TIMER_DNS, _DNS_RETRY_MS)
-        draw = urandom(2)
-        self._query = encode_query(draw[0] << 8 | draw[1], host, kind or self._query[-3])
-        if isinstance(server, str):
-            server = server, _DNS_PORT
-        try:
-            family, _, _, _, address = socket.getaddrinfo(
-                server[0], server[1], 0, socket.SOCK_DGRAM
-            )[0]
-            self._open(family, socket.SOCK_DGRAM, 0)
-            self._socket.connect(address)
-            self._socket.write(self._query)
-        except OSError:
-            pass  # this server can't be asked; the timer goes on to the next one
+    if _RESOLVER:
+        # Ask for the host's addresses: the next DNS server each time. A new socket has a
+        # new port: with the random identifier 32 bits that a forger has to guess.
+        def _ask(self, kind=0):
+            host = self._servers[self._server][0]
+            self._drop_socket()
+            servers = getattr(self._link, "dns_servers", dns_servers)()
+            if not servers:
+                raise TransportError(_STAGES[_RESOLVING], "no DNS server is known")
+            if self._query_count == _DNS_TRIES:
+                self._use_last_known(TimedOut(_STAGES[_RESOLVING]))
+                return
+            server = servers[self._query_count % len(servers)]
+            self._query_count += 1
+            self._arm(_TIMER_DNS, _DNS_RETRY_MS)
+            draw = urandom(2)
+            self._query = encode_query(draw[0] << 8 | draw[1], host, kind or self._query[-3])
+            if isinstance(server, str):
+                server = server, _DNS_PORT
+            try:
+                family, _, _, _, address = socket.getaddrinfo(
+                    server[0], server[1], 0, socket.SOCK_DGRAM
+                )[0]
+                self._open(family, socket.SOCK_DGRAM, 0)
+                self._socket.connect(address)
+                self._socket.write(self._query)
+            except OSError:
+                pass  # this server can't be asked; the timer goes on to the next one
 
-    # RESOLVING: what has come from the DNS server? True: something did.
-    def _resolve(self):
-        buf = self._decoder.buf
-        if len(buf) < _DNS_ANSWER_MAX:
-            buf = bytearray(_DNS_ANSWER_MAX)
-        try:
-            count = self._socket.readinto(buf)
-        except OSError:  # nobody listens at that address
-            self._ask()
+        # RESOLVING: what has come from the DNS server? True: something did.
+        def _resolve(self):
+            buf = self._decoder.buf
+            if len(buf) < _DNS_ANSWER_MAX:
+                buf = bytearray(_DNS_ANSWER_MAX)
+            try:
+                count = self._socket.readinto(buf)
+            except OSError:  # nobody listens at that address
+                self._ask()
+                return True
+            answer = decode_answer(buf, count, self._query) if count else None
+            if answer is None:
+                return bool(count)  # a stranger's datagram changes nothing
+            code, addresses, ttl_s = answer
+            host = self._servers[self._server][0]
+            if addresses:
+                self._known[host] = [addresses, ticks_add(self._now_ms, ttl_s * 1000)]
+                self._connect_to(addresses)
+            elif code == _DNS_NO_SUCH_NAME or not code and self._query[-3] == _DNS_AAAA:
+                raise TransportError(
+                    _STAGES[_RESOLVING], "no address for the name %s" % host, code
+                )
+            elif not code and not buf[2] & 0x02:
+                self._query_count -= 1  # the same server
+                self._ask(_DNS_AAAA)
+            else:  # this server has failed, or its answer was cut off
+                self._ask()
             return True
-        answer = decode_answer(buf, count, self._query) if count else None
-        if answer is None:
-            return bool(count)  # a stranger's datagram changes nothing
-        code, addresses, ttl_s = answer
-        host = self._servers[self._server][0]
-        if addresses:
-            self._known[host] = [addresses, ticks_add(self._now_ms, ttl_s * 1000)]
-            self._connect_to(addresses)
-        elif code == _DNS_NO_SUCH_NAME or not code and self._query[-3] == _DNS_AAAA:
-            raise TransportError(_STAGES[_RESOLVING], "no address for the name %s" % host, code)
-        elif not code and not buf[2] & 0x02:
-            self._query_count -= 1  # the same server
-            self._ask(_DNS_AAAA)
-        else:  # this server has failed, or its answer was cut off
-            self._ask()
-        return True
 
-    # No answer: the address that was good the last time is better than none.
-    def _use_last_known(self, error):
-        known = self._known.get(self._servers[self._server][0])
-        if not known:
-            raise error
-        self._connect_to(known[0])
+        # No answer: the address that was good the last time is better than none.
+        def _use_last_known(self, error):
+            known = self._known.get(self._servers[self._server][0])
+            if not known:
+                raise error
+            self._connect_to(known[0])
 
-    # Literal addresses to the port's own form: no network is asked.
+    # Literal addresses to the port's own form: no network is asked for them.
     def _connect_to(self, literals):
         port = self._servers[self._server][1]
         self._timers[_TIMER_DNS] = None
@@ -2075,7 +2248,7 @@ class MQTTClient:
     def _fail(self, error):
         stage = _STAGES[self.state]
         if isinstance(error, OSError):
-            error = TransportError(stage, error, error.errno)
+            error = TransportError(stage, self._why_closed(error), error.errno)
         elif isinstance(error, MemoryError):
             error = TransportError(stage, "out of memory")
         if self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):
@@ -2089,16 +2262,17 @@ class MQTTClient:
 
     # End the connection and everything that belongs to it alone.
     def _close(self, event, error):
-        was_online = self.state >= _SUBSCRIBING and self.state != _WAITING
+        was_online = _SUBSCRIBING <= self.state <= _CLOSING
         self._release()
         self._pipe.rewind()
         self._drop_socket()
         self._outbox.clear()
         self._session.on_lost()
         self._addresses = ()
-        known = self._known.get(self._servers[self._server][0])
-        if known and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE, _AWAITING_CONNACK):
-            known[1] = None  # it did not lead to the server: ask afresh
+        if _RESOLVER and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE, _AWAITING_CONNACK):
+            known = self._known.get(self._servers[self._server][0])
+            if known:
+                known[1] = None  # it did not lead to the server: ask afresh
         for timer in range(_TIMERS):
             self._timers[timer] = None
         self._due_ms = None
@@ -2106,9 +2280,14 @@ class MQTTClient:
         if self.state == _WAITING:
             if was_online and ticks_diff(self._now_ms, self._accepted_ms) >= _STABLE_MS:
                 self._failures = 0
-            self._arm(_TIMER_STATE, self._back_off_ms())
-            self._failures = min(self._failures + 1, 16)
-            self._server = (self._server + 1) % len(self._servers)
+            # The first server is preferred: it is tried first whenever a connection
+            # has ended. The others follow at once; the pause comes after the last.
+            self._server = 0 if was_online else (self._server + 1) % len(self._servers)
+            if self._server:
+                self._arm(_TIMER_STATE, 0)
+            else:
+                self._arm(_TIMER_STATE, self._back_off_ms())
+                self._failures = min(self._failures + 1, 16)
         self._emit(self.on_offline, error)
 
     # A random part of a span that doubles with each failure in a row, so that a
@@ -2139,7 +2318,9 @@ class MQTTClient:
                     break
                 happened = True
                 if count == 0:
-                    raise TransportError(_STAGES[self.state], "closed by the server")
+                    raise TransportError(
+                        _STAGES[self.state], self._why_closed("closed by the server")
+                    )
                 is_whole = decoder.on_bytes(count)
                 if not is_whole:
                     self._arm(_TIMER_PACKET, self.connect_timeout_ms)
@@ -2154,6 +2335,20 @@ class MQTTClient:
         if decoder.is_idle():
             self._timers[_TIMER_PACKET] = None
         return happened
+
+    # A server closes the older of two connections with one client identifier
+    # [MQTT-3.1.4-2], so two devices that share one throw each other out for ever.
+    def _why_closed(self, reason):
+        if self.state in (_SUBSCRIBING, _ONLINE):
+            age_ms = ticks_diff(self._now_ms, self._accepted_ms)
+            self._kicks = self._kicks + 1 if age_ms < _STABLE_MS else 0
+            if self._kicks >= _KICKS_MIN:
+                return "%s, %d times soon after CONNECT: has another client the client_id %r?" % (
+                    reason,
+                    self._kicks,
+                    self.client_id,
+                )
+        return reason
 
     def _on_packet(self):
         decoder = self._decoder
@@ -2213,16 +2408,18 @@ class MQTTClient:
             raise ServerError("PUBLISH of %d bytes has no room for its topic name" % length)
         packet_id = 0
         is_new = True
+        if start > decoder.have:
+            raise ServerError("topic name of %d bytes is too long" % (topic_end - 2))
+        if not _is_utf8(body, 2, topic_end):
+            raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
         if qos:
-            if start > decoder.have:
-                raise ServerError("topic name of %d bytes is too long" % (topic_end - 2))
             packet_id = body[topic_end] << 8 | body[topic_end + 1]
             if not packet_id:
                 raise ServerError("PUBLISH with packet id 0 [MQTT-2.3.1-1]")
             is_new = packet_id not in self._session.received
         if decoder.is_cut:
             if is_new:
-                self._count("dropped")
+                self._count("too_large")
                 self._report(
                     LocalError(
                         "message of %d bytes dropped, packet_bytes_max is %d"
@@ -2304,7 +2501,6 @@ class MQTTClient:
     # come one behind the other go into one packet; nothing passes them.
     def _take(self):
         session = self._session
-        outbox = self._outbox
         pipe = self._pipe
         now_ms = self._now_ms
         if session.pending_count and not session.send_pending(now_ms):
@@ -2317,13 +2513,29 @@ class MQTTClient:
                 return
             self._move(_SUBSCRIBED)
             self._emit(self.on_online, _NOTHING)
+        if not _OFFLINE:
+            self._take_commands()
+        elif pipe.hold():
+            self._take_commands()
+            pipe.let_go()
+            if pipe.dropped:
+                self._tell_dropped()
+        session.send_subscriptions(self._packet_bytes_max, now_ms)
+
+    def _take_commands(self):
+        session = self._session
+        outbox = self._outbox
+        pipe = self._pipe
         ring = pipe.ring
+        now_ms = self._now_ms
         while pipe.taken != pipe.tail:
             at = pipe.taken
+            if _OFFLINE:
+                self._drop_expired(at)
             first_byte = ring[at]
             if first_byte & _TYPE_MASK != _PUBLISH:
                 if first_byte and not self._take_filter(at):
-                    break
+                    return
             elif not session.send_subscriptions(self._packet_bytes_max, now_ms):
                 return
             elif first_byte & 0x06:
@@ -2335,7 +2547,6 @@ class MQTTClient:
                     return
                 ring[at + 4] = outbox.put_count
             pipe.taken = pipe.after(at)
-        session.send_subscriptions(self._packet_bytes_max, now_ms)
 
     # One SUBSCRIBE or UNSUBSCRIBE command into the session's table. False: not yet.
     def _take_filter(self, at):
@@ -2347,17 +2558,25 @@ class MQTTClient:
         ring[at] = 0
         return True
 
-    # While there is no connection all filters in the pipe pass the messages before
-    # them: ONLINE then means that all of them are in service.
+    # Until ONLINE all filters in the pipe pass the messages before them: ONLINE then
+    # means that all of them are in service.
     def _take_filters(self):
         pipe = self._pipe
+        if pipe.head == pipe.tail or _OFFLINE and not pipe.hold():
+            return
         at = pipe.taken
         while at != pipe.tail:
+            if _OFFLINE:
+                self._drop_expired(at)
             if pipe.ring[at] and pipe.ring[at] & _TYPE_MASK != _PUBLISH:
                 self._take_filter(at)
             if at == pipe.taken and not pipe.ring[at]:
                 pipe.taken = pipe.after(at)
             at = pipe.after(at)
+        if _OFFLINE:
+            pipe.let_go()
+            if pipe.dropped:
+                self._tell_dropped()
         self._release()
 
     # Free the slots whose packets have left, and tell the application of QoS 0.
@@ -2365,14 +2584,20 @@ class MQTTClient:
         pipe = self._pipe
         ring = pipe.ring
         while pipe.head != pipe.taken:
+            if _OFFLINE and not pipe.hold():
+                return
             at = pipe.head
             token = 0
+            has_left = True
             if ring[at]:  # QoS 0: has its last byte been accepted?
-                if self._outbox.sent_count - ring[at + 4] & _COUNT_MASK >= _COUNT_HALF:
-                    return
+                has_left = self._outbox.sent_count - ring[at + 4] & _COUNT_MASK < _COUNT_HALF
                 token = ring[at + 1]
-                ring[at] = 0
-            pipe.release()
+            if has_left:
+                pipe.release()
+            if _OFFLINE:
+                pipe.let_go()
+            if not has_left:
+                return
             if token:
                 self._count("published")
                 self._emit(self.on_published, token)
@@ -2427,4 +2652,5 @@ class MQTTClient:
 
     # Counters wrap at 2**30, so that they never become heap objects.
     def _count(self, name):
-        self.stats[name] = self.stats[name] + 1 & _COUNT_MASK
+        if _STATS:
+            self.stats[name] = self.stats[name] + 1 & _COUNT_MASK

@@ -444,3 +444,41 @@ def test_a_sleep_ends_at_the_next_deadline():
     bench.client.step(60_000)
     assert bench.select.slept[-1] == 10_000
     assert bench.server.received() == PINGREQ
+
+
+def test_the_preferred_server_is_returned_to():
+    bench = Bench(uri=["mqtt://192.0.2.1", "mqtt://192.0.2.2"], reconnect_min_ms=1000)
+    bench.network.connect_error = ECONNREFUSED
+    bench.client.connect()
+    bench.client.step()
+    bench.network.connect_error = 0
+    bench.steps()
+    assert bench.server.address == ("192.0.2.2", 1883), "the second follows at once"
+    bench.exchange(CONNACK)
+    assert bench.client.is_online()
+    bench.server.is_ended = True
+    bench.steps()
+    bench.clock.advance(60_000)
+    bench.steps()
+    assert bench.server.address == ("192.0.2.1", 1883)
+
+
+def test_being_thrown_out_again_and_again_names_the_likely_reason():
+    bench = Bench(client_id="twin", reconnect_min_ms=0)
+    bench.client.connect()
+    texts = []
+    for _ in range(4):
+        bench.steps()
+        bench.exchange(CONNACK)
+        bench.clock.advance(500)
+        bench.server.is_ended = True
+        bench.client.step()
+        texts += [str(event[1]) for event in bench.take_events() if event[0] == "offline"]
+    assert "client_id" not in texts[1]
+    assert "client_id b'twin'" in texts[2] and "3 times" in texts[2], texts
+    bench.steps()
+    bench.exchange(CONNACK)
+    bench.clock.advance(20_000)
+    bench.server.is_ended = True
+    bench.client.step()
+    assert "client_id" not in str(bench.take_events()[-1][1]), "a long connection clears it"

@@ -311,7 +311,7 @@ def test_a_message_too_large_is_dropped_acknowledged_and_reported():
     (name, error), message = bench.take_events()
     assert name == "error" and "200 bytes" in str(error) and "64" in str(error)
     assert message == ("message", "t", b"y", 0)
-    assert bench.client.stats["dropped"] == 1 and bench.client.is_online()
+    assert bench.client.stats["too_large"] == 1 and bench.client.is_online()
 
 
 def test_without_room_for_an_acknowledgement_the_server_has_to_wait():
@@ -386,3 +386,15 @@ def test_a_large_payload_passes_in_pieces():
     bench.server.read_max = 999
     bench.exchange(b"\x40\x02\x00\x01", b"\x30\x83\x18\x00\x01t" + payload)
     assert bench.take_events() == [("published", token), ("message", "t", payload, 0)]
+
+
+def test_a_topic_name_that_is_not_utf_8_closes_the_connection():
+    """[MQTT-1.5.3-1] and [MQTT-1.5.3-2]"""
+    for topic in (b"\xff", b"a\x00b", b"\xed\xa0\x80", b"\xc3"):
+        bench = Bench().go_online()
+        bench.exchange(bytes((0x30, 2 + len(topic), 0, len(topic))) + topic)
+        error = bench.error()
+        assert type(error) is mqttpipe.ServerError and "1.5.3" in str(error), topic
+    bench = Bench().go_online()
+    bench.exchange(b"\x30\x06\x00\x03\xc3\xa9t!")
+    assert bench.take_events() == [("message", "\u00e9t", b"!", 0)]

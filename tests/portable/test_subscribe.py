@@ -62,9 +62,9 @@ def test_filters_queued_behind_messages_are_still_in_service_when_online():
     bench.client.subscribe("b")
     bench.steps()
     bench.server.received()
-    assert bench.exchange(CONNACK) == b"\x82\x06\x00\x01\x00\x01a\x00"
-    assert bench.exchange(b"\x90\x03\x00\x01\x00") == (
-        b"\x30\x04\x00\x01t1\x30\x04\x00\x01t2\x82\x06\x00\x02\x00\x01b\x00"
+    assert bench.exchange(CONNACK) == b"\x82\x0a\x00\x01\x00\x01a\x00\x00\x01b\x00"
+    assert bench.exchange(b"\x90\x04\x00\x01\x00\x00") == (
+        b"\x30\x04\x00\x01t1\x30\x04\x00\x01t2"
     )
 
 

@@ -1,0 +1,220 @@
+"""Publishing while offline: limits, policies, expiry; every drop is counted and reported."""
+
+from fakes import CONNACK, ECONNREFUSED, ECONNRESET, Bench, raises
+
+import mqttpipe
+
+
+def offline(**options):
+    bench = Bench(**options)
+    bench.client.on_dropped = lambda client, token: bench.events.append(("dropped", token))
+    return bench
+
+
+def sent_after_connect(bench):
+    """What the server gets after it has accepted the client."""
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    return bench.exchange(CONNACK)
+
+
+def test_refusing_is_the_rule():
+    bench = offline(pipe_slots=2)
+    bench.client.publish("t", b"1")
+    bench.client.publish("t", b"2")
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"3")
+    assert sent_after_connect(bench) == b"\x30\x04\x00\x01t1\x30\x04\x00\x01t2"
+    assert bench.client.stats["dropped"] == 0
+
+
+def test_the_bytes_that_wait_are_limited():
+    bench = offline(pipe_bytes_max=20)
+    bench.client.publish("t", b"x" * 9)
+    bench.client.publish("t", b"y" * 9)
+    message = raises(mqttpipe.QueueFull, bench.client.publish, "t", b"")
+    assert "20 bytes" in message, message
+    sent_after_connect(bench)
+    assert bench.client.publish("t", b"z" * 19) == 3, "what has left makes room"
+    bench.steps()
+    for qos in (1, 2):
+        for _ in range(3):
+            bench.client.publish("t", b"z" * 19, qos=qos)
+            bench.steps()
+
+
+def test_drop_oldest_keeps_the_newest_in_order():
+    bench = offline(pipe_slots=3, offline="drop_oldest")
+    for i in range(7):
+        bench.client.publish("t", b"%d" % i)
+    assert bench.take_events() == [("dropped", 1), ("dropped", 2), ("dropped", 3), ("dropped", 4)]
+    assert bench.client.stats["dropped"] == 4
+    assert bench.client.is_done(4) and not bench.client.is_done(5)
+    assert sent_after_connect(bench) == (b"\x30\x04\x00\x01t4\x30\x04\x00\x01t5\x30\x04\x00\x01t6")
+
+
+def test_drop_oldest_makes_room_for_bytes_as_well():
+    bench = offline(pipe_bytes_max=20, offline="drop_oldest")
+    for i in range(3):
+        bench.client.publish("t", b"%d" % i * 9)
+    assert bench.take_events() == [("dropped", 1)]
+    bench.client.publish("t", b"3" * 19)
+    assert bench.take_events() == [("dropped", 2), ("dropped", 3)]
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"4" * 20)
+
+
+def test_drop_oldest_never_drops_a_subscription():
+    bench = offline(pipe_slots=3, offline="drop_oldest")
+    bench.network.connect_error = ECONNREFUSED
+    bench.client.connect()
+    bench.steps()
+    bench.client.publish("t", b"1")
+    bench.client.subscribe("f")
+    bench.client.publish("t", b"2")
+    bench.client.publish("t", b"3")
+    bench.client.publish("t", b"4")
+    assert [event for event in bench.take_events() if event[0] == "dropped"] == [
+        ("dropped", 1),
+        ("dropped", 3),
+    ]
+    bench.network.connect_error = 0
+    bench.clock.advance(60_000)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(CONNACK) == b"\x82\x06\x00\x01\x00\x01f\x00"
+    assert bench.exchange(b"\x90\x03\x00\x01\x00") == b"\x30\x04\x00\x01t3\x30\x04\x00\x01t4"
+
+
+def test_drop_oldest_turns_around_the_end_of_the_ring():
+    bench = offline(pipe_slots=4, offline="drop_oldest").go_online()
+    for turn in range(11):
+        bench.server.error = ECONNRESET
+        bench.steps()
+        bench.clock.advance(60_000)
+        bench.network.is_silent = True
+        bench.steps()
+        for i in range(6 + turn % 3):
+            bench.client.publish("t", b"%d" % i)
+        bench.network.is_silent = False
+        bench.steps()
+        bench.server.received()
+        expected = b"".join(b"\x30\x04\x00\x01t%d" % (2 + turn % 3 + i) for i in range(4))
+        assert bench.exchange(CONNACK) == expected, turn
+
+
+def test_latest_keeps_one_message_of_each_topic_name():
+    bench = offline(pipe_slots=3, offline="latest")
+    for i in range(4):
+        bench.client.publish("a", b"%d" % i)
+        bench.client.publish("b", b"%d" % i, qos=1)
+    assert len(bench.take_events()) == 6 and bench.client.stats["dropped"] == 6
+    bench.client.publish("c", b"0")
+    raises(mqttpipe.QueueFull, bench.client.publish, "d", b"0")
+    assert sent_after_connect(bench) == (
+        b"\x30\x04\x00\x01a3\x32\x06\x00\x01b\x00\x013\x30\x04\x00\x01c0"
+    )
+
+
+def test_latest_drops_nothing_while_online():
+    bench = offline(offline="latest").go_online()
+    bench.client.publish("a", b"1")
+    bench.client.publish("a", b"2")
+    bench.steps()
+    assert bench.server.received() == b"\x30\x04\x00\x01a1\x30\x04\x00\x01a2"
+
+
+def test_a_message_may_have_a_policy_of_its_own():
+    bench = offline(pipe_slots=2)
+    bench.client.publish("a", b"1")
+    bench.client.publish("b", b"1")
+    bench.client.publish("b", b"2", offline="latest")
+    raises(mqttpipe.QueueFull, bench.client.publish, "c", b"1")
+    bench.client.publish("c", b"1", offline="drop_oldest")
+    assert sent_after_connect(bench) == b"\x30\x04\x00\x01b2\x30\x04\x00\x01c1"
+
+
+def test_a_message_expires_while_it_waits():
+    bench = offline(reconnect_min_ms=10_000, reconnect_max_ms=10_000)
+    bench.client.publish("t", b"stale", expiry_s=5)
+    bench.client.publish("t", b"fresh", expiry_s=60)
+    bench.client.publish("t", b"ever")
+    bench.clock.advance(4999)
+    bench.steps()
+    assert bench.take_events() == []
+    bench.clock.advance(1)
+    bench.steps()
+    assert bench.take_events() == [("dropped", 1)], "told even without a connection"
+    assert bench.client.is_done(1)
+    assert sent_after_connect(bench) == b"\x30\x08\x00\x01tfresh\x30\x07\x00\x01tever"
+
+
+def test_a_message_expires_at_the_moment_of_sending_too():
+    bench = offline()
+    bench.client.connect()
+    bench.steps()
+    bench.client.publish("t", b"stale", qos=1, expiry_s=1)
+    bench.server.received()
+    bench.clock.advance(1000)
+    assert bench.exchange(CONNACK) == b""
+    assert ("dropped", 1) in bench.take_events()
+
+
+def test_what_is_on_its_way_does_not_expire():
+    bench = offline(clean_session=False, reconnect_min_ms=0).go_online()
+    bench.server.write_credit = 3
+    bench.client.publish("t", b"1", expiry_s=1)
+    bench.client.publish("t", b"2", qos=1, expiry_s=1)
+    bench.steps()
+    bench.clock.advance(5000)
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(b"\x20\x02\x01\x00") == (b"\x3a\x06\x00\x01t\x00\x012\x30\x04\x00\x01t1")
+
+
+def test_what_is_asked_of_offline_and_expiry_is_checked():
+    bench = offline()
+    publish = bench.client.publish
+    assert "'drop'" in raises(mqttpipe.LocalError, publish, "t", b"", 0, False, "drop")
+    for bad in (0, -1, 259_201, 1.5, "5"):
+        message = raises(mqttpipe.LocalError, publish, "t", b"", 0, False, None, bad)
+        assert "expiry_s" in message
+    raises(mqttpipe.LocalError, Bench, offline="never")
+    raises(mqttpipe.LocalError, Bench, pipe_bytes_max=0)
+
+
+def test_a_callback_told_of_a_drop_may_publish():
+    bench = offline(pipe_slots=2, offline="drop_oldest")
+    told = []
+
+    def on_dropped(client, token):
+        told.append(token)
+        if len(told) == 1:
+            client.publish("log", b"dropped")
+
+    bench.client.on_dropped = on_dropped
+    for i in range(3):
+        bench.client.publish("t", b"%d" % i)
+    assert told == [1, 2]
+    assert sent_after_connect(bench) == b"\x30\x04\x00\x01t2\x30\x0c\x00\x03logdropped"
+
+
+def test_policies_allocate_no_slot_and_lose_no_token():
+    """Drops and sends, for long: the bytes counted come out even."""
+    bench = offline(pipe_slots=4, pipe_bytes_max=40, offline="drop_oldest").go_online()
+    tokens = 0
+    for turn in range(60):
+        if turn % 7 == 3:
+            bench.server.error = ECONNRESET
+            bench.steps()
+            bench.clock.advance(60_000)
+            bench.steps()
+            bench.server.received()
+            bench.server.send(CONNACK)
+        for i in range(turn % 5):
+            bench.client.publish("t" * (1 + i), b"x" * (turn % 9), qos=0)
+            tokens += 1
+        bench.steps()
+    told = [event for event in bench.take_events() if event[0] in ("dropped", "published")]
+    assert len(told) == tokens, (len(told), tokens)
+    assert bench.client._pipe.bytes_queued() == 0
