@@ -131,6 +131,7 @@ _STRING_BYTES_MAX = const(65535)
 _PACKET_BYTES_LIMIT = const(268435460)
 # Longest fixed header: type and four bytes of remaining length.
 _FIXED_HEADER_MAX = const(5)
+_ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
 
 # Many small packets leave in one write. 1 KiB is a dozen messages of 64 bytes
 # and less than one TCP segment of lwIP on either family of boards (1460, 800);
@@ -223,7 +224,8 @@ _NEXT_STATE = const(
     b"\x01\xff\xff\xff\xff\xff\xff\x08\x00"  # WAITING
 )
 
-# Timers of a client: index into `_timers`. Those with a stage end the connection when
+# Timers of a client: index into `_timers`. In ONLINE the first one ends the back-off.
+# Those with a stage end the connection when
 # they run out; it is the stage of the TimedOut.
 _TIMER_STATE = const(0)  # the state's own deadline; end of the back-off in WAITING
 _TIMER_PING = const(1)  # keep alive: time to look at the last packet sent
@@ -235,12 +237,13 @@ _TIMER_DNS = const(6)  # no answer: ask again
 _TIMERS = const(7)
 _TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE")
 
-# A subscription: a list of five. States of the last field.
+# A subscription: a list of six. What _STATE may be.
 _FILTER = const(0)
 _CALLBACK = const(1)
 _QOS = const(2)
 _TOKEN = const(3)
 _STATE = const(4)
+_IS_TOLD = const(5)  # the token's answer has been reported
 _TO_SUBSCRIBE = const(0)
 _TO_UNSUBSCRIBE = const(1)
 _ASKED = const(2)  # its SUBSCRIBE or UNSUBSCRIBE is on the way
@@ -1087,11 +1090,11 @@ class Session:
             if self.state[slot] and self.token[slot] == token:
                 return True
         for subscription in self.subscriptions:
-            if subscription[_TOKEN] == token and subscription[_STATE] <= _ASKED:
+            if subscription[_TOKEN] == token and not subscription[_IS_TOLD]:
                 return True
-        for _, asked_token in self.asked:
-            if asked_token == token:
-                return True
+        for subscription, asked_token in self.asked:
+            if asked_token == token != subscription[_TOKEN]:
+                return True  # a later command has taken its place in the table
         return False
 
     # -- outgoing messages ---------------------------------------------------
@@ -1204,7 +1207,7 @@ class Session:
         if subscription is not None and subscription[_STATE] <= _TO_UNSUBSCRIBE:
             return False
         if subscription is None:
-            subscription = [topic_filter, None, 0, 0, 0]
+            subscription = [topic_filter, None, 0, 0, 0, False]
             self.subscriptions.append(subscription)
         if first_byte == _SUBSCRIBE:
             subscription[_CALLBACK] = callback
@@ -1215,6 +1218,7 @@ class Session:
             # belongs to its callback (section 3.10.4).
             subscription[_STATE] = _TO_UNSUBSCRIBE
         subscription[_TOKEN] = token
+        subscription[_IS_TOLD] = False
         self.is_unsent = True
         return True
 
@@ -1268,8 +1272,8 @@ class Session:
         """Take SUBACK (return_codes: bytes, one a filter) or UNSUBACK (None).
 
         Returns:
-            A list of (token, granted) to report: every first answer and every
-            refusal. granted: bytes of length 1; None for UNSUBACK.
+            A list of (token, granted) to report: every first answer, and every
+            refusal of what had been granted before. granted: bytes of length 1.
 
         Raises:
             ServerError: the packet answers nothing we asked, or not all of it.
@@ -1292,14 +1296,15 @@ class Session:
             if return_codes is None:
                 if is_ours:
                     self.subscriptions.remove(row)
-                report.append((token, None))
                 continue
             code = return_codes[i]
             if code > 2 and code != _SUBACK_FAILURE:
                 raise ServerError("SUBACK return code 0x%02x [MQTT-3.9.3-2]" % code)
+            if not is_ours or not row[_IS_TOLD] or code == _SUBACK_FAILURE:
+                report.append((token, return_codes[i : i + 1]))
             if is_ours:
                 row[_STATE] = _REFUSED if code == _SUBACK_FAILURE else _GRANTED
-            report.append((token, return_codes[i : i + 1]))
+                row[_IS_TOLD] = True
         self.asked = ()
         self.free_slot(slot)
         return report
@@ -1317,7 +1322,6 @@ class Session:
             if row[_STATE] == _ASKED and row[_TOKEN] == token:
                 row[_STATE] = _TO_SUBSCRIBE if is_subscribe else _TO_UNSUBSCRIBE
         self.asked = ()
-        self.is_unsent = True
         self.free_slot(self.in_flight_max)
 
     def resume(self, session_present):
@@ -1329,10 +1333,7 @@ class Session:
                 come [MQTT-4.4.0-1]. False: it knows nothing: all exchanges begin
                 anew with new identifiers, all filters are subscribed again.
 
-        Returns:
-            Tokens of unsubscriptions that have become needless.
-
-        Allocates: the list.
+        Allocates: the table anew, without what was to be unsubscribed.
         """
         self.pending_count = 0
         for slot in range(self.in_flight_max):
@@ -1347,22 +1348,15 @@ class Session:
                 self.first_byte[slot] = first_byte | _DUP  # [MQTT-3.3.1-1]
             self.is_pending[slot] = 1
             self.pending_count += 1
-        needless = []
         if not session_present:
             self.received = []
-            kept = []
-            for row in self.subscriptions:
-                if row[_STATE] == _TO_UNSUBSCRIBE:
-                    needless.append(row[_TOKEN])
-                    continue
+            # The server remembers no filter: those to be unsubscribed are already.
+            rows = self.subscriptions
+            self.subscriptions = [row for row in rows if row[_STATE] != _TO_UNSUBSCRIBE]
+        for row in self.subscriptions:
+            if not session_present or row[_STATE] == _REFUSED:
                 row[_STATE] = _TO_SUBSCRIBE
-                kept.append(row)
-            self.subscriptions = kept
-        else:
-            for row in self.subscriptions:
-                if row[_STATE] == _REFUSED:
-                    row[_STATE] = _TO_SUBSCRIBE
-        return needless
+        self.is_unsent = True
 
 
 # ---------------------------------------------------------------------------
@@ -1711,7 +1705,6 @@ class MQTTClient:
         self._due_ms = None  # the earliest of them, or earlier
         self._now_ms = 0  # ticks_ms() at the begin of this step
         self._sent_ms = 0  # ticks_ms() of the last packet sent
-        self._accepted_ms = 0  # ticks_ms() of CONNACK
         self._failures = 0  # in a row: the back-off's exponent
         self._kicks = 0  # in a row: closed by the server soon after CONNACK
         self._topic_given = _NOTHING  # the last topic name, as it was given
@@ -1962,7 +1955,9 @@ class MQTTClient:
         if self._due_ms is not None:
             timeout_ms = max(0, min(timeout_ms, ticks_diff(self._due_ms, ticks_ms())))
         if self._socket is not None:
-            interest = select.POLLIN if self._outbox.is_empty() else select.POLLIN | select.POLLOUT
+            interest = 0 if self._outbox.is_empty() else select.POLLOUT
+            if self._outbox.free() >= _ACK_BYTES:  # see _receive()
+                interest |= select.POLLIN
             if interest != self._interest:
                 self._interest = interest
                 self._poll.modify(self._socket, interest)
@@ -2007,7 +2002,9 @@ class MQTTClient:
         if state in (_RESOLVING, _SUBSCRIBING, _CLOSING):
             # The deadline of RESOLVING is that of the whole attempt.
             self._arm(_TIMER_STATE, self.connect_timeout_ms)
-        elif state in (_ONLINE, _DOWN):
+        elif state == _ONLINE:
+            self._arm(_TIMER_STATE, _STABLE_MS)
+        elif state == _DOWN:
             self._timers[_TIMER_STATE] = None
 
     def _arm(self, timer, delay_ms):
@@ -2046,6 +2043,8 @@ class MQTTClient:
             self._attempt()
         elif self.state == _CLOSING:
             self._finish()  # drained or not: the time for it is over
+        elif self.state == _ONLINE:
+            self._failures = self._kicks = 0  # the connection has proved stable
         else:
             raise TimedOut(_STAGES[self.state])
 
@@ -2099,7 +2098,7 @@ class MQTTClient:
 
     # One attempt: from here to CONNACK within connect_timeout_ms.
     def _attempt(self):
-        if self._link is not None and not self._link.is_up():
+        if not self._is_link_up():
             self._move(_BACK_OFF)
             self._arm(_TIMER_STATE, _LINK_CHECK_MS)
             return
@@ -2186,6 +2185,14 @@ class MQTTClient:
             if not known:
                 raise error
             self._connect_to(known[0])
+
+    # A link that fails to answer is down, and the reason is told.
+    def _is_link_up(self):
+        try:
+            return self._link is None or self._link.is_up()
+        except Exception as error:
+            self._report(error)
+            return False
 
     # Literal addresses to the port's own form: no network is asked for them.
     def _connect_to(self, literals):
@@ -2278,8 +2285,6 @@ class MQTTClient:
         self._due_ms = None
         self._move(event)
         if self.state == _WAITING:
-            if was_online and ticks_diff(self._now_ms, self._accepted_ms) >= _STABLE_MS:
-                self._failures = 0
             # The first server is preferred: it is tried first whenever a connection
             # has ended. The others follow at once; the pause comes after the last.
             self._server = 0 if was_online else (self._server + 1) % len(self._servers)
@@ -2310,7 +2315,7 @@ class MQTTClient:
             if not is_whole:
                 # Every packet may need an answer of four bytes. Without room for
                 # it the server has to wait, as we do.
-                if self._outbox.free() < 4:
+                if self._outbox.free() < _ACK_BYTES:
                     break
                 wanted = decoder.wanted
                 count = sock.readinto(decoder.target, wanted)
@@ -2338,10 +2343,10 @@ class MQTTClient:
 
     # A server closes the older of two connections with one client identifier
     # [MQTT-3.1.4-2], so two devices that share one throw each other out for ever.
+    # While _TIMER_STATE runs in ONLINE the connection has not proved stable.
     def _why_closed(self, reason):
-        if self.state in (_SUBSCRIBING, _ONLINE):
-            age_ms = ticks_diff(self._now_ms, self._accepted_ms)
-            self._kicks = self._kicks + 1 if age_ms < _STABLE_MS else 0
+        if self.state in (_SUBSCRIBING, _ONLINE) and self._timers[_TIMER_STATE] is not None:
+            self._kicks += 1
             if self._kicks >= _KICKS_MIN:
                 return "%s, %d times soon after CONNECT: has another client the client_id %r?" % (
                     reason,
@@ -2384,15 +2389,12 @@ class MQTTClient:
         if flags > 1 or flags and self._clean_session:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
         session_present = bool(flags)
-        self._accepted_ms = self._now_ms
         self._count("connections")
         self._move(_ACCEPTED)
         if self.keep_alive_s:
             self._arm(_TIMER_PING, self.keep_alive_s * 1000)
-        needless = self._session.resume(session_present)
+        self._session.resume(session_present)
         self._emit(self.on_connect, session_present)
-        for token in needless:
-            self._emit(self.on_subscribed, token, b"")
 
     # Section 3.3. The packet identifier and the topic name are checked before
     # anything is done with them.
@@ -2464,7 +2466,7 @@ class MQTTClient:
                 raise ServerError("SUBACK of %d bytes [3.9]" % decoder.remaining_length)
             return_codes = bytes(decoder.buf[2 : decoder.remaining_length])
         for token, granted in self._session.on_suback(packet_type, packet_id, return_codes):
-            self._emit(self.on_subscribed, token, b"" if granted is None else granted)
+            self._emit(self.on_subscribed, token, granted)
 
     # -- sending -----------------------------------------------------------------
 

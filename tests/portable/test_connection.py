@@ -482,3 +482,30 @@ def test_being_thrown_out_again_and_again_names_the_likely_reason():
     bench.server.is_ended = True
     bench.client.step()
     assert "client_id" not in str(bench.take_events()[-1][1]), "a long connection clears it"
+
+
+def test_a_link_that_raises_is_down_and_the_reason_is_told():
+    class Link:
+        def is_up(self):
+            raise ValueError("no interface")
+
+    bench = Bench(link=Link())
+    bench.client.connect()
+    bench.steps()
+    ((name, error),) = bench.take_events()
+    assert name == "error" and type(error) is ValueError
+    assert bench.client.state_name == "WAITING" and not bench.network.connections
+
+
+def test_without_room_to_answer_the_poll_does_not_ask_for_more_to_read():
+    bench = Bench(packet_bytes_max=64).go_online()
+    bench.server.write_credit = 0
+    for _ in range(40):
+        bench.server.send(b"\x32\x06\x00\x01t\x00\x01x")
+    bench.steps()
+    bench.client.step(100)
+    assert bench.select.watched[id(bench.server)] == bench.select.POLLOUT
+    bench.server.write_credit = 1 << 20
+    bench.steps()
+    bench.client.step(100)
+    assert bench.select.watched[id(bench.server)] == bench.select.POLLIN

@@ -254,3 +254,22 @@ def test_matching_follows_section_4_7():
             topic_filter,
             topic_name,
         )
+
+
+def test_a_token_once_done_stays_done_when_all_is_subscribed_again():
+    bench = Bench(reconnect_min_ms=0).go_online()
+    token = bench.client.subscribe("a")
+    bench.steps()
+    bench.exchange(b"\x90\x03\x00\x01\x00")
+    for packet_id, return_code in ((2, 0), (3, 0x80), (4, 0)):
+        bench.take_events()
+        bench.server.error = ECONNRESET
+        bench.steps()
+        bench.server.received()
+        bench.exchange(CONNACK)
+        assert bench.client.is_done(token)
+        bench.exchange(bytes((0x90, 3, 0, packet_id, return_code)))
+        told = [event for event in bench.take_events() if event[0] == "subscribed"]
+        # A refusal of what was granted before is news; that it is granted again is not.
+        assert told == ([("subscribed", token, b"\x80")] if return_code else []), packet_id
+        assert bench.client.is_online() and bench.client.is_done(token)
