@@ -123,6 +123,16 @@ _WILL_RETAIN = const(0x20)
 _HAS_PASSWORD = const(0x40)
 _HAS_USER = const(0x80)
 
+# Connect return codes (section 3.2.2.3, table 3.1).
+_REFUSALS = (
+    "",
+    "protocol version",
+    "client id",
+    "server unavailable",
+    "user or password",
+    "not authorized",
+    "reserved",
+)
 _SUBACK_FAILURE = const(0x80)  # return code in SUBACK (section 3.9.3)
 
 # Limits of the protocol: a two byte length (section 1.5.3), four bytes of
@@ -151,8 +161,8 @@ _RECEIVED_MAX = const(128)
 _COUNT_MASK = const(0x3FFFFFFF)
 _COUNT_HALF = const(0x20000000)
 
-# Tries to take the pipe's lock: far more than another thread needs to give it back.
-_LOCK_TRIES = const(1000)
+# For how long put() waits for another thread: far more than that needs.
+_LOCK_WAIT_MS = const(20)
 
 # Resolver (RFC 1035): record types; a server that is silent is asked again, or the
 # next one, after _DNS_RETRY_MS, _DNS_TRIES times in all; an address is not kept for
@@ -235,6 +245,7 @@ _TIMER_PACKET = const(4)  # a half-received packet makes no progress
 _TIMER_WRITE = const(5)  # the socket accepts nothing
 _TIMER_DNS = const(6)  # no answer: ask again
 _TIMERS = const(7)
+_NO_ANSWER = const("nothing came within the time allowed")
 _TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE")
 
 # A subscription: a list of six. What _STATE may be.
@@ -300,9 +311,18 @@ class MQTTError(Exception):
       TransportError   the network failed: `.stage` of the work, `.errno` or None
       TimedOut         a deadline passed: `.stage` tells what was waited for
 
+    The stages: DNS, TCP, TLS, CONNACK, SUBACK, ONLINE, DISCONNECT, as the state is, and
+    PINGRESP, ACK, PACKET, WRITE for what did not come in time.
+
     LocalError and QueueFull are raised by the call that causes them. The others
     never leave step(): they are the `error` of on_offline.
     """
+
+    def __init__(self, text, stage=None, errno=None, return_code=None):
+        super().__init__(text if stage is None else "%s: %s" % (stage, text))
+        self.stage = stage
+        self.errno = errno
+        self.return_code = return_code
 
 
 class LocalError(MQTTError):
@@ -318,24 +338,15 @@ class ServerError(MQTTError):
 
 
 class Refused(MQTTError):
-    def __init__(self, return_code):
-        reasons = "protocol version/client id/server unavailable/user or password/not authorized"
-        reason = reasons.split("/")[return_code - 1] if 1 <= return_code <= 5 else "reserved code"
-        super().__init__("server refused the connection: %d, %s" % (return_code, reason))
-        self.return_code = return_code
+    pass
 
 
 class TransportError(MQTTError):
-    def __init__(self, stage, reason, errno=None):
-        super().__init__("%s: %s" % (stage, reason))
-        self.stage = stage
-        self.errno = errno
+    pass
 
 
 class TimedOut(MQTTError):
-    def __init__(self, stage):
-        super().__init__("%s: nothing within the time allowed" % stage)
-        self.stage = stage
+    pass
 
 
 # ---------------------------------------------------------------------------
@@ -366,24 +377,41 @@ def _to_bytes(name, value):
     raise LocalError("%s must be str or bytes, not %s" % (name, type(value).__name__))
 
 
-# True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3). Allocates only
-# where there is something else than ASCII. MicroPython's decoder takes surrogates
-# (ED A0 80 and up), so they are looked for here.
+# True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed by
+# table 3-7 of Unicode, and without U+0000. MicroPython's own decoder takes surrogates
+# and characters written longer than need be. Allocates nothing.
 def _is_utf8(buf, start, end):
-    is_ascii = True
-    for i in range(start, end):
-        byte = buf[i]
-        if byte >= 0x80:
-            is_ascii = False
-            if byte == 0xED and i + 1 < end and buf[i + 1] >= 0xA0:
-                return False  # U+D800..U+DFFF [MQTT-1.5.3-1]
-        elif not byte:
-            return False  # U+0000 [MQTT-1.5.3-2]
-    if not is_ascii:
-        try:
-            str(bytes(buf[start:end]), "utf-8")
-        except UnicodeError:
+    while start < end:
+        byte = buf[start]
+        start += 1
+        if byte < 0x80:
+            if not byte:
+                return False  # [MQTT-1.5.3-2]
+            continue
+        lowest = 0x80  # of the second byte
+        highest = 0xBF
+        if 0xC2 <= byte <= 0xDF:
+            more = 1
+        elif byte & 0xF0 == 0xE0:
+            more = 2
+            if byte == 0xE0:
+                lowest = 0xA0  # or two bytes would have done
+            elif byte == 0xED:
+                highest = 0x9F  # U+D800..U+DFFF, surrogates
+        elif 0xF0 <= byte <= 0xF4:
+            more = 3
+            if byte == 0xF0:
+                lowest = 0x90
+            elif byte == 0xF4:
+                highest = 0x8F  # U+10FFFF is the last
+        else:
+            return False  # [MQTT-1.5.3-1], here and below
+        if start + more > end or not lowest <= buf[start] <= highest:
             return False
+        for i in range(start + 1, start + more):
+            if buf[i] & 0xC0 != 0x80:
+                return False
+        start += more
     return True
 
 
@@ -916,7 +944,8 @@ class Decoder:
         length = _LENGTH_RECEIVED[first_byte >> 4]
         flags = first_byte & 0x0F
         if first_byte & _TYPE_MASK == _PUBLISH:
-            is_legal = flags & 0x06 != 0x06  # [MQTT-3.3.1-4]
+            # QoS 3 [MQTT-3.3.1-4]; DUP at QoS 0 [MQTT-3.3.1-2].
+            is_legal = flags & 0x06 != 0x06 and flags & 0x0E != _DUP
         else:
             is_pubrel = first_byte & _TYPE_MASK == _PUBREL & _TYPE_MASK
             is_legal = flags == (2 if is_pubrel else 0)  # [MQTT-2.2.2-2]
@@ -1044,7 +1073,8 @@ def topic_matches(topic_filter, buf, start, end):
 # In flight are at most `in_flight_max` PUBLISH packets, one to a slot, and in one
 # slot more at most one SUBSCRIBE or UNSUBSCRIBE. A slot is an index into parallel
 # lists. is_pending: to be sent as soon as there is room (again, or for the first
-# time). Order is the order of tokens (section 4.6).
+# time). Messages are sent again in the order of their tokens, and before them PUBREL in
+# the order in which PUBREC came [MQTT-4.6.0-1, -4].
 #
 # The topic name and payload stay until the exchange has ended, not only until
 # PUBREC: a server that has lost the session gets the message again.
@@ -1064,6 +1094,8 @@ class Session:
         self.topic_name = [None] * slots
         self.payload = [None] * slots
         self.sent_ms = [0] * slots  # ticks_ms() of the last sending
+        self.pubrec_order = [0] * slots  # _AWAITING_PUBCOMP: the PUBREC's number
+        self._pubrec_count = 0
         self.subscriptions = []  # see _FILTER and so on; searched in order
         self.is_unsent = False  # a row may be _TO_SUBSCRIBE or _TO_UNSUBSCRIBE
         self.asked = ()  # ((subscription, token), ...) of the one on the way
@@ -1129,9 +1161,7 @@ class Session:
         while self.pending_count:
             oldest = -1
             for slot in range(self.in_flight_max):
-                if self.is_pending[slot] and (
-                    oldest < 0 or self.token[oldest] - self.token[slot] & _COUNT_MASK < _COUNT_HALF
-                ):
+                if self.is_pending[slot] and (oldest < 0 or self._is_before(slot, oldest)):
                     oldest = slot
             if not self._send(oldest):
                 return False
@@ -1139,6 +1169,13 @@ class Session:
             self.pending_count -= 1
             self.sent_ms[oldest] = now_ms
         return True
+
+    def _is_before(self, slot, other):
+        is_pubrel = self.state[slot] == _AWAITING_PUBCOMP
+        if is_pubrel != (self.state[other] == _AWAITING_PUBCOMP):
+            return is_pubrel
+        order = self.pubrec_order if is_pubrel else self.token
+        return order[other] - order[slot] & _COUNT_MASK < _COUNT_HALF
 
     def _send(self, slot):
         outbox = self.outbox
@@ -1167,11 +1204,15 @@ class Session:
                 break
         else:
             slot = -1
+        if slot >= 0 and self.is_pending[slot]:
+            raise ServerError("0x%02x for packet id %d, not sent yet" % (packet_type, packet_id))
         if packet_type == _PUBREC:
             # Answered whatever we know of it, or the server would wait for ever.
             self.outbox.put_ack(_PUBREL, packet_id)
             if slot >= 0 and self.state[slot] == _AWAITING_PUBREC:
                 self.state[slot] = _AWAITING_PUBCOMP
+                self._pubrec_count = self._pubrec_count + 1 & _COUNT_MASK
+                self.pubrec_order[slot] = self._pubrec_count
                 self.sent_ms[slot] = now_ms
             return 0
         if slot < 0 or self.state[slot] != packet_type:
@@ -1375,9 +1416,9 @@ class Session:
 #   [taken, tail)  waiting
 #
 # Writers move only `tail`, under the lock; step() moves only `head` and `taken`:
-# neither ever waits for the other. Only where the oldest message may be dropped
-# (`can_drop`) do writers move the rest, too; then step() looks at the ring under the
-# lock, or not at all if it is taken just now. `is_signalled` is what a poll sees:
+# neither ever waits for the other. Only a writer that drops a message moves the rest,
+# too: it raises `is_dropping`, and waits until step() has lowered `is_looking`; step()
+# raises that and looks away if something is being dropped. `is_signalled` is what a poll sees:
 # put() raises it, step() lowers it before it looks at the ring. It is the last thing
 # that put() assigns, because the CPython shim wakes a sleeping poll just then.
 
@@ -1387,6 +1428,7 @@ _SLOT_FIELDS = const(5)
 class Pipe(IOBase):
     def __init__(self, slots, bytes_max=_COUNT_MASK):
         self._lock = allocate_lock()
+        self.slots = slots
         self.size = (slots + 1) * _SLOT_FIELDS  # one slot stays empty: full is not empty
         self.ring = [None] * self.size
         self.head = self.taken = self.tail = 0
@@ -1394,7 +1436,7 @@ class Pipe(IOBase):
         self.is_signalled = False
         if _OFFLINE:
             self.bytes_max = bytes_max  # of topic names and payloads
-            self.can_drop = False
+            self.is_dropping = self.is_looking = False
             self.dropped = []  # tokens to be told of; rarely more than one
             self._put_bytes = self._freed_bytes = 0  # since ever, modulo 2**30
 
@@ -1411,42 +1453,36 @@ class Pipe(IOBase):
         """Store a command and return its token, 1..2**30-1.
 
         Raises:
-            QueueFull: no slot is free, or no room; nothing was stored.
+            QueueFull: no slot is free, or too many bytes wait; nothing has changed.
+            LocalError: it would never fit.
 
         Allocates: nothing. Blocks: for some microseconds while another thread is in
         put(). In a function of micropython.schedule() that has interrupted put() in
-        its own thread waiting would never end: that call gets QueueFull.
+        its own thread that wait would never end: after 20 ms it gets QueueFull.
         """
-        tries = _LOCK_TRIES
+        begin_ms = None
         while not self._lock.acquire(False):
-            tries -= 1
-            if not tries:
-                raise QueueFull("the pipe is in use by the call that was interrupted")
-        at = -1  # a slot to be used again
-        is_message = first_byte & _TYPE_MASK == _PUBLISH
-        if _OFFLINE and is_message:
+            begin_ms = self._wait_since(begin_ms)
+        at = self.tail
+        after = self.after(at)
+        is_full = after == self.head
+        if _OFFLINE and first_byte & _TYPE_MASK == _PUBLISH:
             size = len(topic) + len(payload)
-            if policy == _LATEST:
-                at = self._find(topic)
-                if at >= 0:
-                    self.drop(at)
-        while True:
-            has_room = at >= 0 or self.after(self.tail) != self.head
-            if _OFFLINE and is_message:
-                has_room = has_room and self.bytes_queued() + size <= self.bytes_max
-            if has_room:
-                break
-            if not (_OFFLINE and policy == _DROP_OLDEST and self._drop_oldest()):
-                self._lock.release()
-                raise QueueFull(
-                    "all %d slots or %d bytes of the pipe are taken"
-                    % (self.size // _SLOT_FIELDS - 1, self.bytes_max if _OFFLINE else 0)
-                )
-        tail = self.tail
-        if at < 0:
-            at = tail
-            tail = self.after(tail)
-        if _OFFLINE and is_message:
+            is_full = is_full or self.bytes_queued() + size > self.bytes_max
+            if policy == _LATEST or is_full and policy == _DROP_OLDEST:
+                try:
+                    again = self._make_room(policy, topic, size)
+                except MQTTError:
+                    self._lock.release()
+                    raise
+                if again >= 0:
+                    at = again
+                    after = self.tail
+                is_full = after == self.head or self.bytes_queued() + size > self.bytes_max
+        if is_full:
+            self._lock.release()
+            raise QueueFull("the pipe's %d slots or bytes are taken" % self.slots)
+        if _OFFLINE and first_byte & _TYPE_MASK == _PUBLISH:
             self._put_bytes = self._put_bytes + size & _COUNT_MASK
         token = self.last_token + 1 & _COUNT_MASK or 1
         ring = self.ring
@@ -1456,23 +1492,64 @@ class Pipe(IOBase):
         ring[at + 3] = payload
         ring[at + 4] = end
         self.last_token = token
-        self.tail = tail
+        self.tail = after
         self._lock.release()
         self.is_signalled = True
         return token
+
+    # Once more round a loop that waits for another thread: not for ever, for it may be
+    # this thread's own work that was interrupted.
+    def _wait_since(self, begin_ms):
+        now_ms = ticks_ms()
+        if begin_ms is None:
+            return now_ms
+        if ticks_diff(now_ms, begin_ms) > _LOCK_WAIT_MS:
+            raise QueueFull("the pipe is in use by a call that was interrupted")
+        return begin_ms
 
     if _OFFLINE:
 
         def hold(self):
             """May step() look at the ring now? If so it calls let_go() afterwards."""
-            return not self.can_drop or self._lock.acquire(False)
+            self.is_looking = True
+            if self.is_dropping:
+                self.is_looking = False
+            return self.is_looking
 
         def let_go(self):
-            if self.can_drop:
-                self._lock.release()
+            self.is_looking = False
 
         def bytes_queued(self):
             return self._put_bytes - self._freed_bytes & _COUNT_MASK
+
+        # Drop what the policy says, while step() looks away. Returns the slot that the
+        # new message takes the place of, or -1.
+        def _make_room(self, policy, topic, size):
+            if size > self.bytes_max:
+                raise LocalError(
+                    "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
+                )
+            self.is_dropping = True
+            try:
+                begin_ms = None
+                while self.is_looking:
+                    begin_ms = self._wait_since(begin_ms)
+                if policy == _LATEST:
+                    at = self._find(topic)
+                    if at >= 0:
+                        more = size - len(topic) - len(self.ring[at + 3])
+                        if self.bytes_queued() + more <= self.bytes_max:
+                            self.drop(at)
+                            return at
+                    return -1
+                while (
+                    self.after(self.tail) == self.head
+                    or self.bytes_queued() + size > self.bytes_max
+                ) and self._drop_oldest():
+                    pass
+                return -1
+            finally:
+                self.is_dropping = False
 
         # The slot of the waiting message with this topic name, or -1.
         def _find(self, topic):
@@ -1696,7 +1773,6 @@ class MQTTClient:
         self._session = Session(self._outbox, in_flight_max)
         if _OFFLINE:
             self._pipe = Pipe(pipe_slots, pipe_bytes_max)
-            self._pipe.can_drop = self._offline == _DROP_OLDEST
         else:
             self._pipe = Pipe(pipe_slots)
         self._poll = select.poll()
@@ -1794,8 +1870,6 @@ class MQTTClient:
         policy = self._offline
         if offline is not None:
             policy = self._policy(offline)
-            if policy == _DROP_OLDEST:
-                pipe.can_drop = True
         if policy == _LATEST and self.state == _ONLINE:
             policy = _REFUSE
         if expiry_s is not None:
@@ -2038,7 +2112,7 @@ class MQTTClient:
         elif _RESOLVER and timer == _TIMER_DNS:
             self._ask()
         elif timer != _TIMER_STATE:
-            raise TimedOut(_TIMER_STAGES[timer])
+            raise TimedOut(_NO_ANSWER, _TIMER_STAGES[timer])
         elif self.state == _WAITING:
             self._attempt()
         elif self.state == _CLOSING:
@@ -2046,7 +2120,7 @@ class MQTTClient:
         elif self.state == _ONLINE:
             self._failures = self._kicks = 0  # the connection has proved stable
         else:
-            raise TimedOut(_STAGES[self.state])
+            raise TimedOut(_NO_ANSWER, _STAGES[self.state])
 
     # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it
     # was, so the timer is not moved by each packet: it looks when it runs out.
@@ -2071,7 +2145,7 @@ class MQTTClient:
             if session.state[slot] and not session.is_pending[slot]:
                 age_ms = ticks_diff(self._now_ms, session.sent_ms[slot])
                 if age_ms >= self.connect_timeout_ms:
-                    raise TimedOut(_TIMER_STAGES[_TIMER_ACK])
+                    raise TimedOut(_NO_ANSWER, _TIMER_STAGES[_TIMER_ACK])
                 if left_ms is None or self.connect_timeout_ms - age_ms < left_ms:
                     left_ms = self.connect_timeout_ms - age_ms
         if left_ms is not None:
@@ -2129,9 +2203,9 @@ class MQTTClient:
             self._drop_socket()
             servers = getattr(self._link, "dns_servers", dns_servers)()
             if not servers:
-                raise TransportError(_STAGES[_RESOLVING], "no DNS server is known")
+                raise TransportError("no DNS server is known", _STAGES[_RESOLVING])
             if self._query_count == _DNS_TRIES:
-                self._use_last_known(TimedOut(_STAGES[_RESOLVING]))
+                self._use_last_known(TimedOut(_NO_ANSWER, _STAGES[_RESOLVING]))
                 return
             server = servers[self._query_count % len(servers)]
             self._query_count += 1
@@ -2170,7 +2244,7 @@ class MQTTClient:
                 self._connect_to(addresses)
             elif code == _DNS_NO_SUCH_NAME or not code and self._query[-3] == _DNS_AAAA:
                 raise TransportError(
-                    _STAGES[_RESOLVING], "no address for the name %s" % host, code
+                    "no address for the name %s" % host, _STAGES[_RESOLVING], code
                 )
             elif not code and not buf[2] & 0x02:
                 self._query_count -= 1  # the same server
@@ -2255,16 +2329,16 @@ class MQTTClient:
     def _fail(self, error):
         stage = _STAGES[self.state]
         if isinstance(error, OSError):
-            error = TransportError(stage, self._why_closed(error), error.errno)
+            error = TransportError(self._why_closed(error), stage, error.errno)
         elif isinstance(error, MemoryError):
-            error = TransportError(stage, "out of memory")
+            error = TransportError("out of memory", stage)
         if self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):
             if isinstance(error, TransportError):
                 try:
                     self._connect_next()  # the host has another address
                     return
                 except OSError as another:
-                    error = TransportError(stage, another, another.errno)
+                    error = TransportError(another, stage, another.errno)
         self._close(_CLOSED if self.state == _CLOSING else _BACK_OFF, error)
 
     # End the connection and everything that belongs to it alone.
@@ -2324,7 +2398,7 @@ class MQTTClient:
                 happened = True
                 if count == 0:
                     raise TransportError(
-                        _STAGES[self.state], self._why_closed("closed by the server")
+                        self._why_closed("closed by the server"), _STAGES[self.state]
                     )
                 is_whole = decoder.on_bytes(count)
                 if not is_whole:
@@ -2371,6 +2445,8 @@ class MQTTClient:
             raise ServerError("a second CONNACK [3.2]")
         else:
             packet_id = body[0] << 8 | body[1]
+            if not packet_id:
+                raise ServerError("0x%02x with packet id 0 [MQTT-2.3.1-1]" % decoder.first_byte)
             if packet_type == _SUBACK or packet_type == _UNSUBACK:
                 self._on_suback(packet_type, packet_id)
             elif packet_type == _PUBREL & _TYPE_MASK:
@@ -2385,7 +2461,12 @@ class MQTTClient:
 
     def _on_connack(self, flags, return_code):
         if return_code:
-            raise Refused(return_code)
+            reason = _REFUSALS[min(return_code, len(_REFUSALS) - 1)]
+            raise Refused(
+                "return code %d, %s" % (return_code, reason),
+                _STAGES[self.state],
+                return_code=return_code,
+            )
         if flags > 1 or flags and self._clean_session:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
         session_present = bool(flags)
@@ -2414,6 +2495,8 @@ class MQTTClient:
             raise ServerError("topic name of %d bytes is too long" % (topic_end - 2))
         if not _is_utf8(body, 2, topic_end):
             raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
+        if body.find(b"+", 2, topic_end) >= 0 or body.find(b"#", 2, topic_end) >= 0:
+            raise ServerError("topic name holds a wildcard [MQTT-3.3.2-2]")
         if qos:
             packet_id = body[topic_end] << 8 | body[topic_end + 1]
             if not packet_id:

@@ -69,6 +69,7 @@ def test_no_error_about_a_uri_tells_the_password():
 
 
 def test_the_constructor_refuses_what_is_out_of_range():
+    """[MQTT-3.1.2-14, -22] [MQTT-3.1.3-4, -7]"""
     cases = (
         (dict(keep_alive_s=-1), "keep_alive_s is -1"),
         (dict(keep_alive_s=65536), "0..65535"),
@@ -103,6 +104,7 @@ def test_the_error_about_a_password_does_not_tell_it():
 
 
 def test_publish_refuses_and_queues_nothing():
+    """[MQTT-1.5.3-1, -2] [MQTT-3.3.1-4] [MQTT-4.7.1-1] [MQTT-4.7.3-1, -2]"""
     client = Bench(packet_bytes_max=64).client
     cases = (
         (("", b"p"), "[MQTT-4.7.3-1]"),
@@ -147,6 +149,7 @@ def test_a_topic_in_a_bytearray_is_looked_at_each_time():
 
 
 def test_subscribe_and_unsubscribe_refuse_and_queue_nothing():
+    """[MQTT-1.5.3-2] [MQTT-4.7.1-2, -3] [MQTT-4.7.3-1, -2]"""
     client = Bench(packet_bytes_max=64).client
     cases = (
         ("", "[MQTT-4.7.3-1]"),
@@ -195,6 +198,7 @@ def test_step_and_the_waits_refuse_a_bad_timeout():
 
 
 def test_two_clients_without_client_id_have_two():
+    """[MQTT-3.1.3-5]"""
     one, two = new(client_id=None), new(client_id=None)
     assert one.client_id != two.client_id
     for client in (one, two):
@@ -205,7 +209,7 @@ def test_two_clients_without_client_id_have_two():
 
 
 def test_strings_longer_than_their_length_field_are_refused():
-    """Section 1.5.3: two bytes of length. A heap of 96 KiB can not hold such strings."""
+    """[MQTT-4.7.3-3]: two bytes of length. A heap of 96 KiB can not hold such strings."""
     if not has_memory(600_000):
         raise SkipTest("needs more than a board's memory")
     client = Bench(packet_bytes_max=200_000).client

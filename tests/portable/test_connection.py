@@ -16,6 +16,7 @@ import mqttpipe
 
 
 def test_connect_sends_connect_and_is_online_after_connack():
+    """[MQTT-3.1.0-1] [MQTT-3.1.2-11, -13, -15, -18, -20] [MQTT-3.1.3-3]"""
     bench = Bench(keep_alive_s=60)
     client = bench.client
     client.connect()
@@ -31,6 +32,7 @@ def test_connect_sends_connect_and_is_online_after_connack():
 
 
 def test_connect_carries_will_user_and_password_in_this_order():
+    """[MQTT-3.1.2-9, -19, -21] [MQTT-3.1.3-1, -3]"""
     bench = Bench(
         client_id="id",
         user="me",
@@ -48,6 +50,7 @@ def test_connect_carries_will_user_and_password_in_this_order():
 
 
 def test_a_user_without_password_and_an_empty_one_differ():
+    """[MQTT-3.1.2-19, -20, -21]"""
     for options, wire in (
         (dict(user="u"), b"\x10\x10\x00\x04MQTT\x04\x82\x00\x3c\x00\x01c\x00\x01u"),
         (
@@ -80,6 +83,7 @@ def test_connack_byte_by_byte():
 
 
 def test_a_refusal_is_told_with_its_code_and_tried_again_later():
+    """[MQTT-3.2.2-5]"""
     for code in (1, 2, 3, 4, 5, 6):
         bench = Bench()
         bench.client.connect()
@@ -91,6 +95,7 @@ def test_a_refusal_is_told_with_its_code_and_tried_again_later():
 
 
 def test_connack_that_breaks_the_rules_closes_the_connection():
+    """[MQTT-3.2.0-1] [MQTT-3.2.2-1] [MQTT-4.8.0-1]"""
     for wire, part in (
         (b"\x20\x02\x02\x00", "[MQTT-3.2.2-1]"),
         (CONNACK_SESSION, "[MQTT-3.2.2-1]"),  # after a clean session
@@ -107,12 +112,14 @@ def test_connack_that_breaks_the_rules_closes_the_connection():
 
 
 def test_a_second_connack_closes_the_connection():
+    """[MQTT-4.8.0-1]"""
     bench = Bench().go_online()
     bench.exchange(CONNACK)
     assert type(bench.error()) is mqttpipe.ServerError
 
 
 def test_session_present_reaches_on_connect():
+    """[MQTT-3.2.2-2]"""
     bench = Bench(clean_session=False)
     bench.client.connect()
     bench.steps()
@@ -176,6 +183,7 @@ def test_ping_when_nothing_was_sent_for_the_keep_alive():
 
 
 def test_the_keep_alive_counts_from_the_last_packet_sent():
+    """[MQTT-3.1.2-23]"""
     bench = Bench(keep_alive_s=10).go_online()
     bench.clock.advance(6000)
     bench.client.publish("t", b"")
@@ -190,6 +198,7 @@ def test_the_keep_alive_counts_from_the_last_packet_sent():
 
 
 def test_what_the_server_sends_does_not_put_off_the_ping():
+    """[MQTT-3.1.2-23]"""
     bench = Bench(keep_alive_s=10).go_online()
     for _ in range(10):
         bench.clock.advance(1000)
@@ -199,6 +208,7 @@ def test_what_the_server_sends_does_not_put_off_the_ping():
 
 
 def test_a_missing_pingresp_ends_the_connection():
+    """[MQTT-3.12.4-1]"""
     bench = Bench(keep_alive_s=10, connect_timeout_ms=4000).go_online()
     bench.clock.advance(10_000)
     bench.steps()
@@ -304,6 +314,7 @@ def test_no_attempt_while_the_link_is_down():
 
 
 def test_disconnect_drains_sends_disconnect_and_closes():
+    """[MQTT-3.14.4-1, -2]"""
     bench = Bench().go_online()
     bench.client.publish("t", b"1", qos=1)
     bench.client.publish("t", b"2")
@@ -464,6 +475,7 @@ def test_the_preferred_server_is_returned_to():
 
 
 def test_being_thrown_out_again_and_again_names_the_likely_reason():
+    """[MQTT-3.1.4-2]"""
     bench = Bench(client_id="twin", reconnect_min_ms=0)
     bench.client.connect()
     texts = []

@@ -83,6 +83,7 @@ def test_small_messages_in_a_row_cost_one_read_each():
 
 
 def test_what_breaks_the_protocol_is_rejected():
+    """[MQTT-2.2.2-2] [MQTT-3.3.1-4]"""
     cases = (
         b"\x00\x00",  # reserved type 0
         b"\x10\x0c",  # CONNECT, from a server

@@ -67,6 +67,7 @@ def until(client, condition):
 
 
 def test_a_whole_life_over_real_sockets():
+    """[MQTT-7.1.2-1]"""
     use_real_parts()
     server = Server()
     client = mqttpipe.MQTTClient("mqtt://127.0.0.1:%d" % server.port, client_id="c")

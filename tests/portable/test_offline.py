@@ -32,8 +32,7 @@ def test_the_bytes_that_wait_are_limited():
     bench = offline(pipe_bytes_max=20)
     bench.client.publish("t", b"x" * 9)
     bench.client.publish("t", b"y" * 9)
-    message = raises(mqttpipe.QueueFull, bench.client.publish, "t", b"")
-    assert "20 bytes" in message, message
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"")
     sent_after_connect(bench)
     assert bench.client.publish("t", b"z" * 19) == 3, "what has left makes room"
     bench.steps()
@@ -60,7 +59,9 @@ def test_drop_oldest_makes_room_for_bytes_as_well():
     assert bench.take_events() == [("dropped", 1)]
     bench.client.publish("t", b"3" * 19)
     assert bench.take_events() == [("dropped", 2), ("dropped", 3)]
-    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"4" * 20)
+    message = raises(mqttpipe.LocalError, bench.client.publish, "t", b"4" * 20)
+    assert "21 bytes" in message and "20" in message, message
+    assert bench.take_events() == [], "what would never fit drops nothing"
 
 
 def test_drop_oldest_never_drops_a_subscription():
@@ -218,3 +219,45 @@ def test_policies_allocate_no_slot_and_lose_no_token():
     told = [event for event in bench.take_events() if event[0] in ("dropped", "published")]
     assert len(told) == tokens, (len(told), tokens)
     assert bench.client._pipe.bytes_queued() == 0
+
+
+def test_a_newer_message_that_does_not_fit_leaves_the_older_one():
+    bench = offline(pipe_bytes_max=20, offline="latest")
+    bench.client.publish("a", b"1")
+    bench.client.publish("b", b"x" * 15)
+    raises(mqttpipe.QueueFull, bench.client.publish, "a", b"12345")
+    assert bench.take_events() == []
+    assert sent_after_connect(bench) == b"\x30\x04\x00\x01a1\x30\x12\x00\x01b" + b"x" * 15
+
+
+def test_step_does_not_look_at_the_ring_while_a_message_is_being_dropped():
+    bench = offline().go_online()
+    bench.client.publish("t", b"1")
+    bench.client._pipe.is_dropping = True  # another thread is in put()
+    bench.steps()
+    assert bench.server.received() == b"" and bench.client.is_online()
+    bench.client._pipe.is_dropping = False
+    bench.steps()
+    assert bench.server.received() == b"\x30\x04\x00\x01t1"
+
+
+def test_put_does_not_wait_for_ever_for_what_it_may_have_interrupted():
+    bench = offline(pipe_slots=1, offline="drop_oldest")
+    bench.client.publish("t", b"1")
+    pipe = bench.client._pipe
+    ticks = [0]
+
+    def ticks_ms():
+        ticks[0] += 1
+        return ticks[0]
+
+    mqttpipe.ticks_ms = ticks_ms
+    pipe.is_looking = True
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"2")
+    pipe.is_looking = False
+    pipe._lock.acquire()
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"2")
+    pipe._lock.release()
+    assert bench.take_events() == []
+    bench.client.publish("t", b"2")
+    assert bench.take_events() == [("dropped", 1)]

@@ -6,6 +6,7 @@ import mqttpipe
 
 
 def test_qos_0_is_published_when_the_socket_has_it():
+    """[MQTT-2.3.1-5] [MQTT-3.3.2-1] [MQTT-4.3.1-1]"""
     bench = Bench().go_online()
     bench.server.write_credit = 8
     token = bench.client.publish("a/b", b"hi", retain=True)
@@ -18,6 +19,7 @@ def test_qos_0_is_published_when_the_socket_has_it():
 
 
 def test_qos_1_is_published_when_puback_comes():
+    """[MQTT-2.3.1-1] [MQTT-3.3.2-1] [MQTT-4.3.2-1]"""
     bench = Bench().go_online()
     token = bench.client.publish("a/b", "hi", qos=1)
     bench.steps()
@@ -28,6 +30,7 @@ def test_qos_1_is_published_when_puback_comes():
 
 
 def test_qos_2_takes_both_steps():
+    """[MQTT-2.3.1-6] [MQTT-3.6.1-1] [MQTT-4.3.3-1]"""
     bench = Bench().go_online()
     token = bench.client.publish("t", b"", qos=2)
     bench.steps()
@@ -87,7 +90,7 @@ def test_what_was_published_offline_is_sent_in_order_when_online():
 
 
 def test_an_identifier_in_use_is_not_used_again():
-    """[MQTT-2.3.1-2]"""
+    """[MQTT-2.3.1-1, -2]"""
     bench = Bench(in_flight_max=3).go_online()
     bench.client._session._last_packet_id = 65533
     for _ in range(3):
@@ -102,6 +105,7 @@ def test_an_identifier_in_use_is_not_used_again():
 
 
 def test_identifiers_go_on_counting_through_connections():
+    """[MQTT-2.3.1-2]"""
     bench = Bench(reconnect_min_ms=0).go_online()
     bench.client.publish("t", b"", qos=1)
     bench.steps()
@@ -125,14 +129,14 @@ def reconnect(bench, connack):
 
 
 def test_with_a_session_unacknowledged_messages_are_sent_again_with_dup():
-    """[MQTT-4.4.0-1]: PUBLISH and PUBREL, same identifiers, original order."""
+    """[MQTT-2.3.1-3] [MQTT-3.3.1-1] [MQTT-4.4.0-1] [MQTT-4.6.0-1]: same identifiers, in order."""
     bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
     tokens = [bench.client.publish("t", b"%d" % i, qos=1 + i % 2) for i in range(4)]
     bench.steps()
     bench.exchange(b"\x50\x02\x00\x02")  # PUBREC for the second
     assert reconnect(bench, CONNACK_SESSION) == (
-        b"\x3a\x06\x00\x01t\x00\x010"
         b"\x62\x02\x00\x02"
+        b"\x3a\x06\x00\x01t\x00\x010"
         b"\x3a\x06\x00\x01t\x00\x032"
         b"\x3c\x06\x00\x01t\x00\x043"
     )
@@ -142,6 +146,7 @@ def test_with_a_session_unacknowledged_messages_are_sent_again_with_dup():
 
 
 def test_without_a_session_they_begin_anew_with_new_identifiers():
+    """[MQTT-3.1.2-6]"""
     for clean_session in (True, False):
         bench = Bench(clean_session=clean_session, reconnect_min_ms=0).go_online()
         bench.client.publish("t", b"0", qos=1)
@@ -154,6 +159,7 @@ def test_without_a_session_they_begin_anew_with_new_identifiers():
 
 
 def test_redelivery_comes_before_what_waits_in_the_pipe():
+    """[MQTT-4.4.0-1] [MQTT-4.6.0-1]"""
     bench = Bench(clean_session=False, in_flight_max=2, reconnect_min_ms=0).go_online()
     for i in range(3):
         bench.client.publish("t", b"%d" % i, qos=1)
@@ -165,6 +171,7 @@ def test_redelivery_comes_before_what_waits_in_the_pipe():
 
 
 def test_redelivery_larger_than_the_outbox_goes_out_piece_by_piece():
+    """[MQTT-4.4.0-1] [MQTT-4.6.0-1]"""
     bench = Bench(clean_session=False, packet_bytes_max=64, reconnect_min_ms=0).go_online()
     for i in range(8):
         bench.client.publish("t", b"%d" % i + b"x" * 45, qos=1)
@@ -176,6 +183,7 @@ def test_redelivery_larger_than_the_outbox_goes_out_piece_by_piece():
 
 
 def test_qos_0_cut_in_the_middle_is_sent_whole_once_more_and_what_left_is_not():
+    """[MQTT-3.3.1-2]"""
     bench = Bench(reconnect_min_ms=0).go_online()
     bench.server.write_credit = 9  # the first of 6 bytes, half of the second
     tokens = [bench.client.publish("t", b"%d" % i) for i in range(3)]
@@ -259,6 +267,7 @@ def test_received_messages_reach_the_callback_with_all_they_carry():
 
 
 def test_qos_1_is_acknowledged_after_the_callback():
+    """[MQTT-2.3.1-6] [MQTT-4.3.2-2]"""
     bench = Bench().go_online()
     answered = []
     bench.client.on_message = lambda client, message: answered.append(bytes(client._outbox.buf))
@@ -267,6 +276,7 @@ def test_qos_1_is_acknowledged_after_the_callback():
 
 
 def test_qos_2_is_delivered_once_however_often_it_is_sent():
+    """[MQTT-2.3.1-6] [MQTT-4.3.3-2]"""
     bench = Bench().go_online()
     publish = b"\x34\x06\x00\x01t\x12\x34x"
     assert bench.exchange(publish) == b"\x50\x02\x12\x34"
@@ -279,6 +289,7 @@ def test_qos_2_is_delivered_once_however_often_it_is_sent():
 
 
 def test_qos_2_stays_exactly_once_through_a_resumed_session():
+    """[MQTT-4.1.0-1] [MQTT-4.3.3-2]"""
     bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
     bench.exchange(b"\x34\x06\x00\x01t\x12\x34x")
     reconnect(bench, CONNACK_SESSION)
@@ -288,6 +299,7 @@ def test_qos_2_stays_exactly_once_through_a_resumed_session():
 
 
 def test_publish_that_breaks_the_rules_closes_the_connection():
+    """[MQTT-2.3.1-1] [MQTT-3.3.1-4] [MQTT-4.7.3-1] [MQTT-4.8.0-1]"""
     for wire in (
         b"\x30\x00",
         b"\x30\x01\x00",
@@ -305,6 +317,7 @@ def test_publish_that_breaks_the_rules_closes_the_connection():
 
 
 def test_a_message_too_large_is_dropped_acknowledged_and_reported():
+    """[MQTT-4.5.0-2]"""
     bench = Bench(packet_bytes_max=64).go_online()
     big = b"\x32\xc8\x01\x00\x01t\x00\x07" + b"x" * 195
     assert bench.exchange(big, b"\x30\x04\x00\x01ty") == b"\x40\x02\x00\x07"

@@ -6,6 +6,7 @@ import mqttpipe
 
 
 def test_subscribe_is_acknowledged_to_its_token():
+    """[MQTT-2.3.1-1] [MQTT-3.8.1-1]"""
     bench = Bench().go_online()
     token = bench.client.subscribe("a/+", qos=1)
     bench.steps()
@@ -63,9 +64,7 @@ def test_filters_queued_behind_messages_are_still_in_service_when_online():
     bench.steps()
     bench.server.received()
     assert bench.exchange(CONNACK) == b"\x82\x0a\x00\x01\x00\x01a\x00\x00\x01b\x00"
-    assert bench.exchange(b"\x90\x04\x00\x01\x00\x00") == (
-        b"\x30\x04\x00\x01t1\x30\x04\x00\x01t2"
-    )
+    assert bench.exchange(b"\x90\x04\x00\x01\x00\x00") == (b"\x30\x04\x00\x01t1\x30\x04\x00\x01t2")
 
 
 def test_after_a_reconnection_all_is_subscribed_again():
@@ -99,6 +98,7 @@ def test_a_resumed_session_is_not_subscribed_again():
 
 
 def test_unsubscribe_ends_the_callbacks_after_unsuback():
+    """[MQTT-2.3.1-1] [MQTT-3.10.1-1]"""
     bench = Bench(reconnect_min_ms=0).go_online()
     seen = []
     bench.client.subscribe("a", lambda client, message: seen.append(message.payload))
@@ -175,6 +175,7 @@ def test_overlapping_filters_each_get_the_message_and_the_default_only_the_rest(
 
 
 def test_suback_that_does_not_fit_the_question_closes_the_connection():
+    """[MQTT-2.3.1-7] [MQTT-3.8.4-2, -5] [MQTT-3.9.3-2] [MQTT-4.8.0-1]"""
     for wire in (
         b"\x90\x04\x00\x01\x00\x00",  # two codes for one filter
         b"\x90\x03\x00\x02\x00",  # another identifier
@@ -247,6 +248,7 @@ MATCHES = (
 
 
 def test_matching_follows_section_4_7():
+    """[MQTT-4.7.2-1] [MQTT-4.7.3-4]"""
     for topic_filter, topic_name, expected in MATCHES:
         buf = bytearray(b"??" + topic_name + b"/tail")
         end = 2 + len(topic_name)

@@ -1,0 +1,510 @@
+"""Statements of the specification that no other test has for its subject.
+
+The tags in a docstring say which; `python3 tools/list_spec_coverage.py` prints the table of all.
+"""
+
+from fakes import (
+    CONNACK,
+    CONNACK_SESSION,
+    DISCONNECT,
+    ECONNRESET,
+    PINGREQ,
+    PINGRESP,
+    Bench,
+    raises,
+)
+
+import mqttpipe
+
+LocalError = mqttpipe.LocalError
+
+# Not UTF-8 in the sense of RFC 3629.
+ILL_FORMED = (
+    b"\x80",  # goes on with what has not begun
+    b"a\xc3",  # begins and does not go on
+    b"\xe2\x82",
+    b"\xc3a",
+    b"\xed\xa0\x80",  # U+D800
+    b"\xed\xbf\xbf",  # U+DFFF
+    b"\xff",
+)
+# The same, and MicroPython's own decoder takes them.
+ILL_FORMED_HARDER = (
+    b"\xc0\x80",  # U+0000 in two bytes
+    b"\xc1\xbf",  # U+007F in two bytes
+    b"\xe0\x9f\xbf",  # U+07FF in three
+    b"\xf0\x8f\xbf\xbf",  # U+FFFF in four
+    b"\xf4\x90\x80\x80",  # beyond U+10FFFF
+    b"\xf5\x80\x80\x80",
+)
+# The first and the last of each length, and both sides of the surrogates.
+WELL_FORMED = (
+    b"\x01",
+    b"\x7f",
+    b"\xc2\x80",
+    b"\xdf\xbf",
+    b"\xe0\xa0\x80",
+    b"\xed\x9f\xbf",
+    b"\xee\x80\x80",
+    b"\xef\xbf\xbd",
+    b"\xf0\x90\x80\x80",
+    b"\xf4\x8f\xbf\xbf",
+)
+
+
+def check_all_strings_refuse(texts):
+    client = Bench().client
+    for text in texts:
+        for options in (dict(client_id=text), dict(user=text), dict(will=(text, b"", 0, False))):
+            raises(LocalError, mqttpipe.MQTTClient, "mqtt://h", **options)
+        raises(LocalError, client.publish, text, b"")
+        raises(LocalError, client.subscribe, text)
+        raises(LocalError, client.unsubscribe, text)
+    assert client.publish("t", b"") == 1, "nothing was queued"
+
+
+def publish_of(topic_name, first_byte=0x30):
+    return bytes((first_byte, 2 + len(topic_name), 0, len(topic_name))) + topic_name
+
+
+# The server sends `wire`, an offence: the connection is closed at once, with a ServerError,
+# nothing is answered and nothing is delivered.
+def check_closes(wire):
+    bench = Bench().go_online()
+    assert bench.exchange(wire) == b"", wire
+    events = bench.take_events()
+    assert [event[0] for event in events] == ["offline"], (wire, events)
+    assert type(events[0][1]) is mqttpipe.ServerError, (wire, events)
+    assert bench.server.is_closed and bench.client.state_name == "WAITING", wire
+
+
+def cut(bench):
+    """The connection is lost; returns the CONNECT of the next one."""
+    bench.server.error = ECONNRESET
+    bench.steps()
+    return bench.server.received()
+
+
+# -- strings (1.5.3, 4.7.3) ------------------------------------------------------
+
+
+def test_every_string_must_be_well_formed_utf_8():
+    """[MQTT-1.5.3-1] [MQTT-3.1.3-4, -10, -11] [MQTT-3.3.2-1] [MQTT-3.8.3-1] [MQTT-3.10.3-1]"""
+    check_all_strings_refuse(ILL_FORMED)
+    client = Bench().client
+    for text in WELL_FORMED:
+        client.publish(text, b"")
+        client.subscribe(text)
+        mqttpipe.MQTTClient("mqtt://h", client_id=text, user=text, will=(text, b"", 0, False))
+
+
+def test_utf_8_that_is_longer_than_need_be_is_refused():
+    """[MQTT-1.5.3-1]"""
+    check_all_strings_refuse(ILL_FORMED_HARDER)
+
+
+def test_no_string_may_hold_u_0000():
+    """[MQTT-1.5.3-2] [MQTT-4.7.3-2]"""
+    check_all_strings_refuse((b"\0", b"a\0b", "a\0b"))
+
+
+def test_a_topic_name_received_must_be_well_formed_utf_8():
+    """[MQTT-1.5.3-1]"""
+    for topic_name in ILL_FORMED:
+        check_closes(publish_of(topic_name))
+
+
+def test_a_topic_name_received_longer_than_need_be_closes_the_connection():
+    """[MQTT-1.5.3-1]"""
+    for topic_name in ILL_FORMED_HARDER:
+        check_closes(publish_of(topic_name))
+
+
+def test_a_topic_name_received_with_u_0000_closes_the_connection():
+    """[MQTT-1.5.3-2] [MQTT-4.7.3-2]"""
+    check_closes(publish_of(b"a\0b"))
+
+
+def test_the_byte_order_mark_is_a_character_like_others():
+    """[MQTT-1.5.3-3]"""
+    bench = Bench().go_online()
+    seen = []
+    bench.client.subscribe("t", lambda client, message: seen.append(1))
+    bench.client.publish("\ufefft", b"")
+    bench.steps()
+    assert bench.server.received() == b"\x82\x06\x00\x01\x00\x01t\x00\x30\x06\x00\x04\xef\xbb\xbft"
+    bench.take_events()
+    bench.exchange(publish_of(b"\xef\xbb\xbft"))
+    assert bench.take_events() == [("message", "\ufefft", b"", 0)] and not seen
+
+
+def test_a_topic_name_received_with_a_wildcard_closes_the_connection():
+    """[MQTT-3.3.2-2] [MQTT-4.7.1-1] [MQTT-4.8.0-1]"""
+    for topic_name in (b"#", b"+", b"a/#", b"a/+/b", b"a+b"):
+        check_closes(publish_of(topic_name))
+
+
+def test_an_empty_topic_name_received_closes_the_connection():
+    """[MQTT-4.7.3-1] [MQTT-4.8.0-1]"""
+    check_closes(publish_of(b""))
+
+
+# -- fixed header and packet identifier (2.2.2, 2.3.1) ---------------------------
+
+
+def test_every_packet_sent_has_the_flags_of_table_2_2():
+    """[MQTT-2.2.2-1] [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]"""
+    bench = Bench(keep_alive_s=10)
+    client = bench.client
+    client.connect()
+    bench.steps()
+    sent = [bench.server.received()[:1]]  # CONNECT
+    bench.exchange(CONNACK)
+    for call, wire in (
+        (lambda: client.subscribe("a"), b"\x90\x03\x00\x01\x00"),
+        (lambda: client.unsubscribe("a"), b"\xb0\x02\x00\x02"),
+        (lambda: client.publish("t", b"", qos=2), b"\x50\x02\x00\x03\x70\x02\x00\x03"),  # PUBREL
+        (lambda: bench.clock.advance(10_000), PINGRESP),
+        (lambda: bench.server.send(b"\x32\x05\x00\x01t\x00\x07"), b""),
+        (lambda: bench.server.send(b"\x34\x05\x00\x01t\x00\x08"), b"\x62\x02\x00\x08"),
+    ):
+        call()
+        bench.steps()
+        sent.append(bench.server.received()[:1])
+        sent.append(bench.exchange(wire)[:1])
+    client.disconnect()
+    bench.steps()
+    sent.append(bench.server.received())
+    assert b"".join(sent) == b"\x10\x82\xa2\x34\x62\xc0\x40\x50\x70" + DISCONNECT
+
+
+def test_a_packet_received_with_other_flags_closes_the_connection():
+    """[MQTT-2.2.2-2] [MQTT-3.6.1-1] [MQTT-4.8.0-1]"""
+    for wire in (
+        b"\x41\x02\x00\x01",
+        b"\x52\x02\x00\x01",
+        b"\x60\x02\x00\x01",  # PUBREL without its flag
+        b"\x63\x02\x00\x01",
+        b"\x74\x02\x00\x01",
+        b"\x98\x03\x00\x01\x00",
+        b"\xb2\x02\x00\x01",
+        b"\xd1\x00",
+    ):
+        check_closes(wire)
+
+
+def test_dup_at_qos_0_closes_the_connection():
+    """[MQTT-3.3.1-2] [MQTT-4.8.0-1]"""
+    check_closes(publish_of(b"t", 0x38))
+
+
+def test_an_acknowledgement_of_identifier_0_closes_the_connection():
+    """[MQTT-2.3.1-6] [MQTT-4.8.0-1]: no packet that it could belong to has this identifier."""
+    for first_byte in (0x40, 0x50, 0x62, 0x70):
+        check_closes(bytes((first_byte, 2, 0, 0)))
+
+
+def test_publish_subscribe_and_unsubscribe_share_the_identifiers():
+    """[MQTT-2.3.1-1, -2]: never 0, never one in use, freed by its own acknowledgement."""
+    bench = Bench().go_online()
+    client = bench.client
+    client._session._last_packet_id = 65534
+    client.subscribe("a")
+    client.publish("t", b"", qos=1)
+    bench.steps()
+    assert bench.server.received() == b"\x82\x06\xff\xff\x00\x01a\x00\x32\x05\x00\x01t\x00\x01"
+    client._session._last_packet_id = 65534
+    client.publish("t", b"", qos=2)
+    bench.steps()
+    assert bench.server.received() == b"\x34\x05\x00\x01t\x00\x02"
+    client._session._last_packet_id = 65534
+    client.unsubscribe("a")
+    assert bench.exchange(b"\x90\x03\xff\xff\x00") == b"\xa2\x05\xff\xff\x00\x01a"
+    client._session._last_packet_id = 0
+    client.publish("t", b"", qos=1)
+    assert bench.exchange(b"\x40\x02\x00\x01") == b"\x32\x05\x00\x01t\x00\x01"
+
+
+# -- CONNECT and the session (3.1, 4.1) --------------------------------------------
+
+
+def test_nothing_leaves_before_connect():
+    """[MQTT-3.1.0-1]: nor, with us, before CONNACK."""
+    connect = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c"
+    bench = Bench(reconnect_min_ms=0)
+    client = bench.client
+    client.subscribe("a")
+    for qos in (0, 1, 2):
+        client.publish("t", b"", qos=qos)
+    client.connect()
+    bench.steps()
+    assert bench.server.received() == connect
+    bench.exchange(CONNACK)
+    bench.exchange(b"\x90\x03\x00\x01\x00")
+    assert client.is_online()
+    client.publish("t", b"")
+    assert cut(bench) == connect, "with messages in flight and in the pipe"
+
+
+def test_connect_has_the_will_just_as_the_flags_say():
+    """[MQTT-3.1.2-9, -11, -13, -14, -15]"""
+    for qos, retain, flags in (
+        (0, False, 0x06),
+        (0, True, 0x26),
+        (1, False, 0x0E),
+        (1, True, 0x2E),
+        (2, False, 0x16),
+        (2, True, 0x36),
+    ):
+        bench = Bench(will=("w", "x", qos, retain))
+        bench.client.connect()
+        bench.steps()
+        assert bench.server.received() == (
+            b"\x10\x13\x00\x04MQTT\x04%s\x00\x3c\x00\x01c\x00\x01w\x00\x01x" % bytes((flags,))
+        ), (qos, retain)
+    raises(LocalError, Bench, will=("w", "x", 3, False))
+    bench = Bench()
+    bench.client.connect()
+    bench.steps()
+    assert bench.server.received() == b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c"
+
+
+def test_a_session_is_known_by_one_client_id_through_all_connections():
+    """[MQTT-3.1.3-2, -3]"""
+    bench = Bench(client_id=None, clean_session=False, reconnect_min_ms=0)
+    bench.client.connect()
+    bench.steps()
+    first = bench.server.received()
+    assert first[14:] == bench.client.client_id and len(first) > 14
+    bench.exchange(CONNACK)
+    assert cut(bench) == first
+
+
+def test_a_session_outlives_disconnect():
+    """[MQTT-3.1.2-4] [MQTT-4.1.0-1]: what is in flight both ways is taken up again."""
+    bench = Bench(clean_session=False, connect_timeout_ms=5000).go_online()
+    client = bench.client
+    client.publish("t", b"1", qos=1)
+    client.publish("t", b"2", qos=2)
+    bench.steps()
+    bench.exchange(b"\x50\x02\x00\x02", b"\x34\x06\x00\x01t\x12\x343")
+    client.disconnect()
+    bench.steps()
+    bench.clock.advance(5000)
+    bench.steps()
+    assert client.state_name == "DOWN"
+    bench.clock.advance(100_000)
+    client.connect()
+    bench.steps()
+    bench.server.received()
+    bench.take_events()
+    assert bench.exchange(CONNACK_SESSION) == b"\x62\x02\x00\x02\x3a\x06\x00\x01t\x00\x011"
+    assert bench.exchange(b"\x3c\x06\x00\x01t\x12\x343") == b"\x50\x02\x12\x34"
+    assert bench.take_events() == [("connect", True), ("online",)], "it was delivered before"
+    assert bench.exchange(b"\x62\x02\x12\x34") == b"\x70\x02\x12\x34"
+
+
+def test_a_clean_session_takes_nothing_over():
+    """[MQTT-3.1.2-6]"""
+    bench = Bench(reconnect_min_ms=0).go_online()
+    publish = b"\x34\x06\x00\x01t\x12\x34x"
+    bench.exchange(publish)
+    bench.client.publish("t", b"1", qos=2)
+    bench.steps()
+    bench.exchange(b"\x50\x02\x00\x01")
+    cut(bench)
+    bench.take_events()
+    assert bench.exchange(CONNACK) == b"\x34\x06\x00\x01t\x00\x021", "a new message, a new id"
+    assert bench.exchange(publish) == b"\x50\x02\x12\x34"
+    assert bench.take_events()[-1] == ("message", "t", b"x", 2)
+
+
+def test_a_session_lasts_as_long_as_its_connection():
+    """[MQTT-4.1.0-2]"""
+    bench = Bench(keep_alive_s=3600).go_online()
+    bench.exchange(b"\x34\x06\x00\x01t\x12\x34x")
+    assert len(bench.take_events()) == 1
+    for _ in range(200):  # more than eight days
+        bench.clock.advance(3_600_000)
+        bench.steps()
+        assert bench.server.received() == PINGREQ
+        bench.exchange(PINGRESP)
+    assert bench.exchange(b"\x3c\x06\x00\x01t\x12\x34x") == b"\x50\x02\x12\x34"
+    assert bench.take_events() == []
+
+
+# -- PUBLISH and its answers (3.3, 4.3 to 4.6) ------------------------------------
+
+
+def test_the_answer_is_that_of_the_quality_of_service():
+    """[MQTT-3.3.4-1] [MQTT-4.5.0-2]: whether or not anybody takes the message."""
+    for on_message in (None, lambda client, message: None):
+        bench = Bench().go_online()
+        bench.client.on_message = on_message
+        assert bench.exchange(b"\x30\x03\x00\x01t") == b""
+        assert bench.exchange(b"\x32\x05\x00\x01t\x12\x34") == b"\x40\x02\x12\x34"
+        assert bench.exchange(b"\x34\x05\x00\x01t\x12\x34") == b"\x50\x02\x12\x34"
+
+
+def test_after_puback_the_identifier_is_that_of_a_new_message():
+    """[MQTT-4.3.2-2]: whatever its DUP says."""
+    bench = Bench().go_online()
+    for first_byte in (0x32, 0x3A, 0x32):
+        wire = bytes((first_byte,)) + b"\x06\x00\x01t\x00\x07x"
+        assert bench.exchange(wire) == b"\x40\x02\x00\x07"
+        assert bench.take_events() == [("message", "t", b"x", 1)], first_byte
+
+
+def test_publish_is_not_sent_again_once_pubrel_was():
+    """[MQTT-4.3.3-1]: through any number of connections."""
+    bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+    bench.client.publish("t", b"", qos=2)
+    bench.steps()
+    assert bench.server.received() == b"\x34\x05\x00\x01t\x00\x01"
+    assert bench.exchange(b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
+    for _ in range(3):
+        cut(bench)
+        assert bench.exchange(CONNACK_SESSION) == b"\x62\x02\x00\x01"
+    assert bench.exchange(b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
+    bench.exchange(b"\x70\x02\x00\x01")
+    cut(bench)
+    assert bench.exchange(CONNACK_SESSION) == b""
+
+
+def test_nothing_is_sent_again_within_a_connection():
+    """[MQTT-4.4.0-1]: and no acknowledgement is waited for in vain."""
+    bench = Bench(keep_alive_s=0, connect_timeout_ms=5000).go_online()
+    bench.client.publish("t", b"", qos=1)
+    bench.steps()
+    bench.server.received()
+    for _ in range(5):
+        assert bench.client.is_online() and bench.server.received() == b""
+        bench.clock.advance(1000)
+        bench.steps()
+    assert bench.error().stage == "ACK"
+
+
+def test_what_was_never_sent_can_not_be_acknowledged():
+    """[MQTT-4.3.2-1] [MQTT-4.3.3-1]: a server that guesses identifiers breaks nothing."""
+    for qos, wire in ((1, b"\x40\x02\x00\x02"), (2, b"\x50\x02\x00\x02\x70\x02\x00\x02")):
+        bench = Bench(packet_bytes_max=64, reconnect_min_ms=0).go_online()
+        bench.server.write_credit = 0
+        tokens = [bench.client.publish("t", b"x" * 45, qos=qos) for _ in range(2)]
+        bench.steps()
+        bench.exchange(wire)
+        bench.server.write_credit = 1 << 20
+        bench.steps()
+        sent = bench.server.received()
+        # Either it is let pass and the message leaves, or the connection is closed.
+        assert sent.count(b"x" * 45) == 2 or len(bench.network.connections) == 2
+        assert not bench.client.is_done(tokens[1]), qos
+
+
+def test_acknowledgements_leave_in_the_order_of_the_messages():
+    """[MQTT-4.6.0-2, -3]"""
+    bench = Bench().go_online()
+    assert (
+        bench.exchange(
+            b"\x32\x05\x00\x01t\x00\x05",
+            b"\x34\x05\x00\x01t\x00\x08",
+            b"\x32\x05\x00\x01t\x00\x03",
+            b"\x34\x05\x00\x01t\x00\x02",
+            b"\x32\x05\x00\x01t\x00\x09",
+        )
+        == b"\x40\x02\x00\x05\x50\x02\x00\x08\x40\x02\x00\x03\x50\x02\x00\x02\x40\x02\x00\x09"
+    )
+
+
+def test_pubrels_leave_in_the_order_of_the_pubrecs():
+    """[MQTT-4.6.0-4]"""
+    bench = Bench().go_online()
+    for _ in range(3):
+        bench.client.publish("t", b"", qos=2)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(b"\x50\x02\x00\x03\x50\x02\x00\x01\x50\x02\x00\x02") == (
+        b"\x62\x02\x00\x03\x62\x02\x00\x01\x62\x02\x00\x02"
+    )
+
+
+def test_pubrels_sent_again_keep_the_order_of_the_pubrecs():
+    """[MQTT-4.6.0-4]"""
+    bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+    for _ in range(3):
+        bench.client.publish("t", b"", qos=2)
+    bench.steps()
+    bench.exchange(b"\x50\x02\x00\x03\x50\x02\x00\x01\x50\x02\x00\x02")
+    cut(bench)
+    assert bench.exchange(CONNACK_SESSION) == b"\x62\x02\x00\x03\x62\x02\x00\x01\x62\x02\x00\x02"
+
+
+# -- SUBSCRIBE and UNSUBSCRIBE (3.8, 3.10) -------------------------------------
+
+
+def test_several_filters_stand_one_behind_the_other():
+    """[MQTT-3.8.3-1] [MQTT-3.10.3-1]"""
+    bench = Bench().go_online()
+    for topic_filter in ("a", "b/c"):
+        bench.client.subscribe(topic_filter, qos=1)
+    bench.steps()
+    assert bench.server.received() == b"\x82\x0c\x00\x01\x00\x01a\x01\x00\x03b/c\x01"
+    bench.exchange(b"\x90\x04\x00\x01\x01\x01")
+    for topic_filter in ("a", "b/c"):
+        bench.client.unsubscribe(topic_filter)
+    bench.steps()
+    assert bench.server.received() == b"\xa2\x0a\x00\x02\x00\x01a\x00\x03b/c"
+
+
+def test_without_a_filter_there_is_no_subscribe_and_no_unsubscribe():
+    """[MQTT-3.8.3-3] [MQTT-3.10.3-2]"""
+    bench = Bench(reconnect_min_ms=0)
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(CONNACK) == b"" and bench.client.is_online()
+    bench.client.subscribe("a")
+    bench.steps()
+    bench.exchange(b"\x90\x03\x00\x01\x00")
+    bench.client.unsubscribe("a")
+    bench.steps()
+    bench.exchange(b"\xb0\x02\x00\x02")
+    cut(bench)
+    assert bench.exchange(CONNACK) == b"" and bench.client.is_online()
+
+
+# -- the end of a connection (3.14, 4.8) --------------------------------------
+
+
+def test_after_disconnect_nothing_more_is_sent_and_the_connection_is_closed():
+    """[MQTT-3.14.4-1, -2]"""
+    bench = Bench(keep_alive_s=10).go_online()
+    bench.client.disconnect()
+    bench.client.publish("t", b"before")
+    bench.steps()
+    assert bench.server.received() == b"\x30\x09\x00\x01tbefore" + DISCONNECT
+    assert bench.server.is_closed
+    bench.client.publish("t", b"after", qos=1)
+    bench.clock.advance(60_000)
+    bench.steps()
+    assert bench.server.received() == b"" and len(bench.network.connections) == 1
+
+
+def test_a_passing_failure_while_a_packet_is_dealt_with_closes_the_connection():
+    """[MQTT-4.8.0-2]: no memory for a message; it is not acknowledged, and comes again."""
+    bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+    message_set = bench.client._message.set
+
+    def fail(*arguments):
+        raise MemoryError
+
+    bench.client._message.set = fail
+    bench.server.send(b"\x32\x06\x00\x01t\x00\x07x")
+    bench.client.step()
+    error = bench.error()
+    assert type(error) is mqttpipe.TransportError and "memory" in str(error), error
+    assert bench.server.is_closed and bench.server.received() == b""
+    bench.client._message.set = message_set
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(CONNACK_SESSION, b"\x3a\x06\x00\x01t\x00\x07x") == b"\x40\x02\x00\x07"
+    assert ("message", "t", b"x", 1) in bench.take_events()
