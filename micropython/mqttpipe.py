@@ -87,18 +87,19 @@ _OFFLINE = const(1)  # what becomes of messages while offline: policies, limits,
 _RESOLVER = const(1)  # host names without waiting; without it getaddrinfo() waits
 
 # Control packet types (section 2.2.1, table 2.1): the first byte with its fixed
-# flags (table 2.2), so that encoding adds nothing and decoding needs one mask.
+# flags (table 2.2) [MQTT-2.2.2-1], so that encoding adds nothing and decoding needs
+# one mask.
 _TYPE_MASK = const(0xF0)
 _CONNECT = const(0x10)
 _CONNACK = const(0x20)
 _PUBLISH = const(0x30)
 _PUBACK = const(0x40)
 _PUBREC = const(0x50)
-_PUBREL = const(0x62)
+_PUBREL = const(0x62)  # [MQTT-3.6.1-1]
 _PUBCOMP = const(0x70)
-_SUBSCRIBE = const(0x82)
+_SUBSCRIBE = const(0x82)  # [MQTT-3.8.1-1]
 _SUBACK = const(0x90)
-_UNSUBSCRIBE = const(0xA2)
+_UNSUBSCRIBE = const(0xA2)  # [MQTT-3.10.1-1]
 _UNSUBACK = const(0xB0)
 _PINGREQ = const(0xC0)
 _PINGRESP = const(0xD0)
@@ -179,6 +180,7 @@ _DNS_ANSWER_MAX = const(512)
 _LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
 _EXPIRY_MAX_S = const(259_200)  # 3 days: less than half a period of ticks_ms()
+_BACK_OFF_MS = const(50)  # the least that doubles: with reconnect_min_ms=0, too, it must grow
 _KICKS_MIN = const(3)  # so many short connections in a row are no accident
 _MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
 
@@ -282,6 +284,31 @@ _PLUS = const(0x2B)
 _SLASH = const(0x2F)
 _DOLLAR = const(0x24)
 
+# Counters of the client: names in `stats`, and index of those it counts itself.
+if _STATS:
+    _COUNT_NAMES = (
+        "attempts",  # to connect, whatever became of them
+        "connections",  # CONNACK accepted
+        "queued",  # messages taken by publish()
+        "acknowledged",  # QoS 1 and 2
+        "expired",  # of those dropped
+        "received",  # messages given to the application
+        "duplicates_received",  # with DUP
+        "duplicates_suppressed",  # QoS 2: not given a second time
+        "too_large",  # received, larger than packet_bytes_max
+        "ping_ms",  # from the last PINGREQ to its PINGRESP
+    )
+_N_ATTEMPTS = const(0)
+_N_CONNECTIONS = const(1)
+_N_QUEUED = const(2)
+_N_ACKNOWLEDGED = const(3)
+_N_EXPIRED = const(4)
+_N_RECEIVED = const(5)
+_N_DUP = const(6)
+_N_SUPPRESSED = const(7)
+_N_TOO_LARGE = const(8)
+_N_PING_MS = const(9)
+
 # `io.IOBase.ioctl` (py/stream.h of MicroPython).
 _IOCTL_POLL = const(3)
 
@@ -379,7 +406,8 @@ def _to_bytes(name, value):
 
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed by
 # table 3-7 of Unicode, and without U+0000. MicroPython's own decoder takes surrogates
-# and characters written longer than need be. Allocates nothing.
+# and characters written longer than need be. EF BB BF is a character like any other
+# and stays where it is [MQTT-1.5.3-3]. Allocates nothing.
 def _is_utf8(buf, start, end):
     while start < end:
         byte = buf[start]
@@ -425,6 +453,7 @@ def _to_utf8(name, value):
     return data
 
 
+# [MQTT-3.3.2-1, -2] [MQTT-4.7.1-1] [MQTT-4.7.3-1, -2, -3]
 def _to_topic_name(value):
     data = _to_utf8("topic name", value)
     if not data:
@@ -434,6 +463,7 @@ def _to_topic_name(value):
     return data
 
 
+# [MQTT-3.8.3-1] [MQTT-3.10.3-1] [MQTT-4.7.1-2, -3] [MQTT-4.7.3-1, -2, -3]
 def _to_topic_filter(value):
     data = _to_utf8("topic filter", value)
     if not data:
@@ -545,7 +575,8 @@ def _packet_size(remaining_length):
     return size
 
 
-# All of a PUBLISH but its payload (section 3.3).
+# All of a PUBLISH but its payload (section 3.3). The topic name comes first
+# [MQTT-3.3.2-1], the identifier only at QoS 1 and 2 [MQTT-2.3.1-5].
 def _append_publish_header(buf, first_byte, topic_name, payload, packet_id):
     size = len(topic_name)
     buf.append(first_byte)
@@ -581,15 +612,15 @@ def encode_connect(client_id, clean_session, keep_alive_s, user, password, will)
     Allocates: the packet and its parts. Spec: section 3.1.
     """
     flags = _CLEAN_SESSION if clean_session else 0
-    body = _field(client_id)  # [MQTT-3.1.3-1]: the order of the payload's fields
-    if will:
+    body = _field(client_id)  # [MQTT-3.1.3-1, -3]: the order of the payload's fields
+    if will:  # [MQTT-3.1.2-9]; else neither flag nor field [MQTT-3.1.2-11, -13, -15]
         topic_name, payload, qos, retain = will
         flags |= _WILL | qos << _WILL_QOS_SHIFT | (_WILL_RETAIN if retain else 0)
         body += _field(topic_name) + _field(payload)
-    if user is not None:
+    if user is not None:  # [MQTT-3.1.2-18, -19]
         flags |= _HAS_USER
         body += _field(user)
-    if password is not None:
+    if password is not None:  # [MQTT-3.1.2-20, -21]
         flags |= _HAS_PASSWORD
         body += _field(password)
     head = b"\x00\x04MQTT\x04" + bytes((flags, keep_alive_s >> 8, keep_alive_s & 0xFF))
@@ -733,8 +764,8 @@ class Outbox:
     def __init__(self, capacity):
         self.capacity = capacity
         self.buf = bytearray(capacity)  # reserves the memory; emptied by clear()
-        self.put_count = 0
-        self.sent_count = 0
+        self.put_count = self.sent_count = 0
+        self.packet_count = 0  # since ever, modulo 2**30
         self.clear()
 
     def clear(self):
@@ -742,7 +773,7 @@ class Outbox:
         self.tail = None
         self.part = self.buf
         self.at = 0
-        self.sent_count = self.put_count
+        self.put_count = self.sent_count
 
     def is_empty(self):
         return self.sent_count == self.put_count
@@ -753,6 +784,10 @@ class Outbox:
             return 0
         return self.capacity - len(self.buf)
 
+    def _put(self, size):
+        self.put_count = self.put_count + size & _COUNT_MASK
+        self.packet_count = self.packet_count + 1 & _COUNT_MASK
+
     def put_ack(self, first_byte, packet_id):
         """Append PUBACK, PUBREC, PUBREL or PUBCOMP. The caller has seen 4 bytes free()."""
         buf = self.buf
@@ -760,13 +795,13 @@ class Outbox:
         buf.append(2)
         buf.append(packet_id >> 8)
         buf.append(packet_id & 0xFF)
-        self.put_count = self.put_count + 4 & _COUNT_MASK
+        self._put(_ACK_BYTES)
 
     def put_empty(self, first_byte):
         """Append PINGREQ or DISCONNECT. The caller has seen 2 bytes free()."""
         self.buf.append(first_byte)
         self.buf.append(0)
-        self.put_count = self.put_count + 2 & _COUNT_MASK
+        self._put(2)
 
     def put_packet(self, packet):
         """Take a ready-made packet of any size. False: not now, a tail is pending.
@@ -782,7 +817,7 @@ class Outbox:
                 self.part = packet
         else:
             return False
-        self.put_count = self.put_count + size & _COUNT_MASK
+        self._put(size)
         return True
 
     def put_publish(self, first_byte, topic_name, payload, packet_id):
@@ -797,7 +832,7 @@ class Outbox:
             before = len(buf)
             _append_publish_header(buf, first_byte, topic_name, payload, packet_id)
             buf.extend(payload)
-            self.put_count = self.put_count + len(buf) - before & _COUNT_MASK
+            self._put(len(buf) - before)
             return True
         if self.tail is not None or size + _FIXED_HEADER_MAX <= self.capacity:
             return False  # it will fit when what is before it has left
@@ -807,7 +842,7 @@ class Outbox:
         if head is not buf:
             return self.put_packet(bytes(head) + payload)
         self.tail = payload
-        self.put_count = self.put_count + len(head) - before + len(payload) & _COUNT_MASK
+        self._put(len(head) - before + len(payload))
         return True
 
     def flush(self, stream):
@@ -865,6 +900,7 @@ class Decoder:
         self.buf = bytearray(self.body_max + 2)  # two more: the next header's start
         self._view = memoryview(self.buf)
         self._head = bytearray(2)
+        self.packet_count = self.byte_count = 0  # since ever, modulo 2**30
         self.reset()
 
     def reset(self):
@@ -877,6 +913,7 @@ class Decoder:
         self.remaining_length = 0
         self._shift = 0  # of the next byte of remaining length; -1: complete
         self.have = 0
+        self.is_whole = False  # a packet is there, until next()
         self.is_cut = False
         self._to_skip = 0
 
@@ -887,9 +924,8 @@ class Decoder:
     def on_bytes(self, count):
         """Take `count` bytes that were put at the start of `target`.
 
-        Returns:
-            True: a packet is whole: see `first_byte`, `remaining_length`, `buf`.
-            Call next() when it has been dealt with. False: go on reading.
+        Afterwards `is_whole` tells if a packet is there: see `first_byte`,
+        `remaining_length`, `buf`, and call next() when it has been dealt with.
 
         Raises:
             ServerError: the bytes break the protocol. Spec: sections 2.2.1-2.2.3.
@@ -897,6 +933,7 @@ class Decoder:
         Allocates: a memoryview (32 bytes on a 32-bit board) when the body came in
         pieces; else nothing.
         """
+        self.byte_count = self.byte_count + count & _COUNT_MASK
         if self.target is self._head:
             for i in range(count):
                 self._on_header_byte(self._head[i])
@@ -906,23 +943,24 @@ class Decoder:
                 self._begin()
         else:
             self.have += count
-        return self._aim()
+        self._aim()
 
     def next(self):
-        """Go on to the next packet. True: it is whole already.
+        """Go on to the next packet: `buf` is free again. It may be whole already.
 
-        The bytes that came with the last body are looked at; `buf` is free again.
+        The bytes that came with the last body are looked at.
         """
         at = self.remaining_length
         end = self.have
-        if self.is_cut:
-            self._begin()
+        is_cut = self.is_cut
+        self.packet_count = self.packet_count + 1 & _COUNT_MASK
+        self._begin()
+        if is_cut:
             self._to_skip = at - end
         else:
-            self._begin()
             for i in range(at, end):
                 self._on_header_byte(self.buf[i])
-        return self._aim()
+        self._aim()
 
     def _on_header_byte(self, byte):
         if not self.first_byte:
@@ -955,7 +993,7 @@ class Decoder:
                 % (first_byte, self.remaining_length)
             )
 
-    # Say where the next bytes go and how many are wanted; True if there is a packet.
+    # Say where the next bytes go and how many are wanted, or that there is a packet.
     def _aim(self):
         target = self.buf
         if self._to_skip:
@@ -965,21 +1003,18 @@ class Decoder:
             wanted = 1 if self.first_byte else 2
         else:
             have = self.have
-            wanted = self.remaining_length - have
-            if wanted <= 0:
-                return True
-            if self.remaining_length > self.body_max:
-                wanted = self.body_max - have
-                if not wanted:
-                    self.is_cut = True
-                    return True
-            else:
+            length = self.remaining_length
+            self.is_cut = length > self.body_max
+            wanted = (self.body_max if self.is_cut else length) - have
+            self.is_whole = wanted <= 0
+            if self.is_whole:
+                return
+            if not self.is_cut:
                 wanted += 2
             if have:
                 target = self._view[have:]
         self.target = target
         self.wanted = wanted
-        return False
 
 
 # ---------------------------------------------------------------------------
@@ -1096,6 +1131,7 @@ class Session:
         self.sent_ms = [0] * slots  # ticks_ms() of the last sending
         self.pubrec_order = [0] * slots  # _AWAITING_PUBCOMP: the PUBREC's number
         self._pubrec_count = 0
+        self.sent_count = self.retransmitted_count = 0  # messages, modulo 2**30
         self.subscriptions = []  # see _FILTER and so on; searched in order
         self.is_unsent = False  # a row may be _TO_SUBSCRIBE or _TO_UNSUBSCRIBE
         self.asked = ()  # ((subscription, token), ...) of the one on the way
@@ -1134,7 +1170,7 @@ class Session:
     def start(self, token, first_byte, topic_name, payload, now_ms):
         """Take a QoS 1 or 2 message into a free slot and send it. False: none is free.
 
-        Allocates: nothing. Spec: sections 4.3.2 and 4.3.3.
+        Allocates: nothing. Spec: sections 4.3.2 and 4.3.3 [MQTT-4.3.2-1] [MQTT-4.3.3-1].
         """
         state = self.state
         for slot in range(self.in_flight_max):
@@ -1154,7 +1190,7 @@ class Session:
         return True
 
     def send_pending(self, now_ms):
-        """Send what is pending, oldest first. False: something is left, no room.
+        """Send what is pending, oldest first [MQTT-4.6.0-1]. False: something is left, no room.
 
         Allocates: nothing. Spec: section 4.6.
         """
@@ -1168,6 +1204,10 @@ class Session:
             self.is_pending[oldest] = 0
             self.pending_count -= 1
             self.sent_ms[oldest] = now_ms
+            if self.first_byte[oldest] & _DUP or self.state[oldest] == _AWAITING_PUBCOMP:
+                self.retransmitted_count = self.retransmitted_count + 1 & _COUNT_MASK
+            else:
+                self.sent_count = self.sent_count + 1 & _COUNT_MASK
         return True
 
     def _is_before(self, slot, other):
@@ -1197,6 +1237,9 @@ class Session:
         Returns:
             The token of a message whose exchange has ended, else 0.
 
+        Raises:
+            ServerError: nothing waits for it.
+
         Allocates: nothing. Spec: sections 4.3.2 and 4.3.3.
         """
         for slot in range(self.in_flight_max):
@@ -1204,19 +1247,28 @@ class Session:
                 break
         else:
             slot = -1
-        if slot >= 0 and self.is_pending[slot]:
-            raise ServerError("0x%02x for packet id %d, not sent yet" % (packet_type, packet_id))
+        awaited = self.state[slot] if slot >= 0 else _FREE
+        if packet_type != awaited and not (
+            packet_type == _PUBREC and awaited == _AWAITING_PUBCOMP
+        ):
+            raise ServerError(
+                "0x%02x for packet id %d, which awaits 0x%02x [4.3]"
+                % (packet_type, packet_id, awaited)
+            )
+        if self.is_pending[slot]:
+            if not self.first_byte[slot] & _DUP and self.state[slot] != _AWAITING_PUBCOMP:
+                raise ServerError("0x%02x for packet id %d, not sent" % (packet_type, packet_id))
+            # It answers what was sent on the connection before: that need not go again.
+            self.is_pending[slot] = 0
+            self.pending_count -= 1
+        self.sent_ms[slot] = now_ms
         if packet_type == _PUBREC:
-            # Answered whatever we know of it, or the server would wait for ever.
+            # [MQTT-4.3.3-1]; at once, so in the order of the PUBRECs [MQTT-4.6.0-4].
             self.outbox.put_ack(_PUBREL, packet_id)
-            if slot >= 0 and self.state[slot] == _AWAITING_PUBREC:
-                self.state[slot] = _AWAITING_PUBCOMP
-                self._pubrec_count = self._pubrec_count + 1 & _COUNT_MASK
-                self.pubrec_order[slot] = self._pubrec_count
-                self.sent_ms[slot] = now_ms
+            self.state[slot] = _AWAITING_PUBCOMP
+            self._pubrec_count = self._pubrec_count + 1 & _COUNT_MASK
+            self.pubrec_order[slot] = self._pubrec_count
             return 0
-        if slot < 0 or self.state[slot] != packet_type:
-            return 0  # late or twice: nothing waits for it
         self.free_slot(slot)
         return self.token[slot]
 
@@ -1284,7 +1336,7 @@ class Session:
                 if row[_STATE] != state or rows and size + 7 > packet_bytes_max:
                     break
                 rows.append(row)
-            if not rows:
+            if not rows:  # [MQTT-3.8.3-3] [MQTT-3.10.3-2]
                 self.is_unsent = False
                 break
             if self.state[slot]:
@@ -1356,7 +1408,8 @@ class Session:
         """The connection has ended: what was asked must be asked again.
 
         A SUBSCRIBE or UNSUBSCRIBE without its answer is asked again whatever the
-        server remembers: it may not have come to it.
+        server remembers: it may not have come to it. All else stays as it is
+        [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2].
         """
         is_subscribe = self.state[self.in_flight_max] == _AWAITING_SUBACK
         for row, token in self.asked:
@@ -1371,7 +1424,7 @@ class Session:
         Args:
             session_present: bool. True: the server goes on with the same session:
                 PUBLISH with DUP and the same identifier, PUBREL where PUBREC had
-                come [MQTT-4.4.0-1]. False: it knows nothing: all exchanges begin
+                come [MQTT-2.3.1-3] [MQTT-4.4.0-1]. False: it knows nothing: all exchanges begin
                 anew with new identifiers, all filters are subscribed again.
 
         Allocates: the table anew, without what was to be unsubscribed.
@@ -1389,7 +1442,7 @@ class Session:
                 self.first_byte[slot] = first_byte | _DUP  # [MQTT-3.3.1-1]
             self.is_pending[slot] = 1
             self.pending_count += 1
-        if not session_present:
+        if not session_present:  # [MQTT-3.1.2-6]
             self.received = []
             # The server remembers no filter: those to be unsubscribed are already.
             rows = self.subscriptions
@@ -1437,6 +1490,7 @@ class Pipe(IOBase):
         if _OFFLINE:
             self.bytes_max = bytes_max  # of topic names and payloads
             self.is_dropping = self.is_looking = False
+            self.drop_count = 0
             self.dropped = []  # tokens to be told of; rarely more than one
             self._put_bytes = self._freed_bytes = 0  # since ever, modulo 2**30
 
@@ -1460,14 +1514,20 @@ class Pipe(IOBase):
         put(). In a function of micropython.schedule() that has interrupted put() in
         its own thread that wait would never end: after 20 ms it gets QueueFull.
         """
+        is_message = _OFFLINE and first_byte & _TYPE_MASK == _PUBLISH
+        if is_message:
+            size = len(topic) + len(payload)
+            if size > self.bytes_max:
+                raise LocalError(
+                    "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
+                )
         begin_ms = None
         while not self._lock.acquire(False):
             begin_ms = self._wait_since(begin_ms)
         at = self.tail
         after = self.after(at)
         is_full = after == self.head
-        if _OFFLINE and first_byte & _TYPE_MASK == _PUBLISH:
-            size = len(topic) + len(payload)
+        if is_message:
             is_full = is_full or self.bytes_queued() + size > self.bytes_max
             if policy == _LATEST or is_full and policy == _DROP_OLDEST:
                 try:
@@ -1482,7 +1542,7 @@ class Pipe(IOBase):
         if is_full:
             self._lock.release()
             raise QueueFull("the pipe's %d slots or bytes are taken" % self.slots)
-        if _OFFLINE and first_byte & _TYPE_MASK == _PUBLISH:
+        if is_message:
             self._put_bytes = self._put_bytes + size & _COUNT_MASK
         token = self.last_token + 1 & _COUNT_MASK or 1
         ring = self.ring
@@ -1525,10 +1585,6 @@ class Pipe(IOBase):
         # Drop what the policy says, while step() looks away. Returns the slot that the
         # new message takes the place of, or -1.
         def _make_room(self, policy, topic, size):
-            if size > self.bytes_max:
-                raise LocalError(
-                    "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
-                )
             self.is_dropping = True
             try:
                 begin_ms = None
@@ -1563,6 +1619,7 @@ class Pipe(IOBase):
 
         def drop(self, at):
             """Take the message at `at` out of the count and remember its token."""
+            self.drop_count = self.drop_count + 1 & _COUNT_MASK
             self.dropped.append(self.ring[at + 1])
             self._free(at)
 
@@ -1653,7 +1710,9 @@ class MQTTClient:
         clean_session: bool (section 3.1.2.4).
         keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
         will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
-        link: object with is_up(): no attempt is made while it answers False.
+        link: object with is_up(): no attempt is made while it answers False. If it has
+            dns_servers() too, that answers a list of addresses (str) or of (address,
+            port), to be asked instead of the Wi-Fi interface's.
         packet_bytes_max: int, 64..268,435,460: largest packet, either way. A larger
             one that comes in is dropped, acknowledged and reported.
         pipe_slots: int, 1..1000: commands that wait for step().
@@ -1709,12 +1768,15 @@ class MQTTClient:
             raise LocalError("uri is an empty list, must name a server")
         self._servers = [parse_uri(one) for one in uris]
         self._server = 0  # index of the one in use
-        self._user = None if user is None else _to_utf8("user", user)
+        self._session_server = 0  # of the one that holds the session
+        self._user = None if user is None else _to_utf8("user", user)  # [MQTT-3.1.3-11]
         self._password = None if password is None else _to_bytes("password", password)
         for _, _, uri_user, uri_password in self._servers:
-            if self._password is not None or uri_password is not None:
-                if self._user is None and uri_user is None:
-                    raise LocalError("password without user [MQTT-3.1.2-22]")
+            if uri_user is None and self._user is None and self._password is not None:
+                raise LocalError("password without user [MQTT-3.1.2-22]")
+            _to_utf8("user of the URI", uri_user or b"")
+            if uri_password is not None and len(uri_password) > _STRING_BYTES_MAX:
+                raise LocalError("password of the URI is longer than 65535 bytes [3.1.3.5]")
         if self._password is not None and len(self._password) > _STRING_BYTES_MAX:
             raise LocalError("password is longer than 65535 bytes [3.1.3.5]")
         if client_id is None:
@@ -1722,7 +1784,7 @@ class MQTTClient:
             serial = "".join("%02x" % byte for byte in unique_id()[-8:])
             client_id = "mqtt%s%s" % (serial, MQTTClient._made or "")
         MQTTClient._made += 1
-        self.client_id = _to_utf8("client_id", client_id)
+        self.client_id = _to_utf8("client_id", client_id)  # [MQTT-3.1.3-2, -4]
         if not self.client_id and not clean_session:
             raise LocalError("client_id '' needs clean_session=True [MQTT-3.1.3-7]")
         self._clean_session = bool(clean_session)
@@ -1748,14 +1810,7 @@ class MQTTClient:
         self.on_published = self.on_dropped = self.on_subscribed = self.on_error = None
         self.user_data = None
         if _STATS:
-            self.stats = {
-                "attempts": 0,  # to connect, whatever became of them
-                "connections": 0,  # CONNACK accepted
-                "published": 0,  # QoS 0 handed to the socket, QoS 1 and 2 acknowledged
-                "dropped": 0,  # to be published: no room, replaced or expired
-                "received": 0,  # given to a callback
-                "too_large": 0,  # received, larger than packet_bytes_max
-            }
+            self._counts = [0] * len(_COUNT_NAMES)
         self.state = _DOWN  # _move() only
         self._is_wanted = False  # connect() and disconnect()
         self._is_stepping = False
@@ -1781,6 +1836,7 @@ class MQTTClient:
         self._due_ms = None  # the earliest of them, or earlier
         self._now_ms = 0  # ticks_ms() at the begin of this step
         self._sent_ms = 0  # ticks_ms() of the last packet sent
+        self._ping_ms = 0  # ticks_ms() of the last PINGREQ
         self._failures = 0  # in a row: the back-off's exponent
         self._kicks = 0  # in a row: closed by the server soon after CONNACK
         self._topic_given = _NOTHING  # the last topic name, as it was given
@@ -1792,6 +1848,7 @@ class MQTTClient:
         payload = _to_bytes("will payload", will[1])
         if len(payload) > _STRING_BYTES_MAX:
             raise LocalError("will payload is longer than 65535 bytes [3.1.3.3]")
+        # [MQTT-3.1.2-14] [MQTT-3.1.3-10]
         return _to_topic_name(will[0]), payload, _integer("will qos", will[2], 0, 2), bool(will[3])
 
     # -- what the application calls ------------------------------------------
@@ -1800,6 +1857,31 @@ class MQTTClient:
     def state_name(self) -> str:
         """The state's name, as in STATE_NAMES."""
         return STATE_NAMES[self.state]
+
+    if _STATS:
+
+        @property
+        def stats(self) -> dict:
+            """Counters since the client was made, each modulo 2**30.
+
+            attempts, connections, reconnections; packets_sent, bytes_sent,
+            packets_received, bytes_received; messages queued, sent (QoS 0: handed to
+            the socket), retransmitted, acknowledged, dropped (by a policy or expired),
+            expired; received, too_large, duplicates_received (with DUP),
+            duplicates_suppressed (QoS 2); ping_ms: the last round trip.
+
+            Allocates: the dict.
+            """
+            stats = dict(zip(_COUNT_NAMES, self._counts))
+            stats["reconnections"] = max(0, stats["connections"] - 1)
+            stats["packets_sent"] = self._outbox.packet_count
+            stats["bytes_sent"] = self._outbox.sent_count
+            stats["packets_received"] = self._decoder.packet_count
+            stats["bytes_received"] = self._decoder.byte_count
+            stats["sent"] = self._session.sent_count
+            stats["retransmitted"] = self._session.retransmitted_count
+            stats["dropped"] = self._pipe.drop_count if _OFFLINE else 0
+            return stats
 
     def connect(self) -> None:
         """Ask for a connection, to be kept until disconnect(). Returns at once.
@@ -1838,8 +1920,8 @@ class MQTTClient:
 
         Raises:
             LocalError: an argument is wrong, or the packet would be larger than
-                packet_bytes_max. QueueFull: the pipe is full. Nothing is queued. A message
-            that is dropped to make room is told to on_dropped before this returns.
+                packet_bytes_max or pipe_bytes_max. QueueFull: the pipe is full. Nothing is
+            queued then. What is dropped to make room is told to on_dropped at once.
 
         Allocates: nothing, if both are bytes and the topic name is the object of
         the last call or plain ASCII. Blocks: never. Spec: section 3.3.
@@ -1853,7 +1935,7 @@ class MQTTClient:
             topic_name = self._topic_name
         if not isinstance(payload, bytes):
             payload = _to_bytes("payload", payload)
-        first_byte = _PUBLISH
+        first_byte = _PUBLISH  # without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1]
         if qos != 0:
             first_byte |= _integer("qos", qos, 0, 2) << _QOS_SHIFT
         if retain:
@@ -1864,20 +1946,22 @@ class MQTTClient:
                 "payload of %d bytes makes a packet of %d, packet_bytes_max is %d"
                 % (len(payload), size, self._packet_bytes_max)
             )
-        if not _OFFLINE:
-            return self._pipe.put(first_byte, topic_name, payload)
         pipe = self._pipe
-        policy = self._offline
-        if offline is not None:
-            policy = self._policy(offline)
-        if policy == _LATEST and self.state == _ONLINE:
-            policy = _REFUSE
-        if expiry_s is not None:
-            expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
-            expiry_s = ticks_add(ticks_ms(), expiry_s)
-        token = pipe.put(first_byte, topic_name, payload, expiry_s, policy)
-        if pipe.dropped:
-            self._tell_dropped()
+        if _OFFLINE:
+            policy = self._offline if offline is None else self._policy(offline)
+            if policy == _LATEST and self.state == _ONLINE:
+                policy = _REFUSE
+            if expiry_s is not None:
+                expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
+                expiry_s = ticks_add(ticks_ms(), expiry_s)
+            try:
+                token = pipe.put(first_byte, topic_name, payload, expiry_s, policy)
+            finally:
+                if pipe.dropped:
+                    self._tell_dropped()
+        else:
+            token = pipe.put(first_byte, topic_name, payload)
+        self._count(_N_QUEUED)
         return token
 
     if _OFFLINE:
@@ -1890,7 +1974,6 @@ class MQTTClient:
         def _tell_dropped(self):
             dropped = self._pipe.dropped
             while dropped:
-                self._count("dropped")
                 self._emit(self.on_dropped, dropped.pop(0))
 
         # The message at `at` if its time is over.
@@ -1902,6 +1985,7 @@ class MQTTClient:
                 and ticks_diff(self._now_ms, ring[at + 4]) >= 0
             ):
                 self._pipe.drop(at)
+                self._count(_N_EXPIRED)
 
     def subscribe(self, topic_filter, callback=None, qos=0) -> int:
         """Subscribe now and after every reconnection, until unsubscribe().
@@ -2133,6 +2217,7 @@ class MQTTClient:
             # alive: the deadline for the answer runs all the same.
             if self._outbox.free() >= 2:
                 self._outbox.put_empty(_PINGREQ)
+                self._ping_ms = self._now_ms
             if self._timers[_TIMER_PINGRESP] is None:
                 self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
         self._arm(_TIMER_PING, left_ms)
@@ -2177,7 +2262,7 @@ class MQTTClient:
             self._arm(_TIMER_STATE, _LINK_CHECK_MS)
             return
         self._move(_ATTEMPT)
-        self._count("attempts")
+        self._count(_N_ATTEMPTS)
         host = self._servers[self._server][0]
         if _RESOLVER:
             known = self._known.get(host)
@@ -2273,7 +2358,7 @@ class MQTTClient:
         port = self._servers[self._server][1]
         self._timers[_TIMER_DNS] = None
         addresses = self._addresses = []
-        for literal in literals:
+        for literal in literals:  # TCP: a stream that loses no byte [MQTT-7.1.2-1]
             addresses.extend(socket.getaddrinfo(literal, port, 0, socket.SOCK_STREAM))
         self._connect_next()
 
@@ -2325,7 +2410,8 @@ class MQTTClient:
             self._poll.unregister(sock)
             sock.close()
 
-    # The attempt or the connection has failed.
+    # The attempt or the connection has failed: the network, or the server broke the
+    # protocol [MQTT-4.8.0-1], or there was no memory for a packet [MQTT-4.8.0-2].
     def _fail(self, error):
         stage = _STAGES[self.state]
         if isinstance(error, OSError):
@@ -2344,6 +2430,7 @@ class MQTTClient:
     # End the connection and everything that belongs to it alone.
     def _close(self, event, error):
         was_online = _SUBSCRIBING <= self.state <= _CLOSING
+        was_waiting = self.state == _WAITING
         self._release()
         self._pipe.rewind()
         self._drop_socket()
@@ -2367,50 +2454,47 @@ class MQTTClient:
             else:
                 self._arm(_TIMER_STATE, self._back_off_ms())
                 self._failures = min(self._failures + 1, 16)
-        self._emit(self.on_offline, error)
+        if not was_waiting:  # else it has been told
+            self._emit(self.on_offline, error)
 
-    # A random part of a span that doubles with each failure in a row, so that a
-    # thousand devices do not come back to a restarted server all at once.
+    # A random pause: its longest doubles with each failure in a row, and even the first
+    # is drawn, so that a thousand devices do not come back to a restarted server at once.
     def _back_off_ms(self):
         lowest = self.reconnect_min_ms
-        span = min(lowest << self._failures, self.reconnect_max_ms) - lowest
+        longest = min(max(lowest, _BACK_OFF_MS) << self._failures + 1, self.reconnect_max_ms)
         draw = urandom(2)
-        return lowest + span * (draw[0] << 8 | draw[1]) // 65535
+        return lowest + (longest - lowest) * (draw[0] << 8 | draw[1]) // 65535
 
     # -- receiving ---------------------------------------------------------------
 
     def _receive(self):
         decoder = self._decoder
-        sock = self._socket
-        is_whole = False
         happened = False
         budget = _PACKETS_PER_STEP
-        while budget:
-            if not is_whole:
-                # Every packet may need an answer of four bytes. Without room for
-                # it the server has to wait, as we do.
-                if self._outbox.free() < _ACK_BYTES:
-                    break
-                wanted = decoder.wanted
-                count = sock.readinto(decoder.target, wanted)
-                if count is None:
-                    break
-                happened = True
-                if count == 0:
-                    raise TransportError(
-                        self._why_closed("closed by the server"), _STAGES[self.state]
-                    )
-                is_whole = decoder.on_bytes(count)
-                if not is_whole:
-                    self._arm(_TIMER_PACKET, self.connect_timeout_ms)
-                    if count < wanted and not decoder.is_idle():
-                        break  # there was no more
-                    continue
-            self._on_packet()
-            if self._socket is None:
-                return True  # a callback or the packet has ended the connection
-            is_whole = decoder.next()
-            budget -= 1
+        while budget and self._socket is not None:
+            if decoder.is_whole:
+                budget -= 1
+                try:
+                    self._on_packet()
+                finally:  # also when Ctrl-C has ended a callback
+                    decoder.next()
+                continue
+            # Every packet may need an answer. Without room for it the server has to
+            # wait, as we do.
+            if self._outbox.free() < _ACK_BYTES:
+                break
+            wanted = decoder.wanted
+            count = self._socket.readinto(decoder.target, wanted)
+            if count is None:
+                break
+            happened = True
+            if count == 0:
+                raise TransportError(self._why_closed("closed by the server"), _STAGES[self.state])
+            decoder.on_bytes(count)
+            if not decoder.is_whole:
+                self._arm(_TIMER_PACKET, self.connect_timeout_ms)
+                if count < wanted and not decoder.is_idle():
+                    break  # there was no more
         if decoder.is_idle():
             self._timers[_TIMER_PACKET] = None
         return happened
@@ -2441,6 +2525,8 @@ class MQTTClient:
             self._on_publish()
         elif packet_type == _PINGRESP:
             self._timers[_TIMER_PINGRESP] = None
+            if _STATS:
+                self._counts[_N_PING_MS] = ticks_diff(self._now_ms, self._ping_ms)
         elif packet_type == _CONNACK:
             raise ServerError("a second CONNACK [3.2]")
         else:
@@ -2456,7 +2542,7 @@ class MQTTClient:
             else:
                 token = self._session.on_ack(packet_type, packet_id, self._now_ms)
                 if token:
-                    self._count("published")
+                    self._count(_N_ACKNOWLEDGED)
                     self._emit(self.on_published, token)
 
     def _on_connack(self, flags, return_code):
@@ -2470,11 +2556,13 @@ class MQTTClient:
         if flags > 1 or flags and self._clean_session:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
         session_present = bool(flags)
-        self._count("connections")
+        self._count(_N_CONNECTIONS)
         self._move(_ACCEPTED)
         if self.keep_alive_s:
             self._arm(_TIMER_PING, self.keep_alive_s * 1000)
-        self._session.resume(session_present)
+        # What another server of the list remembers is not this session (section 4.1).
+        self._session.resume(session_present and self._server == self._session_server)
+        self._session_server = self._server
         self._emit(self.on_connect, session_present)
 
     # Section 3.3. The packet identifier and the topic name are checked before
@@ -2502,9 +2590,13 @@ class MQTTClient:
             if not packet_id:
                 raise ServerError("PUBLISH with packet id 0 [MQTT-2.3.1-1]")
             is_new = packet_id not in self._session.received
+            if first_byte & _DUP:
+                self._count(_N_DUP)
+            if not is_new:
+                self._count(_N_SUPPRESSED)
         if decoder.is_cut:
             if is_new:
-                self._count("too_large")
+                self._count(_N_TOO_LARGE)
                 self._report(
                     LocalError(
                         "message of %d bytes dropped, packet_bytes_max is %d"
@@ -2515,9 +2607,10 @@ class MQTTClient:
             self._message.set(first_byte, topic_end, start, length)
             self._deliver(topic_end)
         # The acknowledgement comes after the callback: a reset in between means
-        # once more, not never.
+        # once more, not never. It comes whether or not anybody took the message
+        # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
         if qos == 1:
-            self._outbox.put_ack(_PUBACK, packet_id)  # [MQTT-4.3.2-2]
+            self._outbox.put_ack(_PUBACK, packet_id)  # [MQTT-2.3.1-6] [MQTT-4.3.2-2]
         elif qos == 2:
             if is_new:
                 received = self._session.received
@@ -2532,7 +2625,7 @@ class MQTTClient:
         message = self._message
         body = self._decoder.buf
         is_taken = False
-        self._count("received")
+        self._count(_N_RECEIVED)
         for subscription in self._session.subscriptions:
             callback = subscription[_CALLBACK]
             if callback is not None and topic_matches(subscription[_FILTER], body, 2, topic_end):
@@ -2684,7 +2777,7 @@ class MQTTClient:
             if not has_left:
                 return
             if token:
-                self._count("published")
+                self._session.sent_count = self._session.sent_count + 1 & _COUNT_MASK
                 self._emit(self.on_published, token)
 
     # Is there nothing left that disconnect() should wait for?
@@ -2692,7 +2785,7 @@ class MQTTClient:
         pipe = self._pipe
         return pipe.head == pipe.tail and self._session.is_empty()
 
-    # [MQTT-3.14.4-1]: DISCONNECT, then close. What the server has sent meanwhile is
+    # [MQTT-3.14.4-1, -2]: DISCONNECT, then close. What the server has sent meanwhile is
     # read away first: closing with unread bytes would reset the connection, and
     # the server might lose DISCONNECT and publish the will.
     def _finish(self):
@@ -2736,6 +2829,6 @@ class MQTTClient:
         print_exception(error)
 
     # Counters wrap at 2**30, so that they never become heap objects.
-    def _count(self, name):
+    def _count(self, index):
         if _STATS:
-            self.stats[name] = self.stats[name] + 1 & _COUNT_MASK
+            self._counts[index] = self._counts[index] + 1 & _COUNT_MASK

@@ -247,7 +247,7 @@ class Bench:
         mqttpipe.urandom = self.urandom
         mqttpipe.dns_servers = lambda: ["192.0.2.53", "192.0.2.54"]
         mqttpipe.hosts = lambda name: []
-        self.random = 0xFFFF  # what the back-off draws, of 0xFFFF
+        self.random = 0  # what the back-off draws, of 0xFFFF: 0 is the shortest pause
         self.events = []
         options.setdefault("client_id", "c")
         self.client = client = mqttpipe.MQTTClient(

@@ -98,6 +98,14 @@ def test_every_string_must_be_well_formed_utf_8():
         mqttpipe.MQTTClient("mqtt://h", client_id=text, user=text, will=(text, b"", 0, False))
 
 
+def test_the_user_name_of_a_uri_is_looked_at_like_any_other():
+    """[MQTT-1.5.3-1, -2] [MQTT-3.1.3-11]: percent-encoding can say any byte."""
+    for text in ("%ff", "%c3", "%ed%a0%80", "%00", "a%00b"):
+        raises(LocalError, mqttpipe.MQTTClient, "mqtt://%s@h" % text)
+        raises(LocalError, mqttpipe.MQTTClient, ["mqtt://h", "mqtt://%s:p@h" % text])
+    mqttpipe.MQTTClient("mqtt://%c3%a9:%ff%00@h")  # a password is binary
+
+
 def test_utf_8_that_is_longer_than_need_be_is_refused():
     """[MQTT-1.5.3-1]"""
     check_all_strings_refuse(ILL_FORMED_HARDER)
@@ -369,6 +377,21 @@ def test_publish_is_not_sent_again_once_pubrel_was():
     bench.exchange(b"\x70\x02\x00\x01")
     cut(bench)
     assert bench.exchange(CONNACK_SESSION) == b""
+
+
+def test_an_answer_that_is_older_than_the_connection_is_taken():
+    """[MQTT-4.3.2-1] [MQTT-4.3.3-1]: a server may owe it from the connection before."""
+    bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+    token = bench.client.publish("t", b"1", qos=1)
+    bench.client.publish("t", b"2", qos=2)
+    bench.steps()
+    cut(bench)
+    bench.take_events()
+    # All in one read: before PUBLISH can be sent again.
+    sent = bench.exchange(CONNACK_SESSION + b"\x40\x02\x00\x01\x50\x02\x00\x02")
+    assert bench.client.is_online() and ("published", token) in bench.take_events()
+    assert b"\x62\x02\x00\x02" in sent and b"\x3c\x06" not in sent, sent
+    assert b"\x3a\x06" not in sent, sent
 
 
 def test_nothing_is_sent_again_within_a_connection():

@@ -244,9 +244,9 @@ def test_the_back_off_doubles_up_to_its_maximum_and_is_drawn_at_random():
     bench.network.connect_error = ECONNREFUSED
     bench.client.connect()
     for random, wait_ms in (
-        (0xFFFF, 1000),
-        (0xFFFF, 2000),
+        (0xFFFF, 2000),  # even the first pause is drawn: 1000 to 2000
         (0xFFFF, 4000),
+        (0xFFFF, 6000),
         (0, 1000),
         (0xFFFF, 6000),
         (0x7FFF, 3499),
@@ -272,9 +272,11 @@ def test_a_stable_connection_ends_the_back_off():
     bench.network.connect_error = 0
     bench.go_online()
     bench.clock.advance(10_000)
+    bench.steps()
+    bench.random = 0xFFFF
     bench.server.is_ended = True
     bench.steps()
-    bench.clock.advance(999)
+    bench.clock.advance(1999)
     bench.steps()
     assert len(bench.network.connections) == 5
     bench.clock.advance(1)
@@ -521,3 +523,106 @@ def test_without_room_to_answer_the_poll_does_not_ask_for_more_to_read():
     bench.steps()
     bench.client.step(100)
     assert bench.select.watched[id(bench.server)] == bench.select.POLLIN
+
+
+def test_without_a_least_pause_the_back_off_grows_all_the_same():
+    bench = Bench(reconnect_min_ms=0, reconnect_max_ms=60_000)
+    bench.random = 0xFFFF
+    bench.network.connect_error = ECONNREFUSED
+    bench.client.connect()
+    for _ in range(10):
+        bench.steps()
+        bench.clock.advance(60_000)
+    attempts = len(bench.network.connections)
+    bench.steps()
+    bench.clock.advance(40_000)
+    bench.steps()
+    assert len(bench.network.connections) - attempts == 1, "one more, not thousands"
+
+
+def test_disconnect_while_waiting_tells_nothing_new():
+    bench = Bench()
+    bench.network.connect_error = ECONNREFUSED
+    bench.client.connect()
+    bench.steps()
+    assert len(bench.take_events()) == 1
+    bench.client.disconnect()
+    bench.steps()
+    assert bench.client.state_name == "DOWN" and bench.take_events() == []
+
+
+def test_ctrl_c_in_a_callback_leaves_the_stream_in_step():
+    bench = Bench().go_online()
+
+    def on_message(client, message):
+        bench.client.on_message = bench.on_message
+        raise KeyboardInterrupt
+
+    bench.client.on_message = on_message
+    bench.server.send(b"\x30\x05\x00\x01tab\xd0\x00\x30\x05\x00\x01tcd")
+    try:
+        bench.steps()
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError("Ctrl-C was swallowed")
+    assert bench.exchange(b"\x30\x05\x00\x01tef") == b""
+    assert bench.take_events() == [("message", "t", b"cd", 0), ("message", "t", b"ef", 0)]
+
+
+def test_the_session_of_one_server_is_not_resumed_at_another():
+    bench = Bench(
+        uri=["mqtt://192.0.2.1", "mqtt://192.0.2.2"], clean_session=False, reconnect_min_ms=0
+    ).go_online()
+    bench.client.publish("t", b"1", qos=1)
+    bench.steps()
+    bench.network.connect_error = ECONNREFUSED
+    bench.server.is_ended = True
+    bench.client.step()
+    bench.client.step()  # the first server is refused
+    bench.network.connect_error = 0
+    bench.steps()
+    assert bench.server.address == ("192.0.2.2", 1883)
+    bench.server.received()
+    # It has a session for this client_id, from another time: this message is new to it.
+    assert bench.exchange(CONNACK_SESSION) == b"\x32\x06\x00\x01t\x00\x021"
+
+
+def test_stats_count_what_happened():
+    bench = Bench(keep_alive_s=10, reconnect_min_ms=0, clean_session=False).go_online()
+    client = bench.client
+    client.publish("t", b"0")
+    client.publish("t", b"1", qos=1)
+    bench.steps()
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.exchange(CONNACK_SESSION)
+    bench.exchange(b"\x40\x02\x00\x01", b"\x3c\x06\x00\x01t\x00\x07x" * 2)
+    bench.clock.advance(10_000)
+    bench.steps()
+    bench.clock.advance(25)
+    bench.exchange(PINGRESP)
+    stats = client.stats
+    expected = dict(
+        attempts=2,
+        connections=2,
+        reconnections=1,
+        queued=2,
+        sent=2,
+        retransmitted=1,
+        acknowledged=1,
+        dropped=0,
+        expired=0,
+        received=1,
+        too_large=0,
+        duplicates_received=2,
+        duplicates_suppressed=1,
+        ping_ms=25,
+        packets_sent=8,  # CONNECT, 2 PUBLISH; CONNECT, PUBLISH, 2 PUBREC, PINGREQ
+        packets_received=6,
+        bytes_sent=15 + 6 + 8 + 15 + 8 + 8 + 2,
+        bytes_received=4 + 4 + 4 + 16 + 2,
+    )
+    for name, value in stats.items():
+        assert expected[name] == value, (name, value)
+    assert len(stats) == len(expected)

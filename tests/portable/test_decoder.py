@@ -33,11 +33,11 @@ def feed(decoder, wire, pieces):
         assert decoder.wanted <= len(decoder.target)
         decoder.target[:count] = wire[at : at + count]
         at += count
-        is_whole = decoder.on_bytes(count)
-        while is_whole:
+        decoder.on_bytes(count)
+        while decoder.is_whole:
             body = bytes(decoder.buf[: min(decoder.remaining_length, decoder.have)])
             packets.append((decoder.first_byte, body, decoder.is_cut))
-            is_whole = decoder.next()
+            decoder.next()
     return packets
 
 
@@ -77,7 +77,8 @@ def test_small_messages_in_a_row_cost_one_read_each():
         decoder.target[:count] = stream[at : at + count]
         at += count
         reads += 1
-        if decoder.on_bytes(count):
+        decoder.on_bytes(count)
+        if decoder.is_whole:
             decoder.next()
     assert reads == 11, reads
 

@@ -218,6 +218,7 @@ def test_policies_allocate_no_slot_and_lose_no_token():
         bench.steps()
     told = [event for event in bench.take_events() if event[0] in ("dropped", "published")]
     assert len(told) == tokens, (len(told), tokens)
+    assert bench.client.stats["dropped"] + bench.client.stats["sent"] == tokens
     assert bench.client._pipe.bytes_queued() == 0
 
 
@@ -261,3 +262,20 @@ def test_put_does_not_wait_for_ever_for_what_it_may_have_interrupted():
     assert bench.take_events() == []
     bench.client.publish("t", b"2")
     assert bench.take_events() == [("dropped", 1)]
+
+
+def test_what_was_dropped_is_told_even_when_it_was_in_vain():
+    bench = offline(pipe_bytes_max=12, offline="drop_oldest").go_online()
+    bench.server.write_credit = 0
+    bench.client.publish("t", b"x" * 8)  # on its way, so it stays
+    bench.steps()
+    waiting = bench.client.publish("t", b"")
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"xxxx")
+    assert bench.take_events() == [("dropped", waiting)]
+
+
+def test_a_message_larger_than_the_limit_is_a_local_error_with_every_policy():
+    for policy in ("refuse", "drop_oldest", "latest"):
+        bench = offline(pipe_bytes_max=10, offline=policy)
+        raises(mqttpipe.LocalError, bench.client.publish, "t", b"x" * 10)
+        assert bench.client.publish("t", b"x" * 9) == 1

@@ -379,14 +379,30 @@ def test_callbacks_may_publish_subscribe_and_disconnect():
     assert bench.client.state_name == "DOWN"
 
 
-def test_a_late_or_unknown_acknowledgement_is_let_pass():
+def test_an_acknowledgement_of_nothing_closes_the_connection():
+    for wire in (
+        b"\x40\x02\x00\x09",
+        b"\x50\x02\x00\x09",
+        b"\x70\x02\x00\x09",
+        b"\x40\x02\x00\x01",  # PUBACK where PUBREC is due
+        b"\x70\x02\x00\x01",  # PUBCOMP, the same
+    ):
+        bench = Bench().go_online()
+        token = bench.client.publish("t", b"", qos=2)
+        bench.steps()
+        bench.exchange(wire)
+        error = bench.error()
+        assert type(error) is mqttpipe.ServerError and "4.3" in str(error), wire
+        assert not bench.client.is_done(token)
+
+
+def test_a_second_pubrec_is_answered_again():
     bench = Bench().go_online()
-    assert bench.exchange(b"\x40\x02\x00\x09\x70\x02\x00\x09") == b""
-    assert bench.exchange(b"\x50\x02\x00\x09") == b"\x62\x02\x00\x09"
-    token = bench.client.publish("t", b"", qos=2)
+    bench.client.publish("t", b"", qos=2)
     bench.steps()
-    bench.exchange(b"\x40\x02\x00\x01")  # PUBACK where PUBREC is due
-    assert bench.client.is_online() and not bench.client.is_done(token)
+    bench.server.received()
+    for _ in range(2):
+        assert bench.exchange(b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
 
 
 def test_a_large_payload_passes_in_pieces():

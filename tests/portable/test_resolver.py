@@ -4,8 +4,8 @@ from fakes import CONNACK, ECONNREFUSED, Bench, raises
 
 import mqttpipe
 
-# The query for "mq.example", type A, identifier 0xFFFF: header, two labels, A, IN.
-QUERY = b"\xff\xff\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x02mq\x07example\x00\x00\x01\x00\x01"
+# The query for "mq.example", type A, identifier 0: header, two labels, A, IN.
+QUERY = b"\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x02mq\x07example\x00\x00\x01\x00\x01"
 QUESTION_AAAA = b"\x02mq\x07example\x00\x00\x1c\x00\x01"
 POINTER = b"\xc0\x0c"  # to the question's name
 
@@ -42,9 +42,9 @@ def start(**options):
 
 
 def test_a_query_is_one_question():
-    assert mqttpipe.encode_query(0xFFFF, "mq.example", 1) == QUERY
-    assert mqttpipe.encode_query(0xFFFF, "mq.example.", 1) == QUERY
-    assert mqttpipe.encode_query(0xFFFF, "mq.example", 28)[12:] == QUESTION_AAAA
+    assert mqttpipe.encode_query(0, "mq.example", 1) == QUERY
+    assert mqttpipe.encode_query(0, "mq.example.", 1) == QUERY
+    assert mqttpipe.encode_query(0, "mq.example", 28)[12:] == QUESTION_AAAA
 
 
 def test_a_name_that_can_not_be_asked_for_is_refused():
@@ -75,8 +75,8 @@ def test_what_answers_another_question_is_no_answer():
     for datagram in (
         b"",
         good[:11],
-        b"\x00" + good[1:],  # another identifier
-        good[:1] + b"\x00" + good[2:],
+        b"\x01" + good[1:],  # another identifier
+        good[:1] + b"\x01" + good[2:],
         good[:2] + b"\x01" + good[3:],  # a query
         good.replace(b"\x02mq", b"\x02mx"),
         answer([A1], QUERY[:-3] + b"\x1c\x00\x01"),  # another type
