@@ -142,6 +142,8 @@ _STRING_BYTES_MAX = const(65535)
 _PACKET_BYTES_LIMIT = const(268435460)
 # Longest fixed header: type and four bytes of remaining length.
 _FIXED_HEADER_MAX = const(5)
+# PUBLISH less topic name and payload: that, the name's length and the identifier.
+_PUBLISH_HEADER_MAX = const(9)
 _ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
 
 # Many small packets leave in one write. 1 KiB is a dozen messages of 64 bytes
@@ -1525,7 +1527,9 @@ class Pipe(IOBase):
         while not self._lock.acquire(False):
             begin_ms = self._wait_since(begin_ms)
         at = self.tail
-        after = self.after(at)
+        after = at + _SLOT_FIELDS
+        if after == self.size:
+            after = 0
         is_full = after == self.head
         if is_message:
             is_full = is_full or self.bytes_queued() + size > self.bytes_max
@@ -1648,8 +1652,9 @@ class Pipe(IOBase):
     # A slot's references are given up.
     def _free(self, at):
         ring = self.ring
-        if _OFFLINE and isinstance(ring[at + 3], bytes):
-            size = len(ring[at + 2]) + len(ring[at + 3])
+        payload = ring[at + 3]
+        if _OFFLINE and isinstance(payload, bytes):
+            size = len(ring[at + 2]) + len(payload)
             self._freed_bytes = self._freed_bytes + size & _COUNT_MASK
         ring[at] = 0
         ring[at + 2] = ring[at + 3] = None
@@ -1661,8 +1666,10 @@ class Pipe(IOBase):
 
     def release(self):
         """Free the slot at `head`, which has been taken."""
-        self._free(self.head)
-        self.head = self.after(self.head)
+        at = self.head
+        self._free(at)
+        at += _SLOT_FIELDS
+        self.head = 0 if at == self.size else at
 
     def rewind(self):
         """What was taken and has not left is taken once more: the connection is lost."""
@@ -1940,12 +1947,13 @@ class MQTTClient:
             first_byte |= _integer("qos", qos, 0, 2) << _QOS_SHIFT
         if retain:
             first_byte |= _RETAIN
-        size = _packet_size(_publish_length(first_byte, topic_name, payload))
-        if size > self._packet_bytes_max:
-            raise LocalError(
-                "payload of %d bytes makes a packet of %d, packet_bytes_max is %d"
-                % (len(payload), size, self._packet_bytes_max)
-            )
+        if len(topic_name) + len(payload) + _PUBLISH_HEADER_MAX > self._packet_bytes_max:
+            size = _packet_size(_publish_length(first_byte, topic_name, payload))
+            if size > self._packet_bytes_max:
+                raise LocalError(
+                    "payload of %d bytes makes a packet of %d, packet_bytes_max is %d"
+                    % (len(payload), size, self._packet_bytes_max)
+                )
         pipe = self._pipe
         if _OFFLINE:
             policy = self._offline if offline is None else self._policy(offline)
@@ -2708,13 +2716,15 @@ class MQTTClient:
         now_ms = self._now_ms
         while pipe.taken != pipe.tail:
             at = pipe.taken
-            if _OFFLINE:
+            if _OFFLINE and ring[at + 4] is not None:
                 self._drop_expired(at)
             first_byte = ring[at]
             if first_byte & _TYPE_MASK != _PUBLISH:
                 if first_byte and not self._take_filter(at):
                     return
-            elif not session.send_subscriptions(self._packet_bytes_max, now_ms):
+            elif session.is_unsent and not session.send_subscriptions(
+                self._packet_bytes_max, now_ms
+            ):
                 return
             elif first_byte & 0x06:
                 if not session.start(ring[at + 1], first_byte, ring[at + 2], ring[at + 3], now_ms):
@@ -2757,28 +2767,33 @@ class MQTTClient:
                 self._tell_dropped()
         self._release()
 
-    # Free the slots whose packets have left, and tell the application of QoS 0.
+    # Free the slots whose packets have left, and tell the application of QoS 0. It may
+    # publish then, so the ring is let go before.
     def _release(self):
         pipe = self._pipe
         ring = pipe.ring
+        if pipe.head == pipe.taken or _OFFLINE and not pipe.hold():
+            return
+        sent_count = self._outbox.sent_count
         while pipe.head != pipe.taken:
-            if _OFFLINE and not pipe.hold():
-                return
             at = pipe.head
-            token = 0
-            has_left = True
-            if ring[at]:  # QoS 0: has its last byte been accepted?
-                has_left = self._outbox.sent_count - ring[at + 4] & _COUNT_MASK < _COUNT_HALF
-                token = ring[at + 1]
-            if has_left:
+            if not ring[at]:  # a filter, or QoS 1 and 2: the session has it
                 pipe.release()
-            if _OFFLINE:
-                pipe.let_go()
-            if not has_left:
-                return
-            if token:
-                self._session.sent_count = self._session.sent_count + 1 & _COUNT_MASK
+                continue
+            # QoS 0: has its last byte been accepted?
+            if sent_count - ring[at + 4] & _COUNT_MASK >= _COUNT_HALF:
+                break
+            token = ring[at + 1]
+            pipe.release()
+            self._session.sent_count = self._session.sent_count + 1 & _COUNT_MASK
+            if self.on_published is not None:
+                if _OFFLINE:
+                    pipe.let_go()
                 self._emit(self.on_published, token)
+                if _OFFLINE and not pipe.hold():
+                    return
+        if _OFFLINE:
+            pipe.let_go()
 
     # Is there nothing left that disconnect() should wait for?
     def _is_drained(self):
