@@ -45,7 +45,7 @@ try:
     import select
     import socket
     from _thread import allocate_lock
-    from errno import EINPROGRESS
+    from errno import EAGAIN, EINPROGRESS
     from io import IOBase
     from os import urandom
     from sys import print_exception
@@ -62,7 +62,7 @@ try:
 
 except ImportError:
     from _thread import allocate_lock
-    from errno import EINPROGRESS
+    from errno import EAGAIN, EINPROGRESS
     from os import urandom
 
     import shim_select as select
@@ -701,11 +701,11 @@ if _RESOLVER:
         query.extend(bytes((0, 0, kind, 0, 1)))
         return bytes(query)
 
-    def decode_answer(buf, size, query):
+    def decode_answer(data, query):
         """Read what came back for `query`.
 
         Args:
-            buf: bytearray with the datagram in buf[:size]. query: from encode_query().
+            data: the datagram, bytes. query: from encode_query().
 
         Returns:
             None if it is no answer to this query. Else (code, addresses, ttl_s): the
@@ -714,34 +714,35 @@ if _RESOLVER:
         Allocates: the list. Spec: RFC 1035, section 4.1.
         """
         at = len(query)
-        if size < at or buf[0] != query[0] or buf[1] != query[1] or not buf[2] & 0x80:
+        size = len(data)
+        if size < at or data[:2] != query[:2] or not data[2] & 0x80:
             return None
-        if bytes(buf[4:6]) != b"\x00\x01" or bytes(buf[12:at]).lower() != query[12:].lower():
+        if data[4:6] != b"\x00\x01" or data[12:at].lower() != query[12:].lower():
             return None
         kind = query[at - 3]
         addresses = []
         ttl_s = _DNS_TTL_MAX_S
-        for _ in range(buf[6] << 8 | buf[7]):
-            while at < size and 0 < buf[at] < 0xC0:
-                at += buf[at] + 1
-            at += 1 if at < size and not buf[at] else 2  # the root, or a pointer
+        for _ in range(data[6] << 8 | data[7]):
+            while at < size and 0 < data[at] < 0xC0:
+                at += data[at] + 1
+            at += 1 if at < size and not data[at] else 2  # the root, or a pointer
             start = at + 10
             if start > size:
                 break
-            length = buf[at + 8] << 8 | buf[at + 9]
+            length = data[at + 8] << 8 | data[at + 9]
             if start + length > size:
                 break
-            if bytes(buf[at : at + 4]) == bytes((0, kind, 0, 1)):
-                data = buf[start : start + length]
+            if data[at : at + 4] == bytes((0, kind, 0, 1)):
+                field = data[start : start + length]
                 if kind == _DNS_A and length == 4:
-                    addresses.append("%d.%d.%d.%d" % tuple(data))
+                    addresses.append("%d.%d.%d.%d" % tuple(field))
                 elif kind == _DNS_AAAA and length == 16:
-                    groups = ["%02x%02x" % (data[i], data[i + 1]) for i in range(0, 16, 2)]
+                    groups = ["%02x%02x" % (field[i], field[i + 1]) for i in range(0, 16, 2)]
                     addresses.append(":".join(groups))
-            if not (buf[at + 4] or buf[at + 5]):  # else more than 18 hours
-                ttl_s = min(ttl_s, buf[at + 6] << 8 | buf[at + 7])
+            if not (data[at + 4] or data[at + 5]):  # else more than 18 hours
+                ttl_s = min(ttl_s, data[at + 6] << 8 | data[at + 7])
             at = start + length
-        return buf[3] & 0x0F, addresses, ttl_s
+        return data[3] & 0x0F, addresses, ttl_s
 
 
 # ---------------------------------------------------------------------------
@@ -2319,17 +2320,17 @@ class MQTTClient:
 
         # RESOLVING: what has come from the DNS server? True: something did.
         def _resolve(self):
-            buf = self._decoder.buf
-            if len(buf) < _DNS_ANSWER_MAX:
-                buf = bytearray(_DNS_ANSWER_MAX)
+            # recv() and not readinto(), which would put all that has come together.
             try:
-                count = self._socket.readinto(buf)
-            except OSError:  # nobody listens at that address
-                self._ask()
+                data = self._socket.recv(_DNS_ANSWER_MAX)
+            except OSError as error:
+                if error.errno == EAGAIN:
+                    return False
+                self._ask()  # nobody listens at that address
                 return True
-            answer = decode_answer(buf, count, self._query) if count else None
+            answer = decode_answer(data, self._query)
             if answer is None:
-                return bool(count)  # a stranger's datagram changes nothing
+                return True  # a stranger's datagram changes nothing
             code, addresses, ttl_s = answer
             host = self._servers[self._server][0]
             if addresses:
@@ -2339,7 +2340,7 @@ class MQTTClient:
                 raise TransportError(
                     "no address for the name %s" % host, _STAGES[_RESOLVING], code
                 )
-            elif not code and not buf[2] & 0x02:
+            elif not code and not data[2] & 0x02:
                 self._query_count -= 1  # the same server
                 self._ask(_DNS_AAAA)
             else:  # this server has failed, or its answer was cut off

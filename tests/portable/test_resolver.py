@@ -28,7 +28,7 @@ AAAA = record(b"\x20\x01\x0d\xb8" + b"\x00" * 11 + b"\x01", kind=28)
 
 
 def decoded(datagram, query=QUERY):
-    return mqttpipe.decode_answer(bytearray(datagram + b"?" * 20), len(datagram), query)
+    return mqttpipe.decode_answer(datagram, query)
 
 
 def start(**options):
