@@ -155,9 +155,11 @@ _OUTBOX_BYTES = const(1024)
 # caller from its own loop, nor our own publishes from the socket.
 _PACKETS_PER_STEP = const(16)
 
-# Packet identifiers of incoming QoS 2 messages held until their PUBREL. Servers
-# keep 10 (HiveMQ), 20 (mosquitto) or 32 (EMQX) in flight to one client by default.
-_RECEIVED_MAX = const(128)
+# Packet identifiers of incoming QoS 2 messages held until their PUBREL, 4 bytes each.
+# Servers keep 10 (HiveMQ), 20 (mosquitto) or 32 (EMQX) in flight to one client by
+# default, more when connections break again and again. One more than this ends the
+# connection before it is delivered; by then the server has PUBRECs to go on with.
+_RECEIVED_MAX = const(1024)
 
 # Tokens and counters stay below 2**30: a larger integer is a heap object on a
 # 32-bit board. Half of the range tells "before" from "after".
@@ -2598,11 +2600,22 @@ class MQTTClient:
             packet_id = body[topic_end] << 8 | body[topic_end + 1]
             if not packet_id:
                 raise ServerError("PUBLISH with packet id 0 [MQTT-2.3.1-1]")
-            is_new = packet_id not in self._session.received
             if first_byte & _DUP:
                 self._count(_N_DUP)
+        if qos == 2:
+            # Remembered before it is delivered: if there is no room for that, the
+            # server still has the message.
+            received = self._session.received
+            is_new = packet_id not in received
             if not is_new:
                 self._count(_N_SUPPRESSED)
+            elif len(received) >= _RECEIVED_MAX:
+                raise TransportError(
+                    "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX,
+                    _STAGES[self.state],
+                )
+            else:
+                received.append(packet_id)
         if decoder.is_cut:
             if is_new:
                 self._count(_N_TOO_LARGE)
@@ -2621,11 +2634,6 @@ class MQTTClient:
         if qos == 1:
             self._outbox.put_ack(_PUBACK, packet_id)  # [MQTT-2.3.1-6] [MQTT-4.3.2-2]
         elif qos == 2:
-            if is_new:
-                received = self._session.received
-                if len(received) >= _RECEIVED_MAX:
-                    raise ServerError("more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX)
-                received.append(packet_id)
             self._outbox.put_ack(_PUBREC, packet_id)  # [MQTT-4.3.3-2]
 
     # Every matching filter's callback is called, in the order of subscription; the

@@ -81,6 +81,9 @@ def pytest_addoption(parser):
     group.addoption(
         "--no-micropython", action="store_true", help="leave out the tests in real MicroPython"
     )
+    group.addoption(
+        "--long-chaos", action="store_true", help="run the long form of the chaos tests as well"
+    )
 
 
 def pytest_configure(config):

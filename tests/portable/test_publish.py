@@ -427,3 +427,34 @@ def test_a_topic_name_that_is_not_utf_8_closes_the_connection():
     bench = Bench().go_online()
     bench.exchange(b"\x30\x06\x00\x03\xc3\xa9t!")
     assert bench.take_events() == [("message", "\u00e9t", b"!", 0)]
+
+
+def test_many_qos_2_messages_at_once_are_each_delivered_once():
+    """One more than the client remembers is not delivered, and the server keeps it."""
+    bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+    seen = []
+    bench.client.on_message = lambda client, message: seen.append(
+        message.view[0] << 8 | message.view[1]
+    )
+
+    def publish(first, last, first_byte):
+        for packet_id in range(first, last + 1):
+            number = bytes((packet_id >> 8, packet_id & 0xFF))
+            bench.server.send(bytes((first_byte, 7, 0, 1, 0x74)) + number + number)
+            if not packet_id % 64:
+                bench.steps()
+        bench.steps()
+
+    publish(1, 1025, 0x34)
+    assert seen == list(range(1, 1025)), len(seen)
+    error = bench.take_events()[0][1]
+    assert type(error) is mqttpipe.TransportError and "1024" in str(error)
+    bench.exchange(CONNACK_SESSION)
+    publish(1, 1024, 0x3C)
+    for packet_id in range(1, 1025):
+        bench.server.send(bytes((0x62, 2, packet_id >> 8, packet_id & 0xFF)))
+        if not packet_id % 64:
+            bench.steps()
+    publish(1025, 1025, 0x3C)
+    assert seen == list(range(1, 1026)) and bench.client.is_online()
+    assert len(bench.client._session.received) == 1
