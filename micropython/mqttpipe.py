@@ -155,11 +155,15 @@ _OUTBOX_BYTES = const(1024)
 # caller from its own loop, nor our own publishes from the socket.
 _PACKETS_PER_STEP = const(16)
 
+# The same for writing: a callback that publishes each time it is told of a message
+# that has left would keep one step() going for ever.
+_FLUSHES_PER_STEP = const(8)
+
 # Packet identifiers of incoming QoS 2 messages held until their PUBREL, 4 bytes each.
 # Servers keep 10 (HiveMQ), 20 (mosquitto) or 32 (EMQX) in flight to one client by
 # default, more when connections break again and again. One more than this ends the
 # connection before it is delivered; by then the server has PUBRECs to go on with.
-_RECEIVED_MAX = const(1024)
+_RECEIVED_MAX = const(256)
 
 # Tokens and counters stay below 2**30: a larger integer is a heap object on a
 # 32-bit board. Half of the range tells "before" from "after".
@@ -171,7 +175,7 @@ _LOCK_WAIT_MS = const(20)
 
 # Resolver (RFC 1035): record types; a server that is silent is asked again, or the
 # next one, after _DNS_RETRY_MS, _DNS_TRIES times in all; an address is not kept for
-# longer than a day, nor an answer with less than a second asked for again at once.
+# longer than a day.
 _DNS_PORT = const(53)
 _DNS_A = const(1)
 _DNS_AAAA = const(28)
@@ -183,6 +187,7 @@ _DNS_ANSWER_MAX = const(512)
 
 _LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
+_DROPS_PER_CALL = const(1000)  # told at once: as many as a pipe can hold
 _EXPIRY_MAX_S = const(259_200)  # 3 days: less than half a period of ticks_ms()
 _BACK_OFF_MS = const(50)  # the least that doubles: with reconnect_min_ms=0, too, it must grow
 _KICKS_MIN = const(3)  # so many short connections in a row are no accident
@@ -274,7 +279,10 @@ _DROP_OLDEST = const(1)
 _LATEST = const(2)
 _POLICIES = ("refuse", "drop_oldest", "latest")
 
-# In flight: what a slot of the Session waits for. The state is the type of the
+# In flight: what a slot is to be sent for (0: nothing), and what it waits for.
+_FIRST = const(1)  # it has never been on its way
+_AGAIN = const(2)
+# The state is the type of the
 # packet that must come, so that one comparison serves all acknowledgements.
 _FREE = const(0)
 _AWAITING_PUBACK = const(0x40)
@@ -679,8 +687,13 @@ if _RESOLVER:
         return known or (["127.0.0.1"] if name == "localhost" else [])
 
     def is_literal(host):
-        """True if `host` (str) is an IPv4 or IPv6 address."""
-        return ":" in host or host.replace(".", "").isdigit()
+        """True if `host` (str) is an IPv4 address, or can only be an IPv6 one."""
+        parts = host.split(".")
+        return (
+            ":" in host
+            or len(parts) == 4
+            and all(part.isdigit() and int(part) < 256 for part in parts)
+        )
 
     def encode_query(query_id, host, kind):
         """Return a DNS query for one name.
@@ -906,10 +919,14 @@ class Decoder:
         self._view = memoryview(self.buf)
         self._head = bytearray(2)
         self.packet_count = self.byte_count = 0  # since ever, modulo 2**30
+        # Identifier of a packet that is skipped: its index in the body, the QoS, and
+        # what of it has been seen; `late_at` is 0 if none is wanted.
+        self.late_at = self.late_qos = self.late_id = 0
         self.reset()
 
     def reset(self):
         """Forget what was received: a new connection begins."""
+        self.late_at = 0
         self._begin()
         self._aim()
 
@@ -921,6 +938,7 @@ class Decoder:
         self.is_whole = False  # a packet is there, until next()
         self.is_cut = False
         self._to_skip = 0
+        self._skip_at = 0  # index in the body of the next byte that is skipped
 
     def is_idle(self):
         """True between two packets."""
@@ -943,6 +961,8 @@ class Decoder:
             for i in range(count):
                 self._on_header_byte(self._head[i])
         elif self._to_skip:
+            self._see_late_id(self._skip_at, count)
+            self._skip_at += count
             self._to_skip -= count
             if not self._to_skip:
                 self._begin()
@@ -961,11 +981,20 @@ class Decoder:
         self.packet_count = self.packet_count + 1 & _COUNT_MASK
         self._begin()
         if is_cut:
+            self.late_id = 0
+            self._see_late_id(0, end)
             self._to_skip = at - end
+            self._skip_at = end
         else:
             for i in range(at, end):
                 self._on_header_byte(self.buf[i])
         self._aim()
+
+    # buf[0:count] is the body from index `start` on: does it hold the identifier?
+    def _see_late_id(self, start, count):
+        for at in (self.late_at, self.late_at + 1):
+            if self.late_at and start <= at < start + count:
+                self.late_id = self.late_id << 8 | self.buf[at - start]
 
     def _on_header_byte(self, byte):
         if not self.first_byte:
@@ -1113,8 +1142,8 @@ def topic_matches(topic_filter, buf, start, end):
 # In flight are at most `in_flight_max` PUBLISH packets, one to a slot, and in one
 # slot more at most one SUBSCRIBE or UNSUBSCRIBE. A slot is an index into parallel
 # lists. is_pending: to be sent as soon as there is room (again, or for the first
-# time). Messages are sent again in the order of their tokens, and before them PUBREL in
-# the order in which PUBREC came [MQTT-4.6.0-1, -4].
+# time). Messages are sent again in the order in which they were first taken, and before
+# them PUBREL in the order in which PUBREC came [MQTT-4.6.0-1, -4].
 #
 # The topic name and payload stay until the exchange has ended, not only until
 # PUBREC: a server that has lost the session gets the message again.
@@ -1135,7 +1164,8 @@ class Session:
         self.payload = [None] * slots
         self.sent_ms = [0] * slots  # ticks_ms() of the last sending
         self.pubrec_order = [0] * slots  # _AWAITING_PUBCOMP: the PUBREC's number
-        self._pubrec_count = 0
+        self.start_order = [0] * slots  # the message's number, in the order of start()
+        self._start_count = self._pubrec_count = 0
         self.sent_count = self.retransmitted_count = 0  # messages, modulo 2**30
         self.subscriptions = []  # see _FILTER and so on; searched in order
         self.is_unsent = False  # a row may be _TO_SUBSCRIBE or _TO_UNSUBSCRIBE
@@ -1189,8 +1219,10 @@ class Session:
         self.first_byte[slot] = first_byte
         self.topic_name[slot] = topic_name
         self.payload[slot] = payload
-        self.is_pending[slot] = 1
+        self.is_pending[slot] = _FIRST
         self.pending_count += 1
+        self._start_count = self._start_count + 1 & _COUNT_MASK
+        self.start_order[slot] = self._start_count
         self.send_pending(now_ms)
         return True
 
@@ -1206,10 +1238,11 @@ class Session:
                     oldest = slot
             if not self._send(oldest):
                 return False
+            is_again = self.is_pending[oldest] == _AGAIN
             self.is_pending[oldest] = 0
             self.pending_count -= 1
             self.sent_ms[oldest] = now_ms
-            if self.first_byte[oldest] & _DUP or self.state[oldest] == _AWAITING_PUBCOMP:
+            if is_again:
                 self.retransmitted_count = self.retransmitted_count + 1 & _COUNT_MASK
             else:
                 self.sent_count = self.sent_count + 1 & _COUNT_MASK
@@ -1219,7 +1252,7 @@ class Session:
         is_pubrel = self.state[slot] == _AWAITING_PUBCOMP
         if is_pubrel != (self.state[other] == _AWAITING_PUBCOMP):
             return is_pubrel
-        order = self.pubrec_order if is_pubrel else self.token
+        order = self.pubrec_order if is_pubrel else self.start_order
         return order[other] - order[slot] & _COUNT_MASK < _COUNT_HALF
 
     def _send(self, slot):
@@ -1253,15 +1286,20 @@ class Session:
         else:
             slot = -1
         awaited = self.state[slot] if slot >= 0 else _FREE
-        if packet_type != awaited and not (
-            packet_type == _PUBREC and awaited == _AWAITING_PUBCOMP
-        ):
+        if packet_type != awaited:
+            if packet_type == _PUBREC and awaited in (_FREE, _AWAITING_PUBCOMP):
+                # Sent again, or from before a reset of this device: without its PUBREL
+                # the server would keep the identifier for ever.
+                self.outbox.put_ack(_PUBREL, packet_id)
+                return 0
+            if packet_type == _PUBCOMP and awaited == _FREE:
+                return 0  # for a PUBREL of this kind
             raise ServerError(
                 "0x%02x for packet id %d, which awaits 0x%02x [4.3]"
                 % (packet_type, packet_id, awaited)
             )
         if self.is_pending[slot]:
-            if not self.first_byte[slot] & _DUP and self.state[slot] != _AWAITING_PUBCOMP:
+            if self.is_pending[slot] == _FIRST:
                 raise ServerError("0x%02x for packet id %d, not sent" % (packet_type, packet_id))
             # It answers what was sent on the connection before: that need not go again.
             self.is_pending[slot] = 0
@@ -1276,6 +1314,11 @@ class Session:
             return 0
         self.free_slot(slot)
         return self.token[slot]
+
+    def restamp(self, now_ms):
+        """All that was sent has left just now, after the socket had been full."""
+        for slot in range(len(self.state)):
+            self.sent_ms[slot] = now_ms
 
     def free_slot(self, slot):
         self.state[slot] = _FREE
@@ -1387,6 +1430,9 @@ class Session:
                 "SUBACK has %d return codes for %d filters [MQTT-3.9.3-1]"
                 % (len(return_codes), len(asked))
             )
+        for code in return_codes or b"":
+            if code > 2 and code != _SUBACK_FAILURE:
+                raise ServerError("SUBACK return code 0x%02x [MQTT-3.9.3-2]" % code)
         report = []
         for i in range(len(asked)):
             row, token = asked[i]
@@ -1396,8 +1442,6 @@ class Session:
                     self.subscriptions.remove(row)
                 continue
             code = return_codes[i]
-            if code > 2 and code != _SUBACK_FAILURE:
-                raise ServerError("SUBACK return code 0x%02x [MQTT-3.9.3-2]" % code)
             if not is_ours or not row[_IS_TOLD] or code == _SUBACK_FAILURE:
                 report.append((token, return_codes[i : i + 1]))
             if is_ours:
@@ -1443,9 +1487,10 @@ class Session:
                 self.first_byte[slot] = first_byte & ~_DUP
                 self.state[slot] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
                 self.packet_id[slot] = self._new_packet_id()
-            elif not self.is_pending[slot]:
+            elif self.is_pending[slot] != _FIRST:
                 self.first_byte[slot] = first_byte | _DUP  # [MQTT-3.3.1-1]
-            self.is_pending[slot] = 1
+            if not self.is_pending[slot]:
+                self.is_pending[slot] = _AGAIN
             self.pending_count += 1
         if not session_present:  # [MQTT-3.1.2-6]
             self.received = []
@@ -1529,38 +1574,36 @@ class Pipe(IOBase):
         begin_ms = None
         while not self._lock.acquire(False):
             begin_ms = self._wait_since(begin_ms)
-        at = self.tail
-        after = at + _SLOT_FIELDS
-        if after == self.size:
-            after = 0
-        is_full = after == self.head
-        if is_message:
-            is_full = is_full or self.bytes_queued() + size > self.bytes_max
-            if policy == _LATEST or is_full and policy == _DROP_OLDEST:
-                try:
+        try:
+            at = self.tail
+            after = at + _SLOT_FIELDS
+            if after == self.size:
+                after = 0
+            is_full = after == self.head
+            if is_message:
+                is_full = is_full or self.bytes_queued() + size > self.bytes_max
+                if policy == _LATEST or is_full and policy == _DROP_OLDEST:
                     again = self._make_room(policy, topic, size)
-                except MQTTError:
-                    self._lock.release()
-                    raise
-                if again >= 0:
-                    at = again
-                    after = self.tail
-                is_full = after == self.head or self.bytes_queued() + size > self.bytes_max
-        if is_full:
+                    if again >= 0:
+                        at = again
+                        after = self.tail
+                    is_full = after == self.head or self.bytes_queued() + size > self.bytes_max
+            if is_full:
+                raise QueueFull("the pipe's %d slots or bytes are taken" % self.slots)
+            if is_message:
+                self._put_bytes = self._put_bytes + size & _COUNT_MASK
+            token = self.last_token + 1 & _COUNT_MASK or 1
+            ring = self.ring
+            ring[at + 1] = token
+            ring[at + 2] = topic
+            ring[at + 3] = payload
+            ring[at + 4] = end
+            ring[at] = first_byte
+            self.last_token = token
+            self.tail = after
+        finally:
+            self.is_dropping = False  # the slot is whole: step() may look again
             self._lock.release()
-            raise QueueFull("the pipe's %d slots or bytes are taken" % self.slots)
-        if is_message:
-            self._put_bytes = self._put_bytes + size & _COUNT_MASK
-        token = self.last_token + 1 & _COUNT_MASK or 1
-        ring = self.ring
-        ring[at] = first_byte
-        ring[at + 1] = token
-        ring[at + 2] = topic
-        ring[at + 3] = payload
-        ring[at + 4] = end
-        self.last_token = token
-        self.tail = after
-        self._lock.release()
         self.is_signalled = True
         return token
 
@@ -1589,40 +1632,39 @@ class Pipe(IOBase):
         def bytes_queued(self):
             return self._put_bytes - self._freed_bytes & _COUNT_MASK
 
-        # Drop what the policy says, while step() looks away. Returns the slot that the
-        # new message takes the place of, or -1.
+        # Drop what the policy says, while step() looks away, which it does until put() has
+        # done. Returns the slot that the new message takes the place of, or -1.
         def _make_room(self, policy, topic, size):
             self.is_dropping = True
-            try:
-                begin_ms = None
-                while self.is_looking:
-                    begin_ms = self._wait_since(begin_ms)
-                if policy == _LATEST:
-                    at = self._find(topic)
-                    if at >= 0:
-                        more = size - len(topic) - len(self.ring[at + 3])
-                        if self.bytes_queued() + more <= self.bytes_max:
-                            self.drop(at)
-                            return at
-                    return -1
+            begin_ms = None
+            while self.is_looking:
+                begin_ms = self._wait_since(begin_ms)
+            # What may go: all that waits, or what waits with this topic name.
+            ring = self.ring
+            found = -1
+            bytes_left = self.bytes_queued() + size
+            at = self.taken
+            while at != self.tail:
+                if ring[at] & _TYPE_MASK == _PUBLISH:
+                    if policy == _DROP_OLDEST or ring[at + 2] == topic:
+                        bytes_left -= len(ring[at + 2]) + len(ring[at + 3])
+                        found = at
+                at = self.after(at)
+            if found < 0 or bytes_left > self.bytes_max:
+                return -1  # nothing is dropped in vain
+            if policy == _DROP_OLDEST:
                 while (
                     self.after(self.tail) == self.head
                     or self.bytes_queued() + size > self.bytes_max
-                ) and self._drop_oldest():
-                    pass
+                ):
+                    self._drop_oldest()
                 return -1
-            finally:
-                self.is_dropping = False
-
-        # The slot of the waiting message with this topic name, or -1.
-        def _find(self, topic):
-            ring = self.ring
             at = self.taken
             while at != self.tail:
                 if ring[at] & _TYPE_MASK == _PUBLISH and ring[at + 2] == topic:
-                    return at
+                    self.drop(at)
                 at = self.after(at)
-            return -1
+            return found  # the last of them: nothing older comes behind the new one
 
         def drop(self, at):
             """Take the message at `at` out of the count and remember its token."""
@@ -1631,15 +1673,11 @@ class Pipe(IOBase):
             self._free(at)
 
         # Make room: the oldest message that waits leaves, and what stands before it
-        # (filters, mostly nothing) moves up by a slot. False: no message waits.
+        # (filters, mostly nothing) moves up by a slot. The caller knows that there is one.
         def _drop_oldest(self):
             ring = self.ring
             at = self.taken
-            while True:
-                if at == self.tail:
-                    return False
-                if ring[at] & _TYPE_MASK == _PUBLISH:
-                    break
+            while ring[at] & _TYPE_MASK != _PUBLISH:
                 at = self.after(at)
             self.drop(at)
             while at != self.head:
@@ -1650,7 +1688,6 @@ class Pipe(IOBase):
             ring[at + 2] = ring[at + 3] = None
             self.head = self.after(self.head)
             self.taken = self.after(self.taken)
-            return True
 
     # A slot's references are given up.
     def _free(self, at):
@@ -1675,12 +1712,23 @@ class Pipe(IOBase):
         self.head = 0 if at == self.size else at
 
     def rewind(self):
-        """What was taken and has not left is taken once more: the connection is lost."""
+        """What was taken and has not left is taken once more: the connection is lost.
+
+        Blocks: while another thread drops a message, some microseconds, 20 ms at most.
+        """
+        begin_ms = None
+        try:
+            while _OFFLINE and not self.hold():
+                begin_ms = self._wait_since(begin_ms)
+        except QueueFull:  # this thread's own put() was interrupted: it goes on later
+            pass
         at = self.head
         while at != self.taken:
             self.ring[at + 4] = None  # once on its way a message does not expire
             at = self.after(at)
         self.taken = self.head
+        if _OFFLINE:
+            self.let_go()
 
     def has_token(self, token):
         """True if the command of this token waits in the ring."""
@@ -1698,7 +1746,6 @@ class Pipe(IOBase):
 
 # Stands where any other object could be an argument: no callback argument, no topic.
 _NOTHING = object()
-_IMMUTABLE = (bytes, str)  # made once: a tuple of names would be made at each use
 
 
 class MQTTClient:
@@ -1810,6 +1857,7 @@ class MQTTClient:
                 pipe_bytes_max = min(16 * packet_bytes_max, _COUNT_HALF)
             _integer("pipe_bytes_max", pipe_bytes_max, 1, _COUNT_HALF)
             self._offline = self._policy(offline)
+            self._is_telling = False
         _integer("in_flight_max", in_flight_max, 1, 200)
         self.connect_timeout_ms = _integer("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX)
         self.reconnect_min_ms = _integer("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX)
@@ -1847,10 +1895,13 @@ class MQTTClient:
         self._now_ms = 0  # ticks_ms() at the begin of this step
         self._sent_ms = 0  # ticks_ms() of the last packet sent
         self._ping_ms = 0  # ticks_ms() of the last PINGREQ
+        self._attempt_end_ms = 0  # ticks_ms() by which CONNACK must be here
+        self._is_stable = False  # the connection has lasted for _STABLE_MS
+        self._is_blocked = False  # the socket did not take all of the outbox
+        self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
         self._failures = 0  # in a row: the back-off's exponent
         self._kicks = 0  # in a row: closed by the server soon after CONNACK
-        self._topic_given = _NOTHING  # the last topic name, as it was given
-        self._topic_name = b""  # and checked
+        self._checked_topic = _NOTHING  # the last topic name that was bytes and legal
 
     def _checked_will(self, will):
         if not isinstance(will, (tuple, list)) or len(will) != 4:
@@ -1933,16 +1984,14 @@ class MQTTClient:
                 packet_bytes_max or pipe_bytes_max. QueueFull: the pipe is full. Nothing is
             queued then. What is dropped to make room is told to on_dropped at once.
 
-        Allocates: nothing, if both are bytes and the topic name is the object of
-        the last call or plain ASCII. Blocks: never. Spec: section 3.3.
+        Allocates: nothing, if both are bytes. It costs least if the topic name is the
+        object of the last call. Blocks: never. Spec: section 3.3.
         """
-        if topic_name is not self._topic_given:
+        if topic_name is not self._checked_topic:
             checked = _to_topic_name(topic_name)
-            # Only what can not change may be known by its identity.
-            self._topic_given = topic_name if isinstance(topic_name, _IMMUTABLE) else _NOTHING
-            self._topic_name = topic_name = checked
-        else:
-            topic_name = self._topic_name
+            if checked is topic_name:  # bytes: what can not change is known by identity
+                self._checked_topic = checked
+            topic_name = checked
         if not isinstance(payload, bytes):
             payload = _to_bytes("payload", payload)
         first_byte = _PUBLISH  # without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1]
@@ -1982,10 +2031,23 @@ class MQTTClient:
                 raise LocalError("offline is %r, must be one of %r" % (offline, _POLICIES))
             return _POLICIES.index(offline)
 
+        # The callback may publish, and so drop: that is told after it, not within.
         def _tell_dropped(self):
             dropped = self._pipe.dropped
-            while dropped:
-                self._emit(self.on_dropped, dropped.pop(0))
+            if self._is_telling:
+                return
+            self._is_telling = True
+            try:
+                for _ in range(_DROPS_PER_CALL):
+                    if not dropped:
+                        break
+                    try:
+                        token = dropped.pop(0)
+                    except IndexError:  # another thread has told it
+                        break
+                    self._emit(self.on_dropped, token)
+            finally:
+                self._is_telling = False
 
         # The message at `at` if its time is over.
         def _drop_expired(self, at):
@@ -2046,6 +2108,7 @@ class MQTTClient:
         token = self._pipe.put(first_byte, topic_filter, callback, qos)
         if self.state == _DOWN and not self._is_wanted and not self._is_stepping:
             # Before connect() nobody need call step(), however many there are.
+            self._now_ms = ticks_ms()
             self._take_filters()
         return token
 
@@ -2137,29 +2200,29 @@ class MQTTClient:
         pipe = self._pipe
         if pipe.is_signalled:
             pipe.is_signalled = False  # before the ring is looked at
-        self._now_ms = now_ms = ticks_ms()
+        self._now_ms = ticks_ms()
         try:
-            happened = False
-            if self._due_ms is not None and ticks_diff(now_ms, self._due_ms) >= 0:
-                happened = self._on_due()
-            state = self.state
-            if state == _ONLINE:
-                if not self._is_wanted:
-                    self._move(_FINISH)
-            elif self._on_wish(state):
+            # What has come and what can go is looked at before any deadline is: the
+            # caller may have been away for longer than it, with the answer in the socket.
+            happened = self._on_wish()
+            if self._move_bytes():
                 happened = True
-            if _RESOLVER and self.state == _RESOLVING:
-                if self._socket is not None and self._resolve():
+            if self._due_ms is not None and ticks_diff(self._now_ms, self._due_ms) >= 0:
+                if self._on_due(happened):
                     happened = True
-            elif self._socket is not None:
-                if self.state >= _AWAITING_CONNACK and self._receive():
-                    happened = True
-                if self._socket is not None and self._transmit():
-                    happened = True
+                    self._move_bytes()
             return happened
         except (OSError, MQTTError, MemoryError) as error:
             self._fail(error)
             return True
+
+    def _move_bytes(self):
+        if self._socket is None:
+            return False
+        if _RESOLVER and self.state == _RESOLVING:
+            return self._resolve()
+        happened = self.state >= _AWAITING_CONNACK and self._receive()
+        return self._socket is not None and self._transmit() or happened
 
     # -- states and timers -----------------------------------------------------
 
@@ -2183,12 +2246,15 @@ class MQTTClient:
             self._due_ms = at_ms
 
     # A timer that was stopped may have left `_due_ms` too early: then nothing is
-    # due, and the true next deadline is found.
-    def _on_due(self):
+    # due, and the true next deadline is found. While bytes still move nothing is given
+    # up: such a timer is looked at again in the next step.
+    def _on_due(self, is_moving):
         happened = False
         for timer in range(_TIMERS):
             at_ms = self._timers[timer]
             if at_ms is not None and ticks_diff(self._now_ms, at_ms) >= 0:
+                if is_moving and self._is_final(timer):
+                    continue
                 self._timers[timer] = None
                 self._on_timer(timer)
                 happened = True
@@ -2198,6 +2264,12 @@ class MQTTClient:
                 due_ms = at_ms
         self._due_ms = due_ms
         return happened
+
+    # Does the connection end when this timer runs out?
+    def _is_final(self, timer):
+        if timer == _TIMER_STATE:
+            return _TCP_CONNECTING <= self.state <= _SUBSCRIBING
+        return timer == _TIMER_ACK or _TIMER_STAGES[timer] != ""
 
     def _on_timer(self, timer):
         if timer == _TIMER_PING:
@@ -2213,7 +2285,10 @@ class MQTTClient:
         elif self.state == _CLOSING:
             self._finish()  # drained or not: the time for it is over
         elif self.state == _ONLINE:
-            self._failures = self._kicks = 0  # the connection has proved stable
+            self._is_stable = True
+            self._forget_address()  # a name is resolved afresh after this connection
+        elif _RESOLVER and self.state == _RESOLVING:
+            self._use_last_known(TimedOut(_NO_ANSWER, _STAGES[_RESOLVING]))
         else:
             raise TimedOut(_NO_ANSWER, _STAGES[self.state])
 
@@ -2226,7 +2301,7 @@ class MQTTClient:
             left_ms = keep_alive_ms
             # Without room for two bytes the socket has been stuck for a whole keep
             # alive: the deadline for the answer runs all the same.
-            if self._outbox.free() >= 2:
+            if self._outbox.free() >= 2 and not self._has_said_bye:
                 self._outbox.put_empty(_PINGREQ)
                 self._ping_ms = self._now_ms
             if self._timers[_TIMER_PINGRESP] is None:
@@ -2240,6 +2315,8 @@ class MQTTClient:
         for slot in range(session.in_flight_max + 1):
             if session.state[slot] and not session.is_pending[slot]:
                 age_ms = ticks_diff(self._now_ms, session.sent_ms[slot])
+                if self._is_blocked:  # it may be on its way yet
+                    age_ms = min(age_ms, ticks_diff(self._now_ms, self._sent_ms))
                 if age_ms >= self.connect_timeout_ms:
                     raise TimedOut(_NO_ANSWER, _TIMER_STAGES[_TIMER_ACK])
                 if left_ms is None or self.connect_timeout_ms - age_ms < left_ms:
@@ -2249,18 +2326,19 @@ class MQTTClient:
 
     # -- connecting ------------------------------------------------------------
 
-    # What the application wishes, in every state but ONLINE. True: something happened.
-    def _on_wish(self, state):
-        if state != _CLOSING:
+    # What the application wishes: connect() or disconnect(). True: something happened.
+    def _on_wish(self):
+        state = self.state
+        if state not in (_ONLINE, _CLOSING):
             self._take_filters()
         if self._is_wanted:
-            if state == _DOWN:
-                self._attempt()
-                return True
+            if state != _DOWN:
+                return False
+            self._attempt()
+        elif state in (_DOWN, _CLOSING):
             return False
-        if state in (_DOWN, _CLOSING):
-            return False
-        if state == _SUBSCRIBING:
+        elif state in (_SUBSCRIBING, _ONLINE):
+            self._has_said_bye = False
             self._move(_FINISH)
         else:
             self._close(_CLOSED, None)
@@ -2271,8 +2349,11 @@ class MQTTClient:
         if not self._is_link_up():
             self._move(_BACK_OFF)
             self._arm(_TIMER_STATE, _LINK_CHECK_MS)
+            self._forget_address()
             return
+        self._is_stable = False
         self._move(_ATTEMPT)
+        self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
         self._count(_N_ATTEMPTS)
         host = self._servers[self._server][0]
         if _RESOLVER:
@@ -2297,7 +2378,11 @@ class MQTTClient:
         def _ask(self, kind=0):
             host = self._servers[self._server][0]
             self._drop_socket()
-            servers = getattr(self._link, "dns_servers", dns_servers)()
+            try:
+                servers = getattr(self._link, "dns_servers", dns_servers)()
+            except Exception as error:  # an interface that is not ready, or not ours
+                self._report(error)
+                servers = None
             if not servers:
                 raise TransportError("no DNS server is known", _STAGES[_RESOLVING])
             if self._query_count == _DNS_TRIES:
@@ -2339,9 +2424,7 @@ class MQTTClient:
                 self._known[host] = [addresses, ticks_add(self._now_ms, ttl_s * 1000)]
                 self._connect_to(addresses)
             elif code == _DNS_NO_SUCH_NAME or not code and self._query[-3] == _DNS_AAAA:
-                raise TransportError(
-                    "no address for the name %s" % host, _STAGES[_RESOLVING], code
-                )
+                raise TransportError("no address for the name %s" % host, _STAGES[_RESOLVING])
             elif not code and not data[2] & 0x02:
                 self._query_count -= 1  # the same server
                 self._ask(_DNS_AAAA)
@@ -2384,9 +2467,13 @@ class MQTTClient:
 
     # Begin a TCP connection to the next address. [MQTT-3.1.0-1]: CONNECT is the
     # first packet; it waits in the outbox until the socket takes it.
+    # Each address has its share of the time that is left for the attempt.
     def _connect_next(self):
+        left_ms = max(0, ticks_diff(self._attempt_end_ms, self._now_ms))
+        left_ms = left_ms // len(self._addresses)
         family, kind, protocol, _, address = self._addresses.pop(0)
         self._move(_RESOLVED)
+        self._arm(_TIMER_STATE, left_ms)
         self._open(family, kind, protocol)
         sock = self._socket
         try:
@@ -2429,18 +2516,20 @@ class MQTTClient:
             error = TransportError(self._why_closed(error), stage, error.errno)
         elif isinstance(error, MemoryError):
             error = TransportError("out of memory", stage)
-        if self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):
-            if isinstance(error, TransportError):
-                try:
-                    self._connect_next()  # the host has another address
-                    return
-                except OSError as another:
-                    error = TransportError(another, stage, another.errno)
+        while self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):
+            try:
+                self._connect_next()  # the host has another address
+                return
+            except OSError as another:
+                error = TransportError(another, stage, another.errno)
         self._close(_CLOSED if self.state == _CLOSING else _BACK_OFF, error)
 
     # End the connection and everything that belongs to it alone.
     def _close(self, event, error):
-        was_online = _SUBSCRIBING <= self.state <= _CLOSING
+        self._has_said_bye = False
+        is_good = self._has_lasted()
+        if is_good:
+            self._failures = self._kicks = 0
         was_waiting = self.state == _WAITING
         self._release()
         self._pipe.rewind()
@@ -2448,18 +2537,16 @@ class MQTTClient:
         self._outbox.clear()
         self._session.on_lost()
         self._addresses = ()
-        if _RESOLVER and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE, _AWAITING_CONNACK):
-            known = self._known.get(self._servers[self._server][0])
-            if known:
-                known[1] = None  # it did not lead to the server: ask afresh
+        if self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE, _AWAITING_CONNACK):
+            self._forget_address()  # it did not lead to the server: ask afresh
         for timer in range(_TIMERS):
             self._timers[timer] = None
         self._due_ms = None
         self._move(event)
         if self.state == _WAITING:
-            # The first server is preferred: it is tried first whenever a connection
-            # has ended. The others follow at once; the pause comes after the last.
-            self._server = 0 if was_online else (self._server + 1) % len(self._servers)
+            # The first server is preferred: it is tried first when a good connection has
+            # ended. The others follow at once; the pause comes after the last.
+            self._server = 0 if is_good else (self._server + 1) % len(self._servers)
             if self._server:
                 self._arm(_TIMER_STATE, 0)
             else:
@@ -2467,6 +2554,13 @@ class MQTTClient:
                 self._failures = min(self._failures + 1, 16)
         if not was_waiting:  # else it has been told
             self._emit(self.on_offline, error)
+
+    # The host's address holds no longer, but as the last that was good.
+    def _forget_address(self):
+        if _RESOLVER:
+            known = self._known.get(self._servers[self._server][0])
+            if known:
+                known[1] = None
 
     # A random pause: its longest doubles with each failure in a row, and even the first
     # is drawn, so that a thousand devices do not come back to a restarted server at once.
@@ -2482,7 +2576,7 @@ class MQTTClient:
         decoder = self._decoder
         happened = False
         budget = _PACKETS_PER_STEP
-        while budget and self._socket is not None:
+        while budget and self._socket is not None and not self._has_said_bye:
             if decoder.is_whole:
                 budget -= 1
                 try:
@@ -2502,19 +2596,27 @@ class MQTTClient:
             if count == 0:
                 raise TransportError(self._why_closed("closed by the server"), _STAGES[self.state])
             decoder.on_bytes(count)
-            if not decoder.is_whole:
-                self._arm(_TIMER_PACKET, self.connect_timeout_ms)
-                if count < wanted and not decoder.is_idle():
-                    break  # there was no more
+            if decoder.late_at and decoder.is_idle():
+                self._on_late_id()
+            if count < wanted and not decoder.is_whole and not decoder.is_idle():
+                break  # there was no more
         if decoder.is_idle():
             self._timers[_TIMER_PACKET] = None
+        elif happened:
+            self._arm(_TIMER_PACKET, self.connect_timeout_ms)
         return happened
+
+    # Has the connection proved stable? Its timer may be due but not looked at yet.
+    def _has_lasted(self):
+        at_ms = self._timers[_TIMER_STATE]
+        if self.state == _ONLINE and at_ms is not None:
+            return ticks_diff(self._now_ms, at_ms) >= 0
+        return self._is_stable
 
     # A server closes the older of two connections with one client identifier
     # [MQTT-3.1.4-2], so two devices that share one throw each other out for ever.
-    # While _TIMER_STATE runs in ONLINE the connection has not proved stable.
     def _why_closed(self, reason):
-        if self.state in (_SUBSCRIBING, _ONLINE) and self._timers[_TIMER_STATE] is not None:
+        if self.state in (_SUBSCRIBING, _ONLINE) and not self._has_lasted():
             self._kicks += 1
             if self._kicks >= _KICKS_MIN:
                 return "%s, %d times soon after CONNECT: has another client the client_id %r?" % (
@@ -2591,7 +2693,13 @@ class MQTTClient:
         packet_id = 0
         is_new = True
         if start > decoder.have:
-            raise ServerError("topic name of %d bytes is too long" % (topic_end - 2))
+            # Even the topic name is too long for the buffer. The identifier will pass by
+            # while the rest is read away: see _on_late_id().
+            if qos:
+                decoder.late_at = topic_end
+                decoder.late_qos = qos
+            self._on_too_large(length)
+            return
         if not _is_utf8(body, 2, topic_end):
             raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
         if body.find(b"+", 2, topic_end) >= 0 or body.find(b"#", 2, topic_end) >= 0:
@@ -2616,25 +2724,40 @@ class MQTTClient:
                 )
             else:
                 received.append(packet_id)
-        if decoder.is_cut:
-            if is_new:
-                self._count(_N_TOO_LARGE)
-                self._report(
-                    LocalError(
-                        "message of %d bytes dropped, packet_bytes_max is %d"
-                        % (length, self._packet_bytes_max)
-                    )
-                )
-        elif is_new:
-            self._message.set(first_byte, topic_end, start, length)
-            self._deliver(topic_end)
         # The acknowledgement comes after the callback: a reset in between means
         # once more, not never. It comes whether or not anybody took the message
         # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
-        if qos == 1:
-            self._outbox.put_ack(_PUBACK, packet_id)  # [MQTT-2.3.1-6] [MQTT-4.3.2-2]
-        elif qos == 2:
-            self._outbox.put_ack(_PUBREC, packet_id)  # [MQTT-4.3.3-2]
+        try:
+            if decoder.is_cut:
+                self._on_too_large(length)
+            elif is_new:
+                self._message.set(first_byte, topic_end, start, length)
+                self._deliver(topic_end)
+        finally:
+            if qos == 1:
+                self._outbox.put_ack(_PUBACK, packet_id)  # [MQTT-2.3.1-6] [MQTT-4.3.2-2]
+            elif qos == 2:
+                self._outbox.put_ack(_PUBREC, packet_id)  # [MQTT-4.3.3-2]
+
+    # A message that was too large to see its identifier at once has been read away.
+    def _on_late_id(self):
+        decoder = self._decoder
+        decoder.late_at = 0
+        if not decoder.late_id:
+            raise ServerError("PUBLISH with packet id 0 [MQTT-2.3.1-1]")
+        if decoder.late_qos == 1:
+            self._outbox.put_ack(_PUBACK, decoder.late_id)
+        else:
+            self._outbox.put_ack(_PUBREC, decoder.late_id)  # its PUBREL is answered as any
+
+    def _on_too_large(self, length):
+        self._count(_N_TOO_LARGE)
+        self._report(
+            LocalError(
+                "message of %d bytes dropped, packet_bytes_max is %d"
+                % (length, self._packet_bytes_max)
+            )
+        )
 
     # Every matching filter's callback is called, in the order of subscription; the
     # default handler if there was none.
@@ -2667,15 +2790,21 @@ class MQTTClient:
         outbox = self._outbox
         pipe = self._pipe
         happened = False
-        while True:
-            if self.state >= _SUBSCRIBING:
+        for _ in range(_FLUSHES_PER_STEP):
+            if self.state >= _SUBSCRIBING and not self._has_said_bye:
                 self._take()
             if outbox.is_empty():
                 self._timers[_TIMER_WRITE] = None
-                if self.state == _CLOSING and self._is_drained():
+                self._release()  # what was dropped may be all that is left
+                if self._has_said_bye:
                     self._finish()
                     return True
-                return happened
+                if self.state != _CLOSING:
+                    return happened
+                if pipe.head != pipe.tail or not self._session.is_empty():
+                    return happened
+                outbox.put_empty(_DISCONNECT)
+                self._has_said_bye = True
             written = outbox.flush(self._socket)
             if written:
                 happened = True
@@ -2683,14 +2812,23 @@ class MQTTClient:
                 self._timers[_TIMER_WRITE] = None
                 if self.state == _TCP_CONNECTING:
                     self._move(_SECURED)
+                    left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
+                    self._arm(_TIMER_STATE, max(0, left_ms))
+                elif self.state == _SUBSCRIBING:
+                    self._arm(_TIMER_STATE, self.connect_timeout_ms)
                 self._release()
+            if self._is_blocked and outbox.is_empty():
+                self._is_blocked = False
+                self._session.restamp(self._now_ms)
             if not outbox.is_empty():
+                self._is_blocked = True
                 # While connecting, the attempt's own deadline holds.
                 if self._timers[_TIMER_WRITE] is None and self.state > _AWAITING_CONNACK:
                     self._arm(_TIMER_WRITE, self.connect_timeout_ms)
                 return happened
             if pipe.taken == pipe.tail and self.state != _CLOSING:
                 return happened
+        return True
 
     # Commands to packets, in order, as long as the outbox has room. Filters that
     # come one behind the other go into one packet; nothing passes them.
@@ -2804,21 +2942,16 @@ class MQTTClient:
         if _OFFLINE:
             pipe.let_go()
 
-    # Is there nothing left that disconnect() should wait for?
-    def _is_drained(self):
-        pipe = self._pipe
-        return pipe.head == pipe.tail and self._session.is_empty()
-
-    # [MQTT-3.14.4-1, -2]: DISCONNECT, then close. What the server has sent meanwhile is
-    # read away first: closing with unread bytes would reset the connection, and
-    # the server might lose DISCONNECT and publish the will.
+    # [MQTT-3.14.4-1, -2]: DISCONNECT has left, or the time for it is over. What the server
+    # has sent meanwhile is read away first: closing with unread bytes would reset the
+    # connection, and the server might lose DISCONNECT and publish the will.
     def _finish(self):
         sock = self._socket
-        if self._outbox.free() >= 2:
-            self._outbox.put_empty(_DISCONNECT)
         # Best effort: if DISCONNECT does not fit the socket now, the server will
         # publish the will. Accepted.
         try:
+            if not self._has_said_bye and self._outbox.free() >= 2:
+                self._outbox.put_empty(_DISCONNECT)
             self._outbox.flush(sock)
             for _ in range(_PACKETS_PER_STEP):
                 if not sock.readinto(self._decoder.buf):

@@ -272,7 +272,7 @@ class Bench:
         """The server's end of the newest connection."""
         return self.network.connections[-1]
 
-    def steps(self, limit=100):
+    def steps(self, limit=1000):
         """step(0) until nothing happens."""
         for _ in range(limit):
             if not self.client.step():

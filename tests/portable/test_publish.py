@@ -382,8 +382,6 @@ def test_callbacks_may_publish_subscribe_and_disconnect():
 def test_an_acknowledgement_of_nothing_closes_the_connection():
     for wire in (
         b"\x40\x02\x00\x09",
-        b"\x50\x02\x00\x09",
-        b"\x70\x02\x00\x09",
         b"\x40\x02\x00\x01",  # PUBACK where PUBREC is due
         b"\x70\x02\x00\x01",  # PUBCOMP, the same
     ):
@@ -396,13 +394,18 @@ def test_an_acknowledgement_of_nothing_closes_the_connection():
         assert not bench.client.is_done(token)
 
 
-def test_a_second_pubrec_is_answered_again():
+def test_a_pubrec_again_or_unknown_is_answered_and_its_pubcomp_let_pass():
     bench = Bench().go_online()
-    bench.client.publish("t", b"", qos=2)
+    token = bench.client.publish("t", b"", qos=2)
     bench.steps()
     bench.server.received()
     for _ in range(2):
         assert bench.exchange(b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
+    bench.exchange(b"\x70\x02\x00\x01\x70\x02\x00\x01")
+    assert bench.client.is_done(token)
+    assert bench.exchange(b"\x50\x02\x00\x09") == b"\x62\x02\x00\x09"
+    bench.exchange(b"\x70\x02\x00\x09")
+    assert bench.client.is_online()
 
 
 def test_a_large_payload_passes_in_pieces():
@@ -445,16 +448,84 @@ def test_many_qos_2_messages_at_once_are_each_delivered_once():
                 bench.steps()
         bench.steps()
 
-    publish(1, 1025, 0x34)
-    assert seen == list(range(1, 1025)), len(seen)
+    publish(1, 257, 0x34)
+    assert seen == list(range(1, 257)), len(seen)
     error = bench.take_events()[0][1]
-    assert type(error) is mqttpipe.TransportError and "1024" in str(error)
+    assert type(error) is mqttpipe.TransportError and "256" in str(error)
     bench.exchange(CONNACK_SESSION)
-    publish(1, 1024, 0x3C)
-    for packet_id in range(1, 1025):
+    publish(1, 256, 0x3C)
+    for packet_id in range(1, 257):
         bench.server.send(bytes((0x62, 2, packet_id >> 8, packet_id & 0xFF)))
         if not packet_id % 64:
             bench.steps()
-    publish(1025, 1025, 0x3C)
-    assert seen == list(range(1, 1026)) and bench.client.is_online()
+    publish(257, 257, 0x3C)
+    assert seen == list(range(1, 258)) and bench.client.is_online()
     assert len(bench.client._session.received) == 1
+
+
+def test_a_topic_name_too_long_for_the_buffer_is_dropped_and_acknowledged():
+    """Anybody may publish such a message: it must not keep the client away."""
+    topic = b"t" * 200
+    for wire, reply in (
+        (b"\x30\xcb\x01\x00\xc8" + topic + b"p", b""),
+        (b"\x32\xcd\x01\x00\xc8" + topic + b"\x12\x34p", b"\x40\x02\x12\x34"),
+        (b"\x34\xcd\x01\x00\xc8" + topic + b"\x12\x34p", b"\x50\x02\x12\x34"),
+    ):
+        for read_max in (1, 7, 61, 1000):
+            bench = Bench(packet_bytes_max=64).go_online()
+            bench.server.read_max = read_max
+            assert bench.exchange(wire, b"\x30\x04\x00\x01ty") == reply, (wire, read_max)
+            (name, _), message = bench.take_events()
+            assert name == "error" and message == ("message", "t", b"y", 0)
+    for length in range(57, 64):  # the identifier on both sides of the buffer's end
+        bench = Bench(packet_bytes_max=64).go_online()
+        wire = bytes((0x32, length + 5, 0, length)) + b"t" * length + b"\x12\x34p"
+        assert bench.exchange(wire) == b"\x40\x02\x12\x34", length
+
+
+def test_a_message_that_takes_long_to_send_is_waited_for_while_it_moves():
+    bench = Bench(connect_timeout_ms=5000, packet_bytes_max=4000, keep_alive_s=0).go_online()
+    token = bench.client.publish("t", b"x" * 3000, qos=1)
+    for _ in range(31):
+        bench.server.write_credit = 100
+        bench.clock.advance(1000)
+        bench.steps()
+    assert bench.client.is_online()
+    bench.server.write_credit = 1000
+    bench.steps()
+    bench.exchange(b"\x40\x02\x00\x01")
+    assert bench.client.is_done(token)
+
+
+def test_publishing_from_on_published_does_not_keep_one_step_going():
+    bench = Bench().go_online()
+    bench.client.on_published = lambda client, token: client.publish("t", b"")
+    bench.client.publish("t", b"")
+    bench.client.step()
+    assert 1 < bench.client.stats["sent"] < 100
+
+
+def test_ctrl_c_in_a_callback_does_not_keep_back_the_acknowledgement():
+    bench = Bench().go_online()
+
+    def on_message(client, message):
+        raise KeyboardInterrupt
+
+    bench.client.on_message = on_message
+    bench.server.send(b"\x32\x05\x00\x01t\x00\x07")
+    try:
+        bench.client.step()
+    except KeyboardInterrupt:
+        pass
+    bench.steps()
+    assert bench.server.received() == b"\x40\x02\x00\x07"
+
+
+def test_a_message_sent_again_without_a_session_counts_as_sent_again():
+    bench = Bench(reconnect_min_ms=0).go_online()
+    bench.client.publish("t", b"", qos=1)
+    bench.steps()
+    for _ in range(3):
+        reconnect(bench, CONNACK)
+    stats = bench.client.stats
+    assert (stats["sent"], stats["retransmitted"]) == (1, 3)

@@ -299,3 +299,47 @@ def test_disconnect_while_resolving_closes_the_lookup():
     bench.client.disconnect()
     bench.steps()
     assert bench.client.state_name == "DOWN" and bench.network.lookups[0].is_closed
+
+
+def test_each_address_has_its_share_of_the_time():
+    bench = start(connect_timeout_ms=9000)
+    bench.network.is_silent = True
+    bench.network.lookups[0].answers.append(answer([A1, A2, record(b"\xc0\x00\x02\x09")]))
+    bench.steps()
+    tried = []
+    for _ in range(9):
+        tried.append(bench.server.address[0])
+        bench.clock.advance(1000)
+        bench.steps()
+    assert tried == ["192.0.2.7"] * 3 + ["192.0.2.8"] * 3 + ["192.0.2.9"] * 3
+    assert type(bench.error()) is mqttpipe.TimedOut
+    assert all(connection.is_closed for connection in bench.network.connections)
+
+
+def test_an_address_is_asked_for_afresh_after_a_connection_of_days():
+    bench = start(reconnect_min_ms=0, keep_alive_s=0)
+    bench.network.lookups[0].answers.append(answer([A1]))
+    bench.steps()
+    bench.exchange(CONNACK)
+    bench.clock.advance(10_000)
+    bench.steps()
+    bench.clock.advance(1000)  # well inside the time to live
+    bench.server.is_ended = True
+    bench.steps()
+    assert len(bench.network.lookups) == 2
+
+
+def test_an_interface_that_raises_is_reported_and_no_dns_server():
+    class Link:
+        def is_up(self):
+            return True
+
+        def dns_servers(self):
+            raise RuntimeError("not ready")
+
+    bench = Bench(uri="mqtt://mq.example", link=Link())
+    bench.client.connect()
+    bench.steps()
+    (name, error), (_, reason) = bench.take_events()
+    assert name == "error" and type(error) is RuntimeError
+    assert "no DNS server" in str(reason)

@@ -275,3 +275,11 @@ def test_a_token_once_done_stays_done_when_all_is_subscribed_again():
         # A refusal of what was granted before is news; that it is granted again is not.
         assert told == ([("subscribed", token, b"\x80")] if return_code else []), packet_id
         assert bench.client.is_online() and bench.client.is_done(token)
+
+
+def test_a_suback_that_is_wrong_in_one_place_changes_nothing():
+    bench = Bench(reconnect_min_ms=0).go_online()
+    tokens = [bench.client.subscribe(name) for name in ("a", "b")]
+    bench.steps()
+    bench.exchange(b"\x90\x04\x00\x01\x00\x07")
+    assert not any(bench.client.is_done(token) for token in tokens)
