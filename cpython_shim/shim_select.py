@@ -69,6 +69,12 @@ def _fileno(obj):
     return None if fileno is None else fileno()
 
 
+# Objects are told apart by identity, as on a board. A bare descriptor, which only CPython has, is
+# its number: two equal ints above 256 are two objects.
+def _key(obj):
+    return obj if isinstance(obj, int) else id(obj)
+
+
 class poll:  # noqa: N801  the board's name for it
     """A set of objects, and the events that each one is watched for.
 
@@ -76,7 +82,7 @@ class poll:  # noqa: N801  the board's name for it
     """
 
     def __init__(self):
-        self._entries = {}  # id(obj) -> _Entry, in the order of registration
+        self._entries = {}  # _key(obj) -> _Entry, in the order of registration
         # Made from _entries by _arrange(), at the first look after a change:
         self._is_arranged = True
         self._is_plain = True  # the kernel's word is enough for all that have a descriptor
@@ -90,10 +96,10 @@ class poll:  # noqa: N801  the board's name for it
         Raises:
             OSError: obj is neither an IOBase nor a descriptor, nor has it a fileno().
         """
-        if id(obj) in self._entries:
+        if _key(obj) in self._entries:
             self.modify(obj, mask)
             return
-        self._entries[id(obj)] = _Entry(obj, mask)
+        self._entries[_key(obj)] = _Entry(obj, mask)
         self._is_arranged = False
         # A shim socket tells the polls when it closes. Others are asked for their descriptor
         # when the table is made anew, and until then the kernel answers for a closed one.
@@ -103,7 +109,7 @@ class poll:  # noqa: N801  the board's name for it
 
     def unregister(self, obj):
         """Watch `obj` no more. Silent if it was not registered."""
-        if self._entries.pop(id(obj), None) is not None:
+        if self._entries.pop(_key(obj), None) is not None:
             self._is_arranged = False
 
     def modify(self, obj, mask):
@@ -112,7 +118,7 @@ class poll:  # noqa: N801  the board's name for it
         Raises:
             OSError: ENOENT, obj is not registered.
         """
-        entry = self._entries.get(id(obj))
+        entry = self._entries.get(_key(obj))
         if entry is None:
             raise OSError(errno.ENOENT, "not registered")
         if entry.mask != mask:
@@ -148,7 +154,7 @@ class poll:  # noqa: N801  the board's name for it
 
     def _one_shot(self, ready):
         for obj, events in ready:
-            if id(obj) in self._entries:
+            if _key(obj) in self._entries:
                 self.modify(obj, 0)
             yield obj, events
 
@@ -252,7 +258,7 @@ class poll:  # noqa: N801  the board's name for it
 
     def _on_closed(self, obj):
         # From a shim socket, before it closes its descriptor.
-        entry = self._entries.get(id(obj))
+        entry = self._entries.get(_key(obj))
         if entry is not None and entry.obj is obj:
             entry.fd = _FD_CLOSED
             self._is_arranged = False

@@ -537,6 +537,8 @@ def parse_uri(uri):
         host, _, port = host.partition(":")
     if not host or "/" in host or "?" in host or " " in host:
         raise LocalError("URI has no host, or more than host and port: %r" % shown)
+    if _RESOLVER and not is_literal(host):
+        encode_query(0, host, _DNS_A)  # can this name be asked for at all?
     if not port.isdigit() or not 0 < int(port) < 65536:
         raise LocalError("port must be a number in 1..65535: %r" % shown)
     user = password = None
@@ -1562,7 +1564,8 @@ class Pipe(IOBase):
 
         Allocates: nothing. Blocks: for some microseconds while another thread is in
         put(). In a function of micropython.schedule() that has interrupted put() in
-        its own thread that wait would never end: after 20 ms it gets QueueFull.
+        its own thread (or step(), where the policy is to drop a message) that wait
+        would never end: after 20 ms it gets QueueFull.
         """
         is_message = _OFFLINE and first_byte & _TYPE_MASK == _PUBLISH
         if is_message:
@@ -2393,9 +2396,9 @@ class MQTTClient:
             self._arm(_TIMER_DNS, _DNS_RETRY_MS)
             draw = urandom(2)
             self._query = encode_query(draw[0] << 8 | draw[1], host, kind or self._query[-3])
-            if isinstance(server, str):
-                server = server, _DNS_PORT
             try:
+                if isinstance(server, str):
+                    server = server, _DNS_PORT
                 family, _, _, _, address = socket.getaddrinfo(
                     server[0], server[1], 0, socket.SOCK_DGRAM
                 )[0]
@@ -2404,6 +2407,8 @@ class MQTTClient:
                 self._socket.write(self._query)
             except OSError:
                 pass  # this server can't be asked; the timer goes on to the next one
+            except Exception as error:  # what the link has named is no address
+                self._report(error)
 
         # RESOLVING: what has come from the DNS server? True: something did.
         def _resolve(self):
@@ -2894,7 +2899,8 @@ class MQTTClient:
         return True
 
     # Until ONLINE all filters in the pipe pass the messages before them: ONLINE then
-    # means that all of them are in service.
+    # means that they are in service. (Only a second command for a filter whose first
+    # one has not been sent yet waits in the pipe.)
     def _take_filters(self):
         pipe = self._pipe
         if pipe.head == pipe.tail or _OFFLINE and not pipe.hold():

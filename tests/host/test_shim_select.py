@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import os
 import socket
 import threading
 import time
@@ -52,6 +53,21 @@ def test_cpython_s_own_sockets_and_descriptors_can_be_watched(pair):
     assert poller.poll(1000) == [(far.fileno(), POLLIN)]
     poller.unregister(far.fileno())
     assert poller.poll(0) == []
+
+
+def test_a_descriptor_is_its_number_whichever_object_says_it(pair):
+    near, far = pair
+    number = 1000
+    os.dup2(far.fileno(), number)
+    try:
+        poller = shim_select.poll()
+        poller.register(int("1000"), POLLIN)
+        near.send(b"x")
+        assert poller.poll(1000) == [(number, POLLIN)]
+        poller.unregister(int("1000"))
+        assert poller.poll(0) == []
+    finally:
+        os.close(number)
 
 
 def test_the_module_has_the_board_s_names_and_numbers():

@@ -40,6 +40,8 @@ def test_a_bad_uri_is_refused_with_its_reason():
         ("mqtt://h:", "1..65535"),
         ("mqtt://h/path", "h/path"),
         ("mqtt://a b", "a b"),
+        ("mqtt://a..b", "1..63 bytes"),
+        ("mqtt://" + "x" * 64, "1..63 bytes"),
         ("mqtt://[::1", "[::1]"),
         ("mqtt://[h]", "[::1]"),
         ("mqtt://[::1]x", "[::1]"),

@@ -343,3 +343,26 @@ def test_an_interface_that_raises_is_reported_and_no_dns_server():
     (name, error), (_, reason) = bench.take_events()
     assert name == "error" and type(error) is RuntimeError
     assert "no DNS server" in str(reason)
+
+
+def test_what_a_link_names_and_is_no_address_is_reported():
+    class Link:
+        def is_up(self):
+            return True
+
+        def dns_servers(self):
+            return [None]
+
+    bench = Bench(uri="mqtt://mq.example", link=Link())
+    bench.client.connect()
+    bench.steps()
+    ((name, error),) = bench.take_events()
+    assert name == "error" and type(error) is TypeError
+    assert bench.client.state_name == "RESOLVING"
+
+
+def test_only_an_address_is_taken_for_one():
+    for host in ("192.0.2.1", "255.255.255.255", "2001:db8::1", "::"):
+        assert mqttpipe.is_literal(host), host
+    for host in ("999.1.1.1", "1.2.3", "1.2.3.4.5", "a.b.c.d", "1.2.3.x", "mq.example"):
+        assert not mqttpipe.is_literal(host), host
