@@ -54,6 +54,7 @@ def closing(request):
             return thing
 
         yield add
+    stories.clear()  # or every client of the whole run would be kept, with its sockets
 
 
 @pytest.fixture(params=ends.INTERPRETERS)
