@@ -1776,15 +1776,15 @@ class MQTTClient:
         packet_bytes_max: int, 64..268,435,460: largest packet, either way. A larger
             one that comes in is dropped, acknowledged and reported.
         pipe_slots: int, 1..1000: commands that wait for step().
+        in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
+        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each
+            other answer that the server owes.
+        reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
         pipe_bytes_max: int: bytes of topic names and payloads that wait for step();
             None: 16 times packet_bytes_max.
         offline: what becomes of a message for which the pipe has no room: "refuse"
             (QueueFull), "drop_oldest", or "latest": while offline only the newest
             message of each topic name is kept. publish() may say otherwise.
-        in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
-        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each
-            other answer that the server owes.
-        reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
 
     Attributes to set: on_connect(client, session_present), on_online(client),
         on_offline(client, error), on_message(client, message),
@@ -1816,12 +1816,12 @@ class MQTTClient:
         link=None,
         packet_bytes_max=1024,
         pipe_slots=32,
-        pipe_bytes_max=None,
-        offline="refuse",
         in_flight_max=8,
         connect_timeout_ms=10_000,
         reconnect_min_ms=1_000,
         reconnect_max_ms=60_000,
+        pipe_bytes_max=None,
+        offline="refuse",
     ):
         uris = uri if isinstance(uri, (list, tuple)) else (uri,)
         if not uris:
