@@ -591,10 +591,10 @@ def _packet_size(remaining_length):
 
 # All of a PUBLISH but its payload (section 3.3). The topic name comes first
 # [MQTT-3.3.2-1], the identifier only at QoS 1 and 2 [MQTT-2.3.1-5].
-def _append_publish_header(buf, first_byte, topic_name, payload, packet_id):
+def _append_publish_header(buf, first_byte, remaining_length, topic_name, packet_id):
     size = len(topic_name)
     buf.append(first_byte)
-    append_remaining_length(buf, _publish_length(first_byte, topic_name, payload))
+    append_remaining_length(buf, remaining_length)
     buf.append(size >> 8)
     buf.append(size & 0xFF)
     buf.extend(topic_name)
@@ -850,7 +850,7 @@ class Outbox:
         room = self.free()
         if size + _FIXED_HEADER_MAX <= room:
             before = len(buf)
-            _append_publish_header(buf, first_byte, topic_name, payload, packet_id)
+            _append_publish_header(buf, first_byte, size, topic_name, packet_id)
             buf.extend(payload)
             self._put(len(buf) - before)
             return True
@@ -858,7 +858,7 @@ class Outbox:
             return False  # it will fit when what is before it has left
         head = buf if size - len(payload) + _FIXED_HEADER_MAX <= room else bytearray()
         before = len(head)
-        _append_publish_header(head, first_byte, topic_name, payload, packet_id)
+        _append_publish_header(head, first_byte, size, topic_name, packet_id)
         if head is not buf:
             return self.put_packet(bytes(head) + payload)
         self.tail = payload
@@ -1584,7 +1584,8 @@ class Pipe(IOBase):
                 after = 0
             is_full = after == self.head
             if is_message:
-                is_full = is_full or self.bytes_queued() + size > self.bytes_max
+                queued = self._put_bytes - self._freed_bytes & _COUNT_MASK
+                is_full = is_full or queued + size > self.bytes_max
                 if policy == _LATEST or is_full and policy == _DROP_OLDEST:
                     again = self._make_room(policy, topic, size)
                     if again >= 0:
@@ -2024,7 +2025,9 @@ class MQTTClient:
                     self._tell_dropped()
         else:
             token = pipe.put(first_byte, topic_name, payload)
-        self._count(_N_QUEUED)
+        if _STATS:
+            counts = self._counts
+            counts[_N_QUEUED] = counts[_N_QUEUED] + 1 & _COUNT_MASK
         return token
 
     if _OFFLINE:
@@ -2886,7 +2889,8 @@ class MQTTClient:
                 if not outbox.put_publish(first_byte, ring[at + 2], ring[at + 3], 0):
                     return
                 ring[at + 4] = outbox.put_count
-            pipe.taken = pipe.after(at)
+            at += _SLOT_FIELDS
+            pipe.taken = 0 if at == pipe.size else at
 
     # One SUBSCRIBE or UNSUBSCRIBE command into the session's table. False: not yet.
     def _take_filter(self, at):
