@@ -127,10 +127,10 @@ _HAS_USER = const(0x80)
 # Connect return codes (section 3.2.2.3, table 3.1).
 _REFUSALS = (
     "",
-    "protocol version",
-    "client id",
+    "protocol version not accepted",
+    "client id not accepted",
     "server unavailable",
-    "user or password",
+    "bad user or password",
     "not authorized",
     "reserved",
 )
@@ -523,9 +523,15 @@ def parse_uri(uri):
     at = rest.rfind("@") + 1
     secret, rest = rest[: at - 1] if at else None, rest[at:]
     host = rest[:-1] if rest.endswith("/") else rest
-    shown = "%s://%s%s" % (scheme if "@" not in scheme else "", "***@" if at else "", rest)
-    if scheme not in ("mqtt", "tcp"):
-        raise LocalError("URI must begin with mqtt:// or tcp://, not as %r" % shown)
+    # What an error shows: the URI, with stars for all that stands before an @.
+    at = uri.rfind("@") + 1
+    shown = "***@" + uri[at:] if at else uri
+    if at and "://" in uri[:at]:
+        shown = scheme + "://" + shown
+    if scheme.lower() in ("mqtts", "ssl"):
+        raise LocalError("%s:// needs TLS, which this client has not yet: %r" % (scheme, shown))
+    if scheme.lower() not in ("mqtt", "tcp") or "://" not in uri:
+        raise LocalError("URI must begin with mqtt:// or tcp://: %r" % shown)
     port = "1883"
     if host.startswith("["):
         host, bracket, tail = host[1:].partition("]")
@@ -1593,7 +1599,12 @@ class Pipe(IOBase):
                         after = self.tail
                     is_full = after == self.head or self.bytes_queued() + size > self.bytes_max
             if is_full:
-                raise QueueFull("the pipe's %d slots or bytes are taken" % self.slots)
+                if after == self.head:
+                    raise QueueFull("all %d slots are taken (pipe_slots)" % self.slots)
+                raise QueueFull(
+                    "%d bytes wait, %d more are above pipe_bytes_max, %d"
+                    % (self.bytes_queued(), size, self.bytes_max)
+                )
             if is_message:
                 self._put_bytes = self._put_bytes + size & _COUNT_MASK
             token = self.last_token + 1 & _COUNT_MASK or 1
@@ -1774,8 +1785,8 @@ class MQTTClient:
         link: object with is_up(): no attempt is made while it answers False. If it has
             dns_servers() too, that answers a list of addresses (str) or of (address,
             port), to be asked instead of the Wi-Fi interface's.
-        packet_bytes_max: int, 64..268,435,460: largest packet, either way. A larger
-            one that comes in is dropped, acknowledged and reported.
+        packet_bytes_max: int, 64..268,435,460: largest packet, either way, but for
+            CONNECT. A larger one that comes in is dropped, acknowledged and reported.
         pipe_slots: int, 1..1000: commands that wait for step().
         in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
         connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each
@@ -1851,6 +1862,8 @@ class MQTTClient:
         self._clean_session = bool(clean_session)
         self.keep_alive_s = _integer("keep_alive_s", keep_alive_s, 0, 65535)
         self._will = None if will is None else self._checked_will(will)
+        if link is not None and not hasattr(link, "is_up"):
+            raise LocalError("link is %r, must have is_up()" % (link,))
         self._link = link
         self._packet_bytes_max = _integer(
             "packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT
@@ -1989,7 +2002,7 @@ class MQTTClient:
             queued then. What is dropped to make room is told to on_dropped at once.
 
         Allocates: nothing, if both are bytes. It costs least if the topic name is the
-        object of the last call. Blocks: never. Spec: section 3.3.
+        object of the last call. Blocks: see Pipe.put(). Spec: section 3.3.
         """
         if topic_name is not self._checked_topic:
             checked = _to_topic_name(topic_name)
@@ -2108,8 +2121,8 @@ class MQTTClient:
     def _put_filter(self, first_byte, topic_filter, callback, qos):
         if len(topic_filter) + 10 > self._packet_bytes_max:
             raise LocalError(
-                "topic filter of %d bytes, packet_bytes_max is %d"
-                % (len(topic_filter), self._packet_bytes_max)
+                "topic filter of %d bytes makes a packet of up to %d, packet_bytes_max is %d"
+                % (len(topic_filter), len(topic_filter) + 10, self._packet_bytes_max)
             )
         token = self._pipe.put(first_byte, topic_filter, callback, qos)
         if self.state == _DOWN and not self._is_wanted and not self._is_stepping:
@@ -2126,8 +2139,11 @@ class MQTTClient:
         """True when nothing more will happen for this token.
 
         QoS 0: handed to the socket. QoS 1, 2, subscribe, unsubscribe: acknowledged.
-        Allocates: nothing. Blocks: never.
+        Or dropped, by a policy or its expiry: on_dropped has told that.
+
+        Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
+        _integer("token", token, 0, _COUNT_MASK)
         return not self._pipe.has_token(token) and not self._session.has_token(token)
 
     def wait_online(self, timeout_ms) -> bool:
@@ -2138,10 +2154,11 @@ class MQTTClient:
         return self._wait(self.is_online, timeout_ms)
 
     def wait_for(self, token, timeout_ms) -> bool:
-        """Drive step() until is_done(token). False: not within timeout_ms.
+        """Drive step() until is_done(token), see there. False: not within timeout_ms.
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback.
         """
+        self.is_done(token)  # is it one at all?
         return self._wait(lambda: self.is_done(token), timeout_ms)
 
     def _wait(self, is_done, timeout_ms):
@@ -2172,7 +2189,7 @@ class MQTTClient:
         Allocates: nothing in the steady state. Blocks: up to timeout_ms.
         """
         if self._is_stepping:
-            raise LocalError("step() called inside a callback, which step() itself has called")
+            raise LocalError("step() and the waits can not be called inside a callback")
         if timeout_ms:
             _integer("timeout_ms", timeout_ms, 0, _MS_MAX)
         self._is_stepping = True
@@ -2521,7 +2538,9 @@ class MQTTClient:
     def _fail(self, error):
         stage = _STAGES[self.state]
         if isinstance(error, OSError):
-            error = TransportError(self._why_closed(error), stage, error.errno)
+            host, port, _, _ = self._servers[self._server]
+            reason = "%s, %s port %d" % (self._why_closed(error), host, port)
+            error = TransportError(reason, stage, error.errno)
         elif isinstance(error, MemoryError):
             error = TransportError("out of memory", stage)
         while self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):

@@ -83,4 +83,8 @@ if __name__ == "__main__":
         top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         for part in ("micropython", "cpython_shim"):
             sys.path.insert(0, os.path.join(top, part))
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "tests/portable", sys.argv[2:]))
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(__doc__)
+        sys.exit(0)
+    here = __file__.rpartition("/")[0] or "."
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else here + "/portable", sys.argv[2:]))

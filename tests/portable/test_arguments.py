@@ -14,6 +14,7 @@ def new(uri="mqtt://h", **options):
 def test_uris_are_taken_apart():
     cases = (
         ("mqtt://broker.example", ("broker.example", 1883, None, None)),
+        ("MQTT://broker.example", ("broker.example", 1883, None, None)),
         ("tcp://broker.example:1884", ("broker.example", 1884, None, None)),
         ("mqtt://broker.example/", ("broker.example", 1883, None, None)),
         ("mqtt://192.0.2.7:65535", ("192.0.2.7", 65535, None, None)),
@@ -30,7 +31,11 @@ def test_uris_are_taken_apart():
 
 def test_a_bad_uri_is_refused_with_its_reason():
     cases = (
-        ("broker.example", "mqtt://"),
+        ("broker.example", "'broker.example'"),
+        ("localhost:1883", "'localhost:1883'"),
+        ("", "''"),
+        ("user:word@host", "'***@host'"),
+        ("mqtts://h", "TLS"),
         ("http://h", "http://h"),
         ("mqtt://", "host"),
         ("mqtt://:1883", "host"),
@@ -228,3 +233,11 @@ def test_strings_longer_than_their_length_field_are_refused():
         assert "65536" in raises(LocalError, call, long)
     assert "65536" in raises(LocalError, client.publish, long, b"")
     assert client.publish(long[1:], long) == 1, "a payload may be longer"
+
+
+def test_a_token_must_be_one_and_a_link_must_have_is_up():
+    client = Bench().client
+    for bad in (None, "1", 1.5, -1):
+        assert "token" in raises(LocalError, client.is_done, bad)
+        assert "token" in raises(LocalError, client.wait_for, bad, 10)
+    assert "is_up" in raises(LocalError, new, link=5)

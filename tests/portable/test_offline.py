@@ -23,7 +23,7 @@ def test_refusing_is_the_rule():
     bench = offline(pipe_slots=2)
     bench.client.publish("t", b"1")
     bench.client.publish("t", b"2")
-    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"3")
+    assert "pipe_slots" in raises(mqttpipe.QueueFull, bench.client.publish, "t", b"3")
     assert sent_after_connect(bench) == b"\x30\x04\x00\x01t1\x30\x04\x00\x01t2"
     assert bench.client.stats["dropped"] == 0
 
@@ -32,7 +32,8 @@ def test_the_bytes_that_wait_are_limited():
     bench = offline(pipe_bytes_max=20)
     bench.client.publish("t", b"x" * 9)
     bench.client.publish("t", b"y" * 9)
-    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"")
+    message = raises(mqttpipe.QueueFull, bench.client.publish, "t", b"")
+    assert "20 bytes wait" in message and "pipe_bytes_max" in message, message
     sent_after_connect(bench)
     assert bench.client.publish("t", b"z" * 19) == 3, "what has left makes room"
     bench.steps()
