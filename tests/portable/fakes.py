@@ -308,6 +308,30 @@ class Bench:
         return error
 
 
+def offline(**options):
+    bench = Bench(**options)
+    bench.client.on_dropped = lambda client, token: bench.events.append(("dropped", token))
+    return bench
+
+
+def sent_after_connect(bench):
+    """What the server gets after it has accepted the client."""
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    return bench.exchange(CONNACK)
+
+
+def reconnect(bench, connack):
+    """Cut the connection; returns what is sent after the new CONNACK."""
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.server.received()
+    bench.server.send(connack)
+    bench.steps()
+    return bench.server.received()
+
+
 def use_real_parts():
     """Give mqttpipe back the clock and the sockets of this machine."""
     for name, part in zip(_REPLACED, _REAL):

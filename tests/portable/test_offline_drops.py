@@ -1,0 +1,217 @@
+"""What is dropped while offline: the latest of each topic, expiry, and what may go wrong."""
+
+from fakes import CONNACK, ECONNRESET, offline, raises, sent_after_connect
+
+import mqttpipe
+
+
+def test_latest_keeps_one_message_of_each_topic_name():
+    bench = offline(pipe_slots=3, offline="latest")
+    for i in range(4):
+        bench.client.publish("a", b"%d" % i)
+        bench.client.publish("b", b"%d" % i, qos=1)
+    assert len(bench.take_events()) == 6 and bench.client.stats["dropped"] == 6
+    bench.client.publish("c", b"0")
+    raises(mqttpipe.QueueFull, bench.client.publish, "d", b"0")
+    assert sent_after_connect(bench) == (
+        b"\x30\x04\x00\x01a3\x32\x06\x00\x01b\x00\x013\x30\x04\x00\x01c0"
+    )
+
+
+def test_latest_drops_nothing_while_online():
+    bench = offline(offline="latest").go_online()
+    bench.client.publish("a", b"1")
+    bench.client.publish("a", b"2")
+    bench.steps()
+    assert bench.server.received() == b"\x30\x04\x00\x01a1\x30\x04\x00\x01a2"
+
+
+def test_a_message_expires_while_it_waits():
+    bench = offline(reconnect_min_ms=10_000, reconnect_max_ms=10_000)
+    bench.client.publish("t", b"stale", expiry_s=5)
+    bench.client.publish("t", b"fresh", expiry_s=60)
+    bench.client.publish("t", b"ever")
+    bench.clock.advance(4999)
+    bench.steps()
+    assert bench.take_events() == []
+    bench.clock.advance(1)
+    bench.steps()
+    assert bench.take_events() == [("dropped", 1)], "told even without a connection"
+    assert bench.client.is_done(1)
+    assert sent_after_connect(bench) == b"\x30\x08\x00\x01tfresh\x30\x07\x00\x01tever"
+
+
+def test_a_message_expires_at_the_moment_of_sending_too():
+    bench = offline()
+    bench.client.connect()
+    bench.steps()
+    bench.client.publish("t", b"stale", qos=1, expiry_s=1)
+    bench.server.received()
+    bench.clock.advance(1000)
+    assert bench.exchange(CONNACK) == b""
+    assert ("dropped", 1) in bench.take_events()
+
+
+def test_what_is_on_its_way_does_not_expire():
+    bench = offline(clean_session=False, reconnect_min_ms=0).go_online()
+    bench.server.write_credit = 3
+    bench.client.publish("t", b"1", expiry_s=1)
+    bench.client.publish("t", b"2", qos=1, expiry_s=1)
+    bench.steps()
+    bench.clock.advance(5000)
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(b"\x20\x02\x01\x00") == (b"\x3a\x06\x00\x01t\x00\x012\x30\x04\x00\x01t1")
+
+
+def test_a_callback_told_of_a_drop_may_publish():
+    bench = offline(pipe_slots=2, offline="drop_oldest")
+    told = []
+
+    def on_dropped(client, token):
+        told.append(token)
+        if len(told) == 1:
+            client.publish("log", b"dropped")
+
+    bench.client.on_dropped = on_dropped
+    for i in range(3):
+        bench.client.publish("t", b"%d" % i)
+    assert told == [1, 2]
+    assert sent_after_connect(bench) == b"\x30\x04\x00\x01t2\x30\x0c\x00\x03logdropped"
+
+
+def test_policies_allocate_no_slot_and_lose_no_token():
+    """Drops and sends, for long: the bytes counted come out even."""
+    bench = offline(pipe_slots=4, pipe_bytes_max=40, offline="drop_oldest").go_online()
+    tokens = 0
+    for turn in range(60):
+        if turn % 7 == 3:
+            bench.server.error = ECONNRESET
+            bench.steps()
+            bench.clock.advance(60_000)
+            bench.steps()
+            bench.server.received()
+            bench.server.send(CONNACK)
+        for i in range(turn % 5):
+            bench.client.publish("t" * (1 + i), b"x" * (turn % 9), qos=0)
+            tokens += 1
+        bench.steps()
+    told = [event for event in bench.take_events() if event[0] in ("dropped", "published")]
+    assert len(told) == tokens, (len(told), tokens)
+    assert bench.client.stats["dropped"] + bench.client.stats["sent"] == tokens
+    assert bench.client._pipe.bytes_queued() == 0
+
+
+def test_step_does_not_look_at_the_ring_while_a_message_is_being_dropped():
+    bench = offline().go_online()
+    bench.client.publish("t", b"1")
+    bench.client._pipe.is_dropping = True  # another thread is in put()
+    bench.steps()
+    assert bench.server.received() == b"" and bench.client.is_online()
+    bench.client._pipe.is_dropping = False
+    bench.steps()
+    assert bench.server.received() == b"\x30\x04\x00\x01t1"
+
+
+def test_put_does_not_wait_for_ever_for_what_it_may_have_interrupted():
+    bench = offline(pipe_slots=1, offline="drop_oldest")
+    bench.client.publish("t", b"1")
+    pipe = bench.client._pipe
+    ticks = [0]
+
+    def ticks_ms():
+        ticks[0] += 1
+        return ticks[0]
+
+    mqttpipe.ticks_ms = ticks_ms
+    pipe.is_looking = True
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"2")
+    pipe.is_looking = False
+    pipe._lock.acquire()
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"2")
+    pipe._lock.release()
+    assert bench.take_events() == []
+    bench.client.publish("t", b"2")
+    assert bench.take_events() == [("dropped", 1)]
+
+
+def test_nothing_is_dropped_in_vain():
+    bench = offline(pipe_bytes_max=12, offline="drop_oldest").go_online()
+    bench.server.write_credit = 0
+    bench.client.publish("t", b"x" * 8)  # on its way, so it stays
+    bench.steps()
+    bench.client.publish("t", b"")
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"xxxx")
+    assert bench.take_events() == []
+
+
+def test_expired_slots_are_free_again_and_do_not_hold_up_disconnect():
+    bench = offline(pipe_slots=4, keep_alive_s=0).go_online()
+    for _ in range(2):
+        for _ in range(4):
+            bench.client.publish("t", b"", expiry_s=1)
+        bench.clock.advance(2000)
+        bench.steps()
+    bench.client.publish("t", b"", expiry_s=1)
+    bench.client.disconnect()
+    bench.clock.advance(2000)
+    bench.steps()
+    assert bench.client.state_name == "DOWN" and bench.client.stats["expired"] == 9
+
+
+def test_expiry_counts_from_the_clock_and_not_from_the_last_step():
+    bench = offline(now_ms=0x30000000)
+    bench.client.publish("a", b"1", expiry_s=100)
+    bench.client.subscribe("b")
+    assert bench.take_events() == []
+
+
+def test_latest_leaves_no_older_value_behind_the_newest():
+    bench = offline(in_flight_max=1, offline="latest", reconnect_min_ms=0, clean_session=False)
+    bench.go_online()
+    for i in (1, 2, 3):
+        bench.client.publish("a", b"%d" % i, qos=1)
+    bench.steps()
+    bench.network.is_silent = True
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.client.publish("a", b"4", qos=1)
+    bench.network.is_silent = False
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(b"\x20\x02\x01\x00") == b"\x3a\x06\x00\x01a\x00\x011"
+    assert bench.exchange(b"\x40\x02\x00\x01") == b"\x32\x06\x00\x01a\x00\x024"
+    assert bench.exchange(b"\x40\x02\x00\x02") == b""
+
+
+def test_the_lock_is_given_back_whatever_happens():
+    bench = offline(pipe_slots=2, offline="drop_oldest")
+    pipe = bench.client._pipe
+    bench.client.publish("t", b"1")
+    bench.client.publish("t", b"2")
+
+    def no_memory(at):
+        raise MemoryError
+
+    pipe.drop = no_memory
+    raises(MemoryError, bench.client.publish, "t", b"3")
+    del pipe.drop
+    bench.client.publish("t", b"3")
+    assert bench.take_events() == [("dropped", 1)]
+
+
+def test_a_callback_that_answers_each_drop_with_a_message_does_not_go_round_for_ever():
+    bench = offline(pipe_slots=2, offline="drop_oldest")
+    told = [0]
+
+    def on_dropped(client, token):
+        told[0] += 1
+        client.publish("log", b"dropped")
+
+    bench.client.on_dropped = on_dropped
+    for _ in range(3):
+        bench.client.publish("t", b"")
+    assert told[0] == 1000, "as many as are told at once"
+    bench.client.on_dropped = None
+    bench.client.publish("t", b"")
