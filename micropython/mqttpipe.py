@@ -1914,6 +1914,7 @@ class MQTTClient:
         self._ping_ms = 0  # ticks_ms() of the last PINGREQ
         self._attempt_end_ms = 0  # ticks_ms() by which CONNACK must be here
         self._is_stable = False  # the connection has lasted for _STABLE_MS
+        self._is_answered = False  # in this step the server was heard
         self._is_blocked = False  # the socket did not take all of the outbox
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
         self._failures = 0  # in a row: the back-off's exponent
@@ -2224,6 +2225,7 @@ class MQTTClient:
         if pipe.is_signalled:
             pipe.is_signalled = False  # before the ring is looked at
         self._now_ms = ticks_ms()
+        self._is_answered = False
         try:
             # What has come and what can go is looked at before any deadline is: the
             # caller may have been away for longer than it, with the answer in the socket.
@@ -2231,7 +2233,7 @@ class MQTTClient:
             if self._move_bytes():
                 happened = True
             if self._due_ms is not None and ticks_diff(self._now_ms, self._due_ms) >= 0:
-                if self._on_due(happened):
+                if self._on_due():
                     happened = True
                     self._move_bytes()
             return happened
@@ -2244,8 +2246,15 @@ class MQTTClient:
             return False
         if _RESOLVER and self.state == _RESOLVING:
             return self._resolve()
-        happened = self.state >= _AWAITING_CONNACK and self._receive()
-        return self._socket is not None and self._transmit() or happened
+        is_connecting = self.state == _TCP_CONNECTING
+        happened = not is_connecting and self._receive()
+        # What we send ourselves tells nothing of the server, but for the first bytes.
+        self._is_answered = happened
+        if self._socket is not None and self._transmit():
+            happened = True
+            if is_connecting:
+                self._is_answered = True
+        return happened
 
     # -- states and timers -----------------------------------------------------
 
@@ -2269,14 +2278,14 @@ class MQTTClient:
             self._due_ms = at_ms
 
     # A timer that was stopped may have left `_due_ms` too early: then nothing is
-    # due, and the true next deadline is found. While bytes still move nothing is given
-    # up: such a timer is looked at again in the next step.
-    def _on_due(self, is_moving):
+    # due, and the true next deadline is found. In a step in which the server was heard
+    # nothing is given up: such a timer is looked at again in the next one.
+    def _on_due(self):
         happened = False
         for timer in range(_TIMERS):
             at_ms = self._timers[timer]
             if at_ms is not None and ticks_diff(self._now_ms, at_ms) >= 0:
-                if is_moving and self._is_final(timer):
+                if self._is_answered and self._is_final(timer):
                     continue
                 self._timers[timer] = None
                 self._on_timer(timer)

@@ -680,3 +680,35 @@ def test_disconnect_waits_for_room_for_its_packet():
     bench.steps()
     assert bench.server.received() == DISCONNECT, "and nothing after it [MQTT-3.14.4-2]"
     assert bench.client.state_name == "DOWN" and bench.server.is_closed
+
+
+def test_what_we_send_ourselves_does_not_put_off_the_judgement_of_a_silent_server():
+    """A message in every step: the server reads them all and answers nothing."""
+    for qos, stage in ((1, "ACK"), (0, "PINGRESP")):
+        bench = Bench(connect_timeout_ms=5000, keep_alive_s=1).go_online()
+        bench.client.publish("t", b"", qos=qos)
+        for i in range(300):
+            bench.clock.advance(100)
+            if i > 15:  # silent for longer than the keep alive before
+                bench.client.publish("t", b"")
+            bench.client.step()
+            bench.server.received()
+            if bench.client.state_name != "ONLINE":
+                break
+        errors = [event[1] for event in bench.take_events() if event[0] == "offline"]
+        assert errors and errors[0].stage == stage, (qos, errors)
+        assert i < 80, i
+
+
+def test_a_caller_who_is_always_late_gets_connected_all_the_same():
+    bench = Bench(connect_timeout_ms=5000)
+    bench.network.is_silent = True
+    bench.client.connect()
+    bench.client.step()
+    bench.network.is_silent = False  # the connection stands while the caller is away
+    for packet in (b"", CONNACK):
+        bench.clock.advance(11_000)
+        bench.server.send(packet)
+        bench.client.step()
+    bench.steps()
+    assert bench.client.is_online() and len(bench.network.connections) == 1
