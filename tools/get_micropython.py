@@ -18,6 +18,7 @@ the command to start with, as a list, or None; `ensure` says why.
 
 import argparse
 import functools
+import itertools
 import pathlib
 import platform
 import re
@@ -33,7 +34,10 @@ CACHE = ROOT / ".cache" / "micropython"
 
 BITS = (64, 32)
 
-SUITE = "trixie"
+# The same Debian by its two names. While a mirror is being brought up to date, the list that one
+# name leads to may not be the one that its signature is for; seen for a whole day, with the
+# other name in order.
+SUITES = ("trixie", "stable")
 PACKAGES = ("micropython", "libc6", "libffi8", "libmbedcrypto16", "libmbedtls21", "libmbedx509-7")
 
 # The Debian architecture for each width, by the machine that platform.machine() names. x86_64 was
@@ -214,12 +218,12 @@ def find_mirrors():
 # ---------------------------------------------------------------------------
 
 
-def write_apt_state(folder, architecture, mirror, keyring):
+def write_apt_state(folder, architecture, mirror, suite, keyring):
     """Fill `folder` with an apt state of our own, and return the path of its configuration."""
     for name in ("state/lists/partial", "cache/archives/partial", "log"):
         (folder / name).mkdir(parents=True)
     (folder / "state" / "status").touch()
-    source = "deb [arch=%s signed-by=%s] %s %s main\n" % (architecture, keyring, mirror, SUITE)
+    source = "deb [arch=%s signed-by=%s] %s %s main\n" % (architecture, keyring, mirror, suite)
     (folder / "sources.list").write_text(source)
     configuration = folder / "apt.conf"
     configuration.write_text(APT_CONFIGURATION.format(architecture=architecture, folder=folder))
@@ -229,13 +233,13 @@ def write_apt_state(folder, architecture, mirror, keyring):
 def download(folder, architecture, mirrors, keyring):
     """Download PACKAGES into `folder` from the first mirror that has them; return the files."""
     failure = None
-    for mirror in mirrors:
+    for mirror, suite in itertools.product(mirrors, SUITES):
         apt_folder = folder / "apt"
         shutil.rmtree(apt_folder, ignore_errors=True)
-        configuration = write_apt_state(apt_folder, architecture, mirror, keyring)
+        configuration = write_apt_state(apt_folder, architecture, mirror, suite, keyring)
         apt_get = ["apt-get", "-c", str(configuration), "-q"]
         try:
-            say("%s: fetching the package list of Debian %s" % (architecture, SUITE))
+            say("%s: fetching the package list of Debian %s" % (architecture, suite))
             run(apt_get + ["update", "--error-on=any"], UPDATE_TIMEOUT_S)
             say("%s: downloading %d packages, 5 MB" % (architecture, len(PACKAGES)))
             run(apt_get + ["download", *PACKAGES], DOWNLOAD_TIMEOUT_S, cwd=folder)
