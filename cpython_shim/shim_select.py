@@ -14,8 +14,11 @@ What differs, and how it is bridged
 - A socket that was closed while registered answers POLLNVAL (32) until it is unregistered, as
   on a board, even when another socket has got its descriptor's number meanwhile. (The unix port
   goes by the number, and would answer for the other one.)
-- An object with `pending()` (CPython's `ssl.SSLSocket`) is readable while that is above 0: its
-  bytes have left the kernel, whose poll would sleep beside them for ever.
+- An object with `pending()` (shim_tls.py's streams, CPython's `ssl.SSLSocket`) is readable while
+  that is above 0: its bytes have left the kernel, whose poll would sleep beside them for ever.
+- An object with `wanted()` (shim_tls.py's streams) may wait for another direction than it was
+  registered for: the handshake must read before it can write. That direction is watched then, and
+  answered as all that was asked for, so that the caller tries again: as a board's TLS does.
 - `ipoll()` hands out a new tuple for each object. A board hands out one and the same tuple with
   changing contents, so code for it must unpack in the loop; CPython's tuples cannot do that.
 """
@@ -32,6 +35,7 @@ POLLIN = 1
 POLLOUT = 4
 POLLERR = 8
 POLLHUP = 16
+_RDWR = POLLIN | POLLOUT
 _POLLNVAL = 32  # answered, and not exported: a board's module has no such name either
 
 _ONESHOT = 1  # flag of ipoll(): watch an object for nothing once it was reported
@@ -43,7 +47,7 @@ _FD_CLOSED = -2  # _Entry.fd: the object's descriptor is gone
 class _Entry:
     """One registered object."""
 
-    __slots__ = ("obj", "mask", "fd", "pending")
+    __slots__ = ("obj", "mask", "fd", "pending", "wanted", "kernel")
 
     def __init__(self, obj, mask):
         self.obj = obj
@@ -58,7 +62,34 @@ class _Entry:
             if fd is None:
                 raise OSError("stream operation not supported")
             self.fd = fd if fd >= 0 else _FD_CLOSED
+        # Methods of the object; where it has one, the kernel's word is not enough.
         self.pending = getattr(obj, "pending", None) if self.fd >= 0 else None
+        self.wanted = getattr(obj, "wanted", None) if self.fd >= 0 else None
+        self.kernel = None  # select.poll() of this descriptor alone; see look()
+
+    def is_plain(self):
+        """True if the kernel's word is enough."""
+        return self.fd != _FD_CLOSED and self.pending is None and self.wanted is None
+
+    def kernel_mask(self):
+        """Return what the kernel shall watch the descriptor for."""
+        wanted = self.wanted() if self.wanted is not None else 0
+        return self.mask & ~_RDWR | wanted if wanted and self.mask & _RDWR else self.mask
+
+    def look(self):
+        """Return the events of an object with a descriptor, where is_plain() may be False."""
+        mask = self.kernel_mask()
+        if self.kernel is None:
+            self.kernel = select.poll()
+        self.kernel.register(self.fd, mask)
+        events = 0
+        for _, kernel_events in self.kernel.poll(0):
+            events = kernel_events
+        if mask & POLLIN and self.pending is not None and self.pending() > 0:
+            events |= POLLIN
+        if mask != self.mask and events & mask:
+            events |= self.mask & _RDWR
+        return events
 
 
 def _fileno(obj):
@@ -125,8 +156,7 @@ class poll:  # noqa: N801  the board's name for it
             entry.mask = mask
             if self._is_arranged and self._is_plain and entry.fd >= 0:
                 self._kernel.modify(entry.fd, mask)  # often done: POLLOUT comes and goes
-            else:
-                self._is_arranged = False
+            # Else the mask is read at each look.
 
     def poll(self, timeout_ms=-1):
         """Wait for events; return a list of (object, events), empty if none came in time.
@@ -169,7 +199,7 @@ class poll:  # noqa: N801  the board's name for it
             if entry.fd >= 0 and not isinstance(entry.obj, IOBase):
                 if _fileno(entry.obj) != entry.fd:
                     entry.fd = _FD_CLOSED  # and its number may be another object's by now
-            if entry.fd == _FD_CLOSED or entry.fd in self._by_fd or entry.pending is not None:
+            if entry.fd in self._by_fd or not entry.is_plain():
                 self._is_plain = False
             if entry.fd >= 0:
                 self._by_fd[entry.fd] = entry.obj
@@ -204,12 +234,7 @@ class poll:  # noqa: N801  the board's name for it
             if entry.fd == _FD_CLOSED:
                 events = _POLLNVAL
             elif entry.fd >= 0:
-                kernel = select.poll()
-                kernel.register(entry.fd, entry.mask)
-                for _, kernel_events in kernel.poll(0):
-                    events = kernel_events
-                if entry.mask & POLLIN and entry.pending is not None and entry.pending() > 0:
-                    events |= POLLIN
+                events = entry.look()
             if events:
                 ready.append((entry.obj, events))
         return ready
@@ -234,7 +259,7 @@ class poll:  # noqa: N801  the board's name for it
         masks = {}  # two objects may have one descriptor
         for entry in self._entries.values():
             if entry.fd >= 0:
-                masks[entry.fd] = masks.get(entry.fd, 0) | entry.mask
+                masks[entry.fd] = masks.get(entry.fd, 0) | entry.kernel_mask()
         for fd, mask in masks.items():
             kernel.register(fd, mask)
         watched = []
@@ -257,7 +282,7 @@ class poll:  # noqa: N801  the board's name for it
                 shim_micropython.exit_sleep()  # runs what is scheduled
 
     def _on_closed(self, obj):
-        # From a shim socket, before it closes its descriptor.
+        # From a shim socket, before it closes its descriptor; from a TLS stream at its end.
         entry = self._entries.get(_key(obj))
         if entry is not None and entry.obj is obj:
             entry.fd = _FD_CLOSED

@@ -104,7 +104,7 @@ class socket:  # noqa: N801  the board's name for it
             The bytes that the kernel took; None if it takes none now.
         """
         if part:
-            buf = _cut(buf, *part)
+            buf = part_of(buf, *part)
         elif isinstance(buf, str):
             buf = buf.encode()
         try:
@@ -289,8 +289,12 @@ class socket:  # noqa: N801  the board's name for it
 
 # Slice as py/stream.c does: an offset beyond the end is the end, a length beyond it or below 0
 # is the rest, and a negative offset, which is a very large one there, is the end as well.
-def _cut(buf, *part):
-    offset, length = part if len(part) == 2 else (0, part[0])
+def part_of(buf, *part):
+    """Return a view of `buf`, or of what write()'s arguments `[offset,] length` say of it."""
+    if len(part) == 2:
+        offset, length = part
+    else:
+        offset, length = 0, part[0] if part else -1
     view = memoryview(buf.encode() if isinstance(buf, str) else buf)
     if view.itemsize != 1:
         view = view.cast("B")

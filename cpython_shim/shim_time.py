@@ -91,3 +91,6 @@ def reset():
     """Undo every shift: the clock is the machine's own again."""
     global _origin_ns
     _origin_ns = 0
+
+
+from time import gmtime  # noqa: E402,F401

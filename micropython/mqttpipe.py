@@ -41,6 +41,9 @@ __version__ = "0.1.0"
 # ---------------------------------------------------------------------------
 # A MicroPython board has these names. CPython gets the same names, with the
 # board's behaviour, from cpython_shim/. Nothing below asks which one it is.
+import gc
+from binascii import a2b_base64
+
 try:
     import select
     import socket
@@ -49,9 +52,23 @@ try:
     from io import IOBase
     from os import urandom
     from sys import print_exception
-    from time import ticks_add, ticks_diff, ticks_ms
+    from time import gmtime, ticks_add, ticks_diff, ticks_ms
 
     from micropython import const
+
+    # The C module itself: `ssl` is a Python module around it, which only costs memory. Before
+    # MicroPython 1.23 it was itself called so; a port without TLS has neither.
+    try:
+        import tls
+    except ImportError:
+        try:
+            import ssl as tls
+        except ImportError:
+            tls = None
+
+    def wrap_tls(context, sock, host):
+        # Never the blocking handshake: that has no end on a dead connection.
+        return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
     try:
         from machine import unique_id
@@ -62,15 +79,17 @@ try:
 
 except ImportError:
     from _thread import allocate_lock
-    from errno import EAGAIN, EINPROGRESS
     from os import urandom
 
     import shim_select as select
     import shim_socket as socket
+    import shim_tls as tls
+    from shim_errno import EAGAIN, EINPROGRESS
     from shim_io import IOBase
     from shim_machine import unique_id
     from shim_micropython import const, print_exception
-    from shim_time import ticks_add, ticks_diff, ticks_ms
+    from shim_time import gmtime, ticks_add, ticks_diff, ticks_ms
+    from shim_tls import wrap_tls
 
 try:
     from network import STA_IF, WLAN
@@ -82,6 +101,7 @@ except ImportError:  # no interface of our own: the system's files know the DNS 
 # ---------------------------------------------------------------------------
 # Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose
 # constant is 0. They go from the optional to the more and more missed.
+_TLS = const(1)  # mqtts:// and ssl://
 _STATS = const(1)  # counters
 _OFFLINE = const(1)  # what becomes of messages while offline: policies, limits, expiry
 _RESOLVER = const(1)  # host names without waiting; without it getaddrinfo() waits
@@ -189,6 +209,9 @@ _LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
 _DROPS_PER_CALL = const(1000)  # told at once: as many as a pipe can hold
 _EXPIRY_MAX_S = const(259_200)  # 3 days: less than half a period of ticks_ms()
+_YEAR_MIN = const(2024)  # a clock that is behind it was never set: boards begin in 2000 or 2021
+_TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: the peer has closed without a word
+_POLLNVAL = const(0x20)  # closed; not exported by `select`
 _BACK_OFF_MS = const(50)  # the least that doubles: with reconnect_min_ms=0, too, it must grow
 _KICKS_MIN = const(3)  # so many short connections in a row are no accident
 _MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
@@ -196,8 +219,8 @@ _MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
 # The states of the connection, as in `MQTTClient.state`.
 _DOWN = const(0)  # no connection, and none wanted
 _RESOLVING = const(1)  # host name to addresses
-_TCP_CONNECTING = const(2)  # until the first byte of CONNECT has been accepted
-_TLS_HANDSHAKE = const(3)  # the same, while the TLS library does its part
+_TCP_CONNECTING = const(2)  # until the first byte of CONNECT, or of TLS, is accepted
+_TLS_HANDSHAKE = const(3)  # until the first byte of CONNECT has been accepted
 _AWAITING_CONNACK = const(4)  # CONNECT sent. 3.1.4 would let us send more; we wait
 _SUBSCRIBING = const(5)  # what was in flight is sent again, then all filters
 _ONLINE = const(6)  # in service
@@ -505,12 +528,12 @@ def parse_uri(uri):
     """Take a server's URI apart.
 
     Args:
-        uri: str, `mqtt://[user[:password]@]host[:port]` or the same with `tcp://`.
-            host: a name, an IPv4 address, or an IPv6 address in brackets. User and
-            password may hold percent-encoded bytes.
+        uri: str, `mqtt://[user[:password]@]host[:port]` or the same with `tcp://`; with
+            `mqtts://` or `ssl://` over TLS. host: a name, an IPv4 address, or an IPv6
+            address in brackets. User and password may hold percent-encoded bytes.
 
     Returns:
-        (host: str, port: int, user: bytes or None, password: bytes or None)
+        (host: str, port: int, user: bytes or None, password: bytes or None, is_tls: bool)
 
     Raises:
         LocalError: with the URI less user and password, which belong in no log.
@@ -528,11 +551,12 @@ def parse_uri(uri):
     shown = "***@" + uri[at:] if at else uri
     if at and "://" in uri[:at]:
         shown = scheme + "://" + shown
-    if scheme.lower() in ("mqtts", "ssl"):
-        raise LocalError("%s:// needs TLS, which this client has not yet: %r" % (scheme, shown))
-    if scheme.lower() not in ("mqtt", "tcp") or "://" not in uri:
-        raise LocalError("URI must begin with mqtt:// or tcp://: %r" % shown)
-    port = "1883"
+    is_tls = scheme.lower() in ("mqtts", "ssl")
+    if not is_tls and scheme.lower() not in ("mqtt", "tcp") or "://" not in uri:
+        raise LocalError("URI must begin with mqtt://, tcp://, mqtts:// or ssl://: %r" % shown)
+    if is_tls and not (_TLS and tls):
+        raise LocalError("%s:// needs TLS, which is not in this build: %r" % (scheme, shown))
+    port = "8883" if is_tls else "1883"
     if host.startswith("["):
         host, bracket, tail = host[1:].partition("]")
         if not bracket or ":" not in host or tail and tail[0] != ":":
@@ -555,7 +579,7 @@ def parse_uri(uri):
             password = _unquote(password) if colon else None
         except ValueError:
             raise LocalError("%% must be followed by two hex digits in user, password: %r" % shown)
-    return host, int(port), user, password
+    return host, int(port), user, password, is_tls
 
 
 # ---------------------------------------------------------------------------
@@ -769,6 +793,94 @@ if _RESOLVER:
 
 
 # ---------------------------------------------------------------------------
+# TLS: one context for each client, kept for all its connections
+# ---------------------------------------------------------------------------
+# Made by the constructor, so that a wrong file or key is told there, and never again:
+# certificates are parsed once, and a reconnection needs memory for the connection only.
+
+if _TLS:
+    # A PEM text, PEM or DER data, or the name of a file that holds either; to bytes.
+    def _read_certificate(name, value):
+        if isinstance(value, str) and "-----BEGIN" not in value:
+            try:
+                with open(value, "rb") as file:
+                    return file.read()
+            except OSError as error:  # without its name: who mistakes key= for data shows the key
+                raise LocalError("%s: can't read the file: errno %s" % (name, error.errno))
+        return _to_bytes(name, value)
+
+    # The DER blocks in a PEM text, but for the name of a curve that may stand before a key.
+    def _to_der(pem):
+        blocks = []
+        for part in pem.split(b"-----BEGIN ")[1:]:
+            if part.startswith(b"EC PARAM"):
+                continue
+            text = part.partition(b"-----")[2].partition(b"-----")[0]
+            blocks.append(a2b_base64(text.replace(b"\r", b"").replace(b"\n", b"")))
+        return blocks
+
+    # Some boards' libraries (rp2) read DER only: PEM is then taken apart here. A list of
+    # certificates becomes several calls; of a chain of our own only the first one is left.
+    def _load(name, load, *data):
+        try:
+            try:
+                load(*data)
+            except (OSError, ValueError):
+                blocks = [_to_der(one) for one in data]
+                if not all(blocks):
+                    raise
+                for row in zip(*blocks):
+                    load(*row)
+        except (OSError, ValueError) as error:
+            raise LocalError("%s can not be used: %s" % (name, error))
+
+    def _tls_context(ca, cert, key, how):
+        """Make the context that a client's TLS connections share.
+
+        Args:
+            ca, cert, key, how: as ca, cert, key, tls of MQTTClient.
+
+        Returns:
+            An SSLContext of the port.
+
+        Raises:
+            LocalError: a file can not be read or used, or nothing to verify with.
+
+        Allocates: the files, and what the library makes of them. Blocks: while it
+        reads files.
+        """
+        if how is not None and how != "insecure":
+            if not hasattr(how, "wrap_socket"):
+                raise LocalError("tls is %r, must be an SSLContext or 'insecure'" % (how,))
+            if ca is not None or cert is not None or key is not None:
+                raise LocalError("tls is an SSLContext: load ca, cert and key into that")
+            return how
+        if (cert is None) != (key is None):
+            raise LocalError("cert and key must be given together")
+        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+        # Said each time: `ssl` of MicroPython begins with no verification, `tls` with.
+        context.verify_mode = tls.CERT_NONE if how else tls.CERT_REQUIRED
+        if ca is not None:
+            _load("ca", context.load_verify_locations, _read_certificate("ca", ca))
+        elif not how:
+            if not hasattr(context, "load_default_certs"):
+                raise LocalError(
+                    "mqtts:// needs ca= here (or tls='insecure': nothing is verified)"
+                )
+            context.load_default_certs()
+        if cert is not None:
+            _load(
+                "cert or key",
+                context.load_cert_chain,
+                _read_certificate("cert", cert),
+                _read_certificate("key", key),
+            )
+        if hasattr(context, "set_alpn_protocols"):
+            context.set_alpn_protocols(["mqtt"])  # as registered with IANA
+        return context
+
+
+# ---------------------------------------------------------------------------
 # Outbox: bytes on their way to the socket
 # ---------------------------------------------------------------------------
 # Two parts, written in this order:
@@ -777,8 +889,12 @@ if _RESOLVER:
 #   tail  one packet, or one payload whose header ends `buf`, written from where
 #         it lies: it is larger than `buf` may grow
 #
-# part[0:at]  accepted by the socket        `part` is the one that is being written
-# part[at:]   waiting
+# part[0:at]    accepted by the socket      `part` is the one that is being written
+# part[at:end]  offered, and not accepted; 0: nothing
+# part[at:]     waiting
+#
+# What was offered and refused is offered again to just the same end: the TLS library has
+# encrypted it already, and would take the answer for all that is offered the second time.
 #
 # While `buf` is written before a tail, nothing may be appended (it would leave
 # before the tail). As soon as the tail is the part, `buf` is empty and takes what
@@ -798,7 +914,7 @@ class Outbox:
         self.buf[_EVERYTHING] = b""
         self.tail = None
         self.part = self.buf
-        self.at = 0
+        self.at = self.end = 0
         self.put_count = self.sent_count
 
     def is_empty(self):
@@ -882,17 +998,22 @@ class Outbox:
         written = 0
         while True:
             part = self.part
-            size = len(part) - self.at
+            end = self.end or len(part)
+            size = end - self.at
             if size:
-                # The same bytes are offered again after a None: TLS needs that.
                 count = stream.write(part, self.at, size)
                 if not count:
+                    self.end = end
                     break
                 written += count
                 self.sent_count = self.sent_count + count & _COUNT_MASK
                 self.at += count
                 if count < size:
+                    self.end = end
                     break
+                self.end = 0
+                if end < len(part):
+                    continue
             self.at = 0
             if part is not self.buf:
                 self.tail = None
@@ -1782,6 +1903,11 @@ class MQTTClient:
         clean_session: bool (section 3.1.2.4).
         keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
         will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
+        ca: the certificates to trust, for mqtts:// and ssl://: PEM or DER, bytes, or str:
+            the name of a file. None: the system's, where there are any. The server's
+            certificate and host name are always verified.
+        cert, key: our own certificate and its key, if the server asks for one.
+        tls: a ready SSLContext, used as it is; or "insecure": nothing is verified.
         link: object with is_up(): no attempt is made while it answers False. If it has
             dns_servers() too, that answers a list of addresses (str) or of (address,
             port), to be asked instead of the Wi-Fi interface's.
@@ -1825,6 +1951,10 @@ class MQTTClient:
         clean_session=True,
         keep_alive_s=60,
         will=None,
+        ca=None,
+        cert=None,
+        key=None,
+        tls=None,
         link=None,
         packet_bytes_max=1024,
         pipe_slots=32,
@@ -1843,7 +1973,13 @@ class MQTTClient:
         self._session_server = 0  # of the one that holds the session
         self._user = None if user is None else _to_utf8("user", user)  # [MQTT-3.1.3-11]
         self._password = None if password is None else _to_bytes("password", password)
-        for _, _, uri_user, uri_password in self._servers:
+        self._raw = self._tls = None
+        if any(server[4] for server in self._servers):
+            self._tls = _tls_context(ca, cert, key, tls)
+            self._is_insecure = tls == "insecure"  # and that has not been said yet
+        elif any(one is not None for one in (ca, cert, key, tls)):
+            raise LocalError("ca, cert, key and tls are for mqtts:// and ssl://")
+        for _, _, uri_user, uri_password, _ in self._servers:
             if uri_user is None and self._user is None and self._password is not None:
                 raise LocalError("password without user [MQTT-3.1.2-22]")
             _to_utf8("user of the URI", uri_user or b"")
@@ -1907,6 +2043,9 @@ class MQTTClient:
             self._pipe = Pipe(pipe_slots)
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
+        if _TLS and self._tls is not None:
+            # For the TCP connection below TLS alone, apart from what step() sleeps on.
+            self._probe = select.poll()
         self._timers = [None] * _TIMERS  # ticks_ms() of each deadline, or None
         self._due_ms = None  # the earliest of them, or earlier
         self._now_ms = 0  # ticks_ms() at the begin of this step
@@ -2198,7 +2337,13 @@ class MQTTClient:
             if self._work():
                 return True
             if timeout_ms:
-                self._sleep(timeout_ms)
+                try:
+                    self._sleep(timeout_ms)
+                except OSError as error:  # a port's poll fails with a socket that has failed
+                    if self._socket is None:
+                        self._report(error)
+                    else:
+                        self._fail(error)
                 return self._work()
             return False
         finally:
@@ -2237,7 +2382,7 @@ class MQTTClient:
                     happened = True
                     self._move_bytes()
             return happened
-        except (OSError, MQTTError, MemoryError) as error:
+        except (OSError, ValueError, MQTTError, MemoryError) as error:
             self._fail(error)
             return True
 
@@ -2246,7 +2391,10 @@ class MQTTClient:
             return False
         if _RESOLVER and self.state == _RESOLVING:
             return self._resolve()
-        is_connecting = self.state == _TCP_CONNECTING
+        is_connecting = self.state < _AWAITING_CONNACK
+        if _TLS and self.state == _TCP_CONNECTING and self._raw is not None:
+            if not self._secure():
+                return False
         happened = not is_connecting and self._receive()
         # What we send ourselves tells nothing of the server, but for the first bytes.
         self._is_answered = happened
@@ -2417,6 +2565,8 @@ class MQTTClient:
                 servers = None
             if not servers:
                 raise TransportError("no DNS server is known", _STAGES[_RESOLVING])
+            if not self._is_link_up():
+                raise TransportError("the link is down", _STAGES[_RESOLVING])
             if self._query_count == _DNS_TRIES:
                 self._use_last_known(TimedOut(_NO_ANSWER, _STAGES[_RESOLVING]))
                 return
@@ -2503,13 +2653,15 @@ class MQTTClient:
     # first packet; it waits in the outbox until the socket takes it.
     # Each address has its share of the time that is left for the attempt.
     def _connect_next(self):
-        left_ms = max(0, ticks_diff(self._attempt_end_ms, self._now_ms))
-        left_ms = left_ms // len(self._addresses)
         family, kind, protocol, _, address = self._addresses.pop(0)
         self._move(_RESOLVED)
-        self._arm(_TIMER_STATE, left_ms)
+        self._arm_share()
         self._open(family, kind, protocol)
         sock = self._socket
+        _, _, user, password, is_tls = self._servers[self._server]
+        if _TLS and is_tls:
+            self._raw = sock
+            self._probe.register(sock, select.POLLIN | select.POLLOUT)
         try:
             # Two small writes in a row would else meet Nagle's algorithm and the
             # peer's delayed acknowledgement: 40 ms each.
@@ -2521,7 +2673,6 @@ class MQTTClient:
         except OSError as error:
             if error.errno != EINPROGRESS:
                 raise
-        _, _, user, password = self._servers[self._server]
         self._outbox.clear()
         self._decoder.reset()
         self._outbox.put_packet(
@@ -2535,23 +2686,94 @@ class MQTTClient:
             )
         )
 
+    # This address' share of what is left of the time for the attempt.
+    def _arm_share(self):
+        left_ms = max(0, ticks_diff(self._attempt_end_ms, self._now_ms))
+        self._arm(_TIMER_STATE, left_ms // (len(self._addresses) + 1))
+
+    if _TLS:
+        # Does the TCP connection stand? Its first bytes are the TLS library's, so no write of
+        # ours can tell. The poll is asked; where it says anything but "writable" (a refused
+        # connection is readable too on ESP32, and only an error on rp2), reading tells.
+        # True: it does, and the handshake begins.
+        def _secure(self):
+            sock = self._socket
+            events = 0
+            for _, found in self._probe.ipoll(0):
+                events = found
+            if not events:
+                return False
+            if events != select.POLLOUT:
+                count = sock.readinto(self._decoder.buf, 1)
+                if count is not None:
+                    reason = "it speaks before TLS begins" if count else "closed by the server"
+                    raise TransportError(reason, _STAGES[_TCP_CONNECTING])
+                if not events & select.POLLOUT:
+                    return False
+            if self._is_insecure:
+                self._is_insecure = False
+                self._report(LocalError("tls is 'insecure': anybody may be the server"))
+            gc.collect()  # the library may need 17 KB in one piece
+            stream = wrap_tls(self._tls, sock, self._servers[self._server][0])
+            self._poll.unregister(sock)
+            self._socket = stream
+            self._poll.register(stream, self._interest)
+            self._move(_CONNECTED)
+            self._arm_share()
+            return True
+
     def _drop_socket(self):
         sock = self._socket
-        if sock is not None:
-            self._socket = None
-            self._poll.unregister(sock)
+        if sock is None:
+            return
+        self._socket = None
+        self._poll.unregister(sock)
+        try:
             sock.close()
+        except OSError:
+            pass  # it is gone, whatever it says
+        if _TLS and self._raw is not None:
+            self._close_raw(self._raw is sock)
+
+    if _TLS:
+        # A TLS stream closes the socket below it, unless its handshake has failed: then it has
+        # let go of that. Closing one twice closes somebody else's on the unix port, so
+        # the poll is asked first.
+        def _close_raw(self, is_closed):
+            raw = self._raw
+            self._raw = None
+            try:
+                for _, events in self._probe.ipoll(0):
+                    if events & _POLLNVAL:
+                        is_closed = True
+                self._probe.unregister(raw)
+                if not is_closed:
+                    raw.close()
+            except OSError:
+                pass
 
     # The attempt or the connection has failed: the network, or the server broke the
     # protocol [MQTT-4.8.0-1], or there was no memory for a packet [MQTT-4.8.0-2].
     def _fail(self, error):
         stage = _STAGES[self.state]
+        errno = None
+        reason = error
         if isinstance(error, OSError):
-            host, port, _, _ = self._servers[self._server]
-            reason = "%s, %s port %d" % (self._why_closed(error), host, port)
-            error = TransportError(reason, stage, error.errno)
+            errno = error.errno
+            if _TLS and self._raw is not None and isinstance(errno, int) and errno < 0:
+                if errno == _TLS_EOF:
+                    reason = "closed by the server"
+                else:  # the library's own; before CONNACK it is the server that refuses us
+                    stage = _STAGES[_TLS_HANDSHAKE]
+            reason = self._why_closed(reason)
+        elif isinstance(error, ValueError):  # so do ports tell that a certificate is not good
+            stage = _STAGES[_TLS_HANDSHAKE]
+            reason = self._why_untrusted(error)
         elif isinstance(error, MemoryError):
-            error = TransportError("out of memory", stage)
+            reason = "out of memory"
+        if not isinstance(error, MQTTError):
+            host, port, _, _, _ = self._servers[self._server]
+            error = TransportError("%s, %s port %d" % (reason, host, port), stage, errno)
         while self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):
             try:
                 self._connect_next()  # the host has another address
@@ -2641,6 +2863,14 @@ class MQTTClient:
         elif happened:
             self._arm(_TIMER_PACKET, self.connect_timeout_ms)
         return happened
+
+    # The library's reason, on one line.
+    def _why_untrusted(self, error):
+        reason = "; ".join(line for line in str(error).split("\n") if line)
+        year = gmtime()[0]
+        if year < _YEAR_MIN:
+            reason += "; the clock says %d, so that no certificate can be valid: set it" % year
+        return reason
 
     # Has the connection proved stable? Its timer may be due but not looked at yet.
     def _has_lasted(self):
@@ -2846,7 +3076,7 @@ class MQTTClient:
                 happened = True
                 self._sent_ms = self._now_ms
                 self._timers[_TIMER_WRITE] = None
-                if self.state == _TCP_CONNECTING:
+                if self.state < _AWAITING_CONNACK:
                     self._move(_SECURED)
                     left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
                     self._arm(_TIMER_STATE, max(0, left_ms))

@@ -19,6 +19,9 @@ _REPLACED = (
     "urandom",
     "dns_servers",
     "hosts",
+    "tls",
+    "wrap_tls",
+    "gmtime",
 )
 _REAL = [getattr(mqttpipe, name) for name in _REPLACED]
 ECONNREFUSED = 111
@@ -27,6 +30,7 @@ ECONNRESET = 104
 # CONNACK, accepted: without and with a session (section 3.2).
 CONNACK = b"\x20\x02\x00\x00"
 CONNACK_SESSION = b"\x20\x02\x01\x00"
+POLLNVAL = 0x20
 PINGREQ = b"\xc0\x00"
 PINGRESP = b"\xd0\x00"
 DISCONNECT = b"\xe0\x00"
@@ -123,7 +127,20 @@ class Connection:
         return count
 
     def close(self):
+        assert not self.is_closed, "closed twice: on the unix port somebody else's is closed"
         self.is_closed = True
+
+    def events(self):
+        """What a poll says of it, on the unix port."""
+        if self.is_closed:
+            return POLLNVAL
+        if self.error:
+            return self.network.error_events
+        if self.is_connecting and self.network.is_silent:
+            return 0
+        self.is_connecting = False
+        readable = self.to_client or self.is_ended
+        return Poll.POLLOUT | (Poll.POLLIN if readable else 0)
 
     # -- the server's side
     def send(self, packet):
@@ -152,6 +169,8 @@ class Network:
         self.calls = 0  # reads and writes, of all connections
         self.fail_at_call = 0  # the number of the one that fails
         self.lookups = []  # the sockets of DNS queries
+        self.error_events = 29  # IN, OUT, ERR, HUP: what a poll says of a failed connection
+        self.tls = Tls()
 
     def getaddrinfo(self, host, port, family=0, kind=0, proto=0, flags=0):
         assert ":" in host or host.replace(".", "").isdigit(), "a name would block: " + host
@@ -163,6 +182,94 @@ class Network:
             return self.lookups[-1]
         self.connections.append(Connection(self))
         return self.connections[-1]
+
+
+class Tls:
+    """Stands for the module `tls`, and says how handshakes go."""
+
+    PROTOCOL_TLS_CLIENT = 0
+    CERT_NONE = 0
+    CERT_REQUIRED = 2
+
+    def __init__(self):
+        self.contexts = []
+        self.streams = []
+        self.is_pem_refused = False  # a port that reads DER only
+        self.flights = 2  # calls that a handshake takes; -1: it never ends
+        self.error = None  # that ends a handshake
+
+    def SSLContext(self, protocol):
+        assert protocol == self.PROTOCOL_TLS_CLIENT
+        self.contexts.append(TlsContext(self))
+        return self.contexts[-1]
+
+    def wrap(self, context, sock, host):
+        assert not sock.is_connecting, "the handshake began before the connection stood"
+        self.streams.append(TlsStream(self, context, sock, host))
+        return self.streams[-1]
+
+
+class TlsContext:
+    def __init__(self, module):
+        self.module = module
+        self.verify_mode = None
+        self.loaded = []
+
+    def load_verify_locations(self, data):
+        self._load(data)
+
+    def load_cert_chain(self, cert, key):
+        self._load(cert, key)
+
+    def _load(self, *data):
+        for one in data:
+            if b"bad" in one or self.module.is_pem_refused and b"-----BEGIN" in one:
+                raise ValueError("invalid cert")
+        self.loaded.append(data)
+
+    def wrap_socket(self, sock, **options):
+        raise AssertionError("wrap_tls() does it")
+
+
+class TlsStream:
+    """mbedTLS over a Connection, with its ways: what it has refused it has encrypted already."""
+
+    def __init__(self, module, context, sock, host):
+        self.module = module
+        self.context = context
+        self.sock = sock
+        self.host = host
+        self.flights = module.flights
+        self.refused = None
+        self.is_closed = False
+
+    def _handshake(self):
+        assert not self.is_closed, "used after close"
+        if self.flights and self.module.error:
+            self.sock, sock = None, self.sock  # a failed stream lets go of its socket
+            assert sock is not None, "used after it failed"
+            raise self.module.error
+        if self.flights:
+            self.sock._called()
+            self.flights -= 1
+        return not self.flights
+
+    def readinto(self, buf, count=None):
+        return self.sock.readinto(buf, count) if self._handshake() else None
+
+    def write(self, buf, offset, count):
+        if not self._handshake():
+            return None
+        data = bytes(buf[offset : offset + count])
+        assert self.refused in (None, data), "after None the same bytes must come again"
+        taken = self.sock.write(buf, offset, count)
+        self.refused = None if taken == count else data[taken or 0 :]
+        return taken
+
+    def close(self):
+        self.is_closed = True
+        if self.sock is not None:
+            self.sock.close()
 
 
 class Lookup:
@@ -204,10 +311,14 @@ class Poll:
 
     def __init__(self, clock):
         self.clock = clock
+        self.is_given = False
         self.watched = {}
         self.slept = []
 
     def poll(self):
+        if self.is_given:
+            return Probe()
+        self.is_given = True
         return self
 
     def register(self, thing, mask):
@@ -227,6 +338,24 @@ class Poll:
         return ()
 
 
+class Probe:
+    """The poll that the client asks about the TCP connection below TLS: it never sleeps."""
+
+    def __init__(self):
+        self.watched = []
+
+    def register(self, thing, mask):
+        self.watched.append(thing)
+
+    def unregister(self, thing):
+        self.watched.remove(thing)
+
+    def ipoll(self, timeout_ms):
+        assert timeout_ms == 0, "the client must never block"
+        assert len(self.watched) < 2, "a connection that is gone is still watched"
+        return [(thing, thing.events()) for thing in self.watched if thing.events()]
+
+
 class Bench:
     """A client on fakes, and a record of what it told the application.
 
@@ -243,6 +372,10 @@ class Bench:
         mqttpipe.socket = self.network
         mqttpipe.select = self.select
         mqttpipe.urandom = self.urandom
+        mqttpipe.tls = self.network.tls
+        mqttpipe.wrap_tls = self.network.tls.wrap
+        self.year = 2026
+        mqttpipe.gmtime = lambda: (self.year, 1, 1, 0, 0, 0, 0, 1)
         mqttpipe.dns_servers = lambda: ["192.0.2.53", "192.0.2.54"]
         mqttpipe.hosts = lambda name: []
         self.random = 0  # what the back-off draws, of 0xFFFF: 0 is the shortest pause

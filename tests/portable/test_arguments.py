@@ -13,17 +13,19 @@ def new(uri="mqtt://h", **options):
 
 def test_uris_are_taken_apart():
     cases = (
-        ("mqtt://broker.example", ("broker.example", 1883, None, None)),
-        ("MQTT://broker.example", ("broker.example", 1883, None, None)),
-        ("tcp://broker.example:1884", ("broker.example", 1884, None, None)),
-        ("mqtt://broker.example/", ("broker.example", 1883, None, None)),
-        ("mqtt://192.0.2.7:65535", ("192.0.2.7", 65535, None, None)),
-        ("mqtt://[2001:db8::1]", ("2001:db8::1", 1883, None, None)),
-        ("mqtt://[::1]:1884", ("::1", 1884, None, None)),
-        ("mqtt://user@h", ("h", 1883, b"user", None)),
-        ("mqtt://user:@h", ("h", 1883, b"user", b"")),
-        ("mqtt://user:se%3Acr%40t@h:1", ("h", 1, b"user", b"se:cr@t")),
-        ("mqtt://us%C3%A9r:p:q@h", ("h", 1883, b"us\xc3\xa9r", b"p:q")),
+        ("mqtt://broker.example", ("broker.example", 1883, None, None, False)),
+        ("MQTT://broker.example", ("broker.example", 1883, None, None, False)),
+        ("tcp://broker.example:1884", ("broker.example", 1884, None, None, False)),
+        ("mqtt://broker.example/", ("broker.example", 1883, None, None, False)),
+        ("mqtt://192.0.2.7:65535", ("192.0.2.7", 65535, None, None, False)),
+        ("mqtt://[2001:db8::1]", ("2001:db8::1", 1883, None, None, False)),
+        ("mqtt://[::1]:1884", ("::1", 1884, None, None, False)),
+        ("mqtt://user@h", ("h", 1883, b"user", None, False)),
+        ("mqtt://user:@h", ("h", 1883, b"user", b"", False)),
+        ("mqtt://user:se%3Acr%40t@h:1", ("h", 1, b"user", b"se:cr@t", False)),
+        ("mqtt://us%C3%A9r:p:q@h", ("h", 1883, b"us\xc3\xa9r", b"p:q", False)),
+        ("mqtts://h", ("h", 8883, None, None, True)),
+        ("SSL://u@[::1]:1", ("::1", 1, b"u", None, True)),
     )
     for uri, expected in cases:
         assert mqttpipe.parse_uri(uri) == expected, uri
@@ -35,7 +37,7 @@ def test_a_bad_uri_is_refused_with_its_reason():
         ("localhost:1883", "'localhost:1883'"),
         ("", "''"),
         ("user:word@host", "'***@host'"),
-        ("mqtts://h", "TLS"),
+        ("mqtts://", "host"),
         ("http://h", "http://h"),
         ("mqtt://", "host"),
         ("mqtt://:1883", "host"),

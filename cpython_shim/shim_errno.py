@@ -1,0 +1,26 @@
+"""The board's `errno`: the names it has, and none that it has not."""
+
+from errno import (
+    EACCES,
+    EADDRINUSE,
+    EAGAIN,
+    EALREADY,
+    EBADF,
+    ECONNABORTED,
+    ECONNREFUSED,
+    ECONNRESET,
+    EEXIST,
+    EHOSTUNREACH,
+    EINPROGRESS,
+    EINVAL,
+    EIO,
+    EISDIR,
+    ENOBUFS,
+    ENODEV,
+    ENOENT,
+    ENOMEM,
+    ENOTCONN,
+    EOPNOTSUPP,
+    EPERM,
+    ETIMEDOUT,
+)
