@@ -102,6 +102,8 @@ except ImportError:  # no interface of our own: the system's files know the DNS 
 # Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose
 # constant is 0. They go from the optional to the more and more missed.
 _TLS = const(1)  # mqtts:// and ssl://
+_QOS2 = const(1)  # exactly once; without it QoS 2 is refused
+_FAILOVER = const(1)  # more than one server
 _STATS = const(1)  # counters
 _OFFLINE = const(1)  # what becomes of messages while offline: policies, limits, expiry
 _RESOLVER = const(1)  # host names without waiting; without it getaddrinfo() waits
@@ -129,6 +131,8 @@ _DISCONNECT = const(0xE0)
 _DUP = const(0x08)
 _QOS_SHIFT = const(1)
 _RETAIN = const(0x01)
+
+_QOS_MAX = const(1 + _QOS2)
 
 # What a server may send: remaining length for each packet type, in the order of
 # table 2.1. Any: the length varies. Never: a client does not receive this type.
@@ -302,11 +306,20 @@ _DROP_OLDEST = const(1)
 _LATEST = const(2)
 _POLICIES = ("refuse", "drop_oldest", "latest")
 
-# In flight: what a slot is to be sent for (0: nothing), and what it waits for.
+# In flight: a row of the session, a list of eight; _TOKEN is as above.
+_AWAITS = const(0)
+_ID = const(1)
+_PENDING = const(2)
+_FIRST_BYTE = const(4)
+_TOPIC = const(5)
+_PAYLOAD = const(6)
+_SENT_MS = const(7)  # ticks_ms() of the last sending
+_ROW_FIELDS = const(8)
+# What _PENDING says that it is to be sent for; 0: not at all.
 _FIRST = const(1)  # it has never been on its way
 _AGAIN = const(2)
-# The state is the type of the
-# packet that must come, so that one comparison serves all acknowledgements.
+# What _AWAITS is: the type of the packet that must come, so that one comparison
+# serves all acknowledgements.
 _FREE = const(0)
 _AWAITING_PUBACK = const(0x40)
 _AWAITING_PUBREC = const(0x50)
@@ -1268,11 +1281,15 @@ def topic_matches(topic_filter, buf, start, end):
 # ---------------------------------------------------------------------------
 # Session (section 4.1): what outlives a connection
 # ---------------------------------------------------------------------------
-# In flight are at most `in_flight_max` PUBLISH packets, one to a slot, and in one
-# slot more at most one SUBSCRIBE or UNSUBSCRIBE. A slot is an index into parallel
-# lists. is_pending: to be sent as soon as there is room (again, or for the first
-# time). Messages are sent again in the order in which they were first taken, and before
-# them PUBREL in the order in which PUBREC came [MQTT-4.6.0-1, -4].
+# A packet that waits for its acknowledgement is a row, a preallocated list:
+#
+#   rows[0:pubrels]      PUBREL sent, in the order in which PUBREC came   [MQTT-4.6.0-4]
+#   rows[pubrels:count]  PUBLISH, in the order in which they were taken   [MQTT-4.6.0-1]
+#   rows[count:-1]       free
+#   rows[-1]             at most one SUBSCRIBE or UNSUBSCRIBE
+#
+# So the rows stand in the order in which they are sent again after a connection is lost.
+# _PENDING: to be sent as soon as there is room, for the first time or again.
 #
 # The topic name and payload stay until the exchange has ended, not only until
 # PUBREC: a server that has lost the session gets the message again.
@@ -1280,46 +1297,38 @@ def topic_matches(topic_filter, buf, start, end):
 
 class Session:
     def __init__(self, outbox, in_flight_max):
-        slots = in_flight_max + 1
         self.outbox = outbox
-        self.in_flight_max = in_flight_max
-        self.state = bytearray(slots)  # _FREE or the packet type that must come
-        self.is_pending = bytearray(slots)
+        self.rows = [[0] * _ROW_FIELDS for _ in range(in_flight_max + 1)]
+        self.count = self.pubrels = 0
         self.pending_count = 0
-        self.packet_id = [0] * slots
-        self.token = [0] * slots
-        self.first_byte = bytearray(slots)
-        self.topic_name = [None] * slots
-        self.payload = [None] * slots
-        self.sent_ms = [0] * slots  # ticks_ms() of the last sending
-        self.pubrec_order = [0] * slots  # _AWAITING_PUBCOMP: the PUBREC's number
-        self.start_order = [0] * slots  # the message's number, in the order of start()
-        self._start_count = self._pubrec_count = 0
         self.sent_count = self.retransmitted_count = 0  # messages, modulo 2**30
         self.subscriptions = []  # see _FILTER and so on; searched in order
-        self.is_unsent = False  # a row may be _TO_SUBSCRIBE or _TO_UNSUBSCRIBE
+        self.is_unsent = False  # one may be _TO_SUBSCRIBE or _TO_UNSUBSCRIBE
         self.asked = ()  # ((subscription, token), ...) of the one on the way
         self.received = []  # packet_id of each QoS 2 message that awaits its PUBREL
-        self._last_packet_id = 0
+        self.last_packet_id = 0
 
-    # The next identifier that is not in use [MQTT-2.3.1-2]. It goes on counting
-    # through connections, so that an identifier rests as long as can be.
-    def _new_packet_id(self):
-        packet_id = self._last_packet_id
-        while True:
+    # Give the row the next identifier that is not in use [MQTT-2.3.1-2]. It goes on
+    # counting through connections, so that an identifier rests as long as can be.
+    def _identify(self, row):
+        packet_id = self.last_packet_id
+        is_used = True
+        while is_used:
             packet_id = packet_id % 65535 + 1
-            if packet_id not in self.packet_id:
-                self._last_packet_id = packet_id
-                return packet_id
+            is_used = False
+            for other in self.rows:
+                if other[_ID] == packet_id:
+                    is_used = True
+        self.last_packet_id = row[_ID] = packet_id
 
     def is_empty(self):
         """True if no packet waits to be sent or acknowledged."""
-        return not any(self.state)
+        return not self.count and not self.rows[-1][_AWAITS]
 
     def has_token(self, token):
         """True if the exchange of this token has not ended."""
-        for slot in range(self.in_flight_max):
-            if self.state[slot] and self.token[slot] == token:
+        for i in range(self.count):
+            if self.rows[i][_TOKEN] == token:
                 return True
         for subscription in self.subscriptions:
             if subscription[_TOKEN] == token and not subscription[_IS_TOLD]:
@@ -1329,74 +1338,64 @@ class Session:
                 return True  # a later command has taken its place in the table
         return False
 
+    # Take the row out of its place, and put it back at another.
+    def _move_row(self, at, to):
+        rows = self.rows
+        row = rows[at]
+        step = 1 if to > at else -1
+        while at != to:
+            rows[at] = rows[at + step]
+            at += step
+        rows[to] = row
+
     # -- outgoing messages ---------------------------------------------------
 
     def start(self, token, first_byte, topic_name, payload, now_ms):
-        """Take a QoS 1 or 2 message into a free slot and send it. False: none is free.
+        """Take a QoS 1 or 2 message into a free row and send it. False: none is free.
 
         Allocates: nothing. Spec: sections 4.3.2 and 4.3.3 [MQTT-4.3.2-1] [MQTT-4.3.3-1].
         """
-        state = self.state
-        for slot in range(self.in_flight_max):
-            if not state[slot]:
-                break
-        else:
+        if self.count == len(self.rows) - 1:
             return False
-        state[slot] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
-        self.packet_id[slot] = self._new_packet_id()
-        self.token[slot] = token
-        self.first_byte[slot] = first_byte
-        self.topic_name[slot] = topic_name
-        self.payload[slot] = payload
-        self.is_pending[slot] = _FIRST
+        row = self.rows[self.count]
+        self._identify(row)
+        row[_AWAITS] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
+        row[_TOKEN] = token
+        row[_FIRST_BYTE] = first_byte
+        row[_TOPIC] = topic_name
+        row[_PAYLOAD] = payload
+        row[_PENDING] = _FIRST
+        self.count += 1
         self.pending_count += 1
-        self._start_count = self._start_count + 1 & _COUNT_MASK
-        self.start_order[slot] = self._start_count
         self.send_pending(now_ms)
         return True
 
     def send_pending(self, now_ms):
-        """Send what is pending, oldest first [MQTT-4.6.0-1]. False: something is left, no room.
+        """Send what is pending, in order. False: something is left, there is no room.
 
         Allocates: nothing. Spec: section 4.6.
         """
-        while self.pending_count:
-            oldest = -1
-            for slot in range(self.in_flight_max):
-                if self.is_pending[slot] and (oldest < 0 or self._is_before(slot, oldest)):
-                    oldest = slot
-            if not self._send(oldest):
-                return False
-            is_again = self.is_pending[oldest] == _AGAIN
-            self.is_pending[oldest] = 0
-            self.pending_count -= 1
-            self.sent_ms[oldest] = now_ms
-            if is_again:
-                self.retransmitted_count = self.retransmitted_count + 1 & _COUNT_MASK
-            else:
-                self.sent_count = self.sent_count + 1 & _COUNT_MASK
-        return True
-
-    def _is_before(self, slot, other):
-        is_pubrel = self.state[slot] == _AWAITING_PUBCOMP
-        if is_pubrel != (self.state[other] == _AWAITING_PUBCOMP):
-            return is_pubrel
-        order = self.pubrec_order if is_pubrel else self.start_order
-        return order[other] - order[slot] & _COUNT_MASK < _COUNT_HALF
-
-    def _send(self, slot):
         outbox = self.outbox
-        if self.state[slot] == _AWAITING_PUBCOMP:
-            if outbox.free() < 4:
+        at = 0
+        while self.pending_count:
+            row = self.rows[at]
+            at += 1
+            if not row[_PENDING]:
+                continue
+            if _QOS2 and row[_AWAITS] == _AWAITING_PUBCOMP:
+                if outbox.free() < _ACK_BYTES:
+                    return False
+                outbox.put_ack(_PUBREL, row[_ID])
+            elif not outbox.put_publish(row[_FIRST_BYTE], row[_TOPIC], row[_PAYLOAD], row[_ID]):
                 return False
-            outbox.put_ack(_PUBREL, self.packet_id[slot])
-            return True
-        return outbox.put_publish(
-            self.first_byte[slot],
-            self.topic_name[slot],
-            self.payload[slot],
-            self.packet_id[slot],
-        )
+            if row[_PENDING] == _FIRST:
+                self.sent_count = self.sent_count + 1 & _COUNT_MASK
+            else:
+                self.retransmitted_count = self.retransmitted_count + 1 & _COUNT_MASK
+            row[_PENDING] = 0
+            row[_SENT_MS] = now_ms
+            self.pending_count -= 1
+        return True
 
     def on_ack(self, packet_type, packet_id, now_ms):
         """Take an acknowledgement. The caller has seen 4 bytes free in the outbox.
@@ -1409,58 +1408,49 @@ class Session:
 
         Allocates: nothing. Spec: sections 4.3.2 and 4.3.3.
         """
-        for slot in range(self.in_flight_max):
-            if self.packet_id[slot] == packet_id and self.state[slot]:
-                break
-        else:
-            slot = -1
-        awaited = self.state[slot] if slot >= 0 else _FREE
+        at = 0
+        while at < self.count and self.rows[at][_ID] != packet_id:
+            at += 1
+        row = self.rows[at]
+        awaited = row[_AWAITS] if at < self.count else _FREE
         if packet_type != awaited:
-            if packet_type == _PUBREC and awaited in (_FREE, _AWAITING_PUBCOMP):
+            if _QOS2 and packet_type == _PUBREC and awaited in (_FREE, _AWAITING_PUBCOMP):
                 # Sent again, or from before a reset of this device: without its PUBREL
                 # the server would keep the identifier for ever.
                 self.outbox.put_ack(_PUBREL, packet_id)
                 return 0
-            if packet_type == _PUBCOMP and awaited == _FREE:
+            if _QOS2 and packet_type == _PUBCOMP and awaited == _FREE:
                 return 0  # for a PUBREL of this kind
             raise ServerError(
                 "0x%02x for packet id %d, which awaits 0x%02x [4.3]"
                 % (packet_type, packet_id, awaited)
             )
-        if self.is_pending[slot]:
-            if self.is_pending[slot] == _FIRST:
+        if row[_PENDING]:
+            if row[_PENDING] == _FIRST:
                 raise ServerError("0x%02x for packet id %d, not sent" % (packet_type, packet_id))
             # It answers what was sent on the connection before: that need not go again.
-            self.is_pending[slot] = 0
+            row[_PENDING] = 0
             self.pending_count -= 1
-        self.sent_ms[slot] = now_ms
-        if packet_type == _PUBREC:
+        if _QOS2 and packet_type == _PUBREC:
             # [MQTT-4.3.3-1]; at once, so in the order of the PUBRECs [MQTT-4.6.0-4].
             self.outbox.put_ack(_PUBREL, packet_id)
-            self.state[slot] = _AWAITING_PUBCOMP
-            self._pubrec_count = self._pubrec_count + 1 & _COUNT_MASK
-            self.pubrec_order[slot] = self._pubrec_count
+            row[_SENT_MS] = now_ms
+            row[_AWAITS] = _AWAITING_PUBCOMP
+            self._move_row(at, self.pubrels)
+            self.pubrels += 1
             return 0
-        self.free_slot(slot)
-        return self.token[slot]
+        if _QOS2 and packet_type == _PUBCOMP:
+            self.pubrels -= 1
+        self.count -= 1
+        self._move_row(at, self.count)
+        self._free(row)
+        return row[_TOKEN]
 
-    def restamp(self, now_ms):
-        """All that was sent has left just now, after the socket had been full."""
-        for slot in range(len(self.state)):
-            self.sent_ms[slot] = now_ms
-
-    def free_slot(self, slot):
-        self.state[slot] = _FREE
-        self.packet_id[slot] = 0
-        self.topic_name[slot] = self.payload[slot] = None
+    # Its identifier and its references are given up.
+    def _free(self, row):
+        row[_AWAITS] = row[_ID] = row[_TOPIC] = row[_PAYLOAD] = 0
 
     # -- subscriptions ---------------------------------------------------------
-
-    def find(self, topic_filter):
-        for subscription in self.subscriptions:
-            if subscription[_FILTER] == topic_filter:
-                return subscription
-        return None
 
     def on_command(self, first_byte, token, topic_filter, callback, qos):
         """Take a SUBSCRIBE or UNSUBSCRIBE command into the table.
@@ -1471,22 +1461,23 @@ class Session:
         Returns:
             False: an earlier command for this filter has not been sent yet.
 
-        Allocates: a new row.
+        Allocates: a new row of the table.
         """
-        subscription = self.find(topic_filter)
-        if subscription is not None and subscription[_STATE] <= _TO_UNSUBSCRIBE:
-            return False
-        if subscription is None:
+        for subscription in self.subscriptions:
+            if subscription[_FILTER] == topic_filter:
+                if subscription[_STATE] <= _TO_UNSUBSCRIBE:
+                    return False
+                break
+        else:
             subscription = [topic_filter, None, 0, 0, 0, False]
             self.subscriptions.append(subscription)
+        # It stays in the table until UNSUBACK: what the server still sends
+        # belongs to its callback (section 3.10.4).
+        subscription[_STATE] = _TO_UNSUBSCRIBE
         if first_byte == _SUBSCRIBE:
             subscription[_CALLBACK] = callback
             subscription[_QOS] = qos
             subscription[_STATE] = _TO_SUBSCRIBE
-        else:
-            # It stays in the table until UNSUBACK: what the server still sends
-            # belongs to its callback (section 3.10.4).
-            subscription[_STATE] = _TO_UNSUBSCRIBE
         subscription[_TOKEN] = token
         subscription[_IS_TOLD] = False
         self.is_unsent = True
@@ -1500,39 +1491,39 @@ class Session:
 
         Allocates: the packet, if there is any. Spec: sections 3.8 and 3.10.
         """
-        slot = self.in_flight_max
+        row = self.rows[-1]
         while self.is_unsent:
-            rows = []
+            chosen = []
             state = size = 0
-            for row in self.subscriptions:
-                if row[_STATE] > _TO_UNSUBSCRIBE:
+            for subscription in self.subscriptions:
+                if subscription[_STATE] > _TO_UNSUBSCRIBE:
                     continue
-                if not rows:
-                    state = row[_STATE]
-                size += len(row[_FILTER]) + 3
-                if row[_STATE] != state or rows and size + 7 > packet_bytes_max:
+                if not chosen:
+                    state = subscription[_STATE]
+                size += len(subscription[_FILTER]) + 3
+                if subscription[_STATE] != state or chosen and size + 7 > packet_bytes_max:
                     break
-                rows.append(row)
-            if not rows:  # [MQTT-3.8.3-3] [MQTT-3.10.3-2]
+                chosen.append(subscription)
+            if not chosen:  # [MQTT-3.8.3-3] [MQTT-3.10.3-2]
                 self.is_unsent = False
                 break
-            if self.state[slot]:
+            if row[_AWAITS]:
                 return False
-            packet_id = self._new_packet_id()
-            is_subscribe = state == _TO_SUBSCRIBE
-            first_byte = _SUBSCRIBE if is_subscribe else _UNSUBSCRIBE
-            if not self.outbox.put_packet(encode_subscriptions(first_byte, packet_id, rows)):
+            self._identify(row)
+            first_byte = _SUBSCRIBE if state == _TO_SUBSCRIBE else _UNSUBSCRIBE
+            if not self.outbox.put_packet(encode_subscriptions(first_byte, row[_ID], chosen)):
+                row[_ID] = 0
                 return False
-            self.state[slot] = _AWAITING_SUBACK if is_subscribe else _AWAITING_UNSUBACK
-            self.packet_id[slot] = packet_id
-            self.sent_ms[slot] = now_ms
-            self.asked = [(row, row[_TOKEN]) for row in rows]
-            for row in rows:
-                row[_STATE] = _ASKED
+            # Table 2.1: an acknowledgement's type follows its packet's.
+            row[_AWAITS] = (first_byte & _TYPE_MASK) + 0x10
+            row[_SENT_MS] = now_ms
+            self.asked = [(subscription, subscription[_TOKEN]) for subscription in chosen]
+            for subscription in chosen:
+                subscription[_STATE] = _ASKED
         return True
 
     def is_subscribed(self):
-        """True if every row of the table has been answered."""
+        """True if every subscription has been answered."""
         for subscription in self.subscriptions:
             if subscription[_STATE] <= _ASKED:
                 return False
@@ -1550,8 +1541,8 @@ class Session:
 
         Allocates: the list. Spec: sections 3.9 and 3.11.
         """
-        slot = self.in_flight_max
-        if self.packet_id[slot] != packet_id or self.state[slot] != packet_type:
+        ask = self.rows[-1]
+        if ask[_ID] != packet_id or ask[_AWAITS] != packet_type:
             raise ServerError("0x%02x for packet id %d, not asked" % (packet_type, packet_id))
         asked = self.asked
         if return_codes is not None and len(return_codes) != len(asked):
@@ -1564,20 +1555,20 @@ class Session:
                 raise ServerError("SUBACK return code 0x%02x [MQTT-3.9.3-2]" % code)
         report = []
         for i in range(len(asked)):
-            row, token = asked[i]
-            is_ours = row[_STATE] == _ASKED and row[_TOKEN] == token
+            subscription, token = asked[i]
+            is_ours = subscription[_STATE] == _ASKED and subscription[_TOKEN] == token
             if return_codes is None:
                 if is_ours:
-                    self.subscriptions.remove(row)
+                    self.subscriptions.remove(subscription)
                 continue
             code = return_codes[i]
-            if not is_ours or not row[_IS_TOLD] or code == _SUBACK_FAILURE:
+            if not is_ours or not subscription[_IS_TOLD] or code == _SUBACK_FAILURE:
                 report.append((token, return_codes[i : i + 1]))
             if is_ours:
-                row[_STATE] = _REFUSED if code == _SUBACK_FAILURE else _GRANTED
-                row[_IS_TOLD] = True
+                subscription[_STATE] = _REFUSED if code == _SUBACK_FAILURE else _GRANTED
+                subscription[_IS_TOLD] = True
         self.asked = ()
-        self.free_slot(slot)
+        self._free(ask)
         return report
 
     # -- connections -----------------------------------------------------------
@@ -1589,12 +1580,14 @@ class Session:
         server remembers: it may not have come to it. All else stays as it is
         [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2].
         """
-        is_subscribe = self.state[self.in_flight_max] == _AWAITING_SUBACK
-        for row, token in self.asked:
-            if row[_STATE] == _ASKED and row[_TOKEN] == token:
-                row[_STATE] = _TO_SUBSCRIBE if is_subscribe else _TO_UNSUBSCRIBE
+        ask = self.rows[-1]
+        for subscription, token in self.asked:
+            if subscription[_STATE] == _ASKED and subscription[_TOKEN] == token:
+                subscription[_STATE] = (
+                    _TO_SUBSCRIBE if ask[_AWAITS] == _AWAITING_SUBACK else _TO_UNSUBSCRIBE
+                )
         self.asked = ()
-        self.free_slot(self.in_flight_max)
+        self._free(ask)
 
     def resume(self, session_present):
         """A connection was accepted: mark everything that must be sent (again).
@@ -1607,28 +1600,35 @@ class Session:
 
         Allocates: the table anew, without what was to be unsubscribed.
         """
-        self.pending_count = 0
-        for slot in range(self.in_flight_max):
-            if not self.state[slot]:
-                continue
-            first_byte = self.first_byte[slot]
+        rows = self.rows
+        self.pending_count = self.count
+        if not session_present:
+            # Back to the order in which they were taken: identifiers count up.
+            last = self.last_packet_id
+            for at in range(self.pubrels, self.count):
+                to = at
+                while to and (last - rows[to - 1][_ID]) % 65535 < (last - rows[at][_ID]) % 65535:
+                    to -= 1
+                self._move_row(at, to)
+            self.pubrels = 0
+        for i in range(self.count):
+            row = rows[i]
+            first_byte = row[_FIRST_BYTE]
             if not session_present:
-                self.first_byte[slot] = first_byte & ~_DUP
-                self.state[slot] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
-                self.packet_id[slot] = self._new_packet_id()
-            elif self.is_pending[slot] != _FIRST:
-                self.first_byte[slot] = first_byte | _DUP  # [MQTT-3.3.1-1]
-            if not self.is_pending[slot]:
-                self.is_pending[slot] = _AGAIN
-            self.pending_count += 1
+                row[_FIRST_BYTE] = first_byte & ~_DUP
+                row[_AWAITS] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
+                self._identify(row)
+            elif row[_PENDING] != _FIRST:
+                row[_FIRST_BYTE] = first_byte | _DUP  # [MQTT-3.3.1-1]
+            row[_PENDING] = row[_PENDING] or _AGAIN
         if not session_present:  # [MQTT-3.1.2-6]
             self.received = []
             # The server remembers no filter: those to be unsubscribed are already.
             rows = self.subscriptions
             self.subscriptions = [row for row in rows if row[_STATE] != _TO_UNSUBSCRIBE]
-        for row in self.subscriptions:
-            if not session_present or row[_STATE] == _REFUSED:
-                row[_STATE] = _TO_SUBSCRIBE
+        for subscription in self.subscriptions:
+            if not session_present or subscription[_STATE] == _REFUSED:
+                subscription[_STATE] = _TO_SUBSCRIBE
         self.is_unsent = True
 
 
@@ -1965,10 +1965,12 @@ class MQTTClient:
         pipe_bytes_max=None,
         offline="refuse",
     ):
-        uris = uri if isinstance(uri, (list, tuple)) else (uri,)
-        if not uris:
-            raise LocalError("uri is an empty list, must name a server")
-        self._servers = [parse_uri(one) for one in uris]
+        if _FAILOVER and isinstance(uri, (list, tuple)):
+            if not uri:
+                raise LocalError("uri is an empty list, must name a server")
+            self._servers = [parse_uri(one) for one in uri]
+        else:
+            self._servers = [parse_uri(uri)]
         self._server = 0  # index of the one in use
         self._session_server = 0  # of the one that holds the session
         self._user = None if user is None else _to_utf8("user", user)  # [MQTT-3.1.3-11]
@@ -2067,7 +2069,12 @@ class MQTTClient:
         if len(payload) > _STRING_BYTES_MAX:
             raise LocalError("will payload is longer than 65535 bytes [3.1.3.3]")
         # [MQTT-3.1.2-14] [MQTT-3.1.3-10]
-        return _to_topic_name(will[0]), payload, _integer("will qos", will[2], 0, 2), bool(will[3])
+        return (
+            _to_topic_name(will[0]),
+            payload,
+            _integer("will qos", will[2], 0, _QOS_MAX),
+            bool(will[3]),
+        )
 
     # -- what the application calls ------------------------------------------
 
@@ -2153,7 +2160,7 @@ class MQTTClient:
             payload = _to_bytes("payload", payload)
         first_byte = _PUBLISH  # without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1]
         if qos != 0:
-            first_byte |= _integer("qos", qos, 0, 2) << _QOS_SHIFT
+            first_byte |= _integer("qos", qos, 0, _QOS_MAX) << _QOS_SHIFT
         if retain:
             first_byte |= _RETAIN
         if len(topic_name) + len(payload) + _PUBLISH_HEADER_MAX > self._packet_bytes_max:
@@ -2239,7 +2246,7 @@ class MQTTClient:
         topic_filter = _to_topic_filter(topic_filter)
         if callback is not None and not callable(callback):
             raise LocalError("callback must be callable, not %s" % type(callback).__name__)
-        _integer("qos", qos, 0, 2)
+        _integer("qos", qos, 0, _QOS_MAX)
         return self._put_filter(_SUBSCRIBE, topic_filter, callback, qos)
 
     def unsubscribe(self, topic_filter) -> int:
@@ -2492,9 +2499,9 @@ class MQTTClient:
     def _check_acks(self):
         session = self._session
         left_ms = None
-        for slot in range(session.in_flight_max + 1):
-            if session.state[slot] and not session.is_pending[slot]:
-                age_ms = ticks_diff(self._now_ms, session.sent_ms[slot])
+        for row in session.rows:
+            if row[_AWAITS] and not row[_PENDING]:
+                age_ms = ticks_diff(self._now_ms, row[_SENT_MS])
                 if self._is_blocked:  # it may be on its way yet
                     age_ms = min(age_ms, ticks_diff(self._now_ms, self._sent_ms))
                 if age_ms >= self.connect_timeout_ms:
@@ -2804,7 +2811,8 @@ class MQTTClient:
         if self.state == _WAITING:
             # The first server is preferred: it is tried first when a good connection has
             # ended. The others follow at once; the pause comes after the last.
-            self._server = 0 if is_good else (self._server + 1) % len(self._servers)
+            if _FAILOVER:
+                self._server = 0 if is_good else (self._server + 1) % len(self._servers)
             if self._server:
                 self._arm(_TIMER_STATE, 0)
             else:
@@ -2914,7 +2922,7 @@ class MQTTClient:
                 raise ServerError("0x%02x with packet id 0 [MQTT-2.3.1-1]" % decoder.first_byte)
             if packet_type == _SUBACK or packet_type == _UNSUBACK:
                 self._on_suback(packet_type, packet_id)
-            elif packet_type == _PUBREL & _TYPE_MASK:
+            elif _QOS2 and packet_type == _PUBREL & _TYPE_MASK:
                 if packet_id in self._session.received:
                     self._session.received.remove(packet_id)
                 self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2]
@@ -2940,8 +2948,9 @@ class MQTTClient:
         if self.keep_alive_s:
             self._arm(_TIMER_PING, self.keep_alive_s * 1000)
         # What another server of the list remembers is not this session (section 4.1).
-        self._session.resume(session_present and self._server == self._session_server)
+        is_ours = not _FAILOVER or self._server == self._session_server
         self._session_server = self._server
+        self._session.resume(session_present and is_ours)
         self._emit(self.on_connect, session_present)
 
     # Section 3.3. The packet identifier and the topic name are checked before
@@ -2976,7 +2985,9 @@ class MQTTClient:
                 raise ServerError("PUBLISH with packet id 0 [MQTT-2.3.1-1]")
             if first_byte & _DUP:
                 self._count(_N_DUP)
-        if qos == 2:
+        if qos > _QOS_MAX:
+            raise ServerError("PUBLISH with a QoS that was not asked for [3.8.4]")
+        if _QOS2 and qos == 2:
             # Remembered before it is delivered: if there is no room for that, the
             # server still has the message.
             received = self._session.received
@@ -3002,7 +3013,7 @@ class MQTTClient:
         finally:
             if qos == 1:
                 self._outbox.put_ack(_PUBACK, packet_id)  # [MQTT-2.3.1-6] [MQTT-4.3.2-2]
-            elif qos == 2:
+            elif _QOS2 and qos == 2:
                 self._outbox.put_ack(_PUBREC, packet_id)  # [MQTT-4.3.3-2]
 
     # A message that was too large to see its identifier at once has been read away.
@@ -3011,10 +3022,8 @@ class MQTTClient:
         decoder.late_at = 0
         if not decoder.late_id:
             raise ServerError("PUBLISH with packet id 0 [MQTT-2.3.1-1]")
-        if decoder.late_qos == 1:
-            self._outbox.put_ack(_PUBACK, decoder.late_id)
-        else:
-            self._outbox.put_ack(_PUBREC, decoder.late_id)  # its PUBREL is answered as any
+        # The PUBREL of a QoS 2 message is answered as any.
+        self._outbox.put_ack(_PUBACK if decoder.late_qos == 1 else _PUBREC, decoder.late_id)
 
     def _on_too_large(self, length):
         self._count(_N_TOO_LARGE)
@@ -3085,7 +3094,9 @@ class MQTTClient:
                 self._release()
             if self._is_blocked and outbox.is_empty():
                 self._is_blocked = False
-                self._session.restamp(self._now_ms)
+                # All that was sent has left just now.
+                for row in self._session.rows:
+                    row[_SENT_MS] = self._now_ms
             if not outbox.is_empty():
                 self._is_blocked = True
                 # While connecting, the attempt's own deadline holds.
@@ -3104,7 +3115,7 @@ class MQTTClient:
         now_ms = self._now_ms
         if session.pending_count and not session.send_pending(now_ms):
             return
-        if self._timers[_TIMER_ACK] is None and any(session.state):
+        if self._timers[_TIMER_ACK] is None and not session.is_empty():
             self._check_acks()
         if self.state == _SUBSCRIBING:
             session.send_subscriptions(self._packet_bytes_max, now_ms)

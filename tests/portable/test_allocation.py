@@ -147,8 +147,8 @@ def test_publishing_qos_1_and_its_acknowledgement_allocate_nothing():
     def once():
         token = client.publish(TOPIC, PAYLOAD, 1)
         client.step()
-        puback[2] = session._last_packet_id >> 8
-        puback[3] = session._last_packet_id & 0xFF
+        puback[2] = session.last_packet_id >> 8
+        puback[3] = session.last_packet_id & 0xFF
         server.feed(puback)
         client.step()
         assert client.is_done(token) and seen[0] == token
@@ -164,8 +164,8 @@ def test_publishing_qos_2_and_its_acknowledgements_allocate_nothing():
     def once():
         token = client.publish(TOPIC, PAYLOAD, 2)
         client.step()
-        answer[2] = session._last_packet_id >> 8
-        answer[3] = session._last_packet_id & 0xFF
+        answer[2] = session.last_packet_id >> 8
+        answer[3] = session.last_packet_id & 0xFF
         for first_byte in b"\x50\x70":
             answer[0] = first_byte
             server.feed(answer)
@@ -185,8 +185,8 @@ def test_a_full_window_and_a_full_pipe_allocate_nothing():
             client.publish(TOPIC, PAYLOAD, 1)
         while not session.is_empty() or client._pipe.head != client._pipe.tail:
             client.step()
-            for slot in range(8):
-                packet_id = session.packet_id[slot]
+            for row in session.rows:
+                packet_id = row[1]
                 if packet_id:
                     puback[2] = packet_id >> 8
                     puback[3] = packet_id & 0xFF

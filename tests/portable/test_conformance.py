@@ -216,19 +216,19 @@ def test_publish_subscribe_and_unsubscribe_share_the_identifiers():
     """[MQTT-2.3.1-1, -2]: never 0, never one in use, freed by its own acknowledgement."""
     bench = Bench().go_online()
     client = bench.client
-    client._session._last_packet_id = 65534
+    client._session.last_packet_id = 65534
     client.subscribe("a")
     client.publish("t", b"", qos=1)
     bench.steps()
     assert bench.server.received() == b"\x82\x06\xff\xff\x00\x01a\x00\x32\x05\x00\x01t\x00\x01"
-    client._session._last_packet_id = 65534
+    client._session.last_packet_id = 65534
     client.publish("t", b"", qos=2)
     bench.steps()
     assert bench.server.received() == b"\x34\x05\x00\x01t\x00\x02"
-    client._session._last_packet_id = 65534
+    client._session.last_packet_id = 65534
     client.unsubscribe("a")
     assert bench.exchange(b"\x90\x03\xff\xff\x00") == b"\xa2\x05\xff\xff\x00\x01a"
-    client._session._last_packet_id = 0
+    client._session.last_packet_id = 0
     client.publish("t", b"", qos=1)
     assert bench.exchange(b"\x40\x02\x00\x01") == b"\x32\x05\x00\x01t\x00\x01"
 

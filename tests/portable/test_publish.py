@@ -92,14 +92,14 @@ def test_what_was_published_offline_is_sent_in_order_when_online():
 def test_an_identifier_in_use_is_not_used_again():
     """[MQTT-2.3.1-1, -2]"""
     bench = Bench(in_flight_max=3).go_online()
-    bench.client._session._last_packet_id = 65533
+    bench.client._session.last_packet_id = 65533
     for _ in range(3):
         bench.client.publish("t", b"", qos=1)
     bench.steps()
     assert bench.server.received() == (
         b"\x32\x05\x00\x01t\xff\xfe\x32\x05\x00\x01t\xff\xff\x32\x05\x00\x01t\x00\x01"
     )
-    bench.client._session._last_packet_id = 65533
+    bench.client._session.last_packet_id = 65533
     bench.client.publish("t", b"", qos=1)
     assert bench.exchange(b"\x40\x02\xff\xff") == b"\x32\x05\x00\x01t\xff\xff"
 
