@@ -47,12 +47,12 @@ from binascii import a2b_base64
 try:
     import select
     import socket
-    from _thread import allocate_lock
+    from _thread import allocate_lock, get_ident, stack_size, start_new_thread
     from errno import EAGAIN, EINPROGRESS
     from io import IOBase
     from os import urandom
-    from sys import print_exception
-    from time import gmtime, ticks_add, ticks_diff, ticks_ms
+    from sys import platform, print_exception
+    from time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
 
     from micropython import const
 
@@ -69,6 +69,30 @@ try:
     def wrap_tls(context, sock, host):
         # Never the blocking handshake: that has no end on a dead connection.
         return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+
+    # What drives step() in the background. On rp2 a second thread would run on the second core,
+    # with no lock between the two interpreters: in the middle of anything the first one does.
+    # A timer's callback runs between two bytecodes of the main program instead.
+    if platform == "rp2":
+        from machine import Timer
+    else:
+        Timer = None
+
+    def start_thread(function):
+        if platform == "esp32":
+            stack_size(16 * 1024)  # its 4 KiB are too few for a TLS handshake; not tried there
+        start_new_thread(function, ())
+
+    # Under asyncio: sleep until client._is_ready(). asyncio's own poll asks that through the
+    # ioctl of the pipe. (On MicroPython a generator is a coroutine.)
+    def wait_ready(client, pipe):
+        from asyncio import core
+
+        pipe.is_ready = client._is_ready
+        try:
+            yield core._io_queue.queue_read(pipe)
+        finally:
+            pipe.is_ready = None
 
     try:
         from machine import unique_id
@@ -88,8 +112,11 @@ except ImportError:
     from shim_io import IOBase
     from shim_machine import unique_id
     from shim_micropython import const, print_exception
-    from shim_time import gmtime, ticks_add, ticks_diff, ticks_ms
+    from shim_thread import get_ident, start_thread, wait_ready
+    from shim_time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
     from shim_tls import wrap_tls
+
+    Timer = None
 
 try:
     from network import STA_IF, WLAN
@@ -104,6 +131,9 @@ except ImportError:  # no interface of our own: the system's files know the DNS 
 _TLS = const(1)  # mqtts:// and ssl://
 _QOS2 = const(1)  # exactly once; without it QoS 2 is refused
 _FAILOVER = const(1)  # more than one server
+_ASYNCIO = const(1)  # run(), publish_wait(), messages()
+_BACKGROUND = const(1)  # start() and stop()
+_ISR = const(1)  # publish_isr()
 _STATS = const(1)  # counters
 _OFFLINE = const(1)  # what becomes of messages while offline: policies, limits, expiry
 _RESOLVER = const(1)  # host names without waiting; without it getaddrinfo() waits
@@ -209,6 +239,11 @@ _DNS_TRIES = const(4)
 _DNS_TTL_MAX_S = const(86400)
 _DNS_ANSWER_MAX = const(512)
 
+_DRIVE_MS = const(1000)  # a thread sleeps this long at most: a timer drives step() that often:
+_TICK_MS = const(10)
+_NAP_MS = const(5)  # between two looks at what another thread does
+_ISR_SLOTS = const(16)  # messages of interrupts that wait for step()
+_ISR_FIELDS = const(3)
 _LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
 _DROPS_PER_CALL = const(1000)  # told at once: as many as a pipe can hold
@@ -1203,7 +1238,7 @@ class Message:
 
     Attributes: qos (0..2), retain and dup (bool).
 
-    Valid only during the callback: keep what you need of it, not the object.
+    Valid only during the callback: keep what you need of it, not the object, or a copy().
     """
 
     def __init__(self, buf):
@@ -1220,6 +1255,19 @@ class Message:
         self.topic_end = topic_end  # of the topic name, which begins at index 2
         self._start = start  # of the payload
         self._end = end
+
+    if _ASYNCIO:
+
+        def copy(self):
+            """Return a Message that stays valid. Allocates: it, topic name and payload."""
+            kept = Message(bytes(self._all[: self._end]))
+            kept.qos = self.qos
+            kept.retain = self.retain
+            kept.dup = self.dup
+            kept.topic_end = self.topic_end
+            kept._start = self._start
+            kept._end = self._end
+            return kept
 
     @property
     def topic_name(self) -> str:
@@ -1300,6 +1348,7 @@ class Session:
         self.outbox = outbox
         self.rows = [[0] * _ROW_FIELDS for _ in range(in_flight_max + 1)]
         self.count = self.pubrels = 0
+        self.moves = 0  # of rows; odd: one is on its way
         self.pending_count = 0
         self.sent_count = self.retransmitted_count = 0  # messages, modulo 2**30
         self.subscriptions = []  # see _FILTER and so on; searched in order
@@ -1326,7 +1375,8 @@ class Session:
         return not self.count and not self.rows[-1][_AWAITS]
 
     def has_token(self, token):
-        """True if the exchange of this token has not ended."""
+        """True if the exchange of this token has not ended, or that can not be told now."""
+        moves = self.moves
         for i in range(self.count):
             if self.rows[i][_TOKEN] == token:
                 return True
@@ -1336,17 +1386,20 @@ class Session:
         for subscription, asked_token in self.asked:
             if asked_token == token != subscription[_TOKEN]:
                 return True  # a later command has taken its place in the table
-        return False
+        return moves != self.moves or moves & 1
 
-    # Take the row out of its place, and put it back at another.
+    # Take the row out of its place, and put it back at another. Another thread that looks for
+    # a token meanwhile may miss it, and must know: `moves` is odd, or has changed.
     def _move_row(self, at, to):
         rows = self.rows
         row = rows[at]
         step = 1 if to > at else -1
+        self.moves = self.moves + 1 & _COUNT_MASK
         while at != to:
             rows[at] = rows[at + step]
             at += step
         rows[to] = row
+        self.moves = self.moves + 1 & _COUNT_MASK
 
     # -- outgoing messages ---------------------------------------------------
 
@@ -1441,8 +1494,8 @@ class Session:
             return 0
         if _QOS2 and packet_type == _PUBCOMP:
             self.pubrels -= 1
+        self._move_row(at, self.count - 1)
         self.count -= 1
-        self._move_row(at, self.count)
         self._free(row)
         return row[_TOKEN]
 
@@ -1666,6 +1719,8 @@ class Pipe(IOBase):
         self.head = self.taken = self.tail = 0
         self.last_token = 0
         self.is_signalled = False
+        if _ASYNCIO:
+            self.is_ready = None  # a function that is asked, too
         if _OFFLINE:
             self.bytes_max = bytes_max  # of topic names and payloads
             self.is_dropping = self.is_looking = False
@@ -1676,7 +1731,9 @@ class Pipe(IOBase):
     def ioctl(self, request, argument):
         """Answer a poll (MicroPython's stream protocol). Allocates: nothing."""
         if request == _IOCTL_POLL:
-            return argument & select.POLLIN if self.is_signalled else 0
+            if self.is_signalled or _ASYNCIO and self.is_ready is not None and self.is_ready():
+                return argument & select.POLLIN
+            return 0
         return -1  # all else, a file descriptor included, this is not
 
     def wake(self):
@@ -2027,6 +2084,18 @@ class MQTTClient:
         self.state = _DOWN  # _move() only
         self._is_wanted = False  # connect() and disconnect()
         self._is_stepping = False
+        self._driver = None  # get_ident() of the thread that drives step() for the application
+        if _BACKGROUND:
+            self._is_stopping = False
+            self._timer = None
+        if _ASYNCIO:
+            self._changed = None  # asyncio.Event: something happened in step()
+            self._awaited = {}  # token of publish_wait(): has it been dropped?
+        if _ISR:
+            self.isr_dropped = 0  # messages that publish_isr() had no room for
+            self._isr_ring = [None] * (_ISR_SLOTS * _ISR_FIELDS)
+            self._isr_lock = allocate_lock()
+            self._isr_head = self._isr_tail = 0
         self._socket = None
         self._addresses = ()  # not yet tried, of the present attempt
         if _RESOLVER:
@@ -2190,6 +2259,58 @@ class MQTTClient:
             counts[_N_QUEUED] = counts[_N_QUEUED] + 1 & _COUNT_MASK
         return token
 
+    if _ISR:
+
+        def publish_isr(self, topic_name, payload, qos=0) -> bool:
+            """Queue a message from an interrupt. step() publishes it.
+
+            Args:
+                topic_name, payload: bytes, made before. What is wrong with them is told to
+                    on_error by step(). qos: 0, 1 or 2.
+
+            Returns:
+                True, or False: there is no room, or another interrupt has interrupted a call
+                of it. Then it is counted in `isr_dropped`.
+
+            Allocates: nothing. Blocks: never; no lock is waited for.
+            """
+            tail = self._isr_tail
+            if self._isr_lock.acquire(False):
+                ring = self._isr_ring
+                tail = self._isr_tail
+                after = tail + _ISR_FIELDS
+                if after == _ISR_SLOTS * _ISR_FIELDS:
+                    after = 0
+                is_taken = after != self._isr_head
+                if is_taken:
+                    ring[tail] = topic_name
+                    ring[tail + 1] = payload
+                    ring[tail + 2] = qos
+                    self._isr_tail = after
+                self._isr_lock.release()
+                if is_taken:
+                    self._pipe.is_signalled = True
+                    return True
+            self.isr_dropped = self.isr_dropped + 1 & _COUNT_MASK
+            return False
+
+        # What interrupts have queued goes the way of all messages. What finds no room stays.
+        def _take_isr(self):
+            ring = self._isr_ring
+            for _ in range(_ISR_SLOTS):
+                at = self._isr_head
+                if at == self._isr_tail:
+                    return
+                try:
+                    self.publish(ring[at], ring[at + 1], ring[at + 2])
+                except QueueFull:
+                    return
+                except LocalError as error:
+                    self._report(error)
+                ring[at] = ring[at + 1] = None
+                at += _ISR_FIELDS
+                self._isr_head = 0 if at == _ISR_SLOTS * _ISR_FIELDS else at
+
     if _OFFLINE:
 
         def _policy(self, offline):
@@ -2211,6 +2332,8 @@ class MQTTClient:
                         token = dropped.pop(0)
                     except IndexError:  # another thread has told it
                         break
+                    if _ASYNCIO and token in self._awaited:
+                        self._awaited[token] = True
                     self._emit(self.on_dropped, token)
             finally:
                 self._is_telling = False
@@ -2311,13 +2434,236 @@ class MQTTClient:
     def _wait(self, is_done, timeout_ms):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
         left_ms = timeout_ms
-        self.step(0)
+        if self._driver is None:
+            self.step(0)
+        elif self._driver == get_ident():
+            raise LocalError("a wait can not be called in a callback or a coroutine")
         while not is_done():
             left_ms = ticks_diff(deadline_ms, ticks_ms())
             if left_ms <= 0:
                 return False
-            self.step(left_ms)
+            if self._driver is None:
+                self.step(left_ms)
+            else:
+                sleep_ms(min(left_ms, _NAP_MS))
         return True
+
+    # -- other ways to drive it ------------------------------------------------
+    #
+    # Threads. publish(), subscribe(), unsubscribe(), connect(), disconnect(), is_done() and the
+    # waits may be called from any thread while one thread is in step(): they meet it in the
+    # Pipe alone, see there. With a GIL (CPython, unix, ESP32) that is all. On rp2 two
+    # cores run without one: the Pipe's lock keeps writers apart, and the order of its
+    # assignments does the rest. Callbacks run where step() does.
+
+    def pollables(self) -> list:
+        """What to watch in a poll of your own: call step() when anything of it is ready.
+
+        Returns:
+            A list of (object, events) for select.poll.register(). It holds until the next
+            step(): ask again then. Call step() until it returns False before you sleep.
+
+        Allocates: the list. Blocks: never.
+        """
+        found = [(self._pipe, select.POLLIN)]
+        if self._socket is not None:
+            found.append((self._socket, self._watch()))
+        return found
+
+    def next_deadline_ms(self):
+        """For how long you may sleep before step() has work: int, or None: for ever.
+
+        Allocates: nothing. Blocks: never.
+        """
+        if self._pipe.is_signalled:
+            return 0
+        if self._due_ms is None:
+            return None
+        return max(0, ticks_diff(self._due_ms, ticks_ms()))
+
+    if _BACKGROUND:
+
+        def start(self) -> None:
+            """connect(), and have step() called in the background until stop().
+
+            By a thread; on rp2 by a timer of 10 ms (see there, at the top of the file). Callbacks
+            run there, too. step() raises LocalError meanwhile; the waits only look on.
+
+            Raises:
+                LocalError: something drives it already.
+
+            Allocates: the thread's stack. Blocks: never.
+            """
+            if self._driver is not None:
+                raise LocalError("step() is called by somebody else already")
+            self.connect()
+            self._is_stopping = False
+            self._driver = 0  # nobody's, until the thread runs
+            try:
+                if Timer:
+                    self._timer = Timer(period=_TICK_MS, mode=Timer.PERIODIC, callback=self._tick)
+                else:
+                    start_thread(self._drive)
+            except BaseException:
+                self._driver = None
+                raise
+
+        def stop(self, timeout_ms=None) -> bool:
+            """disconnect(), see there, and end what start() has begun.
+
+            Args:
+                timeout_ms: int; None: as long as disconnect() may take.
+
+            Returns:
+                True: it has ended, the connection is closed. False: not within timeout_ms; it
+                goes on ending by itself.
+
+            Raises:
+                LocalError: called in a callback. Blocks: up to timeout_ms.
+            """
+            if self._driver is None:
+                return True
+            if timeout_ms is None:
+                timeout_ms = 2 * self.connect_timeout_ms + _DRIVE_MS
+            self._is_stopping = True
+            self.disconnect()
+            return self._wait(self._is_driverless, timeout_ms)
+
+        def _is_driverless(self):
+            return self._driver is None
+
+        # Once round; False: that was the last time.
+        def _drive_once(self, timeout_ms):
+            try:
+                self._step(timeout_ms)
+            except Exception as error:
+                self._report(error)
+            return not self._is_stopping or self.state != _DOWN
+
+        def _drive(self):
+            self._driver = get_ident()
+            try:
+                while self._drive_once(_DRIVE_MS):
+                    pass
+            except BaseException as error:  # SystemExit of a callback, Ctrl-C
+                self._report(error)
+            finally:
+                self._driver = None
+
+        def _tick(self, timer):
+            if not self._drive_once(0):
+                timer.deinit()
+                self._timer = self._driver = None
+
+    if _ASYNCIO:
+
+        def _is_ready(self):
+            """For the port's asyncio: has step() anything to do? Allocates: nothing."""
+            if self._due_ms is not None and ticks_diff(ticks_ms(), self._due_ms) >= 0:
+                return True
+            for _ in self._poll.ipoll(0):
+                return True
+            return False
+
+        async def run(self) -> None:
+            """connect(), and call step() whenever there is work, beside your other tasks.
+
+            Ends after disconnect(), or when it is cancelled: then DISCONNECT is sent if
+            that can be done at once, and the connection is closed.
+
+            Raises:
+                LocalError: something drives it already.
+            """
+            if self._driver is not None:
+                raise LocalError("step() is called by somebody else already")
+            changed = self._event()
+            from asyncio import sleep
+
+            self._driver = get_ident()
+            self.connect()
+            # is_ready() shall look at the socket alone: it is the pipe that asks.
+            self._poll.unregister(self._pipe)
+            try:
+                while self._is_wanted or self.state != _DOWN:
+                    if self._step(0):
+                        changed.set()  # all who wait look again
+                        changed.clear()
+                        await sleep(0)
+                    else:
+                        if self._socket is not None:
+                            self._watch()
+                        await wait_ready(self, self._pipe)
+            finally:
+                self._poll.register(self._pipe, select.POLLIN)
+                self._driver = None
+                self._is_wanted = False
+                if self.state != _DOWN:
+                    self._quit()
+                changed.set()
+                changed.clear()
+
+        # Cancelled: no time is left to wait for anything.
+        def _quit(self):
+            if self.state in (_SUBSCRIBING, _ONLINE):
+                self._move(_FINISH)
+            if self.state == _CLOSING:
+                self._finish()
+            else:
+                self._close(_CLOSED, None)
+
+        def _event(self):
+            if self._changed is None:
+                from asyncio import Event
+
+                self._changed = Event()
+            return self._changed
+
+        async def publish_wait(self, topic_name, payload, qos=0, retain=False) -> bool:
+            """publish(), and wait until that is done: room in the pipe, and is_done().
+
+            Args: as of publish().
+
+            Returns:
+                True: acknowledged (QoS 0: handed to the socket). False: dropped by a policy, or
+                run() has ended before.
+
+            Raises:
+                LocalError: an argument is wrong.
+            """
+            changed = self._event()
+            token = 0
+            is_run = False
+            try:
+                while True:
+                    # A task of run() that was made just now may not have begun.
+                    if is_run and self._driver is None:
+                        return False
+                    is_run = self._driver is not None
+                    if not token:
+                        try:
+                            token = self.publish(topic_name, payload, qos, retain)
+                            self._awaited[token] = False
+                        except QueueFull:
+                            pass
+                    if token and self.is_done(token):
+                        return not self._awaited[token]
+                    await changed.wait()
+            finally:
+                self._awaited.pop(token, None)
+
+        def messages(self, topic_filter, qos=0, queue_max=16):
+            """Subscribe, for `async for message in client.messages(...)`.
+
+            Args:
+                topic_filter, qos: as of subscribe(). queue_max: messages kept until they
+                    are asked for; one more is dropped and reported to on_error.
+
+            Returns:
+                A Messages. Leave the loop and call its close(), or use it in `async with`.
+
+            Allocates: a copy of each message.
+            """
+            return Messages(self, topic_filter, qos, _integer("queue_max", queue_max, 1, 1000))
 
     # -- step ----------------------------------------------------------------
 
@@ -2335,10 +2681,15 @@ class MQTTClient:
 
         Allocates: nothing in the steady state. Blocks: up to timeout_ms.
         """
-        if self._is_stepping:
-            raise LocalError("step() and the waits can not be called inside a callback")
+        if self._driver is not None:
+            raise LocalError("step() is called by start() or run() already")
         if timeout_ms:
             _integer("timeout_ms", timeout_ms, 0, _MS_MAX)
+        return self._step(timeout_ms)
+
+    def _step(self, timeout_ms):
+        if self._is_stepping:
+            raise LocalError("step() and the waits can not be called inside a callback")
         self._is_stepping = True
         try:
             if self._work():
@@ -2363,14 +2714,19 @@ class MQTTClient:
         if self._due_ms is not None:
             timeout_ms = max(0, min(timeout_ms, ticks_diff(self._due_ms, ticks_ms())))
         if self._socket is not None:
-            interest = 0 if self._outbox.is_empty() else select.POLLOUT
-            if self._outbox.free() >= _ACK_BYTES:  # see _receive()
-                interest |= select.POLLIN
-            if interest != self._interest:
-                self._interest = interest
-                self._poll.modify(self._socket, interest)
+            self._watch()
         for _ in self._poll.ipoll(timeout_ms):
             pass
+
+    # What the socket is watched for now.
+    def _watch(self):
+        interest = 0 if self._outbox.is_empty() else select.POLLOUT
+        if self._outbox.free() >= _ACK_BYTES:  # see _receive()
+            interest |= select.POLLIN
+        if interest != self._interest:
+            self._interest = interest
+            self._poll.modify(self._socket, interest)
+        return interest
 
     def _work(self):
         pipe = self._pipe
@@ -2378,6 +2734,8 @@ class MQTTClient:
             pipe.is_signalled = False  # before the ring is looked at
         self._now_ms = ticks_ms()
         self._is_answered = False
+        if _ISR and self._isr_head != self._isr_tail:
+            self._take_isr()
         try:
             # What has come and what can go is looked at before any deadline is: the
             # caller may have been away for longer than it, with the answer in the socket.
@@ -3268,3 +3626,48 @@ class MQTTClient:
     def _count(self, index):
         if _STATS:
             self._counts[index] = self._counts[index] + 1 & _COUNT_MASK
+
+
+if _ASYNCIO:
+
+    class Messages:
+        """The messages of one filter, for `async for`; MQTTClient.messages() makes it.
+
+        Each is a copy, and stays valid.
+        """
+
+        def __init__(self, client, topic_filter, qos, queue_max):
+            self._client = client
+            self._filter = topic_filter
+            self._queue = []
+            self._queue_max = queue_max
+            client.subscribe(topic_filter, self._on_message, qos)
+
+        def _on_message(self, client, message):
+            if len(self._queue) >= self._queue_max:
+                raise QueueFull("%d messages of %r wait" % (self._queue_max, self._filter))
+            self._queue.append(message.copy())
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            changed = self._client._event()
+            while not self._queue:
+                if self._filter is None:
+                    raise StopAsyncIteration
+                await changed.wait()
+            return self._queue.pop(0)
+
+        def close(self):
+            """Unsubscribe. The loop ends when what has come is taken."""
+            if self._filter is not None:
+                topic_filter = self._filter
+                self._filter = None
+                self._client.unsubscribe(topic_filter)
+
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *exception):
+            self.close()

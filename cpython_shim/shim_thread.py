@@ -1,0 +1,60 @@
+"""What drives a client's step() on CPython: a thread, or asyncio's own loop.
+
+What differs, and how it is bridged
+-----------------------------------
+- `_thread.start_new_thread` makes a thread that CPython does not wait for at its exit, as a
+  board would not: a program that forgets stop() ends all the same.
+- A board's asyncio polls Python objects through their `ioctl`. CPython's watches descriptors,
+  and its timers are its own: so the socket, the pipe and the next deadline are given to it.
+"""
+
+import asyncio
+import select
+from _thread import get_ident, start_new_thread
+
+__all__ = ["get_ident", "start_thread", "wait_ready"]
+
+
+def start_thread(function):
+    """Call `function()` in a new thread."""
+    start_new_thread(function, ())
+
+
+async def wait_ready(client, pipe):
+    """Sleep until there is something to do for `client.step()`.
+
+    Args:
+        client: has pollables() and next_deadline_ms(). pipe: one of the pollables.
+    """
+    loop = asyncio.get_running_loop()
+    woken = loop.create_future()
+
+    def wake():
+        if not woken.done():
+            woken.set_result(None)
+
+    watched = []
+    timer = None
+    delay_ms = client.next_deadline_ms()
+    if delay_ms is not None:
+        timer = loop.call_later(delay_ms / 1000, wake)
+    try:
+        for pollable, events in client.pollables():
+            # A TLS stream: what is decrypted already, and what its library waits for.
+            if hasattr(pollable, "pending"):
+                if pollable.pending():
+                    wake()
+                events = pollable.wanted() or events
+            descriptor = pollable.fileno()
+            if events & select.POLLIN:
+                watched.append((loop.remove_reader, descriptor))
+                loop.add_reader(descriptor, wake)
+            if events & select.POLLOUT:
+                watched.append((loop.remove_writer, descriptor))
+                loop.add_writer(descriptor, wake)
+        await woken
+    finally:
+        for remove, descriptor in watched:
+            remove(descriptor)
+        if timer is not None:
+            timer.cancel()
