@@ -653,34 +653,6 @@ def append_remaining_length(buf, value):
     buf.append(value)
 
 
-# The bytes after the fixed header of a PUBLISH.
-def _publish_length(first_byte, topic_name, payload):
-    return 2 + len(topic_name) + (2 if first_byte & 0x06 else 0) + len(payload)
-
-
-# The bytes of a packet, fixed header included (table 2.4).
-def _packet_size(remaining_length):
-    size = remaining_length + 2
-    while remaining_length > 0x7F:
-        remaining_length >>= 7
-        size += 1
-    return size
-
-
-# All of a PUBLISH but its payload (section 3.3). The topic name comes first
-# [MQTT-3.3.2-1], the identifier only at QoS 1 and 2 [MQTT-2.3.1-5].
-def _append_publish_header(buf, first_byte, remaining_length, topic_name, packet_id):
-    size = len(topic_name)
-    buf.append(first_byte)
-    append_remaining_length(buf, remaining_length)
-    buf.append(size >> 8)
-    buf.append(size & 0xFF)
-    buf.extend(topic_name)
-    if first_byte & 0x06:
-        buf.append(packet_id >> 8)
-        buf.append(packet_id & 0xFF)
-
-
 # A string or binary field with its two byte length (section 1.5.3).
 def _field(data):
     size = len(data)
@@ -1016,23 +988,39 @@ class Outbox:
         Allocates: nothing, unless the topic name alone is too long for `buf`.
         """
         buf = self.buf
-        size = _publish_length(first_byte, topic_name, payload)
-        room = self.free()
-        if size + _FIXED_HEADER_MAX <= room:
-            before = len(buf)
-            _append_publish_header(buf, first_byte, size, topic_name, packet_id)
+        topic_size = len(topic_name)
+        length = topic_size + len(payload) + (4 if first_byte & 0x06 else 2)
+        free = self.capacity - len(buf)
+        is_whole = length + _FIXED_HEADER_MAX <= free
+        if self.tail is not None and (self.part is buf or not is_whole):
+            return False
+        if not is_whole:
+            if length + _FIXED_HEADER_MAX <= self.capacity:
+                return False  # it will fit when what is before it has left
+            if topic_size + _PUBLISH_HEADER_MAX > free:
+                buf = bytearray()
+        before = len(buf)
+        # The topic name comes first [MQTT-3.3.2-1], the identifier only at QoS 1 and 2
+        # [MQTT-2.3.1-5].
+        buf.append(first_byte)
+        while length > 0x7F:
+            buf.append(length & 0x7F | 0x80)
+            length >>= 7
+        buf.append(length)
+        buf.append(topic_size >> 8)
+        buf.append(topic_size & 0xFF)
+        buf.extend(topic_name)
+        if first_byte & 0x06:
+            buf.append(packet_id >> 8)
+            buf.append(packet_id & 0xFF)
+        size = len(buf) - before
+        if is_whole:
             buf.extend(payload)
-            self._put(len(buf) - before)
-            return True
-        if self.tail is not None or size + _FIXED_HEADER_MAX <= self.capacity:
-            return False  # it will fit when what is before it has left
-        head = buf if size - len(payload) + _FIXED_HEADER_MAX <= room else bytearray()
-        before = len(head)
-        _append_publish_header(head, first_byte, size, topic_name, packet_id)
-        if head is not buf:
-            return self.put_packet(bytes(head) + payload)
-        self.tail = payload
-        self._put(len(head) - before + len(payload))
+        elif buf is self.buf:
+            self.tail = payload
+        else:
+            return self.put_packet(bytes(buf) + payload)
+        self._put(size + len(payload))
         return True
 
     def flush(self, stream):
@@ -1889,20 +1877,36 @@ class Pipe(IOBase):
         if _OFFLINE and isinstance(payload, bytes):
             size = len(ring[at + 2]) + len(payload)
             self._freed_bytes = self._freed_bytes + size & _COUNT_MASK
-        ring[at] = 0
-        ring[at + 2] = ring[at + 3] = None
+        ring[at] = ring[at + 2] = ring[at + 3] = 0
 
     def after(self, at):
         """The ring's index behind the slot at `at`."""
         at += _SLOT_FIELDS
         return 0 if at == self.size else at
 
-    def release(self):
-        """Free the slot at `head`, which has been taken."""
-        at = self.head
-        self._free(at)
-        at += _SLOT_FIELDS
-        self.head = 0 if at == self.size else at
+    def release(self, sent_count):
+        """Free the slots that were taken and have left, up to the first QoS 0 message.
+
+        Args:
+            sent_count: of the outbox.
+
+        Returns:
+            The token of that message; 0: none has left.
+        """
+        ring = self.ring
+        while self.head != self.taken:
+            at = self.head
+            first_byte = ring[at]  # 0: a filter, or QoS 1 and 2: the session has it
+            # QoS 0: has its last byte been accepted?
+            if first_byte and sent_count - ring[at + 4] & _COUNT_MASK >= _COUNT_HALF:
+                break
+            token = ring[at + 1]
+            self._free(at)
+            at += _SLOT_FIELDS
+            self.head = 0 if at == self.size else at  # from here on it is a writer's
+            if first_byte:
+                return token
+        return 0
 
     def rewind(self):
         """What was taken and has not left is taken once more: the connection is lost.
@@ -2233,7 +2237,11 @@ class MQTTClient:
         if retain:
             first_byte |= _RETAIN
         if len(topic_name) + len(payload) + _PUBLISH_HEADER_MAX > self._packet_bytes_max:
-            size = _packet_size(_publish_length(first_byte, topic_name, payload))
+            length = len(topic_name) + len(payload) + (4 if first_byte & 0x06 else 2)
+            size = length + 2
+            while length > 0x7F:
+                length >>= 7
+                size += 1
             if size > self._packet_bytes_max:
                 raise LocalError(
                     "payload of %d bytes makes a packet of %d, packet_bytes_max is %d"
@@ -3555,27 +3563,20 @@ class MQTTClient:
     # publish then, so the ring is let go before.
     def _release(self):
         pipe = self._pipe
-        ring = pipe.ring
         if pipe.head == pipe.taken or _OFFLINE and not pipe.hold():
             return
+        session = self._session
         sent_count = self._outbox.sent_count
-        while pipe.head != pipe.taken:
-            at = pipe.head
-            if not ring[at]:  # a filter, or QoS 1 and 2: the session has it
-                pipe.release()
-                continue
-            # QoS 0: has its last byte been accepted?
-            if sent_count - ring[at + 4] & _COUNT_MASK >= _COUNT_HALF:
-                break
-            token = ring[at + 1]
-            pipe.release()
-            self._session.sent_count = self._session.sent_count + 1 & _COUNT_MASK
+        token = pipe.release(sent_count)
+        while token:
+            session.sent_count = session.sent_count + 1 & _COUNT_MASK
             if self.on_published is not None:
                 if _OFFLINE:
                     pipe.let_go()
                 self._emit(self.on_published, token)
                 if _OFFLINE and not pipe.hold():
                     return
+            token = pipe.release(sent_count)
         if _OFFLINE:
             pipe.let_go()
 
