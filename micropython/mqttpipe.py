@@ -250,6 +250,9 @@ _DROPS_PER_CALL = const(1000)  # told at once: as many as a pipe can hold
 _EXPIRY_MAX_S = const(259_200)  # 3 days: less than half a period of ticks_ms()
 _YEAR_MIN = const(2024)  # a clock that is behind it was never set: boards begin in 2000 or 2021
 _TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: the peer has closed without a word
+# The same numbers on lwIP, Linux, macOS and Windows; the unix port has no names for them.
+_IPPROTO_TCP = const(6)
+_TCP_NODELAY = const(1)
 _POLLNVAL = const(0x20)  # closed; not exported by `select`
 _BACK_OFF_MS = const(50)  # the least that doubles: with reconnect_min_ms=0, too, it must grow
 _KICKS_MIN = const(3)  # so many short connections in a row are no accident
@@ -3038,8 +3041,8 @@ class MQTTClient:
         try:
             # Two small writes in a row would else meet Nagle's algorithm and the
             # peer's delayed acknowledgement: 40 ms each.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except (AttributeError, OSError):
+            sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
+        except OSError:
             pass  # this port has it not; one write a packet does most of it
         try:
             sock.connect(address)

@@ -9,6 +9,7 @@ from fakes import (
     PINGREQ,
     PINGRESP,
     Bench,
+    needs,
     raises,
 )
 
@@ -70,6 +71,13 @@ def test_a_user_without_password_and_an_empty_one_differ():
         bench.client.connect()
         bench.steps()
         assert bench.server.received() == wire, options
+
+
+def test_small_writes_do_not_wait_for_each_other():
+    bench = Bench()
+    bench.client.connect()
+    bench.steps()
+    assert bench.server.options == [(6, 1, 1)], "IPPROTO_TCP, TCP_NODELAY: without Nagle"
 
 
 def test_connack_byte_by_byte():
@@ -285,6 +293,7 @@ def test_a_stable_connection_ends_the_back_off():
 
 
 def test_several_servers_are_tried_in_turn():
+    needs("failover")
     bench = Bench(uri=["mqtt://192.0.2.1", "mqtt://192.0.2.2:2"], reconnect_min_ms=0)
     bench.network.connect_error = ECONNREFUSED
     bench.client.connect()
@@ -460,6 +469,7 @@ def test_a_sleep_ends_at_the_next_deadline():
 
 
 def test_the_preferred_server_is_returned_to():
+    needs("failover")
     bench = Bench(uri=["mqtt://192.0.2.1", "mqtt://192.0.2.2"], reconnect_min_ms=1000)
     bench.network.connect_error = ECONNREFUSED
     bench.client.connect()
@@ -571,6 +581,7 @@ def test_ctrl_c_in_a_callback_leaves_the_stream_in_step():
 
 
 def test_the_session_of_one_server_is_not_resumed_at_another():
+    needs("failover")
     bench = Bench(
         uri=["mqtt://192.0.2.1", "mqtt://192.0.2.2"], clean_session=False, reconnect_min_ms=0
     ).go_online()
@@ -585,6 +596,7 @@ def test_the_session_of_one_server_is_not_resumed_at_another():
 
 
 def test_stats_count_what_happened():
+    needs("qos2", "stats")
     bench = Bench(keep_alive_s=10, reconnect_min_ms=0, clean_session=False).go_online()
     client = bench.client
     client.publish("t", b"0")
@@ -625,6 +637,7 @@ def test_stats_count_what_happened():
 
 
 def test_a_server_that_accepts_and_closes_is_left_for_the_next():
+    needs("failover")
     bench = Bench(uri=["mqtt://192.0.2.1", "mqtt://192.0.2.2"], reconnect_min_ms=0).go_online()
     addresses = []
     for _ in range(3):

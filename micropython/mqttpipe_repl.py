@@ -1,0 +1,753 @@
+"""MQTT by hand: commands for the REPL of a board, of MicroPython's unix port and of CPython.
+
+    >>> from mqttpipe_repl import *
+    >>> mqtt_start("mqtt://broker.example")     or mqtt_start(), with the board's secrets.py
+    >>> mqtt_subscribe("lamp/+")
+    >>> mqtt_publish("lamp/hall", "on")         mqtt_publish("on"): to a topic of its own
+    >>> mqtt_status()
+    >>> mqtt_test("start")                      the stability test; mqtt_test("stop")
+    >>> mqtt_stop()
+
+A second file beside mqttpipe.py, for those who want it; no program needs it.
+
+How a message comes onto the screen while somebody types
+--------------------------------------------------------
+The client runs in the background (`client.start()`), so a message may come at any time, in the
+middle of a line. That line can not be printed again after it, because nobody gives it to us:
+
+    MicroPython   it is in a C structure (shared/readline/readline.c: `static readline_t rl`)
+    CPython       with readline it is in that library, and get_line_buffer() reads it while
+                  another thread may change it; without readline it is in the kernel; since 3.13
+                  it is in a private module
+
+But it is on the screen, and there it can be moved. `_ABOVE` has the terminal move the whole line
+down by one row and put the message where it was; the cursor goes along with it. So neither the
+line nor the place in it is lost, whoever holds it. MicroPython's own REPL takes an ANSI terminal
+for granted (ESC [K in readline.c), and so does this. One thing is not as it should be: a line
+that is longer than the screen is wide is cut in two by the message. It is still whole to who
+reads it. Output that is no terminal gets plain lines.
+
+What drives it, and where messages are printed
+----------------------------------------------
+`client.start()` chooses (the portability block of mqttpipe.py); paths are in MicroPython's source:
+
+    rp2      a timer: a second thread would run on the other core, without a lock between the two
+             (ports/rp2/mpthreadport.c). The prompt runs what is scheduled while it waits for a key
+             (mp_hal_stdin_rx_chr() in ports/rp2/mphalport.c waits in mp_event_wait_indefinite()).
+    ESP32    a thread: the prompt lets go of the interpreter while it waits (mp_hal_stdin_rx_chr()
+             in ports/esp32/mphalport.c runs MICROPY_EVENT_POLL_HOOK, which does). What is longer
+             than 20 bytes is written without the interpreter's lock (mp_hal_stdout_tx_strn()), so
+             a key echoed at just that moment may land in the message. It is in the line all the
+             same.
+    unix     a thread: the prompt's read() lets go of the interpreter (ports/unix/mphalport.h).
+    CPython  a thread.
+"""
+
+import gc as _gc
+import sys as _sys
+
+import mqttpipe as _mqttpipe
+from mqttpipe import LocalError as _LocalError
+from mqttpipe import MQTTClient as _MQTTClient
+from mqttpipe import MQTTError as _MQTTError
+from mqttpipe import QueueFull as _QueueFull
+from mqttpipe import parse_uri as _parse_uri
+from mqttpipe import sleep_ms as _sleep_ms
+from mqttpipe import ticks_add as _ticks_add
+from mqttpipe import ticks_diff as _ticks_diff
+from mqttpipe import ticks_ms as _ticks_ms
+
+try:
+    from time import ticks_us as _ticks_us
+
+    from micropython import const as _const
+except ImportError:  # CPython
+    from shim_micropython import const as _const
+    from shim_time import ticks_us as _ticks_us
+
+# MicroPython before 1.26 does not look at it: `import *` then takes all names without underscore.
+__all__ = (
+    "mqtt_start",
+    "mqtt_stop",
+    "mqtt_publish",
+    "mqtt_subscribe",
+    "mqtt_unsubscribe",
+    "mqtt_status",
+    "mqtt_test",
+)
+
+_WAIT_MS = _const(10_000)  # for the server's answer to a command; it goes on after that
+_WIFI_MS = _const(20_000)  # more than that for a Wi-Fi that has to be joined first
+_PATIENCE_MS = _const(1_000)  # longer than this, and a person is told what is waited for
+_NAP_MS = _const(20)
+
+# What is shown of a payload, and how many messages in a second: at 115,200 baud a serial REPL
+# takes 11 KB/s, and the client stands still while it prints.
+_SHOWN_BYTES = _const(200)
+_SHOWN_PER_S = _const(20)
+
+# Rows of the screen: no board knows how wide it is.
+_COLUMNS = _const(80)
+
+_client = None
+_uris = ()
+_filters = {}  # topic filter: the QoS that the server has granted, or None
+_granted = {}  # token of a subscription under way: bytes, when it was answered
+_last_error = None  # of the connection
+_connections = 0
+_online_ms = 0  # ticks_ms() of the last on_online
+_test = None
+_ansi = None  # is the output a terminal? None: not looked at yet
+
+
+# ---------------------------------------------------------------------------
+# The screen
+# ---------------------------------------------------------------------------
+# ESC D    the cursor one row down; at the foot of the screen all moves up by one row instead
+# ESC [A   and back: now there is a row below the line that is being typed
+# ESC 7    remember the place; \r: to the begin of the row
+# ESC [L   this row and all below move down, an empty one takes the place
+# ESC 8    back to the place, and one down: there the line is now
+#
+# One write for all of it, so that nothing else comes in between.
+def _above(text):
+    return "\x1bD\x1b[A\x1b7\r\x1b[L" + text + "\x1b8\x1b[B"
+
+
+def _is_terminal():
+    stdout = _sys.stdout
+    try:
+        from os import getenv
+    except ImportError:  # a board: what else should be at the other end?
+        return True
+    if getenv("TERM") in (None, "", "dumb"):
+        return False
+    if hasattr(stdout, "isatty"):
+        return stdout.isatty()
+    from os import system  # the unix port
+
+    return system("test -t 1") == 0
+
+
+def _columns():
+    try:
+        from os import get_terminal_size
+
+        return get_terminal_size().columns or _COLUMNS
+    except (ImportError, OSError):
+        return _COLUMNS
+
+
+def _tell(text):
+    """Print a line that nobody has asked for just now, above the one that is being typed."""
+    global _ansi
+    if _ansi is None:
+        _ansi = _is_terminal()
+    if not _ansi:
+        print(text)
+        return
+    # A character of the Far East takes two places.
+    width = _columns() // (2 if max(text) >= "\u1100" else 1) - 1
+    rows = [_above(text[at : at + width]) for at in range(0, len(text), width)]
+    _sys.stdout.write("".join(rows))
+    if hasattr(_sys.stdout, "flush"):
+        _sys.stdout.flush()
+
+
+def _shown(data):
+    """Return bytes as text that does nothing to the terminal."""
+    is_cut = len(data) > _SHOWN_BYTES
+    start = bytes(data[:_SHOWN_BYTES])
+    try:
+        text = str(start, "utf-8")
+        # Control characters: below the blank, DEL, and the ones between DEL and no-break space.
+        if any(not " " <= one < "\x7f" and one < "\xa0" for one in text):
+            text = repr(start)
+    except UnicodeError:
+        text = repr(start)
+    return "%s... (%d bytes)" % (text, len(data)) if is_cut else text
+
+
+def _age(since_ms):
+    seconds = _ticks_diff(_ticks_ms(), since_ms) // 1000
+    if seconds < 120:
+        return "%d s" % seconds
+    return "%d h %d min" % (seconds // 3600, seconds // 60 % 60)
+
+
+# ---------------------------------------------------------------------------
+# What the client tells, in the background
+# ---------------------------------------------------------------------------
+
+_second_ms = 0  # ticks_ms() of the begin of this second
+_in_second = 0  # messages shown in it
+_unshown = 0  # since the last one that was shown
+
+
+def _on_message(client, message):
+    global _second_ms, _in_second, _unshown
+    now_ms = _ticks_ms()
+    if not 0 <= _ticks_diff(now_ms, _second_ms) < 1000:
+        _second_ms = now_ms
+        _in_second = 0
+    if _in_second >= _SHOWN_PER_S:
+        _unshown += 1
+        return
+    _in_second += 1
+    if _unshown:
+        _tell("<- (%d more came too fast to be shown)" % _unshown)
+        _unshown = 0
+    mark = " (retained)" if message.retain else ""
+    topic_name = _shown(message.topic_name.encode())
+    _tell("<- %s: %s%s" % (topic_name, _shown(message.view), mark))
+
+
+def _on_online(client):
+    global _connections, _last_error, _online_ms
+    _online_ms = _ticks_ms()
+    _connections += 1
+    if _connections > 1 or _last_error is not None:
+        _tell("mqtt: online")
+    _last_error = None
+
+
+def _on_offline(client, error):
+    global _last_error
+    if error is None:
+        return  # asked for
+    # The same again and again, as attempts go on: once is enough.
+    if _last_error is None or str(error) != str(_last_error):
+        _tell("mqtt: offline: %s" % error)
+    _last_error = error
+
+
+def _on_error(client, error):
+    _tell("mqtt: %s: %s" % (type(error).__name__, error))
+
+
+def _on_subscribed(client, token, granted):
+    if token in _granted:
+        _granted[token] = granted
+    elif granted == b"\x80":
+        _tell("mqtt: the server refuses a subscription now that it had granted before")
+
+
+# ---------------------------------------------------------------------------
+# The commands
+# ---------------------------------------------------------------------------
+# They print what came of it and return nothing: at a prompt a value would be printed, too. What
+# may be wrong with arguments is printed as one line, not as a traceback.
+
+
+def _started():
+    if _client is None:
+        print("not started: mqtt_start(uri)")
+    return _client
+
+
+def _why_offline():
+    if _last_error is not None:
+        return "offline, %s" % _last_error
+    return "offline (%s)" % _client.state_name
+
+
+# Wait for a token, if that has a point now. True: done. False: that was told.
+def _is_done(token, what):
+    begin_ms = _ticks_ms()
+    if not _client.is_online():
+        print("%s: waits, as it is %s" % (what, _why_offline()))
+        return False
+    if _client.wait_for(token, _WAIT_MS):
+        print("%s: done after %d ms" % (what, _ticks_diff(_ticks_ms(), begin_ms)))
+        return True
+    print("%s: no answer within %d s; it goes on in the background" % (what, _WAIT_MS // 1000))
+    return False
+
+
+# What mqtt_start() takes from the board's secrets.py, which boards/secrets_example.py explains.
+def _read_secrets(options):
+    try:
+        import secrets
+    except ImportError:
+        secrets = None
+    uri = getattr(secrets, "SERVER", None)  # CPython has a module of that name without it
+    if uri is None:
+        print('mqtt_start("mqtt://host"), or put SERVER = "mqtt://host" into a secrets.py')
+        return None
+    for name in ("USER", "PASSWORD", "CA"):
+        if getattr(secrets, name, None) is not None:
+            options.setdefault(name.lower(), getattr(secrets, name))
+    if "link" not in options:
+        options["link"] = _find_link(secrets)
+    return uri
+
+
+class _Link:
+    """The Wi-Fi of boards/, driven by the client's own question whether it is up."""
+
+    def __init__(self, wifi):
+        self._wifi = wifi
+        self.dns_servers = wifi.dns_servers
+
+    def is_up(self):
+        self._wifi.step()
+        return self._wifi.is_up()
+
+
+# A link that somebody has made (main.py, which was stopped) is left alone: the driver keeps it.
+def _find_link(secrets):
+    if _mqttpipe.WLAN is None or _mqttpipe.WLAN(_mqttpipe.STA_IF).isconnected():
+        return None
+    try:
+        from wifi import Wifi
+    except ImportError:
+        print("the Wi-Fi is not connected, and there is no wifi.py to do that")
+        return None
+    wifi = Wifi(
+        secrets.WIFI,
+        address=getattr(secrets, "ADDRESS", None),
+        country=getattr(secrets, "COUNTRY", None),
+        ntp=getattr(secrets, "NTP", ()),
+    )
+    wifi.on_up = lambda wifi: _tell("wifi: up")
+    wifi.on_down = lambda wifi, reason: _tell("wifi: down: %s" % reason)
+    wifi.start()
+    print("joining the Wi-Fi")
+    return _Link(wifi)
+
+
+def mqtt_start(uri=None, **options):
+    """Connect, and stay connected in the background until mqtt_stop().
+
+    Args:
+        uri: as for MQTTClient. None: SERVER, USER, PASSWORD and CA of secrets.py.
+        options: further arguments of MQTTClient.
+
+    Blocks: until it is online, 10 s at most (30 s if the Wi-Fi has to be joined first).
+    """
+    global _client, _uris, _connections, _last_error, _ansi
+    if _client is not None:
+        print("already started: mqtt_status(), or mqtt_stop() first")
+        return
+    if uri is None:
+        uri = _read_secrets(options)
+        if uri is None:
+            return
+    _ansi = None
+    _connections = 0
+    _last_error = None
+    _filters.clear()
+    try:
+        client = _MQTTClient(uri, **options)
+        _uris = [_parse_uri(one) for one in (uri if isinstance(uri, (list, tuple)) else (uri,))]
+        client.on_message = _on_message
+        client.on_online = _on_online
+        client.on_offline = _on_offline
+        client.on_error = _on_error
+        client.on_subscribed = _on_subscribed
+        if not hasattr(client, "start"):
+            raise _LocalError("this build has no start(): build it --with background")
+        print("connecting to %s" % _servers())
+        client.start()
+    except _MQTTError as error:
+        print("mqtt_start: %s" % error)
+        return
+    _client = client
+    begin_ms = _ticks_ms()
+    wait_ms = _WAIT_MS + (_WIFI_MS if isinstance(options.get("link"), _Link) else 0)
+    try:
+        is_online = client.wait_online(wait_ms)
+    except KeyboardInterrupt:
+        is_online = False
+    if is_online:
+        print("online after %d ms" % _ticks_diff(_ticks_ms(), begin_ms))
+    else:
+        print("not online yet; it goes on trying. mqtt_status() tells more, mqtt_stop() ends it")
+
+
+# Without user and password.
+def _servers():
+    return ", ".join("%s port %d%s" % (one[0], one[1], " (TLS)" * one[4]) for one in _uris)
+
+
+def mqtt_stop():
+    """Send what is queued, disconnect, and end what runs in the background.
+
+    Blocks: while that takes, about 20 s at most; Ctrl-C ends the wait, not the stopping.
+    """
+    global _client
+    client = _started()
+    if client is None:
+        return
+    if _test is not None:
+        _test.stop()
+    if not client.stop(_PATIENCE_MS):
+        print("waiting for the server to acknowledge what was sent")
+        if not client.stop():
+            print("not stopped yet: try again")
+            return
+    _client = None
+    print("stopped")
+
+
+def mqtt_publish(*topic_and_message, qos=1, retain=False):
+    """mqtt_publish([topic,] message): publish, and wait for the server's acknowledgement.
+
+    Args:
+        topic: str or bytes; without it, mqttpipe/ and the client identifier.
+        message: str or bytes; anything else becomes text, as print() makes it.
+        qos, retain: as for publish() of MQTTClient.
+
+    Blocks: 10 s at most; not while offline: then the message waits for the connection.
+    """
+    client = _started()
+    if client is None:
+        return
+    if not 1 <= len(topic_and_message) <= 2:
+        print("mqtt_publish([topic,] message)")
+        return
+    topic = (
+        b"mqttpipe/" + client.client_id if len(topic_and_message) == 1 else topic_and_message[0]
+    )
+    message = topic_and_message[-1]
+    if not isinstance(message, (str, bytes, bytearray, memoryview)):
+        message = str(message)
+    try:
+        token = client.publish(topic, message, qos, retain)
+    except _MQTTError as error:
+        print("mqtt_publish: %s" % error)
+        return
+    _is_done(token, "-> %s" % _shown(topic if isinstance(topic, bytes) else topic.encode()))
+
+
+def mqtt_subscribe(topic_filter, qos=1):
+    """Subscribe; what comes is printed.
+
+    Args:
+        topic_filter: str or bytes, may hold + and #. qos: 0, 1 or 2, the highest wanted.
+
+    Blocks: 10 s at most; not while offline: it is done with the connection then.
+    """
+    client = _started()
+    if client is None:
+        return
+    try:
+        token = client.subscribe(topic_filter, None, qos)
+    except _MQTTError as error:
+        print("mqtt_subscribe: %s" % error)
+        return
+    _granted[token] = None
+    _filters[topic_filter] = None
+    try:
+        if _is_done(token, "subscribe %s" % topic_filter):
+            granted = _granted[token]
+            if granted == b"\x80":
+                print("the server refuses it")
+                del _filters[topic_filter]
+            elif granted is not None:
+                _filters[topic_filter] = granted[0]
+    finally:
+        del _granted[token]
+
+
+def mqtt_unsubscribe(topic_filter):
+    """Take back a subscription.
+
+    Args:
+        topic_filter: just as it was given to mqtt_subscribe().
+
+    Blocks: 10 s at most.
+    """
+    client = _started()
+    if client is None:
+        return
+    if topic_filter not in _filters:
+        print("not subscribed: %s" % topic_filter)
+        return
+    try:
+        token = client.unsubscribe(topic_filter)
+    except _MQTTError as error:
+        print("mqtt_unsubscribe: %s" % error)
+        return
+    del _filters[topic_filter]
+    _is_done(token, "unsubscribe %s" % topic_filter)
+
+
+def mqtt_status():
+    """Print how the connection is, and what went over it."""
+    client = _started()
+    if client is None:
+        return
+    state = client.state_name
+    if client.is_online():
+        state += " for " + _age(_online_ms)
+    elif _last_error is not None:
+        state += ", after: %s" % _last_error
+    print("state       ", state)
+    print("server      ", _servers())
+    print("client id   ", _shown(client.client_id))
+    print("reconnected ", max(0, _connections - 1), "times")
+    names = []
+    for topic_filter, qos in _filters.items():
+        names.append("%s (%s)" % (topic_filter, "not answered" if qos is None else "QoS %d" % qos))
+    print("subscribed  ", ", ".join(names) or "nothing")
+    if hasattr(client, "stats"):
+        stats = client.stats
+        print("messages    ", "%d sent, %d received" % (stats["sent"], stats["received"]))
+        print(
+            "bytes       ", "%d sent, %d received" % (stats["bytes_sent"], stats["bytes_received"])
+        )
+        print("attempts    ", stats["attempts"])
+    if _free_bytes() is not None:
+        print("memory      ", "%d bytes free" % _free_bytes())
+    if _test is not None:
+        print("test         runs: mqtt_test()")
+
+
+def _free_bytes():
+    if not hasattr(_gc, "mem_free"):  # CPython
+        return None
+    _gc.collect()
+    return _gc.mem_free()
+
+
+# ---------------------------------------------------------------------------
+# The stability test
+# ---------------------------------------------------------------------------
+# It publishes to a topic that it subscribes to: a number, and when it was sent. All that it keeps
+# has a fixed size, so that it may run for months:
+#
+#   window       one byte for each of the last 256 numbers: has it come? When a number's place is
+#                needed for a new one, it has been missing for 256 messages: it counts as lost. If
+#                it comes after all, it is taken off that again.
+#   histogram    how many messages took how long; from 8 us on there are 8 steps in each doubling,
+#                so the median is told to within 6 %.
+#
+# The publisher (a thread; a timer where the client has one) writes `published`, `missed`,
+# `refused` and clears places of the window; callbacks, where step() runs, write all the rest and
+# set places. So no count has two writers.
+
+_WINDOW = _const(256)
+_STEPS = _const(8)
+_BUCKETS = _const(8 + 8 * 32)
+
+
+def _bucket(value):
+    exponent = 0
+    while value >= 2 * _STEPS:
+        value >>= 1
+        exponent += 1
+    return min(exponent * _STEPS + value, _BUCKETS - 1)
+
+
+# The middle of what is in a bucket.
+def _value(bucket):
+    exponent = max(0, bucket // _STEPS - 1)
+    low = bucket - exponent * _STEPS << exponent
+    return low + ((1 << exponent) - 1) // 2
+
+
+class _Test:
+    REPORT_EVERY_MS = 10_000
+
+    def __init__(self, client, rate_hz, qos, payload_bytes):
+        self.client = client
+        self.topic = b"mqttpipe/test/" + client.client_id
+        self.period_ms = 1000 // rate_hz
+        self.qos = qos
+        self.run = _ticks_us()  # so that what an earlier one has left is known by it
+        self.filling = b" " + b"." * payload_bytes
+        self.published = self.missed = self.refused = 0
+        self.received = self.duplicated = self.late = 0
+        self.window = bytearray(_WINDOW)
+        self.histogram = [0] * _BUCKETS
+        self.low_us = self.high_us = None
+        self.connections = _connections
+        self.begin_ms = self.report_ms = _ticks_ms()
+        self.seconds = 0  # of whole minutes that begin_ms has been moved on by
+        self.free_bytes = _free_bytes()
+        self.is_running = True
+        self.timer = None
+        self.token = client.subscribe(self.topic, self._on_message, qos)
+        if _mqttpipe.Timer:
+            timer = _mqttpipe.Timer
+            self.timer = timer(period=self.period_ms, mode=timer.PERIODIC, callback=self._on_timer)
+        else:
+            _mqttpipe.start_thread(self._publish_all)
+
+    # -- publishing
+
+    def _publish_all(self):
+        due_ms = _ticks_ms()
+        while self.is_running:
+            self._publish()
+            due_ms = _ticks_add(due_ms, self.period_ms)
+            left_ms = _ticks_diff(due_ms, _ticks_ms())
+            if left_ms < -1000:  # the machine was busy: what is missed is not made up for
+                due_ms = _ticks_ms()
+            _sleep_ms(max(1, left_ms))
+
+    def _on_timer(self, timer):
+        if self.is_running:
+            self._publish()
+
+    def _publish(self):
+        # Before it is subscribed to, what is published would not come back.
+        if not self.client.is_done(self.token):
+            return
+        number = self.published + 1
+        payload = b"%d %d %d %d" % (self.run, number, _ticks_ms(), _ticks_us())
+        place = number % _WINDOW
+        was_missing = number > _WINDOW and not self.window[place]
+        before = self.window[place]
+        self.window[place] = 0
+        try:
+            self.client.publish(self.topic, payload + self.filling, self.qos)
+        except _QueueFull:
+            self.window[place] = before
+            self.refused += 1
+        except Exception as error:  # a thread must not end in silence
+            self.is_running = False
+            _tell("mqtt_test has stopped: %s" % error)
+            return
+        else:
+            self.published = number
+            self.missed += was_missing
+        now_ms = _ticks_ms()
+        while _ticks_diff(now_ms, self.begin_ms) >= 60_000:
+            self.begin_ms = _ticks_add(self.begin_ms, 60_000)
+            self.seconds += 60
+        if _ticks_diff(now_ms, self.report_ms) >= self.REPORT_EVERY_MS:
+            self.report_ms = now_ms
+            _tell("mqtt_test: %s" % self.summary())
+
+    # -- receiving
+
+    def _on_message(self, client, message):
+        parts = message.payload.split(b" ")
+        if len(parts) < 4 or parts[0] != b"%d" % self.run:
+            return  # somebody else's, or of an earlier run
+        number = int(parts[1])
+        if number <= self.published - _WINDOW:
+            if self.late < self.missed:
+                self.late += 1
+            else:
+                self.duplicated += 1
+            return
+        if self.window[number % _WINDOW]:
+            self.duplicated += 1
+            return
+        self.window[number % _WINDOW] = 1
+        self.received += 1
+        took_ms = _ticks_diff(_ticks_ms(), int(parts[2]))
+        took_us = _ticks_diff(_ticks_us(), int(parts[3]))
+        if took_ms > 60_000:  # microseconds go round every 18 minutes
+            took_us = took_ms * 1000
+        took_us = max(0, took_us)
+        self.histogram[_bucket(took_us)] += 1
+        if self.low_us is None or took_us < self.low_us:
+            self.low_us = took_us
+        if self.high_us is None or took_us > self.high_us:
+            self.high_us = took_us
+
+    # -- what came of it
+
+    def on_the_way(self):
+        # A number may be counted as received before `published` says that it was sent.
+        return max(0, self.published - self.received - self.late - self.lost())
+
+    def lost(self):
+        return max(0, self.missed - self.late)
+
+    def median_us(self):
+        left = (self.received + 1) // 2
+        for bucket in range(_BUCKETS):
+            left -= self.histogram[bucket]
+            if left <= 0:
+                return _value(bucket)
+        return None
+
+    def summary(self):
+        return "%d s, %d published, %d lost, median %s" % (
+            self.duration_s(),
+            self.published,
+            self.lost(),
+            _milliseconds(self.median_us() if self.received else None),
+        )
+
+    def duration_s(self):
+        return self.seconds + _ticks_diff(_ticks_ms(), self.begin_ms) // 1000
+
+    def show(self):
+        lost = self.lost()
+        share = lost * 100.0 / self.published if self.published else 0.0
+        times = _milliseconds(self.low_us), _milliseconds(self.median_us()), self.high_us
+        print("duration      %d s" % self.duration_s())
+        print("published     %d (%d refused: the queue was full)" % (self.published, self.refused))
+        print("received      %d, %d on the way" % (self.received + self.late, self.on_the_way()))
+        print("lost          %d (%.2f %%)" % (lost, share))
+        print("duplicated    %d" % self.duplicated)
+        print("reconnections %d" % (_connections - self.connections))
+        if self.received:
+            print(
+                "latency       min %s, median %s, max %s" % (*times[:2], _milliseconds(times[2]))
+            )
+        if self.free_bytes is not None:
+            print(
+                "memory        %d bytes free, %d at the start" % (_free_bytes(), self.free_bytes)
+            )
+
+    def stop(self):
+        global _test
+        self.is_running = False
+        if self.timer is not None:
+            self.timer.deinit()
+        # What is still on its way has some time to come; then it is lost.
+        deadline_ms = _ticks_add(_ticks_ms(), _WAIT_MS)
+        while self.on_the_way() and self.client.is_online():
+            if _ticks_diff(deadline_ms, _ticks_ms()) <= 0:
+                break
+            _sleep_ms(_NAP_MS)
+        self.missed += self.on_the_way()
+        try:
+            self.client.unsubscribe(self.topic)
+        except _QueueFull:
+            pass
+        _test = None
+        self.show()
+
+
+def _milliseconds(value_us):
+    return "-" if value_us is None else "%.1f ms" % (value_us / 1000)
+
+
+def mqtt_test(action="show", rate_hz=10, qos=1, payload_bytes=32):
+    """The stability test: publishes at a fixed rate to a topic of its own that it subscribes to.
+
+    Args:
+        action: "start", "stop", or "show": how it is. While it runs, a line comes every 10 s.
+        rate_hz: 1..100 messages a second. qos: 0, 1 or 2. payload_bytes: added to about 40.
+
+    Blocks: "stop" waits for what is on its way, 10 s at most.
+    """
+    global _test
+    client = _started()
+    if client is None:
+        return
+    if action == "start" and _test is None:
+        if not 1 <= rate_hz <= 100:
+            print("mqtt_test: rate_hz is %r, must be in 1..100" % rate_hz)
+            return
+        try:
+            _test = _Test(client, rate_hz, qos, payload_bytes)
+        except _MQTTError as error:
+            print("mqtt_test: %s" % error)
+            return
+        print("%d messages/s to %s" % (rate_hz, _shown(_test.topic)))
+        print('mqtt_test() shows how it is, mqtt_test("stop") ends it')
+    elif _test is None:
+        print('no test runs: mqtt_test("start")')
+    elif action == "stop":
+        _test.stop()
+    else:
+        _test.show()
