@@ -375,7 +375,7 @@ if _STATS:
     _COUNT_NAMES = (
         "attempts",  # to connect, whatever became of them
         "connections",  # CONNACK accepted
-        "queued",  # messages taken by publish()
+        "queued",  # commands of the pipe that were no messages; the rest is shown
         "acknowledged",  # QoS 1 and 2
         "expired",  # of those dropped
         "received",  # messages given to the application
@@ -386,7 +386,7 @@ if _STATS:
     )
 _N_ATTEMPTS = const(0)
 _N_CONNECTIONS = const(1)
-_N_QUEUED = const(2)
+_N_FILTERS = const(2)
 _N_ACKNOWLEDGED = const(3)
 _N_EXPIRED = const(4)
 _N_RECEIVED = const(5)
@@ -397,6 +397,13 @@ _N_PING_MS = const(9)
 
 # `io.IOBase.ioctl` (py/stream.h of MicroPython).
 _IOCTL_POLL = const(3)
+
+
+# Names that every message needs: MicroPython looks for a builtin among the globals first,
+# then, one by one, among the builtins.
+_len = len
+_isinstance = isinstance
+_bytes = bytes
 
 
 class _KeyOf:
@@ -931,6 +938,11 @@ class Outbox:
         self.buf = bytearray(capacity)  # reserves the memory; emptied by clear()
         self.put_count = self.sent_count = 0
         self.packet_count = 0  # since ever, modulo 2**30
+        # How a PUBLISH with this topic name, size and first byte begins: mostly that of the
+        # next one is the same.
+        self.head = bytearray()
+        self.head_of = None
+        self.head_size = self.packet_size = 0
         self.clear()
 
     def clear(self):
@@ -985,46 +997,58 @@ class Outbox:
         self._put(size)
         return True
 
-    def put_publish(self, first_byte, topic_name, payload, packet_id):
+    def put_publish(self, first_byte, topic_name, payload, size, packet_id):
         """Take a PUBLISH. False: not now, there is no room.
+
+        Args: size: bytes of topic name and payload.
 
         Allocates: nothing, unless the topic name alone is too long for `buf`.
         """
+        head = self.head
+        if topic_name is not self.head_of or size != self.head_size or first_byte != head[0]:
+            self.make_head(first_byte, topic_name, size)
+        packet_size = self.packet_size
         buf = self.buf
-        topic_size = len(topic_name)
-        length = topic_size + len(payload) + (4 if first_byte & 0x06 else 2)
-        free = self.capacity - len(buf)
-        is_whole = length + _FIXED_HEADER_MAX <= free
-        if self.tail is not None and (self.part is buf or not is_whole):
-            return False
-        if not is_whole:
-            if length + _FIXED_HEADER_MAX <= self.capacity:
-                return False  # it will fit when what is before it has left
-            if topic_size + _PUBLISH_HEADER_MAX > free:
-                buf = bytearray()
-        before = len(buf)
-        # The topic name comes first [MQTT-3.3.2-1], the identifier only at QoS 1 and 2
-        # [MQTT-2.3.1-5].
-        buf.append(first_byte)
-        while length > 0x7F:
-            buf.append(length & 0x7F | 0x80)
-            length >>= 7
-        buf.append(length)
-        buf.append(topic_size >> 8)
-        buf.append(topic_size & 0xFF)
-        buf.extend(topic_name)
-        if first_byte & 0x06:
-            buf.append(packet_id >> 8)
-            buf.append(packet_id & 0xFF)
-        size = len(buf) - before
-        if is_whole:
+        free = self.capacity - _len(buf)
+        tail = self.tail
+        if packet_size <= free and (tail is None or self.part is not buf):
+            buf.extend(head)
+            if first_byte & 0x06:
+                buf.append(packet_id >> 8)
+                buf.append(packet_id & 0xFF)
             buf.extend(payload)
-        elif buf is self.buf:
+        elif tail is not None or packet_size <= self.capacity:
+            return False  # it will fit when what is before it has left
+        else:  # it never will: the payload, or all of it, is the tail
+            is_split = _len(head) + 2 <= free
+            if not is_split:
+                buf = bytearray()
+            buf.extend(head)
+            if first_byte & 0x06:
+                buf.append(packet_id >> 8)
+                buf.append(packet_id & 0xFF)
+            if not is_split:
+                self.head = bytearray()  # do not keep so long a topic name
+                self.head_of = None
+                return self.put_packet(bytes(buf) + payload)
             self.tail = payload
-        else:
-            return self.put_packet(bytes(buf) + payload)
-        self._put(size + len(payload))
+        self._put(packet_size)
         return True
+
+    # What stands before the packet identifier. The topic name comes first [MQTT-3.3.2-1].
+    def make_head(self, first_byte, topic_name, size):
+        head = self.head
+        head[_EVERYTHING] = b""
+        head.append(first_byte)
+        # The identifier only at QoS 1 and 2 [MQTT-2.3.1-5].
+        length = size + (4 if first_byte & 0x06 else 2)
+        append_remaining_length(head, length)
+        self.packet_size = _len(head) + length
+        head.append(len(topic_name) >> 8)
+        head.append(len(topic_name) & 0xFF)
+        head.extend(topic_name)
+        self.head_of = topic_name
+        self.head_size = size
 
     def flush(self, stream):
         """Write what the stream takes now and return how many bytes that was.
@@ -1430,7 +1454,13 @@ class Session:
                 if outbox.free() < _ACK_BYTES:
                     return False
                 outbox.put_ack(_PUBREL, row[_ID])
-            elif not outbox.put_publish(row[_FIRST_BYTE], row[_TOPIC], row[_PAYLOAD], row[_ID]):
+            elif not outbox.put_publish(
+                row[_FIRST_BYTE],
+                row[_TOPIC],
+                row[_PAYLOAD],
+                _len(row[_TOPIC]) + _len(row[_PAYLOAD]),
+                row[_ID],
+            ):
                 return False
             if row[_PENDING] == _FIRST:
                 self.sent_count = self.sent_count + 1 & _COUNT_MASK
@@ -1687,6 +1717,7 @@ class Session:
 #   payload      payload (bytes), or the subscription's callback
 #   end          QoS 0, taken: the outbox's put_count behind the packet; a message that
 #                waits: ticks_ms() of its expiry, or None; SUBSCRIBE: the QoS
+#   size         bytes of a message's topic name and payload; 0: no message
 #
 #   [head, taken)  taken by step(); QoS 0 not yet accepted by the socket
 #   [taken, tail)  waiting
@@ -1698,7 +1729,7 @@ class Session:
 # put() raises it, step() lowers it before it looks at the ring. It is the last thing
 # that put() assigns, because the CPython shim wakes a sleeping poll just then.
 
-_SLOT_FIELDS = const(5)
+_SLOT_FIELDS = const(6)
 
 
 class Pipe(IOBase):
@@ -1709,6 +1740,7 @@ class Pipe(IOBase):
         self.ring = [None] * self.size
         self.head = self.taken = self.tail = 0
         self.last_token = 0
+        self.sent_count = 0  # messages of QoS 0, modulo 2**30
         self.is_signalled = False
         if _ASYNCIO:
             self.is_ready = None  # a function that is asked, too
@@ -1730,8 +1762,10 @@ class Pipe(IOBase):
     def wake(self):
         self.is_signalled = True
 
-    def put(self, first_byte, topic, payload, end=None, policy=_REFUSE):
+    def put(self, first_byte, topic, payload, size=0, end=None, policy=_REFUSE):
         """Store a command and return its token, 1..2**30-1.
+
+        Args: the slot's fields, see above; policy: if it is a message and does not fit.
 
         Raises:
             QueueFull: no slot is free, or too many bytes wait; nothing has changed.
@@ -1742,13 +1776,8 @@ class Pipe(IOBase):
         its own thread (or step(), where the policy is to drop a message) that wait
         would never end: after 20 ms it gets QueueFull.
         """
-        is_message = _OFFLINE and first_byte & _TYPE_MASK == _PUBLISH
-        if is_message:
-            size = len(topic) + len(payload)
-            if size > self.bytes_max:
-                raise LocalError(
-                    "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
-                )
+        if _OFFLINE and size > self.bytes_max:
+            raise LocalError("message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max))
         begin_ms = None
         while not self._lock.acquire(False):
             begin_ms = self._wait_since(begin_ms)
@@ -1758,7 +1787,7 @@ class Pipe(IOBase):
             if after == self.size:
                 after = 0
             is_full = after == self.head
-            if is_message:
+            if _OFFLINE and size:
                 queued = self._put_bytes - self._freed_bytes & _COUNT_MASK
                 is_full = is_full or queued + size > self.bytes_max
                 if policy == _LATEST or is_full and policy == _DROP_OLDEST:
@@ -1774,7 +1803,7 @@ class Pipe(IOBase):
                     "%d bytes wait, %d more are above pipe_bytes_max, %d"
                     % (self.bytes_queued(), size, self.bytes_max)
                 )
-            if is_message:
+            if _OFFLINE:
                 self._put_bytes = self._put_bytes + size & _COUNT_MASK
             token = self.last_token + 1 & _COUNT_MASK or 1
             ring = self.ring
@@ -1782,11 +1811,13 @@ class Pipe(IOBase):
             ring[at + 2] = topic
             ring[at + 3] = payload
             ring[at + 4] = end
+            ring[at + 5] = size
             ring[at] = first_byte
             self.last_token = token
             self.tail = after
         finally:
-            self.is_dropping = False  # the slot is whole: step() may look again
+            if _OFFLINE:
+                self.is_dropping = False  # the slot is whole: step() may look again
             self._lock.release()
         self.is_signalled = True
         return token
@@ -1831,7 +1862,7 @@ class Pipe(IOBase):
             while at != self.tail:
                 if ring[at] & _TYPE_MASK == _PUBLISH:
                     if policy == _DROP_OLDEST or ring[at + 2] == topic:
-                        bytes_left -= len(ring[at + 2]) + len(ring[at + 3])
+                        bytes_left -= ring[at + 5]
                         found = at
                 at = self.after(at)
             if found < 0 or bytes_left > self.bytes_max:
@@ -1852,9 +1883,11 @@ class Pipe(IOBase):
 
         def drop(self, at):
             """Take the message at `at` out of the count and remember its token."""
+            ring = self.ring
             self.drop_count = self.drop_count + 1 & _COUNT_MASK
-            self.dropped.append(self.ring[at + 1])
-            self._free(at)
+            self.dropped.append(ring[at + 1])
+            self._freed_bytes = self._freed_bytes + ring[at + 5] & _COUNT_MASK
+            ring[at] = ring[at + 2] = ring[at + 3] = ring[at + 5] = 0
 
         # Make room: the oldest message that waits leaves, and what stands before it
         # (filters, mostly nothing) moves up by a slot. The caller knows that there is one.
@@ -1873,43 +1906,39 @@ class Pipe(IOBase):
             self.head = self.after(self.head)
             self.taken = self.after(self.taken)
 
-    # A slot's references are given up.
-    def _free(self, at):
-        ring = self.ring
-        payload = ring[at + 3]
-        if _OFFLINE and isinstance(payload, bytes):
-            size = len(ring[at + 2]) + len(payload)
-            self._freed_bytes = self._freed_bytes + size & _COUNT_MASK
-        ring[at] = ring[at + 2] = ring[at + 3] = 0
-
     def after(self, at):
         """The ring's index behind the slot at `at`."""
         at += _SLOT_FIELDS
         return 0 if at == self.size else at
 
-    def release(self, sent_count):
-        """Free the slots that were taken and have left, up to the first QoS 0 message.
+    def release(self, sent_count, is_told):
+        """Free the slots that were taken and have left.
 
         Args:
-            sent_count: of the outbox.
+            sent_count: of the outbox. is_told: bool: stop behind the first QoS 0 message.
 
         Returns:
-            The token of that message; 0: none has left.
+            The token of that message; else 0.
         """
         ring = self.ring
-        while self.head != self.taken:
-            at = self.head
-            first_byte = ring[at]  # 0: a filter, or QoS 1 and 2: the session has it
-            # QoS 0: has its last byte been accepted?
-            if first_byte and sent_count - ring[at + 4] & _COUNT_MASK >= _COUNT_HALF:
-                break
-            token = ring[at + 1]
-            self._free(at)
+        at = self.head
+        token = 0
+        while at != self.taken and not token:
+            if ring[at]:  # else a filter, or QoS 1 and 2: the session has it
+                # QoS 0: has its last byte been accepted?
+                if sent_count - ring[at + 4] & _COUNT_MASK >= _COUNT_HALF:
+                    break
+                self.sent_count = self.sent_count + 1 & _COUNT_MASK
+                if is_told:
+                    token = ring[at + 1]
+            if _OFFLINE:
+                self._freed_bytes = self._freed_bytes + ring[at + 5] & _COUNT_MASK
+            ring[at] = ring[at + 2] = ring[at + 3] = 0
             at += _SLOT_FIELDS
-            self.head = 0 if at == self.size else at  # from here on it is a writer's
-            if first_byte:
-                return token
-        return 0
+            if at == self.size:
+                at = 0
+        self.head = at  # what is before it is the writers' from here on
+        return token
 
     def rewind(self):
         """What was taken and has not left is taken once more: the connection is lost.
@@ -2174,12 +2203,13 @@ class MQTTClient:
             Allocates: the dict.
             """
             stats = dict(zip(_COUNT_NAMES, self._counts))
+            stats["queued"] = self._pipe.last_token - stats["queued"] & _COUNT_MASK
             stats["reconnections"] = max(0, stats["connections"] - 1)
             stats["packets_sent"] = self._outbox.packet_count
             stats["bytes_sent"] = self._outbox.sent_count
             stats["packets_received"] = self._decoder.packet_count
             stats["bytes_received"] = self._decoder.byte_count
-            stats["sent"] = self._session.sent_count
+            stats["sent"] = self._session.sent_count + self._pipe.sent_count & _COUNT_MASK
             stats["retransmitted"] = self._session.retransmitted_count
             stats["dropped"] = self._pipe.drop_count if _OFFLINE else 0
             return stats
@@ -2232,23 +2262,24 @@ class MQTTClient:
             if checked is topic_name:  # bytes: what can not change is known by identity
                 self._checked_topic = checked
             topic_name = checked
-        if not isinstance(payload, bytes):
+        if not _isinstance(payload, _bytes):
             payload = _to_bytes("payload", payload)
+        size = _len(topic_name) + _len(payload)
         first_byte = _PUBLISH  # without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1]
         if qos != 0:
             first_byte |= _integer("qos", qos, 0, _QOS_MAX) << _QOS_SHIFT
         if retain:
             first_byte |= _RETAIN
-        if len(topic_name) + len(payload) + _PUBLISH_HEADER_MAX > self._packet_bytes_max:
-            length = len(topic_name) + len(payload) + (4 if first_byte & 0x06 else 2)
-            size = length + 2
+        if size + _PUBLISH_HEADER_MAX > self._packet_bytes_max:
+            length = size + (4 if first_byte & 0x06 else 2)
+            packet_size = length + 2
             while length > 0x7F:
                 length >>= 7
-                size += 1
-            if size > self._packet_bytes_max:
+                packet_size += 1
+            if packet_size > self._packet_bytes_max:
                 raise LocalError(
                     "payload of %d bytes makes a packet of %d, packet_bytes_max is %d"
-                    % (len(payload), size, self._packet_bytes_max)
+                    % (len(payload), packet_size, self._packet_bytes_max)
                 )
         pipe = self._pipe
         if _OFFLINE:
@@ -2258,17 +2289,11 @@ class MQTTClient:
             if expiry_s is not None:
                 expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
                 expiry_s = ticks_add(ticks_ms(), expiry_s)
-            try:
-                token = pipe.put(first_byte, topic_name, payload, expiry_s, policy)
-            finally:
-                if pipe.dropped:
-                    self._tell_dropped()
-        else:
-            token = pipe.put(first_byte, topic_name, payload)
-        if _STATS:
-            counts = self._counts
-            counts[_N_QUEUED] = counts[_N_QUEUED] + 1 & _COUNT_MASK
-        return token
+            token = pipe.put(first_byte, topic_name, payload, size, expiry_s, policy)
+            if pipe.dropped:
+                self._tell_dropped()
+            return token
+        return pipe.put(first_byte, topic_name, payload, size)
 
     if _ISR:
 
@@ -2405,7 +2430,8 @@ class MQTTClient:
                 "topic filter of %d bytes makes a packet of up to %d, packet_bytes_max is %d"
                 % (len(topic_filter), len(topic_filter) + 10, self._packet_bytes_max)
             )
-        token = self._pipe.put(first_byte, topic_filter, callback, qos)
+        token = self._pipe.put(first_byte, topic_filter, callback, 0, qos)
+        self._count(_N_FILTERS)
         if self.state == _DOWN and not self._is_wanted and not self._is_stepping:
             # Before connect() nobody need call step(), however many there are.
             self._now_ms = ticks_ms()
@@ -3506,29 +3532,32 @@ class MQTTClient:
         outbox = self._outbox
         pipe = self._pipe
         ring = pipe.ring
+        size = pipe.size
         now_ms = self._now_ms
-        while pipe.taken != pipe.tail:
-            at = pipe.taken
+        at = pipe.taken
+        while at != pipe.tail:
             if _OFFLINE and ring[at + 4] is not None:
                 self._drop_expired(at)
             first_byte = ring[at]
             if first_byte & _TYPE_MASK != _PUBLISH:
                 if first_byte and not self._take_filter(at):
-                    return
+                    break
             elif session.is_unsent and not session.send_subscriptions(
                 self._packet_bytes_max, now_ms
             ):
-                return
+                break
             elif first_byte & 0x06:
                 if not session.start(ring[at + 1], first_byte, ring[at + 2], ring[at + 3], now_ms):
-                    return
+                    break
                 ring[at] = 0
             else:
-                if not outbox.put_publish(first_byte, ring[at + 2], ring[at + 3], 0):
-                    return
+                if not outbox.put_publish(first_byte, ring[at + 2], ring[at + 3], ring[at + 5], 0):
+                    break
                 ring[at + 4] = outbox.put_count
             at += _SLOT_FIELDS
-            pipe.taken = 0 if at == pipe.size else at
+            if at == size:
+                at = 0
+        pipe.taken = at
 
     # One SUBSCRIBE or UNSUBSCRIBE command into the session's table. False: not yet.
     def _take_filter(self, at):
@@ -3568,18 +3597,16 @@ class MQTTClient:
         pipe = self._pipe
         if pipe.head == pipe.taken or _OFFLINE and not pipe.hold():
             return
-        session = self._session
         sent_count = self._outbox.sent_count
-        token = pipe.release(sent_count)
+        is_told = self.on_published is not None
+        token = pipe.release(sent_count, is_told)
         while token:
-            session.sent_count = session.sent_count + 1 & _COUNT_MASK
-            if self.on_published is not None:
-                if _OFFLINE:
-                    pipe.let_go()
-                self._emit(self.on_published, token)
-                if _OFFLINE and not pipe.hold():
-                    return
-            token = pipe.release(sent_count)
+            if _OFFLINE:
+                pipe.let_go()
+            self._emit(self.on_published, token)
+            if _OFFLINE and not pipe.hold():
+                return
+            token = pipe.release(sent_count, is_told)
         if _OFFLINE:
             pipe.let_go()
 

@@ -22,7 +22,7 @@ class Sink:
 
 def test_small_packets_leave_in_one_write():
     outbox = mqttpipe.Outbox(64)
-    assert outbox.put_publish(0x30, b"a/b", b"hi", 0)
+    assert outbox.put_publish(0x30, b"a/b", b"hi", 5, 0)
     outbox.put_ack(0x40, 0x1234)
     outbox.put_empty(0xC0)
     sink = Sink()
@@ -33,21 +33,21 @@ def test_small_packets_leave_in_one_write():
 
 def test_a_publish_that_does_not_fit_now_waits_and_changes_nothing():
     outbox = mqttpipe.Outbox(32)
-    assert outbox.put_publish(0x30, b"t", b"x" * 10, 0)
-    assert not outbox.put_publish(0x32, b"t", b"y" * 15, 7)
+    assert outbox.put_publish(0x30, b"t", b"x" * 10, len(b"t") + len(b"x" * 10), 0)
+    assert not outbox.put_publish(0x32, b"t", b"y" * 15, len(b"t") + len(b"y" * 15), 7)
     assert outbox.put_count - outbox.sent_count == 15
     outbox.flush(Sink())
-    assert outbox.put_publish(0x32, b"t", b"y" * 15, 7)
+    assert outbox.put_publish(0x32, b"t", b"y" * 15, len(b"t") + len(b"y" * 15), 7)
 
 
 def test_a_large_payload_is_written_from_where_it_lies():
     outbox = mqttpipe.Outbox(32)
     payload = b"0123456789" * 10
     outbox.put_ack(0x40, 1)
-    assert outbox.put_publish(0x32, b"t", payload, 0x0102)
+    assert outbox.put_publish(0x32, b"t", payload, len(b"t") + len(payload), 0x0102)
     assert outbox.tail is payload
     assert outbox.free() == 0, "a packet put now would leave before the payload"
-    assert not outbox.put_publish(0x30, b"t", payload, 0)
+    assert not outbox.put_publish(0x30, b"t", payload, len(b"t") + len(payload), 0)
     sink = Sink(each=7)
     while not outbox.is_empty():
         outbox.flush(sink)
@@ -57,7 +57,7 @@ def test_a_large_payload_is_written_from_where_it_lies():
 def test_while_a_large_payload_leaves_acknowledgements_queue_behind_it():
     outbox = mqttpipe.Outbox(32)
     payload = b"0123456789" * 10
-    assert outbox.put_publish(0x30, b"t", payload, 0)
+    assert outbox.put_publish(0x30, b"t", payload, len(b"t") + len(payload), 0)
     sink = Sink(credit=20)
     outbox.flush(sink)
     assert outbox.free() == 32
@@ -72,7 +72,7 @@ def test_a_topic_name_longer_than_the_buffer_leaves_whole():
     outbox = mqttpipe.Outbox(16)
     outbox.put_empty(0xC0)
     topic = b"t" * 40
-    assert outbox.put_publish(0x30, topic, b"p", 0)
+    assert outbox.put_publish(0x30, topic, b"p", len(topic) + len(b"p"), 0)
     sink = Sink(each=3)
     while not outbox.is_empty():
         outbox.flush(sink)
@@ -83,8 +83,8 @@ def test_every_split_of_a_write_gives_the_same_bytes():
     expected = b"\x30\x05\x00\x01tab\x32\x69\x00\x01t\x00\x09" + b"z" * 100 + b"\x62\x02\x00\x05"
     for each in range(1, 60):
         outbox = mqttpipe.Outbox(32)
-        outbox.put_publish(0x30, b"t", b"ab", 0)
-        outbox.put_publish(0x32, b"t", b"z" * 100, 9)
+        outbox.put_publish(0x30, b"t", b"ab", 3, 0)
+        outbox.put_publish(0x32, b"t", b"z" * 100, len(b"t") + len(b"z" * 100), 9)
         sink = Sink(each=each)
         is_acked = False
         while not outbox.is_empty():
@@ -107,9 +107,9 @@ def test_every_write_may_fail_and_what_has_left_is_known():
     while True:
         fail_at += 1
         outbox = mqttpipe.Outbox(32)
-        outbox.put_publish(0x30, b"t", b"ab", 0)
+        outbox.put_publish(0x30, b"t", b"ab", 3, 0)
         end = outbox.put_count
-        outbox.put_publish(0x30, b"t", b"z" * 40, 0)
+        outbox.put_publish(0x30, b"t", b"z" * 40, len(b"t") + len(b"z" * 40), 0)
         sink = Failing(each=12)  # the buffer's 12 bytes at once, then the payload
         sink.left = fail_at
         try:

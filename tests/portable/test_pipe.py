@@ -14,7 +14,7 @@ def test_commands_come_out_in_order_with_their_tokens():
         seen.append((pipe.ring[pipe.taken + 1], pipe.ring[pipe.taken + 2]))
         pipe.ring[pipe.taken] = 0  # as if it had left
         pipe.taken = pipe.after(pipe.taken)
-        assert pipe.release(0) == 0
+        assert pipe.release(0, False) == 0
     assert seen == [(1, b"t0"), (2, b"t1"), (3, b"t2")]
 
 
@@ -35,7 +35,7 @@ def test_the_ring_turns_many_times():
         assert pipe.ring[pipe.taken + 3] == b"%d" % i
         pipe.ring[pipe.taken] = 0  # as if it had left
         pipe.taken = pipe.after(pipe.taken)
-        assert pipe.release(0) == 0
+        assert pipe.release(0, False) == 0
     assert pipe.ring.count(b"t") == 0, "a released slot holds no reference"
 
 
