@@ -209,6 +209,9 @@ _OUTBOX_BYTES = const(1024)
 # caller from its own loop, nor our own publishes from the socket.
 _PACKETS_PER_STEP = const(16)
 
+# The same for reading what is no packet yet: a packet of 256 MiB is read away in many steps.
+_READS_PER_STEP = const(64)
+
 # The same for writing: a callback that publishes each time it is told of a message
 # that has left would keep one step() going for ever.
 _FLUSHES_PER_STEP = const(8)
@@ -480,6 +483,14 @@ def _integer(name, value, lowest, highest):
     if not isinstance(value, int) or not lowest <= value <= highest:
         raise LocalError("%s is %r, must be an int in %d..%d" % (name, value, lowest, highest))
     return value
+
+
+# Call what may fail, and need not succeed.
+def _try(function, *arguments):
+    try:
+        function(*arguments)
+    except OSError:
+        pass
 
 
 # Text or binary to bytes. A bytearray or memoryview is copied: its owner may
@@ -2986,10 +2997,10 @@ class MQTTClient:
                 self._open(family, socket.SOCK_DGRAM, 0)
                 self._socket.connect(address)
                 self._socket.write(self._query)
-            except OSError:
-                pass  # this server can't be asked; the timer goes on to the next one
-            except Exception as error:  # what the link has named is no address
-                self._report(error)
+            except Exception as error:
+                self._drop_socket()  # the timer goes on to the next server
+                if not isinstance(error, OSError):  # what the link has named is no address
+                    self._report(error)
 
         # RESOLVING: what has come from the DNS server? True: something did.
         def _resolve(self):
@@ -3064,12 +3075,9 @@ class MQTTClient:
         if _TLS and is_tls:
             self._raw = sock
             self._probe.register(sock, select.POLLIN | select.POLLOUT)
-        try:
-            # Two small writes in a row would else meet Nagle's algorithm and the
-            # peer's delayed acknowledgement: 40 ms each.
-            sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
-        except OSError:
-            pass  # this port has it not; one write a packet does most of it
+        # Two small writes in a row would else meet Nagle's algorithm and the peer's delayed
+        # acknowledgement: 40 ms each. If this port has it not: one write a packet does most of it.
+        _try(sock.setsockopt, _IPPROTO_TCP, _TCP_NODELAY, 1)
         try:
             sock.connect(address)
         except OSError as error:
@@ -3129,11 +3137,8 @@ class MQTTClient:
         if sock is None:
             return
         self._socket = None
-        self._poll.unregister(sock)
-        try:
-            sock.close()
-        except OSError:
-            pass  # it is gone, whatever it says
+        _try(self._poll.unregister, sock)
+        _try(sock.close)
         if _TLS and self._raw is not None:
             self._close_raw(self._raw is sock)
 
@@ -3144,19 +3149,32 @@ class MQTTClient:
         def _close_raw(self, is_closed):
             raw = self._raw
             self._raw = None
-            try:
-                for _, events in self._probe.ipoll(0):
-                    if events & _POLLNVAL:
-                        is_closed = True
-                self._probe.unregister(raw)
-                if not is_closed:
-                    raw.close()
-            except OSError:
-                pass
+            for _ in range(2):
+                try:
+                    for _, events in self._probe.ipoll(0):
+                        if events & _POLLNVAL:
+                            is_closed = True
+                    break
+                except OSError:
+                    pass  # a port that can not say: there, closing twice does no harm
+            _try(self._probe.unregister, raw)
+            if not is_closed:
+                _try(raw.close)
 
     # The attempt or the connection has failed: the network, or the server broke the
     # protocol [MQTT-4.8.0-1], or there was no memory for a packet [MQTT-4.8.0-2].
     def _fail(self, error):
+        error = self._explain(error)
+        while self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):
+            try:
+                self._connect_next()  # the host has another address
+                return
+            except (OSError, ValueError, MemoryError) as another:
+                error = self._explain(another)
+        self._close(_CLOSED if self.state == _CLOSING else _BACK_OFF, error)
+
+    # What went wrong, in our own terms.
+    def _explain(self, error):
         stage = _STAGES[self.state]
         errno = None
         reason = error
@@ -3176,13 +3194,7 @@ class MQTTClient:
         if not isinstance(error, MQTTError):
             host, port, _, _, _ = self._servers[self._server]
             error = TransportError("%s, %s port %d" % (reason, host, port), stage, errno)
-        while self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):
-            try:
-                self._connect_next()  # the host has another address
-                return
-            except OSError as another:
-                error = TransportError(another, stage, another.errno)
-        self._close(_CLOSED if self.state == _CLOSING else _BACK_OFF, error)
+        return error
 
     # End the connection and everything that belongs to it alone.
     def _close(self, event, error):
@@ -3236,19 +3248,23 @@ class MQTTClient:
     def _receive(self):
         decoder = self._decoder
         happened = False
-        budget = _PACKETS_PER_STEP
-        while budget and self._socket is not None and not self._has_said_bye:
+        is_held = False  # by ourselves
+        packets = _PACKETS_PER_STEP
+        reads = _READS_PER_STEP
+        while packets and reads and self._socket is not None and not self._has_said_bye:
             if decoder.is_whole:
-                budget -= 1
+                packets -= 1
                 try:
                     self._on_packet()
                 finally:  # also when Ctrl-C has ended a callback
                     decoder.next()
                 continue
             # Every packet may need an answer. Without room for it the server has to
-            # wait, as we do.
+            # wait, as we do, and owes us nothing meanwhile.
             if self._outbox.free() < _ACK_BYTES:
+                is_held = True
                 break
+            reads -= 1
             wanted = decoder.wanted
             count = self._socket.readinto(decoder.target, wanted)
             if count is None:
@@ -3261,9 +3277,9 @@ class MQTTClient:
                 self._on_late_id()
             if count < wanted and not decoder.is_whole and not decoder.is_idle():
                 break  # there was no more
-        if decoder.is_idle():
+        if is_held or decoder.is_idle():
             self._timers[_TIMER_PACKET] = None
-        elif happened:
+        elif happened or self._timers[_TIMER_PACKET] is None:
             self._arm(_TIMER_PACKET, self.connect_timeout_ms)
         return happened
 
