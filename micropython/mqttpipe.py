@@ -256,6 +256,7 @@ _TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: the peer has closed witho
 # The same numbers on lwIP, Linux, macOS and Windows; the unix port has no names for them.
 _IPPROTO_TCP = const(6)
 _TCP_NODELAY = const(1)
+_TLS_ERRNO_MAX = const(-256)  # what mbedTLS itself has to say is below
 _POLLNVAL = const(0x20)  # closed; not exported by `select`
 _BACK_OFF_MS = const(50)  # the least that doubles: with reconnect_min_ms=0, too, it must grow
 _KICKS_MIN = const(3)  # so many short connections in a row are no accident
@@ -489,7 +490,7 @@ def _integer(name, value, lowest, highest):
 def _try(function, *arguments):
     try:
         function(*arguments)
-    except OSError:
+    except (OSError, MemoryError):
         pass
 
 
@@ -2745,7 +2746,7 @@ class MQTTClient:
             if timeout_ms:
                 try:
                     self._sleep(timeout_ms)
-                except OSError as error:  # a port's poll fails with a socket that has failed
+                except (OSError, MemoryError) as error:  # as with a socket that has failed
                     if self._socket is None:
                         self._report(error)
                     else:
@@ -3183,6 +3184,9 @@ class MQTTClient:
             if _TLS and self._raw is not None and isinstance(errno, int) and errno < 0:
                 if errno == _TLS_EOF:
                     reason = "closed by the server"
+                elif errno > _TLS_ERRNO_MAX:  # the socket's, with the sign that mbedTLS wants
+                    errno = -errno
+                    reason = OSError(errno)
                 else:  # the library's own; before CONNACK it is the server that refuses us
                     stage = _STAGES[_TLS_HANDSHAKE]
             reason = self._why_closed(reason)

@@ -4,7 +4,7 @@ The TLS library is the fake of fakes.py, with the ways of mbedTLS. tests/broker/
 the real one.
 """
 
-from fakes import CONNACK, DISCONNECT, ECONNREFUSED, ECONNRESET, Bench, raises, reconnect
+from fakes import CONNACK, DISCONNECT, ECONNREFUSED, ECONNRESET, Bench, needs, raises, reconnect
 
 import mqttpipe
 
@@ -22,6 +22,7 @@ KEY = (
 
 
 def secure(**options):
+    needs("tls")
     options.setdefault("uri", "mqtts://192.0.2.1")
     options.setdefault("ca", CA)
     return Bench(**options)
@@ -194,6 +195,15 @@ def _raise(error):
     raise error
 
 
+def test_a_reset_in_service_is_told_with_its_own_number():
+    """The unix port hands on the socket's number with the other sign, once the handshake is over."""
+    bench = secure().go_online()
+    bench.server._called = lambda: _raise(OSError(-ECONNRESET, "by the test"))
+    bench.steps()
+    error = bench.error()
+    assert error.stage == "ONLINE" and error.errno == ECONNRESET, error
+
+
 def test_an_alert_that_comes_instead_of_connack_is_of_tls():
     """TLS 1.3: a server refuses our certificate after the handshake."""
     bench = secure()
@@ -207,6 +217,7 @@ def test_an_alert_that_comes_instead_of_connack_is_of_tls():
 
 
 def test_the_next_address_is_tried_when_a_handshake_fails():
+    needs("resolver")
     bench = secure(uri="mqtts://h", connect_timeout_ms=900)
     mqttpipe.hosts = lambda name: ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
     bench.network.tls.flights = -1
@@ -260,6 +271,7 @@ def test_each_certificate_is_loaded_as_it_is_where_the_library_takes_it():
 
 
 def test_pem_is_taken_apart_for_a_library_that_reads_der_only():
+    needs("tls")
     bench = Bench()
     bench.network.tls.is_pem_refused = True
     mqttpipe.MQTTClient("ssl://h", ca=PEM, cert=PEM, key=KEY)
@@ -296,6 +308,7 @@ def test_a_ready_context_is_used_as_it_is():
 
 
 def test_a_list_may_hold_servers_with_tls_and_without():
+    needs("failover")
     bench = secure(uri=["mqtts://192.0.2.1", "mqtt://192.0.2.2"])
     bench.network.tls.error = OSError(ECONNRESET, "by the test")
     bench.client.connect()
@@ -308,6 +321,7 @@ def test_a_list_may_hold_servers_with_tls_and_without():
 
 
 def test_wrong_arguments_are_refused_at_once():
+    needs("tls")
     Bench()
     new = mqttpipe.MQTTClient
     cases = (
