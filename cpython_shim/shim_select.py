@@ -19,6 +19,8 @@ What differs, and how it is bridged
 - An object with `wanted()` (shim_tls.py's streams) may wait for another direction than it was
   registered for: the handshake must read before it can write. That direction is watched then, and
   answered as all that was asked for, so that the caller tries again: as a board's TLS does.
+- The events of a socket are Linux's. Those of a board's network stack, and its ways of sleeping,
+  are in shim_personality.py.
 - `ipoll()` hands out a new tuple for each object. A board hands out one and the same tuple with
   changing contents, so code for it must unpack in the loop; CPython's tuples cannot do that.
 """
@@ -47,7 +49,7 @@ _FD_CLOSED = -2  # _Entry.fd: the object's descriptor is gone
 class _Entry:
     """One registered object."""
 
-    __slots__ = ("obj", "mask", "fd", "pending", "wanted", "kernel")
+    __slots__ = ("obj", "mask", "fd", "pending", "wanted", "ask", "kernel")
 
     def __init__(self, obj, mask):
         self.obj = obj
@@ -65,11 +67,14 @@ class _Entry:
         # Methods of the object; where it has one, the kernel's word is not enough.
         self.pending = getattr(obj, "pending", None) if self.fd >= 0 else None
         self.wanted = getattr(obj, "wanted", None) if self.fd >= 0 else None
+        # From shim_personality.py: a socket, or the one below a TLS stream, that has its own.
+        self.ask = getattr(getattr(obj, "_raw", obj), "_shim_events", None)
         self.kernel = None  # select.poll() of this descriptor alone; see look()
 
     def is_plain(self):
         """True if the kernel's word is enough."""
-        return self.fd != _FD_CLOSED and self.pending is None and self.wanted is None
+        is_simple = self.pending is None and self.wanted is None and self.ask is None
+        return is_simple and self.fd != _FD_CLOSED
 
     def kernel_mask(self):
         """Return what the kernel shall watch the descriptor for."""
@@ -79,17 +84,20 @@ class _Entry:
     def look(self):
         """Return the events of an object with a descriptor, where is_plain() may be False."""
         mask = self.kernel_mask()
-        if self.kernel is None:
-            self.kernel = select.poll()
-        self.kernel.register(self.fd, mask)
-        events = 0
-        for _, kernel_events in self.kernel.poll(0):
-            events = kernel_events
+        events = self._look_at_kernel(mask) if self.ask is None else self.ask(mask)
         if mask & POLLIN and self.pending is not None and self.pending() > 0:
             events |= POLLIN
         if mask != self.mask and events & mask:
             events |= self.mask & _RDWR
         return events
+
+    def _look_at_kernel(self, mask):
+        if self.kernel is None:
+            self.kernel = select.poll()
+        self.kernel.register(self.fd, mask)
+        for _, events in self.kernel.poll(0):
+            return events
+        return 0
 
 
 def _fileno(obj):

@@ -218,7 +218,7 @@ class socket:  # noqa: N801  the board's name for it
         # A board's new socket blocks. On macOS it inherits "non-blocking" from the listener,
         # and CPython would not know.
         sock.setblocking(True)
-        accepted = socket.__new__(socket)
+        accepted = type(self).__new__(type(self))
         accepted._wrap(sock)
         return accepted, address
 

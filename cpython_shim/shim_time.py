@@ -9,6 +9,9 @@ What differs, and how it is bridged
   here, and `set_ticks_ms(2**30 - 5)` puts the clock 5 ms before it. (The unix port with 64-bit
   pointers wraps after 2**62: there only the arithmetic can be tested.)
 - `ticks_add` refuses a delta that `ticks_diff` could not give back, with OverflowError.
+- `gmtime` answers a plain tuple of 8, without the summer time that CPython's has at its end.
+  Without an argument only is it the same everywhere: the seconds of an ESP32 and an rp2 may
+  count from 2000.
 - `sleep_ms` on a board lets scheduled functions run. CPython's main thread runs them only
   between bytecodes, so here it sleeps where `schedule()` can wake it (shim_micropython.py).
 
@@ -54,6 +57,11 @@ def ticks_diff(end, start):
     return ((end - start + _HALF) & _MASK) - _HALF
 
 
+def gmtime(secs=None):
+    """Return (year, month, mday, hour, minute, second, weekday, yearday), now or at `secs`."""
+    return tuple(time.gmtime(secs)[:8])
+
+
 def sleep_ms(delay_ms):
     """Sleep; functions given to `schedule()` run meanwhile. 0 or less returns at once."""
     if delay_ms > 0:
@@ -91,6 +99,3 @@ def reset():
     """Undo every shift: the clock is the machine's own again."""
     global _origin_ns
     _origin_ns = 0
-
-
-from time import gmtime  # noqa: E402,F401

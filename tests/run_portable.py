@@ -2,6 +2,7 @@
 
     python3 tests/run_portable.py tests/portable [module ...]
     micropython tests/run_portable.py tests/portable [module ...]
+    python3 tests/personality_run.py esp32 tests/run_portable.py tests/portable [module ...]
 
 A test is a function `test_...` in a module `test_....py` (or .mpy) of the folder. It
 takes no argument and fails by raising; `raise SkipTest("reason")` from `fakes` says
@@ -28,6 +29,7 @@ def main(folder, names):
     passed = failed = skipped = 0
     for name in names or module_names(folder):
         module = __import__(name)
+        use_board_errno(module)
         for attribute in sorted(dir(module)):
             if not attribute.startswith("test_"):
                 continue
@@ -65,6 +67,13 @@ def module_names(folder):
         if stem.startswith("test_") and ending in ("py", "mpy"):
             names.add(stem)
     return sorted(names)
+
+
+def use_board_errno(module):
+    """Let `import errno` mean what it means on a board, if personality_run.py has made one."""
+    shim_errno = sys.modules.get("shim_errno")
+    if shim_errno and hasattr(module, "errno"):
+        module.errno = shim_errno
 
 
 def print_traceback(error):

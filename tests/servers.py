@@ -9,6 +9,8 @@
 
     with broker.another("password_file {folder}/users", files={"users": text}) as second:
         ...                             one more of the same kind, with lines added to its settings
+    with broker.another(tls=servers.Tls(certificates.make(folder).server)) as third:
+        ...                             the same, which speaks TLS only: third.uri is mqtts://...
 
 - `docker`: the image eclipse-mosquitto:2 with tests/mosquitto/mosquitto.conf mounted.
 - `mosquitto`: the local program with the same settings, on a free port of 127.0.0.1.
@@ -25,6 +27,7 @@ import pathlib
 import random
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -55,6 +58,20 @@ STOP_TIMEOUT_S = 5
 CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x05\x00\x00"
 DISCONNECT = b"\xe0\x00"
 
+# Read by OpenSSL itself, whoever uses it, from where this variable says.
+OPENSSL_VARIABLE = "OPENSSL_CONF"
+OPENSSL_FILE = "openssl.cnf"
+OPENSSL_VERSION_TEXT = """\
+openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = versions
+[versions]
+MinProtocol = %s
+MaxProtocol = %s
+"""
+
 
 class BrokerError(Exception):
     """No broker; the message is one line that says why, and the broker's log if there is one."""
@@ -77,15 +94,51 @@ def free_port():
     raise BrokerError("no free port among %d to %d" % (PORTS[0], PORTS[-1]))
 
 
-def answers_connect(host, port, timeout_s=None):
-    """Tell whether what listens there answers an MQTT CONNECT (be it with a refusal)."""
+class Tls:
+    """How a broker speaks TLS. What it needs is written into its folder.
+
+    Args:
+        pair: its certificate (others that lead to the authority may follow in it) and key, a
+            certificates.Pair or what else has .cert_pem and .key_pem.
+        client_ca: only clients are let in that have a certificate from this Authority.
+        version: "TLSv1.2" or "TLSv1.3" and no other.
+    """
+
+    def __init__(self, pair, client_ca=None, version=None):
+        self.wants_certificate = client_ca is not None
+        self.files = {"tls-cert.pem": pair.cert_pem, "tls-key.pem": pair.key_pem}
+        self.lines = "certfile {folder}/tls-cert.pem\nkeyfile {folder}/tls-key.pem\n"
+        if client_ca:
+            self.files["tls-client-ca.pem"] = client_ca.cert_pem
+            self.lines += "cafile {folder}/tls-client-ca.pem\nrequire_certificate true\n"
+        assert version in (None, "TLSv1.2", "TLSv1.3"), version  # OpenSSL would ignore others
+        if version:
+            # mosquitto 2.0.11 takes `tls_version tlsv1.2` for "or higher". So OpenSSL is told.
+            self.files[OPENSSL_FILE] = OPENSSL_VERSION_TEXT % (version, version)
+
+
+def answers_connect(host, port, timeout_s=None, tls=None):
+    """Tell whether what listens there answers an MQTT CONNECT (be it with a refusal).
+
+    Args:
+        tls: of the broker, a Tls. One that wants a certificate, and gets none from us, has
+            answered with the alert that says so.
+    """
     timeout_s = timeout_s or CONNECT_TIMEOUT_S
     try:
-        with socket.create_connection((host, port), timeout=timeout_s) as sock:
-            sock.settimeout(timeout_s)
-            sock.sendall(CONNECT)
+        with contextlib.ExitStack() as stack:
+            sock = stack.enter_context(socket.create_connection((host, port), timeout=timeout_s))
+            if tls:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname = False  # whose certificate it is, is for the tests to say
+                context.verify_mode = ssl.CERT_NONE
+                sock = stack.enter_context(context.wrap_socket(sock))
+            if not tls or not tls.wants_certificate:
+                sock.sendall(CONNECT)  # else it would meet RST, and that would eat the alert
             answer = sock.recv(4)
             sock.sendall(DISCONNECT)
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
     except OSError:
         return False
     return answer[:2] == b"\x20\x02"
@@ -96,12 +149,14 @@ class Broker:
 
     description = ""
 
-    def __init__(self, extra_config="", files=None):
+    def __init__(self, extra_config="", files=None, tls=None):
         self.host = "127.0.0.1"
         self.port = None  # chosen at the first start(), and kept
         self.is_running = False
-        self._extra_config = extra_config
-        self._files = files or {}
+        self._tls = tls
+        # The lines of the listener must follow it at once, before those of another one.
+        self._extra_config = tls.lines + extra_config if tls else extra_config
+        self._files = {**tls.files, **(files or {})} if tls else files or {}
         self._folder = None  # made by the first start(), removed by close()
 
     def __enter__(self):
@@ -117,16 +172,18 @@ class Broker:
 
     @property
     def uri(self):
-        return "mqtt://%s:%d" % (self.host, self.port)
+        # By its name with TLS: that is what certificates are made for.
+        return ("mqtts://localhost:%d" if self._tls else "mqtt://127.0.0.1:%d") % self.port
 
-    def another(self, extra_config="", files=None):
+    def another(self, extra_config="", files=None, tls=None):
         """Return one more broker of this kind, not started yet.
 
         Args:
             extra_config: lines to add to tests/mosquitto/mosquitto.conf. In them {folder} is the
                 folder with `files`, and {data} one that the broker may write to and that survives
                 stop() and start().
-            files: file name -> text.
+            files: file name -> text or bytes.
+            tls: a Tls: that is all it speaks then.
         """
         raise NotImplementedError
 
@@ -151,7 +208,10 @@ class Broker:
         deadline = time.monotonic() + START_TIMEOUT_S
         try:
             self._launch(port)
-            while not (answers_connect(self.host, port) and self._is_the_one_that_answered()):
+            while not (
+                answers_connect(self.host, port, tls=self._tls)
+                and self._is_the_one_that_answered()
+            ):
                 self._check_alive()
                 if time.monotonic() > deadline:
                     raise BrokerError(
@@ -191,11 +251,12 @@ class Broker:
             self._folder = pathlib.Path(tempfile.mkdtemp(prefix="mqttpipe-broker-"))
             self._folder.chmod(0o755)
             (self._folder / "data").mkdir()
-            for name, text in self._files.items():
-                self._write_file(name, text)
+            for name, content in self._files.items():
+                self._write_file(name, content)
 
-    def _write_file(self, name, text):
-        (self._folder / name).write_text(text)
+    def _write_file(self, name, content):
+        content = content if isinstance(content, bytes) else content.encode()
+        (self._folder / name).write_bytes(content)
         (self._folder / name).chmod(0o644)
 
     def _is_the_one_that_answered(self):
@@ -229,15 +290,15 @@ def settings(extra_config, listener, folder, data):
 class MosquittoBroker(Broker):
     """The program on this machine, started by us and ended by its process."""
 
-    def __init__(self, program, extra_config="", files=None):
-        super().__init__(extra_config, files)
+    def __init__(self, program, extra_config="", files=None, tls=None):
+        super().__init__(extra_config, files, tls)
         self.description = "mosquitto (%s)" % program
         self._program = program
         self._process = None
         self._log_seen = 0  # where the log of the latest start begins
 
-    def another(self, extra_config="", files=None):
-        return MosquittoBroker(self._program, extra_config, files)
+    def another(self, extra_config="", files=None, tls=None):
+        return MosquittoBroker(self._program, extra_config, files, tls)
 
     def _launch(self, port):
         self._make_folder()
@@ -248,9 +309,13 @@ class MosquittoBroker(Broker):
             text += "user root\n"
         self._write_file("mosquitto.conf", text)
         self._log_seen = len(self.log())
+        environment = dict(os.environ)
+        if OPENSSL_FILE in self._files:
+            environment[OPENSSL_VARIABLE] = str(self._folder / OPENSSL_FILE)
         with open(self._folder / "log", "ab") as log:
             self._process = subprocess.Popen(
                 [self._program, "-c", str(self._folder / "mosquitto.conf")],
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -291,14 +356,14 @@ class DockerBroker(Broker):
 
     _numbers = itertools.count(1)
 
-    def __init__(self, extra_config="", files=None):
-        super().__init__(extra_config, files)
+    def __init__(self, extra_config="", files=None, tls=None):
+        super().__init__(extra_config, files, tls)
         self.description = "%s in a container" % IMAGE
         self._name = "mqttpipe-tests-%d-%d" % (os.getpid(), next(self._numbers))
         self._exists = False
 
-    def another(self, extra_config="", files=None):
-        return DockerBroker(extra_config, files)
+    def another(self, extra_config="", files=None, tls=None):
+        return DockerBroker(extra_config, files, tls)
 
     def _launch(self, port):
         if self._exists:
@@ -314,6 +379,8 @@ class DockerBroker(Broker):
         command += ["--publish", "127.0.0.1:%d:1883" % port]
         command += ["--volume", "%s:/mosquitto/config/mosquitto.conf:ro" % configuration]
         command += ["--volume", "%s:/mosquitto/files:ro" % self._folder]
+        if OPENSSL_FILE in self._files:
+            command += ["--env", "%s=/mosquitto/files/%s" % (OPENSSL_VARIABLE, OPENSSL_FILE)]
         self._exists = True  # it is made even when it can't be started
         try:
             docker(*command, IMAGE)
@@ -359,7 +426,7 @@ class GivenBroker(Broker):
     def uri(self):
         return self._uri
 
-    def another(self, extra_config="", files=None):
+    def another(self, extra_config="", files=None, tls=None):
         raise NotOurs("%s is not ours: no second one with other settings" % self.description)
 
     def _launch(self, port):

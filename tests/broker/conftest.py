@@ -1,15 +1,18 @@
 """Fixtures of the tests with a real broker.
 
-    interpreter   the test runs in CPython, MicroPython 64-bit and MicroPython 32-bit
+    interpreter   the test runs in CPython, MicroPython 64-bit and MicroPython 32-bit, and in
+                  CPython with the personalities of other ports
     topic         a topic that no other test uses
     start         start(script, *arguments): run a script of scenarios/ in the interpreter
     remote        remote(**options): a connected client that does what it is told (remote.py)
+    made          certificates.Certificates, made for this run
     peer          paho-mqtt, connected to the broker
     add_peer      add_peer(uri=..., ...): one more
     add_proxy     add_proxy(cuts=...): a Proxy before the broker
-    add_broker    add_broker(extra_config, files): one more broker
+    add_broker    add_broker(extra_config, files, tls): one more broker
     exchange      exchange(broker, ...): many messages both ways, see traffic.run()
     wide_broker   a broker that puts no limit on messages in flight, one for the whole run
+    tls_broker    the same, which speaks TLS only, with the certificate made.server
 
 All of it ends with the test, and says what it saw when the test has failed.
 """
@@ -17,20 +20,52 @@ All of it ends with the test, and says what it saw when the test has failed.
 import contextlib
 import itertools
 import os
+import re
+import ssl
 
 import ends
 import pytest
 import traffic
 
+import certificates
 import servers
 from proxy import Proxy
 
 STORIES = pytest.StashKey()
 TOPIC_NUMBERS = itertools.count(1)
 
+# Left out with a personality, unless --all-personalities says otherwise: or these tests would
+# take more than twice the time. Each pattern is searched in the name of a test.
+SPARED = [
+    # Most of the time goes to the client's own timers, and no socket has a part in it.
+    r"test_a_silent_server_ends_in_timed_out\[CPython .*\]",  # 6 s
+    r"test_a_client_finds_the_broker_by_name\[CPython .*-lost\]",
+    r"test_an_idle_connection_is_kept_alive.*\[CPython (as rp2|as unix|hostile)",  # 4 s; once
+    r"test_a_server_that_is_silent_in_the_handshake.*\[CPython (as unix|hostile)",
+    # A connection takes ESP32 some ticks of 10 ms; the other form of the same test is run.
+    r"test_a_cut_after_every_byte_of_the_first_150\[CPython as ESP32-down\]",  # 5 s
+    r"test_chaos\[CPython as ESP32-clean session\]",
+    # The real unix port does the same; where connections are cut and closed, both are run.
+    r"test_(chaos|many_messages|a_large_message|20_connections).*\[CPython as unix",
+    # Datagrams are whole and on time there.
+    r"test_a_(client_finds_the_broker_by_name|name_without_an_address).*\[CPython hostile",
+    r"test_long_chaos\[CPython ",  # minutes
+]
+SPARED_COUNT = pytest.StashKey()
+
 
 def pytest_configure(config):
     config.stash[traffic.CHAOS_TABLE] = []
+    config.stash[SPARED_COUNT] = 0
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--all-personalities"):
+        return
+    spared = [item for item in items if any(re.search(name, item.name) for name in SPARED)]
+    config.stash[SPARED_COUNT] = len(spared)
+    config.hook.pytest_deselected(items=spared)
+    items[:] = [item for item in items if item not in spared]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -77,11 +112,11 @@ def board_folder(tmp_path_factory, compile_mpy):
 
 @pytest.fixture
 def start(interpreter, closing, request):
-    def run(script, *arguments, on_event=None):
+    def run(script, *arguments, on_event=None, heap=ends.BOARD_HEAP):
         folder = None
         if interpreter.name == ends.BOARD:
             folder = request.getfixturevalue("board_folder")
-        scenario = ends.Scenario(interpreter, script, arguments, folder, on_event)
+        scenario = ends.Scenario(interpreter, script, arguments, folder, on_event, heap)
         return closing(scenario, str(scenario), scenario.story)
 
     return run
@@ -91,11 +126,11 @@ def start(interpreter, closing, request):
 def remote(start, broker):
     """A function: options of MQTTClient -> the Scenario, online unless connect=False."""
 
-    def run(connect=True, **options):
+    def run(connect=True, heap=ends.BOARD_HEAP, **options):
         options.setdefault("uri", broker.uri)
         options.setdefault("reconnect_min_ms", 10)
         options.setdefault("reconnect_max_ms", 50)
-        scenario = start("remote.py", options, str(ends.DEADLINE_S))
+        scenario = start("remote.py", options, str(ends.DEADLINE_S), heap=heap)
         if connect:
             scenario.tell("connect")
             scenario.next("online")
@@ -104,14 +139,23 @@ def remote(start, broker):
     return run
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    return certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
 @pytest.fixture
-def add_peer(broker, closing):
+def add_peer(broker, closing, request):
     class Closer:
         def __init__(self, peer):
             self.close = peer.disconnect
 
     def add(uri=None, **options):
-        peer = ends.Peer(uri or broker.uri, **options)
+        uri = uri or broker.uri
+        if uri.startswith("mqtts:"):
+            ca_file = request.getfixturevalue("made").ca.cert_pem_file
+            options.setdefault("tls", ssl.create_default_context(cafile=ca_file))
+        peer = ends.Peer(uri, **options)
         closing(Closer(peer), "paho", peer.story)
         return peer.connect()
 
@@ -123,24 +167,44 @@ def peer(add_peer):
     return add_peer()
 
 
-@pytest.fixture(scope="session")
-def wide_broker_of_the_run(broker):
+@contextlib.contextmanager
+def broker_of_the_run(broker, **options):
     try:
-        another = broker.another(ends.NO_WINDOW)
+        another = broker.another(ends.NO_WINDOW, **options)
     except servers.NotOurs as error:
         pytest.skip("needs a broker with settings of its own: %s" % error)
     with another:
         yield another
 
 
+# For a test that uses it: what it writes meanwhile is told if the test fails.
+def broker_with_story(another, request):
+    stories = request.node.stash.setdefault(STORIES, [])
+    before = len(another.log())
+    stories.append(("the broker's log", lambda: ends.tail(another.log()[before:], 40)))
+    return another
+
+
+@pytest.fixture(scope="session")
+def wide_broker_of_the_run(broker):
+    with broker_of_the_run(broker) as another:
+        yield another
+
+
 @pytest.fixture
 def wide_broker(wide_broker_of_the_run, request):
-    stories = request.node.stash.setdefault(STORIES, [])
-    before = len(wide_broker_of_the_run.log())
-    stories.append(
-        ("the broker's log", lambda: ends.tail(wide_broker_of_the_run.log()[before:], 40))
-    )
-    return wide_broker_of_the_run
+    return broker_with_story(wide_broker_of_the_run, request)
+
+
+@pytest.fixture(scope="session")
+def tls_broker_of_the_run(broker, made):
+    with broker_of_the_run(broker, tls=servers.Tls(made.server)) as another:
+        yield another
+
+
+@pytest.fixture
+def tls_broker(tls_broker_of_the_run, request):
+    return broker_with_story(tls_broker_of_the_run, request)
 
 
 @pytest.fixture
@@ -169,11 +233,11 @@ def exchange(start, add_peer, add_proxy, topic):
 
 @pytest.fixture
 def add_broker(broker, closing):
-    """A function: (extra_config, files) -> one more broker, running."""
+    """A function: (extra_config, files, tls) -> one more broker, running."""
 
-    def add(extra_config="", files=None):
+    def add(extra_config="", files=None, tls=None):
         try:
-            another = broker.another(extra_config, files)
+            another = broker.another(extra_config, files, tls)
         except servers.NotOurs as error:
             pytest.skip("needs a broker with settings of its own: %s" % error)
         closing(another, "the other broker's log", lambda: ends.tail(another.log(), 40))
@@ -189,6 +253,9 @@ def add_broker(broker, closing):
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    if config.stash[SPARED_COUNT]:
+        text = "LEFT OUT: %d slow tests with a personality (--all-personalities runs them)"
+        terminalreporter.write_line(text % config.stash[SPARED_COUNT])
     if config.stash[traffic.CHAOS_TABLE]:
         terminalreporter.section("long chaos")
         heading = "%-18s  %-18s  %s" % ("interpreter", "session", traffic.Books.HEADING)

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -21,11 +22,15 @@ SCENARIOS = HERE / "scenarios"
 
 BOARD = "MicroPython 32-bit"  # has a board's width, and a board's heap
 BOARD_HEAP = "96k"
-INTERPRETERS = ["CPython", "MicroPython 64-bit", BOARD]
+PERSONALITIES = ["CPython as ESP32", "CPython as rp2", "CPython as unix", "CPython hostile"]
+INTERPRETERS = ["CPython", "MicroPython 64-bit", BOARD, *PERSONALITIES]
 
 WAIT_S = 10  # how long to wait for what takes milliseconds on an idle machine
 DEADLINE_S = 60  # of a scenario: it ends by itself if we should forget it
 SHOWN = 25  # lines at the end of a log
+
+# MicroPython 1.25 dies of a longer argument ("FATAL: uncaught NLR"): it makes a qstr of each.
+ARGUMENT_BYTES_MAX = 255
 
 # Where the order of messages is looked at, mosquitto must not queue them for want of room in its
 # window of 20: 2.0.11 lets a new message take a place before the queue's first (seen on the wire
@@ -40,9 +45,10 @@ def tail(text, count=SHOWN):
 
 
 def at_address(uri, host, port):
-    """Return the URI with another host and port, and the same user and password."""
-    secret, at, _ = urllib.parse.urlsplit(uri).netloc.rpartition("@")
-    return "mqtt://%s%s%s:%d" % (secret, at, host, port)
+    """Return the URI with another host and port, and the same scheme, user and password."""
+    parts = urllib.parse.urlsplit(uri)
+    secret, at, _ = parts.netloc.rpartition("@")
+    return "%s://%s%s%s:%d" % (parts.scheme, secret, at, host, port)
 
 
 class Waiting:
@@ -77,6 +83,61 @@ class Waiting:
         raise NotImplementedError
 
 
+class Heartbeat:
+    """Tells whether the machine stood still: a thread that naps, and notes when it overslept.
+
+    It beats while somebody is in its `with`. The scenario's own processor time says nothing of a
+    virtual machine that was stopped as a whole, or of a disk that everybody waits for.
+    """
+
+    NAP_S = 0.005
+    COUNTED_S = 0.02  # as late as this one gets for the sake of other threads of this process
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._users = 0
+        self._late = collections.deque(maxlen=1000)  # (from, until): time.monotonic()
+        self._thread = None
+
+    def __enter__(self):
+        with self._lock:
+            self._users += 1
+            if not self._thread:
+                self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+                self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        with self._lock:
+            self._users -= 1
+
+    def _beat(self):
+        while True:
+            due = time.monotonic() + self.NAP_S
+            time.sleep(self.NAP_S)
+            self.note(due, time.monotonic())
+            with self._lock:
+                if not self._users:
+                    self._thread = None
+                    return
+
+    def note(self, due, now):
+        """A nap was over at `due`, and the thread ran again at `now`."""
+        if now - due > self.COUNTED_S:
+            self._late.append((due, now))
+
+    def still_ms(self, since, until):
+        """For how long the machine stood still between two times, as far as is known."""
+        overlaps = (min(until, end) - max(since, begin) for begin, end in list(self._late))
+        return 1000 * sum(overlap for overlap in overlaps if overlap > 0)
+
+
+HEARTBEAT = Heartbeat()
+
+SLOW_MS = 50  # as in scenarios/control.py
+SLACK_S = 0.1  # for an event to come to us; and the heartbeat may notice later than it
+
+
 class Scenario(Waiting):
     """A script of scenarios/ that runs in an interpreter.
 
@@ -84,19 +145,25 @@ class Scenario(Waiting):
         interpreter: of conftest.py. script: file name. arguments: str or what JSON can say.
         board_folder: where the compiled client for BOARD lies.
         on_event: on_event(event) takes part of the events away: those for which it is true.
+        heap: size of BOARD's heap.
     """
 
-    def __init__(self, interpreter, script, arguments, board_folder, on_event=None):
+    def __init__(
+        self, interpreter, script, arguments, board_folder, on_event=None, heap=BOARD_HEAP
+    ):
         super().__init__()
         self.name = "%s in %s" % (script, interpreter.name)
         self._queues = collections.defaultdict(collections.deque)
         self._lines = collections.deque(maxlen=200)
         self._on_event = on_event
         self._is_over = False
+        self._is_closed = False
+        self._watchdog = []  # (when it came, ms, state) of each step() that was too slow
+        self._folder = tempfile.TemporaryDirectory(prefix="mqttpipe-scenario-")
         command = list(interpreter.command)
         environment = dict(os.environ)
         if interpreter.name == BOARD:
-            command += ["-X", "heapsize=" + BOARD_HEAP]
+            command += ["-X", "heapsize=" + heap]
             client_folder = board_folder
         else:
             client_folder = ROOT / "micropython"
@@ -106,8 +173,9 @@ class Scenario(Waiting):
         )
         environment["PYTHONUNBUFFERED"] = "1"
         command.append(str(SCENARIOS / script))
-        for argument in arguments:
-            command.append(argument if isinstance(argument, str) else json.dumps(argument))
+        for number, argument in enumerate(arguments):
+            command.append(self._to_text(argument, "argument-%d" % number))
+        HEARTBEAT.__enter__()  # until close()
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -121,13 +189,25 @@ class Scenario(Waiting):
     def __str__(self):
         return self.name
 
+    # As read_argument() of control.py understands it.
+    def _to_text(self, argument, file_name):
+        text = argument if isinstance(argument, str) else json.dumps(argument)
+        if len(text.encode()) <= ARGUMENT_BYTES_MAX:
+            return text
+        file = pathlib.Path(self._folder.name) / file_name
+        file.write_text(text)
+        return "@%s" % file
+
     def _read(self):
         for line in self.process.stdout:
             line = line.decode(errors="replace").rstrip("\n")
             with self._changed:
                 try:
                     event = json.loads(line)
-                    if not (self._on_event and self._on_event(event)):
+                    if event[0] == "watchdog":
+                        self._watchdog.append((time.monotonic(), *event[1:]))
+                        self._lines.append(line)
+                    elif not (self._on_event and self._on_event(event)):
                         self._queues[event[0]].append(event[1:])
                         self._lines.append(line)
                 except (ValueError, TypeError, IndexError, KeyError):
@@ -174,10 +254,27 @@ class Scenario(Waiting):
         self.process.wait(WAIT_S)
 
     def close(self):
+        """End it, and fail if one of its steps was too slow; see scenarios/control.py."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.kill()
         self._thread.join(WAIT_S)
         self.process.stdin.close()
         self.process.stdout.close()
+        self._folder.cleanup()
+        HEARTBEAT.__exit__()
+        slow = self.slow_steps()
+        assert not slow, "%s: step() blocked: %s\n%s" % (self, ", ".join(slow), self.story())
+
+    def slow_steps(self):
+        """Return what the watchdog said of steps while the machine did not stand still."""
+        slow = []
+        for came, late_ms, state_name in list(self._watchdog):
+            still_ms = HEARTBEAT.still_ms(came - late_ms / 1000 - SLACK_S, came + SLACK_S)
+            if late_ms - still_ms > SLOW_MS:
+                slow.append("%d ms in %s (machine: %d ms)" % (late_ms, state_name, still_ms))
+        return slow
 
 
 class Received:
@@ -204,9 +301,10 @@ class Peer(Waiting):
     Args:
         uri: of the broker. client_id: with one the session is kept between connections.
         on_message: on_message(Received) instead of the list `messages`.
+        tls: an ssl.SSLContext, for mqtts://.
     """
 
-    def __init__(self, uri, client_id=None, on_message=None):
+    def __init__(self, uri, client_id=None, on_message=None, tls=None):
         super().__init__()
         self.messages = collections.deque()
         self._on_message = on_message
@@ -218,6 +316,8 @@ class Peer(Waiting):
             client_id=client_id or "",
             clean_session=not client_id,
         )
+        if tls:
+            self._paho.tls_set_context(tls)
         if self._parts.username is not None:
             self._paho.username_pw_set(self._parts.username, self._parts.password)
         self._paho.on_connect = self._connected
@@ -306,3 +406,14 @@ class Peer(Waiting):
                     break
                 before.append(message)
         return before
+
+
+def check_both_ways(client, peer, topic):
+    """paho publishes, the client receives; the client publishes, paho receives."""
+    client.tell("subscribe", topic + "/in", 1)
+    client.next("subscribed")
+    peer.subscribe(topic + "/out")
+    peer.publish(topic + "/in", b"there?")
+    assert client.next("message")[:2] == [topic + "/in", b"there?".hex()]
+    client.tell("publish", topic + "/out", b"here".hex(), 1, False)
+    assert peer.next_message().payload == b"here"

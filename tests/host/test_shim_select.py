@@ -13,6 +13,7 @@ import pytest
 import shim_io
 import shim_select
 import shim_socket
+import shim_tls
 
 POLLIN = 1
 POLLOUT = 4
@@ -227,6 +228,91 @@ def test_an_object_with_pending_bytes_is_readable_at_once(pair):
     buffered.waiting = 0
     far.send(b"x")
     assert poller.poll(1000) == [(buffered, POLLIN)]
+
+
+class Handshaking:
+    """As a TLS stream whose library waits for a direction of its own."""
+
+    def __init__(self, sock, wanted=0):
+        self.fileno = sock.fileno
+        self.direction = wanted
+        self.questions = 0
+
+    def wanted(self):
+        self.questions += 1
+        return self.direction
+
+
+def test_the_direction_that_the_library_waits_for_is_watched_instead(pair):
+    near, far = pair
+    stream = Handshaking(near, wanted=POLLIN)
+    poller = shim_select.poll()
+    poller.register(stream, POLLOUT)
+    before = time.monotonic()
+    assert poller.poll(0) == poller.poll(50) == [], "writable, but that is of no use now"
+    assert time.monotonic() - before >= 0.05
+    assert stream.questions < 10, "it slept, it did not spin"
+    threading.Timer(0.02, far.send, (b"x",)).start()
+    assert poller.poll(5000) == [(stream, POLLIN | POLLOUT)], "the caller must try again"
+    poller.modify(stream, POLLIN | POLLOUT)
+    assert poller.poll(0) == [(stream, POLLIN | POLLOUT)]
+    near.recv(1)
+    assert poller.poll(0) == []
+    stream.direction = 0
+    assert poller.poll(0) == poller.poll(5) == [(stream, POLLOUT)]
+
+    stream.direction = POLLOUT
+    poller.modify(stream, POLLIN)
+    assert poller.poll(0) == poller.poll(5) == [(stream, POLLIN | POLLOUT)]
+    poller.modify(stream, 0)
+    assert poller.poll(0) == poller.poll(5) == [], "asked for nothing"
+
+
+def test_another_object_of_the_descriptor_is_not_watched_for_the_wanted_direction(pair):
+    near, far = pair
+    stream = Handshaking(near, wanted=POLLIN)
+    poller = shim_select.poll()
+    poller.register(near, POLLOUT)
+    poller.register(stream, POLLOUT)
+    assert poller.poll(0) == poller.poll(5) == [(near, POLLOUT)]
+
+
+def test_a_tls_stream_waits_for_the_server_whatever_is_asked():
+    near, far = shim_pair()
+    context = shim_tls.SSLContext(shim_tls.PROTOCOL_TLS_CLIENT)
+    stream = shim_tls.wrap_tls(context, near, "localhost")
+    poller = shim_select.poll()
+    poller.register(stream, POLLOUT)
+    assert poller.poll(1000) == [(stream, POLLOUT)], "there is nothing that it waits for yet"
+    assert stream.write(b"x") is None, "the first bytes of the handshake have left"
+    assert poller.poll(0) == poller.poll(20) == []
+    assert stream.readinto(bytearray(1)) is None
+    assert poller.poll(0) == [(stream, POLLOUT)], "who reads waits for reading by himself"
+    assert stream.write(b"x") is None
+    far.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+    assert poller.poll(1000) == [(stream, POLLIN | POLLOUT)]
+    with pytest.raises(OSError):
+        stream.write(b"x")
+    assert poller.poll(0) == poller.poll(1000) == [(stream, POLLNVAL)]
+    stream.close()
+    near.close()
+    far.close()
+
+
+def test_a_closed_tls_stream_stays_invalid_when_its_number_is_taken_by_another():
+    near, far = shim_pair()
+    stream = shim_tls.wrap_tls(shim_tls.SSLContext(shim_tls.PROTOCOL_TLS_CLIENT), near, "x")
+    poller = shim_select.poll()
+    poller.register(stream, POLLOUT)
+    assert poller.poll(1000) == [(stream, POLLOUT)]
+    number = near.fileno()
+    stream.close()
+    other_near, other_far = shim_pair()
+    numbers = (other_near.fileno(), other_far.fileno())
+    assert number in numbers, "the system gave other numbers; nothing was tested"
+    assert poller.poll(0) == poller.poll(50) == [(stream, POLLNVAL)]
+    for sock in (far, other_near, other_far):
+        sock.close()
 
 
 def test_two_objects_with_one_descriptor_both_answer(pair):

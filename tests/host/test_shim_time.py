@@ -66,6 +66,13 @@ def test_half_a_period_apart_is_negative_as_on_the_board():
     assert ticks_diff(0, PERIOD // 2) == ticks_diff(PERIOD // 2, 0) == -PERIOD // 2
 
 
+def test_gmtime_is_a_board_s_tuple_of_eight():
+    assert shim_time.gmtime(1_000_000_000) == (2001, 9, 9, 1, 46, 40, 6, 252)
+    assert type(shim_time.gmtime()) is tuple
+    before, now, after = time.gmtime()[:6], shim_time.gmtime()[:6], time.gmtime()[:6]
+    assert before <= now <= after
+
+
 def test_sleeping_for_nothing_or_less_returns():
     for nothing in (0, -1):
         shim_time.sleep_ms(nothing)

@@ -23,7 +23,8 @@ _REPLACED = (
     "wrap_tls",
     "gmtime",
 )
-_REAL = [getattr(mqttpipe, name) for name in _REPLACED]
+# A smaller build has not all of them.
+_REAL = [getattr(mqttpipe, name, None) for name in _REPLACED]
 ECONNREFUSED = 111
 ECONNRESET = 104
 
@@ -37,7 +38,18 @@ DISCONNECT = b"\xe0\x00"
 
 
 class SkipTest(Exception):
-    """This interpreter can't run the test; the message says why."""
+    """This interpreter or this build can't run the test; the message says why."""
+
+
+def needs(*parts):
+    """Skip the test in a build that lacks one of these parts, such as "tls".
+
+    What a build lacks stands in its version: "0.1.0+no.tls.stats" (tools/build.py).
+    """
+    lacking = mqttpipe.__version__.partition("+no.")[2].split(".")
+    for part in parts:
+        if part in lacking:
+            raise SkipTest("this build has no " + part)
 
 
 class Clock:
@@ -75,24 +87,31 @@ class Connection:
         self.error = None  # errno that the next read or write raises
         self.read_max = self.write_max = 1 << 20  # bytes that one call moves
         self.write_credit = 1 << 30  # bytes that may be written before it blocks
+        self.is_blocked = False  # it has
         self.is_closed = False  # by the client
+        self.is_blocking = True
         self.calls = 0
+        self.options = []
 
     # -- the client's side
     def setblocking(self, flag):
-        assert flag is False, "the client must never block"
+        self.is_blocking = flag
 
     def setsockopt(self, level, name, value):
-        pass
+        self.options.append((level, name, value))
 
     def connect(self, address):
+        assert not self.is_blocking, "the client must never block"
         self.address = address
         if self.network.connect_error:
             raise OSError(self.network.connect_error, "by the test")
+        if address[0] == self.network.refused:
+            self.error = ECONNREFUSED
         raise OSError(EINPROGRESS, "by the test")
 
     def _called(self):
         assert not self.is_closed, "used after close"
+        assert not self.is_blocking, "the client must never block"
         self.calls += 1
         self.network.calls += 1
         if self.network.calls == self.network.fail_at_call:
@@ -120,6 +139,7 @@ class Connection:
             self.is_connecting = False
         assert offset + count <= len(buf), (offset, count, len(buf))
         count = min(count, self.write_max, self.write_credit)
+        self.is_blocked = not count
         if not count:
             return None
         self.write_credit -= count
@@ -165,6 +185,7 @@ class Network:
     def __init__(self):
         self.connections = []
         self.connect_error = 0
+        self.refused = None  # an address where nobody listens
         self.is_silent = False  # TCP: SYN is never answered
         self.calls = 0  # reads and writes, of all connections
         self.fail_at_call = 0  # the number of the one that fails
@@ -196,6 +217,7 @@ class Tls:
         self.streams = []
         self.is_pem_refused = False  # a port that reads DER only
         self.flights = 2  # calls that a handshake takes; -1: it never ends
+        self.stuck_at = None  # it goes on no more when so many of them are left
         self.error = None  # that ends a handshake
 
     def SSLContext(self, protocol):
@@ -245,12 +267,17 @@ class TlsStream:
 
     def _handshake(self):
         assert not self.is_closed, "used after close"
-        if self.flights and self.module.error:
-            self.sock, sock = None, self.sock  # a failed stream lets go of its socket
-            assert sock is not None, "used after it failed"
+        assert self.sock is not None, "used after it failed"
+        if not self.flights:
+            return True
+        sock, self.sock = self.sock, None  # a failed stream lets go of its socket
+        if self.module.error:
             raise self.module.error
-        if self.flights:
-            self.sock._called()
+        sock._called()
+        self.sock = sock
+        if sock.is_ended:  # after this error it does not
+            raise OSError(-0x7280, "MBEDTLS_ERR_SSL_CONN_EOF")
+        if self.flights != self.module.stuck_at:
             self.flights -= 1
         return not self.flights
 
@@ -280,9 +307,10 @@ class Lookup:
         self.answers = []
         self.error = None
         self.is_closed = False
+        self.is_blocking = True
 
     def setblocking(self, flag):
-        assert flag is False, "the client must never block"
+        self.is_blocking = flag
 
     def connect(self, address):
         self.address = address
@@ -293,6 +321,7 @@ class Lookup:
 
     def recv(self, count):
         assert not self.is_closed, "used after close"
+        assert not self.is_blocking, "the client must never block"
         if self.error:
             raise OSError(self.error, "by the test")
         if not self.answers:
@@ -300,6 +329,7 @@ class Lookup:
         return self.answers.pop(0)[:count]
 
     def close(self):
+        assert not self.is_closed, "closed twice: on the unix port somebody else's is closed"
         self.is_closed = True
 
 
@@ -312,12 +342,14 @@ class Poll:
     def __init__(self, clock):
         self.clock = clock
         self.is_given = False
+        self.probe = None  # the second one that was asked for
         self.watched = {}
         self.slept = []
 
     def poll(self):
         if self.is_given:
-            return Probe()
+            self.probe = Probe()
+            return self.probe
         self.is_given = True
         return self
 
@@ -325,12 +357,13 @@ class Poll:
         self.watched[id(thing)] = mask
 
     def modify(self, thing, mask):
-        assert id(thing) in self.watched
+        if id(thing) not in self.watched:
+            raise OSError(2, "ENOENT, as on a board")
         self.watched[id(thing)] = mask
 
     def unregister(self, thing):
         assert not getattr(thing, "is_closed", False), "closed while watched"
-        del self.watched[id(thing)]
+        self.watched.pop(id(thing), None)  # what is not watched: silence, as on a board
 
     def ipoll(self, timeout_ms):
         self.slept.append(timeout_ms)
@@ -348,7 +381,8 @@ class Probe:
         self.watched.append(thing)
 
     def unregister(self, thing):
-        self.watched.remove(thing)
+        if thing in self.watched:
+            self.watched.remove(thing)
 
     def ipoll(self, timeout_ms):
         assert timeout_ms == 0, "the client must never block"
@@ -358,6 +392,9 @@ class Probe:
 
 class Bench:
     """A client on fakes, and a record of what it told the application.
+
+    Of the options `prepare` is a function to be called when all but the client is there, `now_ms`
+    what the clock says then; the others are MQTTClient's.
 
     events: list of tuples such as ("online",), ("message", topic, payload, qos).
     """
@@ -381,6 +418,9 @@ class Bench:
         self.random = 0  # what the back-off draws, of 0xFFFF: 0 is the shortest pause
         self.events = []
         options.setdefault("client_id", "c")
+        prepare = options.pop("prepare", None)
+        if prepare:
+            prepare()
         self.client = client = mqttpipe.MQTTClient(
             options.pop("uri", "mqtt://192.0.2.1"), **options
         )

@@ -5,7 +5,7 @@ CPython counts otherwise: there these tests only run the same paths.
 
 import gc
 
-from fakes import Bench
+from fakes import Bench, needs
 
 import micropython
 import mqttpipe
@@ -157,6 +157,7 @@ def test_publishing_qos_1_and_its_acknowledgement_allocate_nothing():
 
 
 def test_publishing_qos_2_and_its_acknowledgements_allocate_nothing():
+    needs("qos2")
     bench, client, server = online()
     answer = bytearray(b"\x50\x02\x00\x00")
     session = client._session
@@ -197,6 +198,7 @@ def test_a_full_window_and_a_full_pipe_allocate_nothing():
 
 
 def test_receiving_by_view_allocates_nothing():
+    needs("qos2")
     bench, client, server = online()
     seen = [0]
 

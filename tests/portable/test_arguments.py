@@ -1,6 +1,6 @@
 """Wrong arguments raise LocalError at the call, name the value and the rule, change nothing."""
 
-from fakes import Bench, SkipTest, has_memory, raises
+from fakes import Bench, SkipTest, has_memory, needs, raises
 
 import mqttpipe
 
@@ -12,6 +12,7 @@ def new(uri="mqtt://h", **options):
 
 
 def test_uris_are_taken_apart():
+    needs("tls")
     cases = (
         ("mqtt://broker.example", ("broker.example", 1883, None, None, False)),
         ("MQTT://broker.example", ("broker.example", 1883, None, None, False)),
@@ -32,6 +33,7 @@ def test_uris_are_taken_apart():
 
 
 def test_a_bad_uri_is_refused_with_its_reason():
+    needs("tls", "failover", "resolver")
     cases = (
         ("broker.example", "'broker.example'"),
         ("localhost:1883", "'localhost:1883'"),
@@ -114,6 +116,7 @@ def test_the_error_about_a_password_does_not_tell_it():
 
 def test_publish_refuses_and_queues_nothing():
     """[MQTT-1.5.3-1, -2] [MQTT-3.3.1-4] [MQTT-4.7.1-1] [MQTT-4.7.3-1, -2]"""
+    needs("qos2")
     client = Bench(packet_bytes_max=64).client
     cases = (
         (("", b"p"), "[MQTT-4.7.3-1]"),

@@ -11,6 +11,7 @@ from fakes import (
     PINGREQ,
     PINGRESP,
     Bench,
+    needs,
     raises,
 )
 
@@ -162,6 +163,7 @@ def test_an_empty_topic_name_received_closes_the_connection():
 
 def test_every_packet_sent_has_the_flags_of_table_2_2():
     """[MQTT-2.2.2-1] [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]"""
+    needs("qos2")
     bench = Bench(keep_alive_s=10)
     client = bench.client
     client.connect()
@@ -214,6 +216,7 @@ def test_an_acknowledgement_of_identifier_0_closes_the_connection():
 
 def test_publish_subscribe_and_unsubscribe_share_the_identifiers():
     """[MQTT-2.3.1-1, -2]: never 0, never one in use, freed by its own acknowledgement."""
+    needs("qos2")
     bench = Bench().go_online()
     client = bench.client
     client._session.last_packet_id = 65534
@@ -238,6 +241,7 @@ def test_publish_subscribe_and_unsubscribe_share_the_identifiers():
 
 def test_nothing_leaves_before_connect():
     """[MQTT-3.1.0-1]: nor, with us, before CONNACK."""
+    needs("qos2")
     connect = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c"
     bench = Bench(reconnect_min_ms=0)
     client = bench.client
@@ -256,6 +260,7 @@ def test_nothing_leaves_before_connect():
 
 def test_connect_has_the_will_just_as_the_flags_say():
     """[MQTT-3.1.2-9, -11, -13, -14, -15]"""
+    needs("qos2")
     for qos, retain, flags in (
         (0, False, 0x06),
         (0, True, 0x26),
@@ -290,6 +295,7 @@ def test_a_session_is_known_by_one_client_id_through_all_connections():
 
 def test_a_session_outlives_disconnect():
     """[MQTT-3.1.2-4] [MQTT-4.1.0-1]: what is in flight both ways is taken up again."""
+    needs("qos2")
     bench = Bench(clean_session=False, connect_timeout_ms=5000).go_online()
     client = bench.client
     client.publish("t", b"1", qos=1)
@@ -314,6 +320,7 @@ def test_a_session_outlives_disconnect():
 
 def test_a_clean_session_takes_nothing_over():
     """[MQTT-3.1.2-6]"""
+    needs("qos2")
     bench = Bench(reconnect_min_ms=0).go_online()
     publish = b"\x34\x06\x00\x01t\x12\x34x"
     bench.exchange(publish)
@@ -329,6 +336,7 @@ def test_a_clean_session_takes_nothing_over():
 
 def test_a_session_lasts_as_long_as_its_connection():
     """[MQTT-4.1.0-2]"""
+    needs("qos2")
     bench = Bench(keep_alive_s=3600).go_online()
     bench.exchange(b"\x34\x06\x00\x01t\x12\x34x")
     assert len(bench.take_events()) == 1
@@ -346,6 +354,7 @@ def test_a_session_lasts_as_long_as_its_connection():
 
 def test_the_answer_is_that_of_the_quality_of_service():
     """[MQTT-3.3.4-1] [MQTT-4.5.0-2]: whether or not anybody takes the message."""
+    needs("qos2")
     for on_message in (None, lambda client, message: None):
         bench = Bench().go_online()
         bench.client.on_message = on_message
@@ -365,6 +374,7 @@ def test_after_puback_the_identifier_is_that_of_a_new_message():
 
 def test_publish_is_not_sent_again_once_pubrel_was():
     """[MQTT-4.3.3-1]: through any number of connections."""
+    needs("qos2")
     bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
     bench.client.publish("t", b"", qos=2)
     bench.steps()
@@ -381,6 +391,7 @@ def test_publish_is_not_sent_again_once_pubrel_was():
 
 def test_an_answer_that_is_older_than_the_connection_is_taken():
     """[MQTT-4.3.2-1] [MQTT-4.3.3-1]: a server may owe it from the connection before."""
+    needs("qos2")
     bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
     token = bench.client.publish("t", b"1", qos=1)
     bench.client.publish("t", b"2", qos=2)
@@ -409,6 +420,7 @@ def test_nothing_is_sent_again_within_a_connection():
 
 def test_what_was_never_sent_can_not_be_acknowledged():
     """[MQTT-4.3.2-1] [MQTT-4.3.3-1]: a server that guesses identifiers breaks nothing."""
+    needs("qos2")
     for qos, wire in ((1, b"\x40\x02\x00\x02"), (2, b"\x50\x02\x00\x02\x70\x02\x00\x02")):
         bench = Bench(packet_bytes_max=64, reconnect_min_ms=0).go_online()
         bench.server.write_credit = 0
@@ -425,6 +437,7 @@ def test_what_was_never_sent_can_not_be_acknowledged():
 
 def test_acknowledgements_leave_in_the_order_of_the_messages():
     """[MQTT-4.6.0-2, -3]"""
+    needs("qos2")
     bench = Bench().go_online()
     assert (
         bench.exchange(
@@ -440,6 +453,7 @@ def test_acknowledgements_leave_in_the_order_of_the_messages():
 
 def test_pubrels_leave_in_the_order_of_the_pubrecs():
     """[MQTT-4.6.0-4]"""
+    needs("qos2")
     bench = Bench().go_online()
     for _ in range(3):
         bench.client.publish("t", b"", qos=2)
@@ -452,6 +466,7 @@ def test_pubrels_leave_in_the_order_of_the_pubrecs():
 
 def test_pubrels_sent_again_keep_the_order_of_the_pubrecs():
     """[MQTT-4.6.0-4]"""
+    needs("qos2")
     bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
     for _ in range(3):
         bench.client.publish("t", b"", qos=2)

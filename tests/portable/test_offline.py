@@ -1,11 +1,21 @@
 """Publishing while offline: limits, policies, expiry; every drop is counted and reported."""
 
-from fakes import CONNACK, ECONNREFUSED, ECONNRESET, Bench, offline, raises, sent_after_connect
+from fakes import (
+    CONNACK,
+    ECONNREFUSED,
+    ECONNRESET,
+    Bench,
+    needs,
+    offline,
+    raises,
+    sent_after_connect,
+)
 
 import mqttpipe
 
 
 def test_refusing_is_the_rule():
+    needs("stats")
     bench = offline(pipe_slots=2)
     bench.client.publish("t", b"1")
     bench.client.publish("t", b"2")
@@ -15,6 +25,7 @@ def test_refusing_is_the_rule():
 
 
 def test_the_bytes_that_wait_are_limited():
+    needs("qos2", "offline")
     bench = offline(pipe_bytes_max=20)
     bench.client.publish("t", b"x" * 9)
     bench.client.publish("t", b"y" * 9)
@@ -30,6 +41,7 @@ def test_the_bytes_that_wait_are_limited():
 
 
 def test_drop_oldest_keeps_the_newest_in_order():
+    needs("stats", "offline")
     bench = offline(pipe_slots=3, offline="drop_oldest")
     for i in range(7):
         bench.client.publish("t", b"%d" % i)
@@ -40,6 +52,7 @@ def test_drop_oldest_keeps_the_newest_in_order():
 
 
 def test_drop_oldest_makes_room_for_bytes_as_well():
+    needs("offline")
     bench = offline(pipe_bytes_max=20, offline="drop_oldest")
     for i in range(3):
         bench.client.publish("t", b"%d" % i * 9)
@@ -52,6 +65,7 @@ def test_drop_oldest_makes_room_for_bytes_as_well():
 
 
 def test_drop_oldest_never_drops_a_subscription():
+    needs("offline")
     bench = offline(pipe_slots=3, offline="drop_oldest")
     bench.network.connect_error = ECONNREFUSED
     bench.client.connect()
@@ -74,6 +88,7 @@ def test_drop_oldest_never_drops_a_subscription():
 
 
 def test_drop_oldest_turns_around_the_end_of_the_ring():
+    needs("offline")
     bench = offline(pipe_slots=4, offline="drop_oldest").go_online()
     for turn in range(11):
         bench.server.error = ECONNRESET
@@ -91,6 +106,7 @@ def test_drop_oldest_turns_around_the_end_of_the_ring():
 
 
 def test_a_message_may_have_a_policy_of_its_own():
+    needs("offline")
     bench = offline(pipe_slots=2)
     bench.client.publish("a", b"1")
     bench.client.publish("b", b"1")
@@ -101,6 +117,7 @@ def test_a_message_may_have_a_policy_of_its_own():
 
 
 def test_what_is_asked_of_offline_and_expiry_is_checked():
+    needs("offline")
     bench = offline()
     publish = bench.client.publish
     assert "'drop'" in raises(mqttpipe.LocalError, publish, "t", b"", 0, False, "drop")
@@ -112,6 +129,7 @@ def test_what_is_asked_of_offline_and_expiry_is_checked():
 
 
 def test_a_newer_message_that_does_not_fit_leaves_the_older_one():
+    needs("offline")
     bench = offline(pipe_bytes_max=20, offline="latest")
     bench.client.publish("a", b"1")
     bench.client.publish("b", b"x" * 15)
@@ -121,6 +139,7 @@ def test_a_newer_message_that_does_not_fit_leaves_the_older_one():
 
 
 def test_a_message_larger_than_the_limit_is_a_local_error_with_every_policy():
+    needs("offline")
     for policy in ("refuse", "drop_oldest", "latest"):
         bench = offline(pipe_bytes_max=10, offline=policy)
         raises(mqttpipe.LocalError, bench.client.publish, "t", b"x" * 10)

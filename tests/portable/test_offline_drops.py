@@ -1,11 +1,12 @@
 """What is dropped while offline: the latest of each topic, expiry, and what may go wrong."""
 
-from fakes import CONNACK, ECONNRESET, offline, raises, sent_after_connect
+from fakes import CONNACK, ECONNRESET, needs, offline, raises, sent_after_connect
 
 import mqttpipe
 
 
 def test_latest_keeps_one_message_of_each_topic_name():
+    needs("stats", "offline")
     bench = offline(pipe_slots=3, offline="latest")
     for i in range(4):
         bench.client.publish("a", b"%d" % i)
@@ -27,6 +28,7 @@ def test_latest_drops_nothing_while_online():
 
 
 def test_a_message_expires_while_it_waits():
+    needs("offline")
     bench = offline(reconnect_min_ms=10_000, reconnect_max_ms=10_000)
     bench.client.publish("t", b"stale", expiry_s=5)
     bench.client.publish("t", b"fresh", expiry_s=60)
@@ -42,6 +44,7 @@ def test_a_message_expires_while_it_waits():
 
 
 def test_a_message_expires_at_the_moment_of_sending_too():
+    needs("offline")
     bench = offline()
     bench.client.connect()
     bench.steps()
@@ -66,6 +69,7 @@ def test_what_is_on_its_way_does_not_expire():
 
 
 def test_a_callback_told_of_a_drop_may_publish():
+    needs("offline")
     bench = offline(pipe_slots=2, offline="drop_oldest")
     told = []
 
@@ -83,6 +87,7 @@ def test_a_callback_told_of_a_drop_may_publish():
 
 def test_policies_allocate_no_slot_and_lose_no_token():
     """Drops and sends, for long: the bytes counted come out even."""
+    needs("stats", "offline")
     bench = offline(pipe_slots=4, pipe_bytes_max=40, offline="drop_oldest").go_online()
     tokens = 0
     for turn in range(60):
@@ -104,6 +109,7 @@ def test_policies_allocate_no_slot_and_lose_no_token():
 
 
 def test_step_does_not_look_at_the_ring_while_a_message_is_being_dropped():
+    needs("offline")
     bench = offline().go_online()
     bench.client.publish("t", b"1")
     bench.client._pipe.is_dropping = True  # another thread is in put()
@@ -115,6 +121,7 @@ def test_step_does_not_look_at_the_ring_while_a_message_is_being_dropped():
 
 
 def test_put_does_not_wait_for_ever_for_what_it_may_have_interrupted():
+    needs("offline")
     bench = offline(pipe_slots=1, offline="drop_oldest")
     bench.client.publish("t", b"1")
     pipe = bench.client._pipe
@@ -137,6 +144,7 @@ def test_put_does_not_wait_for_ever_for_what_it_may_have_interrupted():
 
 
 def test_nothing_is_dropped_in_vain():
+    needs("offline")
     bench = offline(pipe_bytes_max=12, offline="drop_oldest").go_online()
     bench.server.write_credit = 0
     bench.client.publish("t", b"x" * 8)  # on its way, so it stays
@@ -147,6 +155,7 @@ def test_nothing_is_dropped_in_vain():
 
 
 def test_expired_slots_are_free_again_and_do_not_hold_up_disconnect():
+    needs("stats", "offline")
     bench = offline(pipe_slots=4, keep_alive_s=0).go_online()
     for _ in range(2):
         for _ in range(4):
@@ -168,6 +177,7 @@ def test_expiry_counts_from_the_clock_and_not_from_the_last_step():
 
 
 def test_latest_leaves_no_older_value_behind_the_newest():
+    needs("offline")
     bench = offline(in_flight_max=1, offline="latest", reconnect_min_ms=0, clean_session=False)
     bench.go_online()
     for i in (1, 2, 3):
@@ -186,6 +196,7 @@ def test_latest_leaves_no_older_value_behind_the_newest():
 
 
 def test_the_lock_is_given_back_whatever_happens():
+    needs("offline")
     bench = offline(pipe_slots=2, offline="drop_oldest")
     pipe = bench.client._pipe
     bench.client.publish("t", b"1")
@@ -202,6 +213,7 @@ def test_the_lock_is_given_back_whatever_happens():
 
 
 def test_a_callback_that_answers_each_drop_with_a_message_does_not_go_round_for_ever():
+    needs("offline")
     bench = offline(pipe_slots=2, offline="drop_oldest")
     told = [0]
 

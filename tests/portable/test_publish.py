@@ -1,6 +1,6 @@
 """Publishing and receiving at each quality of service (sections 3.3-3.7, 4.3)."""
 
-from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, raises, reconnect
+from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, needs, raises, reconnect
 
 import mqttpipe
 
@@ -31,6 +31,7 @@ def test_qos_1_is_published_when_puback_comes():
 
 def test_qos_2_takes_both_steps():
     """[MQTT-2.3.1-6] [MQTT-3.6.1-1] [MQTT-4.3.3-1]"""
+    needs("qos2")
     bench = Bench().go_online()
     token = bench.client.publish("t", b"", qos=2)
     bench.steps()
@@ -120,6 +121,7 @@ def test_identifiers_go_on_counting_through_connections():
 
 def test_with_a_session_unacknowledged_messages_are_sent_again_with_dup():
     """[MQTT-2.3.1-3] [MQTT-3.3.1-1] [MQTT-4.4.0-1] [MQTT-4.6.0-1]: same identifiers, in order."""
+    needs("qos2")
     bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
     tokens = [bench.client.publish("t", b"%d" % i, qos=1 + i % 2) for i in range(4)]
     bench.steps()
@@ -137,6 +139,7 @@ def test_with_a_session_unacknowledged_messages_are_sent_again_with_dup():
 
 def test_without_a_session_they_begin_anew_with_new_identifiers():
     """[MQTT-3.1.2-6]"""
+    needs("qos2")
     for clean_session in (True, False):
         bench = Bench(clean_session=clean_session, reconnect_min_ms=0).go_online()
         bench.client.publish("t", b"0", qos=1)
@@ -251,6 +254,7 @@ def test_callbacks_may_publish_subscribe_and_disconnect():
 
 
 def test_an_acknowledgement_of_nothing_closes_the_connection():
+    needs("qos2")
     for wire in (
         b"\x40\x02\x00\x09",
         b"\x40\x02\x00\x01",  # PUBACK where PUBREC is due
@@ -266,6 +270,7 @@ def test_an_acknowledgement_of_nothing_closes_the_connection():
 
 
 def test_a_pubrec_again_or_unknown_is_answered_and_its_pubcomp_let_pass():
+    needs("qos2")
     bench = Bench().go_online()
     token = bench.client.publish("t", b"", qos=2)
     bench.steps()
@@ -294,6 +299,7 @@ def test_a_message_that_takes_long_to_send_is_waited_for_while_it_moves():
 
 
 def test_publishing_from_on_published_does_not_keep_one_step_going():
+    needs("stats")
     bench = Bench().go_online()
     bench.client.on_published = lambda client, token: client.publish("t", b"")
     bench.client.publish("t", b"")
@@ -302,6 +308,7 @@ def test_publishing_from_on_published_does_not_keep_one_step_going():
 
 
 def test_a_message_sent_again_without_a_session_counts_as_sent_again():
+    needs("stats")
     bench = Bench(reconnect_min_ms=0).go_online()
     bench.client.publish("t", b"", qos=1)
     bench.steps()

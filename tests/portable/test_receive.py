@@ -1,6 +1,6 @@
 """Receiving at each quality of service, and what a server must not send (3.3, 4.3)."""
 
-from fakes import CONNACK_SESSION, Bench, reconnect
+from fakes import CONNACK_SESSION, Bench, needs, reconnect
 
 import mqttpipe
 
@@ -50,6 +50,7 @@ def test_qos_1_is_acknowledged_after_the_callback():
 
 def test_qos_2_is_delivered_once_however_often_it_is_sent():
     """[MQTT-2.3.1-6] [MQTT-4.3.3-2]"""
+    needs("qos2")
     bench = Bench().go_online()
     publish = b"\x34\x06\x00\x01t\x12\x34x"
     assert bench.exchange(publish) == b"\x50\x02\x12\x34"
@@ -63,6 +64,7 @@ def test_qos_2_is_delivered_once_however_often_it_is_sent():
 
 def test_qos_2_stays_exactly_once_through_a_resumed_session():
     """[MQTT-4.1.0-1] [MQTT-4.3.3-2]"""
+    needs("qos2")
     bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
     bench.exchange(b"\x34\x06\x00\x01t\x12\x34x")
     reconnect(bench, CONNACK_SESSION)
@@ -91,6 +93,7 @@ def test_publish_that_breaks_the_rules_closes_the_connection():
 
 def test_a_message_too_large_is_dropped_acknowledged_and_reported():
     """[MQTT-4.5.0-2]"""
+    needs("stats")
     bench = Bench(packet_bytes_max=64).go_online()
     big = b"\x32\xc8\x01\x00\x01t\x00\x07" + b"x" * 195
     assert bench.exchange(big, b"\x30\x04\x00\x01ty") == b"\x40\x02\x00\x07"
@@ -114,6 +117,7 @@ def test_without_room_for_an_acknowledgement_the_server_has_to_wait():
 
 
 def test_a_flood_from_the_server_does_not_hold_up_step_or_publishing():
+    needs("stats")
     bench = Bench().go_online()
     for _ in range(500):
         bench.server.send(b"\x30\x04\x00\x01tx")
@@ -150,6 +154,7 @@ def test_a_topic_name_that_is_not_utf_8_closes_the_connection():
 
 def test_many_qos_2_messages_at_once_are_each_delivered_once():
     """One more than the client remembers is not delivered, and the server keeps it."""
+    needs("qos2")
     bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
     seen = []
     bench.client.on_message = lambda client, message: seen.append(

@@ -1,6 +1,6 @@
 """Host names to addresses without waiting (RFC 1035), against a scripted DNS server."""
 
-from fakes import CONNACK, ECONNREFUSED, Bench, raises
+from fakes import CONNACK, ECONNREFUSED, Bench, needs, raises
 
 import mqttpipe
 
@@ -28,11 +28,13 @@ AAAA = record(b"\x20\x01\x0d\xb8" + b"\x00" * 11 + b"\x01", kind=28)
 
 
 def decoded(datagram, query=QUERY):
+    needs("resolver")
     return mqttpipe.decode_answer(datagram, query)
 
 
 def start(**options):
     """A client that has sent its first query."""
+    needs("resolver")
     options.setdefault("uri", "mqtt://mq.example:1884")
     bench = Bench(**options)
     bench.client.connect()
@@ -42,12 +44,14 @@ def start(**options):
 
 
 def test_a_query_is_one_question():
+    needs("resolver")
     assert mqttpipe.encode_query(0, "mq.example", 1) == QUERY
     assert mqttpipe.encode_query(0, "mq.example.", 1) == QUERY
     assert mqttpipe.encode_query(0, "mq.example", 28)[12:] == QUESTION_AAAA
 
 
 def test_a_name_that_can_not_be_asked_for_is_refused():
+    needs("resolver")
     for host in ("a..b", ".a", "x" * 64 + ".b", ""):
         raises(mqttpipe.LocalError, mqttpipe.encode_query, 1, host, 1)
 
@@ -64,6 +68,7 @@ def test_answers_are_read_through_aliases_and_with_the_shortest_ttl():
 
 
 def test_an_ipv6_answer_is_an_address():
+    needs("resolver")
     query = mqttpipe.encode_query(7, "mq.example", 28)
     code, addresses, ttl_s = decoded(answer([A1, AAAA], query), query)
     assert addresses == ["2001:0db8:0000:0000:0000:0000:0000:0001"], addresses
@@ -125,6 +130,7 @@ def test_a_name_is_asked_for_and_its_address_connected_to():
 
 
 def test_what_this_machine_knows_itself_is_not_asked_for():
+    needs("resolver")
     bench = Bench(uri="mqtt://own.example")
     mqttpipe.hosts = lambda name: ["192.0.2.9"] if name == "own.example" else []
     bench.client.connect()
@@ -274,6 +280,7 @@ def test_the_next_address_of_a_name_is_tried_when_one_fails():
 
 
 def test_without_any_dns_server_the_error_says_so():
+    needs("resolver")
     bench = Bench(uri="mqtt://mq.example")
     mqttpipe.dns_servers = list
     bench.client.connect()
@@ -330,6 +337,8 @@ def test_an_address_is_asked_for_afresh_after_a_connection_of_days():
 
 
 def test_an_interface_that_raises_is_reported_and_no_dns_server():
+    needs("resolver")
+
     class Link:
         def is_up(self):
             return True
@@ -346,6 +355,8 @@ def test_an_interface_that_raises_is_reported_and_no_dns_server():
 
 
 def test_what_a_link_names_and_is_no_address_is_reported():
+    needs("resolver")
+
     class Link:
         def is_up(self):
             return True
@@ -362,6 +373,7 @@ def test_what_a_link_names_and_is_no_address_is_reported():
 
 
 def test_only_an_address_is_taken_for_one():
+    needs("resolver")
     for host in ("192.0.2.1", "255.255.255.255", "2001:db8::1", "::"):
         assert mqttpipe.is_literal(host), host
     for host in ("999.1.1.1", "1.2.3", "1.2.3.4.5", "a.b.c.d", "1.2.3.x", "mq.example"):

@@ -1,6 +1,6 @@
 """Subscriptions: the table, its acknowledgements, reconnection, matching (3.8-3.11, 4.7)."""
 
-from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench
+from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, needs
 
 import mqttpipe
 
@@ -17,6 +17,7 @@ def test_subscribe_is_acknowledged_to_its_token():
 
 
 def test_all_filters_go_into_one_packet_before_online():
+    needs("qos2")
     bench = Bench()
     tokens = [bench.client.subscribe(name, qos=i) for i, name in enumerate(("a", "b/#", "c"))]
     bench.client.connect()
@@ -68,6 +69,7 @@ def test_filters_queued_behind_messages_are_still_in_service_when_online():
 
 
 def test_after_a_reconnection_all_is_subscribed_again():
+    needs("qos2")
     bench = Bench(reconnect_min_ms=0).go_online()
     bench.client.subscribe("a", qos=1)
     bench.steps()

@@ -11,10 +11,9 @@ it is whole. Events: ["online", number of connections], ["offline", error], ["in
 each message, ["broken", qos, payload], ["sent"] when all is acknowledged. Order: ["quit"].
 """
 
-import json
 import sys
 
-from control import Control, error_text, leave, say
+from control import Control, error_text, leave, read_argument, say
 
 import mqttpipe
 
@@ -78,7 +77,7 @@ class Exchange:
 
 
 def main(options, topic, send, receive, deadline_s):
-    exchange = Exchange(json.loads(options), topic, send, receive)
+    exchange = Exchange(read_argument(options), topic, send, receive)
     control = Control(int(deadline_s) * 1000)
     while True:
         exchange.publish_more()

@@ -1,0 +1,206 @@
+"""Nothing is left behind by connections, good or bad: no descriptor, no byte of the heap.
+
+A client connects some dozen times in each way that a connection can fail, and in the two ways in
+which it works; with `--long-leaks` a thousand times. What it leaves is measured from the inside
+(scenarios/leaks.py): open files, bytes of MicroPython's heap (on CPython: allocated blocks), and
+the memory of the whole process, in which the TLS libraries have theirs.
+"""
+
+import re
+import socket
+import threading
+
+import ends
+import pytest
+from test_host_names import NameServer, no_such_name
+
+import servers
+from proxy import DOWN, FIN, RST, Cut, Proxy, reset
+
+WARM_UP = 30
+COUNT = 40
+LONG_COUNT = 1000
+DEADLINE_S = 100
+LONG_DEADLINE_S = 300
+
+# What the process may grow by, KB: allocators keep some pages, however many connections there are.
+# A TLS connection has 20 KB and more.
+PROCESS_KB_MAX = 200
+
+SHORT_MS = 20  # for those that wait for nothing until the deadline
+LONG_MS = 2000
+
+
+class BadServer:
+    """Listens on loopback and does one thing to each client.
+
+    Args:
+        how: "close" (FIN at once), "reset", "silence", or bytes to answer what comes with.
+    """
+
+    def __init__(self, how):
+        self._how = how
+        self._count = 0
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self._listener.settimeout(0.2)
+        self.port = self._listener.getsockname()[1]
+        self._is_over = False
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self):
+        before = None  # kept while the next one comes: the client is the first to give it up
+        while not self._is_over:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                continue
+            self._count += 1
+            if before:
+                before.close()
+            before = None if self._how == "reset" else sock
+            sock.settimeout(ends.WAIT_S)
+            try:
+                if self._how == "reset":
+                    reset(sock)
+                elif self._how == "close":
+                    sock.shutdown(socket.SHUT_WR)
+                elif self._how != "silence":
+                    sock.recv(4096)
+                    sock.sendall(self._how)
+            except OSError:
+                pass  # the client was faster
+        if before:
+            before.close()
+
+    def story(self):
+        return "%d connections" % self._count
+
+    def close(self):
+        self._is_over = True
+        self._thread.join(ends.WAIT_S)
+        self._listener.close()
+
+
+HTTP = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+REFUSED = b"\x20\x02\x00\x05"
+NO_DEADLINE = r"(?!TimedOut)"
+
+# Name -> (what BadServer does, or None; scheme; timeout; what the error must look like).
+BAD_SERVERS = {
+    "silence": ("silence", "mqtt", SHORT_MS, "TimedOut: (CONNACK|TCP)"),
+    "FIN": ("close", "mqtt", LONG_MS, "TransportError: .*closed by the server"),
+    "RST": ("reset", "mqtt", LONG_MS, "TransportError: "),
+    "garbage": (HTTP, "mqtt", LONG_MS, "ServerError: "),
+    "CONNACK refused": (REFUSED, "mqtt", LONG_MS, "Refused: .*not authorized"),
+    "TLS, plain text": (HTTP, "mqtts", LONG_MS, "TransportError: TLS"),
+    "TLS, FIN": ("close", "mqtts", LONG_MS, "TransportError: (TCP|TLS): closed by the server"),
+    "TLS, silence": ("silence", "mqtts", SHORT_MS, "TimedOut: (TLS|TCP)"),
+}
+# Name -> (certificate of the broker, what the error must look like).
+BAD_CERTIFICATES = {
+    "TLS, wrong CA": ("stranger", "TransportError: TLS"),
+    "TLS, wrong host name": ("wrong_name", "TransportError: TLS"),
+}
+
+
+@pytest.fixture(params=["CPython", "MicroPython 64-bit", ends.BOARD])
+def interpreter(request, get_interpreter):
+    return get_interpreter(request.param)
+
+
+@pytest.fixture
+def check_leaks(start, request, made, interpreter):
+    """A function: (how, uri, timeout_ms, error=, dns_port=): run the scenario and look."""
+
+    def run(how, uri, timeout_ms, error=None, dns_port="-"):
+        is_long = request.config.getoption("--long-leaks")
+        count = LONG_COUNT if is_long else COUNT
+        deadline_s = LONG_DEADLINE_S if is_long else DEADLINE_S
+        options = {
+            "uri": uri,
+            "connect_timeout_ms": timeout_ms,
+            "reconnect_min_ms": 0,
+            "reconnect_max_ms": 1,
+        }
+        if uri.startswith("mqtts:"):
+            options["ca"] = made.ca.cert_pem_file
+        arguments = [dns_port, WARM_UP, count, deadline_s]
+        scenario = start("leaks.py", how, options, *[str(argument) for argument in arguments])
+        before, after, text = scenario.next("left", deadline_s)
+        files, heap, process_kb = (after[at] - before[at] for at in range(3))
+        print(
+            "LEFT %-18s %-22s %4d connections: %d files, %d of heap (%d), %d KB (%d)"
+            % (
+                interpreter.name,
+                request.node.callspec.params.get("kind", request.node.originalname),
+                count,
+                files,
+                heap,
+                after[1],
+                process_kb,
+                after[2],
+            )
+        )
+        assert files == 0
+        assert heap <= 0
+        assert process_kb <= PROCESS_KB_MAX
+        assert error is None and text is None or re.match(error, text), text
+
+    return run
+
+
+LONG = pytest.mark.timeout(LONG_DEADLINE_S + 60)
+
+
+@LONG
+@pytest.mark.parametrize("kind", BAD_SERVERS)
+def test_bad_servers_leave_nothing(check_leaks, closing, kind):
+    how, scheme, timeout_ms, error = BAD_SERVERS[kind]
+    server = BadServer(how)
+    closing(server, "server", server.story)
+    check_leaks("fail", "%s://127.0.0.1:%d" % (scheme, server.port), timeout_ms, error)
+
+
+@LONG
+@pytest.mark.parametrize("scheme", ["mqtt", "mqtts"])
+def test_refused_connections_leave_nothing(check_leaks, scheme):
+    uri = "%s://127.0.0.1:%d" % (scheme, servers.free_port())
+    check_leaks("fail", uri, LONG_MS, "TransportError: TCP")
+
+
+@LONG
+def test_names_that_nobody_knows_leave_nothing(check_leaks, closing):
+    server = NameServer([[no_such_name]] * (WARM_UP + LONG_COUNT + 1))
+    closing(server, "DNS server", lambda: "%d queries" % len(server.queries))
+    check_leaks("fail", "mqtt://nobody.test", LONG_MS, "TransportError: DNS", server.port)
+
+
+@LONG
+@pytest.mark.parametrize("kind", BAD_CERTIFICATES)
+def test_bad_certificates_leave_nothing(check_leaks, add_broker, made, kind):
+    pair, error = BAD_CERTIFICATES[kind]
+    broker = add_broker(tls=servers.Tls(getattr(made, pair)))
+    check_leaks("fail", broker.uri, LONG_MS, error)
+
+
+@LONG
+def test_handshakes_that_are_cut_leave_nothing(check_leaks, tls_broker, closing):
+    """After bytes 0 to 2,000 or so from the server: before, in and after the handshake."""
+    cuts = [
+        Cut(DOWN, position * 37 % 2000, RST if position & 1 else FIN)
+        for position in range(WARM_UP + LONG_COUNT + 1)
+    ]
+    proxy = Proxy(tls_broker.host, tls_broker.port, cuts)
+    closing(proxy, "proxy", proxy.log)
+    check_leaks("fail", "mqtts://localhost:%d" % proxy.port, LONG_MS, "TransportError: ")
+
+
+@LONG
+def test_good_connections_leave_nothing(check_leaks, broker):
+    check_leaks("work", broker.uri, LONG_MS)
+
+
+@LONG
+def test_good_connections_with_tls_leave_nothing(check_leaks, tls_broker):
+    check_leaks("work", tls_broker.uri, LONG_MS)
