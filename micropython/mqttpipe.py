@@ -37,62 +37,86 @@ standard, 29 October 2014.
 __version__ = "0.1.0"
 
 # ---------------------------------------------------------------------------
+# Switches
+# ---------------------------------------------------------------------------
+try:
+    from micropython import const
+except ImportError:  # CPython
+    from shim_micropython import const
+
+# Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose
+# constant is 0. They go from the optional to the more and more missed.
+_TLS = const(1)  # mqtts:// and ssl://
+_QOS2 = const(1)  # exactly once; without it QoS 2 is refused
+_FAILOVER = const(1)  # more than one server
+_ASYNCIO = const(1)  # run(), publish_wait(), messages()
+_BACKGROUND = const(1)  # start() and stop()
+_ISR = const(1)  # publish_isr()
+_STATS = const(1)  # counters
+_OFFLINE = const(1)  # what becomes of messages while offline: policies, limits, expiry
+_RESOLVER = const(1)  # host names without waiting; without it getaddrinfo() waits
+
+# ---------------------------------------------------------------------------
 # Portability
 # ---------------------------------------------------------------------------
 # A MicroPython board has these names. CPython gets the same names, with the
 # board's behaviour, from cpython_shim/. Nothing below asks which one it is.
-import gc
-from binascii import a2b_base64
-
 try:
+    import gc
     import select
     import socket
-    from _thread import allocate_lock, get_ident, stack_size, start_new_thread
+    from _thread import allocate_lock, get_ident
     from errno import EAGAIN, EINPROGRESS
     from io import IOBase
     from os import urandom
-    from sys import platform, print_exception
-    from time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
+    from sys import print_exception
+    from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
 
-    from micropython import const
+    if _TLS:
+        from time import gmtime
 
-    # The C module itself: `ssl` is a Python module around it, which only costs memory. Before
-    # MicroPython 1.23 it was itself called so; a port without TLS has neither.
-    try:
-        import tls
-    except ImportError:
+        # The C module itself: `ssl` is a Python module around it, which only costs memory. Before
+        # MicroPython 1.23 it was itself called so; a port without TLS has neither.
         try:
-            import ssl as tls
+            import tls
         except ImportError:
-            tls = None
+            try:
+                import ssl as tls
+            except ImportError:
+                tls = None
 
-    def wrap_tls(context, sock, host):
-        # Never the blocking handshake: that has no end on a dead connection.
-        return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+        def wrap_tls(context, sock, host):
+            # Never the blocking handshake: that has no end on a dead connection.
+            return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
-    # What drives step() in the background. On rp2 a second thread would run on the second core,
-    # with no lock between the two interpreters: in the middle of anything the first one does.
-    # A timer's callback runs between two bytecodes of the main program instead.
-    if platform == "rp2":
-        from machine import Timer
-    else:
-        Timer = None
+    if _BACKGROUND:
+        from _thread import stack_size, start_new_thread
+        from sys import platform
 
-    def start_thread(function):
-        if platform == "esp32":
-            stack_size(16 * 1024)  # its 4 KiB are too few for a TLS handshake; not tried there
-        start_new_thread(function, ())
+        # What drives step() in the background. On rp2 a second thread would run on the second
+        # core, with no lock between the two interpreters: in the middle of anything the first
+        # one does. A timer's callback runs between two bytecodes of the main program instead.
+        if platform == "rp2":
+            from machine import Timer
+        else:
+            Timer = None
 
-    # Under asyncio: sleep until client._is_ready(). asyncio's own poll asks that through the
-    # ioctl of the pipe. (On MicroPython a generator is a coroutine.)
-    def wait_ready(client, pipe):
-        from asyncio import core
+        def start_thread(function):
+            if platform == "esp32":
+                stack_size(16 * 1024)  # 4 KiB are too few for a TLS handshake; not tried there
+            start_new_thread(function, ())
 
-        pipe.is_ready = client._is_ready
-        try:
-            yield core._io_queue.queue_read(pipe)
-        finally:
-            pipe.is_ready = None
+    if _ASYNCIO:
+        # Under asyncio: sleep until client._is_ready(). asyncio's own poll asks that through
+        # the ioctl of the pipe. (On MicroPython a generator is a coroutine.)
+        def wait_ready(client, pipe):
+            from asyncio import core
+
+            pipe.is_ready = client._is_ready
+            try:
+                yield core._io_queue.queue_read(pipe)
+            finally:
+                pipe.is_ready = None
 
     try:
         from machine import unique_id
@@ -102,6 +126,7 @@ try:
             return urandom(8)
 
 except ImportError:
+    import gc
     from _thread import allocate_lock
     from os import urandom
 
@@ -111,7 +136,7 @@ except ImportError:
     from shim_errno import EAGAIN, EINPROGRESS
     from shim_io import IOBase
     from shim_machine import unique_id
-    from shim_micropython import const, print_exception
+    from shim_micropython import print_exception
     from shim_thread import get_ident, start_thread, wait_ready
     from shim_time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
     from shim_tls import wrap_tls
@@ -126,18 +151,6 @@ except ImportError:  # no interface of our own: the system's files know the DNS 
 # ---------------------------------------------------------------------------
 # Constants
 # ---------------------------------------------------------------------------
-# Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose
-# constant is 0. They go from the optional to the more and more missed.
-_TLS = const(1)  # mqtts:// and ssl://
-_QOS2 = const(1)  # exactly once; without it QoS 2 is refused
-_FAILOVER = const(1)  # more than one server
-_ASYNCIO = const(1)  # run(), publish_wait(), messages()
-_BACKGROUND = const(1)  # start() and stop()
-_ISR = const(1)  # publish_isr()
-_STATS = const(1)  # counters
-_OFFLINE = const(1)  # what becomes of messages while offline: policies, limits, expiry
-_RESOLVER = const(1)  # host names without waiting; without it getaddrinfo() waits
-
 # Control packet types (section 2.2.1, table 2.1): the first byte with its fixed
 # flags (table 2.2) [MQTT-2.2.2-1], so that encoding adds nothing and decoding needs
 # one mask.
@@ -841,6 +854,8 @@ if _RESOLVER:
 # certificates are parsed once, and a reconnection needs memory for the connection only.
 
 if _TLS:
+    from binascii import a2b_base64
+
     # A PEM text, PEM or DER data, or the name of a file that holds either; to bytes.
     def _read_certificate(name, value):
         if isinstance(value, str) and "-----BEGIN" not in value:
@@ -2074,6 +2089,8 @@ class MQTTClient:
             if not uri:
                 raise LocalError("uri is an empty list, must name a server")
             self._servers = [parse_uri(one) for one in uri]
+        elif isinstance(uri, (list, tuple)):
+            raise LocalError("uri is a list, and more than one server is not in this build")
         else:
             self._servers = [parse_uri(uri)]
         self._server = 0  # index of the one in use
@@ -2118,6 +2135,8 @@ class MQTTClient:
             _integer("pipe_bytes_max", pipe_bytes_max, 1, _COUNT_HALF)
             self._offline = self._policy(offline)
             self._is_telling = False
+        elif offline != "refuse" or pipe_bytes_max is not None:
+            raise LocalError("offline and pipe_bytes_max are not in this build")
         _integer("in_flight_max", in_flight_max, 1, 200)
         self.connect_timeout_ms = _integer("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX)
         self.reconnect_min_ms = _integer("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX)
@@ -2305,6 +2324,8 @@ class MQTTClient:
             if pipe.dropped:
                 self._tell_dropped()
             return token
+        if offline is not None or expiry_s is not None:
+            raise LocalError("offline and expiry_s are not in this build")
         return pipe.put(first_byte, topic_name, payload, size)
 
     if _ISR:
@@ -3192,7 +3213,9 @@ class MQTTClient:
             reason = self._why_closed(reason)
         elif isinstance(error, ValueError):  # so do ports tell that a certificate is not good
             stage = _STAGES[_TLS_HANDSHAKE]
-            reason = self._why_untrusted(error)
+            reason = "; ".join(line for line in str(error).split("\n") if line)
+            if _TLS and gmtime()[0] < _YEAR_MIN:
+                reason += "; the clock says %d and is not set, so none is valid" % gmtime()[0]
         elif isinstance(error, MemoryError):
             reason = "out of memory"
         if not isinstance(error, MQTTError):
@@ -3286,14 +3309,6 @@ class MQTTClient:
         elif happened or self._timers[_TIMER_PACKET] is None:
             self._arm(_TIMER_PACKET, self.connect_timeout_ms)
         return happened
-
-    # The library's reason, on one line.
-    def _why_untrusted(self, error):
-        reason = "; ".join(line for line in str(error).split("\n") if line)
-        year = gmtime()[0]
-        if year < _YEAR_MIN:
-            reason += "; the clock says %d, so that no certificate can be valid: set it" % year
-        return reason
 
     # Has the connection proved stable? Its timer may be due but not looked at yet.
     def _has_lasted(self):
@@ -3400,8 +3415,8 @@ class MQTTClient:
                 raise ServerError("PUBLISH with packet id 0 [MQTT-2.3.1-1]")
             if first_byte & _DUP:
                 self._count(_N_DUP)
-        if qos > _QOS_MAX:
-            raise ServerError("PUBLISH with a QoS that was not asked for [3.8.4]")
+        if not _QOS2 and qos == 2:
+            raise ServerError("PUBLISH at QoS 2, which is not in this build")
         if _QOS2 and qos == 2:
             # Remembered before it is delivered: if there is no room for that, the
             # server still has the message.
