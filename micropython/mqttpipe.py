@@ -3177,7 +3177,7 @@ class MQTTClient:
                         if events & _POLLNVAL:
                             is_closed = True
                     break
-                except OSError:
+                except (OSError, MemoryError):
                     pass  # a port that can not say: there, closing twice does no harm
             _try(self._probe.unregister, raw)
             if not is_closed:

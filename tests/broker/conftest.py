@@ -106,7 +106,7 @@ def topic():
 def board_folder(tmp_path_factory, compile_mpy):
     """A folder with the client compiled as it is for a board."""
     folder = tmp_path_factory.mktemp("board")
-    compile_mpy(ends.ROOT / "micropython" / "mqttpipe.py", folder / "mqttpipe.mpy", "-O2")
+    compile_mpy(ends.ROOT / "micropython" / "mqttpipe.py", folder / "mqttpipe.mpy", "-O3")
     return folder
 
 

@@ -90,7 +90,7 @@ def test_policies_allocate_no_slot_and_lose_no_token():
     needs("stats", "offline")
     bench = offline(pipe_slots=4, pipe_bytes_max=40, offline="drop_oldest").go_online()
     tokens = 0
-    for turn in range(60):
+    for turn in range(30):
         if turn % 7 == 3:
             bench.server.error = ECONNRESET
             bench.steps()

@@ -4,6 +4,7 @@ The TLS library is the fake of fakes.py, with the ways of mbedTLS. tests/broker/
 the real one.
 """
 
+import fake_tls  # noqa: F401  it puts itself into fakes
 from fakes import CONNACK, DISCONNECT, ECONNREFUSED, ECONNRESET, Bench, needs, raises, reconnect
 
 import mqttpipe
@@ -196,7 +197,7 @@ def _raise(error):
 
 
 def test_a_reset_in_service_is_told_with_its_own_number():
-    """The unix port hands on the socket's number with the other sign, once the handshake is over."""
+    """The unix port hands on the socket's number with the other sign, after the handshake."""
     bench = secure().go_online()
     bench.server._called = lambda: _raise(OSError(-ECONNRESET, "by the test"))
     bench.steps()

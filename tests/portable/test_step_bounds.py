@@ -1,0 +1,123 @@
+"""One step(0) against a server that never stops: it comes back after so many calls, no more."""
+
+from fakes import Bench
+
+import mqttpipe
+
+TIMEOUT_MS = 500
+KEEP_ALIVE_S = 2
+
+# It deals with 16 packets of at most five reads (the head, three more bytes of length, the body),
+# and one read may find nothing. It writes 8 times, each in up to three parts (what was refused,
+# what has come behind it, a large payload).
+READS_MAX = 16 * 5 + 1
+WRITES_MAX = 8 * 3
+
+# PUBLISH at QoS 1; more of it than the answers to it that fit the client.
+FLOOD = b"\x32\x06\x00\x01t\x00\x01x" * 200
+
+
+def online(**options):
+    options.setdefault("packet_bytes_max", 256)
+    bench = Bench(connect_timeout_ms=TIMEOUT_MS, keep_alive_s=KEEP_ALIVE_S, **options)
+    bench.go_online()
+    return bench
+
+
+def calls_of_a_step(bench):
+    before = bench.network.calls
+    bench.client.step()
+    return bench.network.calls - before
+
+
+def test_a_flood_of_packets_does_not_keep_one_step_going():
+    publish = b"\x32\x06\x00\x01t\x00\x01x"
+    long_way_of_writing_it = b"\x32\x86\x80\x80\x00\x00\x01t\x00\x01x"
+    for packet in (publish, long_way_of_writing_it):
+        for read_max in (1, 2, 3, 7, 1000):
+            bench = online()
+            bench.server.read_max = read_max
+            bench.server.send(packet * 64)
+            for _ in range(2000):
+                calls = calls_of_a_step(bench)
+                assert 0 < calls <= READS_MAX + WRITES_MAX, (packet, read_max, calls)
+                if len(bench.events) == 64:
+                    break
+            assert len(bench.events) == 64, (packet, read_max, len(bench.events))
+            assert not bench.select.slept
+
+
+class Endless:
+    """A connection's to_client that does not get empty."""
+
+    def __len__(self):
+        return 1 << 20
+
+    def __getitem__(self, at):
+        return b"x" * at.stop if at.start is None else self
+
+
+def test_a_packet_without_end_does_not_keep_one_step_going():
+    """256 MiB, of which something has always come already."""
+    bench = online()
+    bench.server.send(b"\x30\xff\xff\xff\x7f\x00\x01t")
+    bench.steps()
+    bench.server.to_client = Endless()
+    network = bench.network
+    network.fail_at_call = network.calls + 1000  # or the test would have no end itself
+    for _ in range(3):
+        calls = calls_of_a_step(bench)
+        assert 0 < calls <= READS_MAX + WRITES_MAX, calls
+    assert bench.client.is_online()
+
+
+def test_a_flood_to_a_client_that_can_not_answer_is_left_where_it_is():
+    bench = online()
+    bench.server.write_credit = 0
+    bench.server.send(FLOOD)
+    for _ in range(60):
+        assert calls_of_a_step(bench) <= READS_MAX + WRITES_MAX
+    assert len(bench.server.to_client) > 700, "read, although no answer can leave"
+    bench.events.clear()
+    bench.clock.advance(TIMEOUT_MS - 1)
+    bench.steps()
+    assert not bench.events
+    bench.clock.advance(1)
+    bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.TimedOut and error.stage == "WRITE", error
+
+
+def test_a_slow_server_is_not_given_up_while_it_takes_a_little_now_and_then():
+    """Half of a packet has been read, and the rest waits for room to answer: that is our doing."""
+    bench = online()
+    bench.server.write_credit = 0
+    bench.server.send(FLOOD)
+    bench.steps()
+    bench.events.clear()
+    for _ in range(10):
+        bench.clock.advance(TIMEOUT_MS - 1)
+        bench.server.write_credit = 10
+        bench.steps()
+        assert not bench.events, bench.events
+    # And the deadline for the rest of that packet runs when there is room again.
+    bench.server.to_client = bytearray()
+    bench.server.write_credit = 1 << 20
+    bench.steps()
+    bench.events.clear()
+    bench.clock.advance(TIMEOUT_MS - 1)
+    bench.steps()
+    assert not bench.events
+    bench.clock.advance(1)
+    bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.TimedOut and error.stage == "PACKET", error
+
+
+def test_messages_that_publish_messages_do_not_keep_one_step_going():
+    bench = online(pipe_slots=4)
+    bench.client.on_published = lambda client, token: client.publish("t", b"more")
+    bench.client.publish("t", b"first")
+    for _ in range(5):
+        assert 0 < calls_of_a_step(bench) <= READS_MAX + WRITES_MAX
+    assert len(bench.server.received()) > 5

