@@ -26,13 +26,15 @@ socket below a TLS stream.
 Loopback is too fast to see a connection being made: it stands when connect() returns. On Wi-Fi
 the answer takes a round trip, so here nothing is heard of a connect() for ROUND_TRIP_S.
 
-Where a quirk is from is said beside it. "(3b)" is a section of the project's collection of port
-quirks, with paths in MicroPython's repository; "lwIP" is the network stack of both boards, in
-Espressif's form. Nothing here was seen on a real board.
+Where a quirk is from is said beside it. Paths are MicroPython's, with the lines of
+v1.29.0-preview: modsocket.c is ports/esp32/modsocket.c, modlwip.c is extmod/modlwip.c. "lwIP" is
+the network stack of both boards, read in Espressif's form of January 2024. What was tried on the
+real unix port says so; nothing here was seen on a real board.
 
-Not imitated: rp2's write() that blocks for up to 10 s when lwIP has no memory (3d); DNS that
-hangs with the link (3d); receive windows; lwIP's own retransmission times; getaddrinfo() of rp2
-that calls every address AF_INET (3d); `fileno`, which rp2 has not, and this shim needs.
+Not imitated: rp2's write() that blocks for up to 10 s when lwIP has no memory (modlwip.c:795-815);
+DNS that hangs with the link; receive windows; lwIP's own retransmission times; getaddrinfo() of
+rp2 that calls every address AF_INET (modlwip.c:1894); boards' setblocking() that says nothing of a
+closed socket; `fileno`, which rp2 has not, and this shim needs.
 """
 
 import errno
@@ -72,7 +74,7 @@ _RDHUP = getattr(select, "POLLRDHUP", 0)  # the peer has closed; Linux only
 # Error numbers
 # ---------------------------------------------------------------------------
 
-# ESP32: newlib's sys/errno.h (3a).
+# ESP32: newlib's sys/errno.h (ports/esp32/mpconfigport.h:71).
 NEWLIB = {
     "EPERM": 1,
     "ENOENT": 2,
@@ -113,7 +115,7 @@ NEWLIB = {
     "ENOTCONN": 128,
 }
 
-# rp2: py/mperrno.h (3a). The unix port has the system's own: on Linux they are these.
+# rp2: py/mperrno.h:31-84. The unix port has the system's own: on Linux they are these.
 LINUX = {
     **NEWLIB,
     "EDESTADDRREQ": 89,
@@ -165,7 +167,6 @@ def _translated(method):
             board_error = error
             if not isinstance(error, BoardError):
                 board_error = self._error(_NAME_OF.get(error.errno, "EIO"))
-        board_error.__context__ = None
         raise board_error.with_traceback(None)
 
     call.__doc__ = method.__doc__
@@ -279,24 +280,24 @@ class _LwipSocket(_Socket):
         try:
             super().connect(address)
         except BlockingIOError:
-            # (3b): both boards say EINPROGRESS.
+            # Both boards say EINPROGRESS: modsocket.c:401, modlwip.c:1234-1247.
             self._state = _CONNECTING
             self._heard_at_s = time.monotonic() + ROUND_TRIP_S
             raise
         except OSError as error:
+            if error.errno == errno.ETIMEDOUT and self._sock.gettimeout():
+                raise  # the caller's own time
+            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+                raise self._error("EHOSTUNREACH") from None  # lwIP: ERR_RTE of tcp_connect()
             self._fail(error.errno)
             raise self._error(self._failure) from None
         self._state = _STANDING
-        if not self._is_blocking():
-            # The kernel may have been quick; a board never knows so soon.
-            self._state = _CONNECTING
-            self._heard_at_s = time.monotonic() + ROUND_TRIP_S
-            raise self._error("EINPROGRESS")
 
-    # (3b): "second call EALREADY/EISCONN"; modlwip.c:1195, and lwip_netconn_do_connect().
+    # modlwip.c:1211-1217; for ESP32 lwIP: lwip_netconn_do_connect() in api_msg.c.
     def _refuse_connect(self):
         self._look_at_connect()
-        raise self._error("EISCONN" if self._state == _STANDING else "EALREADY")
+        names = {_STANDING: "EISCONN", _CONNECTING: "EALREADY"}
+        raise self._error(names.get(self._state, "ENOTCONN"))
 
     def listen(self, backlog=2):
         super().listen(backlog)
@@ -322,9 +323,9 @@ class _LwipSocket(_Socket):
             else:
                 self._state = _STANDING
 
-    # A connection that is refused has the same error as one that is reset (3b: "refused is not
-    # distinguishable"); every other end is ERR_ABRT (lwIP: tcp_in.c, tcp_slowtmr in tcp.c).
-    # ESP32 has the same errors: err_tcp() in lwIP's api_msg.c, err_to_errno() in its err.c.
+    # lwIP: a refusal is ERR_RST as a reset is (tcp_process() in tcp_in.c), every other end is
+    # ERR_ABRT (tcp_slowtmr() in tcp.c). To both ports these are ECONNRESET and ECONNABORTED
+    # (modlwip.c:207-300; err_to_errno() in lwIP's err.c).
     def _fail(self, code):
         is_reset = code in (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE)
         self._failure = "ECONNRESET" if is_reset else "ECONNABORTED"
@@ -344,7 +345,7 @@ class _LwipSocket(_Socket):
         if self._state == _STANDING:
             return self._write_standing(shim_socket.part_of(buf, *part))
         if self._state == _CONNECTING:
-            return None  # (3b): ESP32 swallows EINPROGRESS, rp2 knows the state
+            return None  # modsocket.c:800-818 swallows EINPROGRESS; modlwip.c:758-768
         if self._state in (_NEW, _LISTENING):
             raise self._error("ENOTCONN")  # lwIP: tcp_write() says ERR_CONN
         if self._state == _CLOSED:
@@ -372,7 +373,7 @@ class _LwipSocket(_Socket):
         size = len(buf) if length < 0 else min(length, len(buf))
         if self._state in (_STANDING, _FAILED):
             # Also after an error: what came before it is still to be had. But less than asked
-            # is lost, as the port's stream reads on, and finds the error (3a).
+            # is lost, as the port's stream reads on, and finds the error (py/stream.c:67-72).
             received = self._read_kernel(buf, length)
             if self._state == _STANDING or received == size:
                 return received
@@ -418,8 +419,8 @@ class _LwipSocket(_Socket):
     def _shim_events(self, mask):
         self._look_at_connect()
         if self._state == _NEW:
-            # (3b) for ESP32. For rp2 it has HUP alone; its source has POLLOUT as well: a new PCB
-            # has a send buffer (modlwip.c, lwip_socket_ioctl; tcp_alloc() in lwIP's tcp.c).
+            # modsocket.c:862-865; modlwip.c:1634-1645, as a new PCB has a send buffer
+            # (tcp_alloc() in lwIP's tcp.c).
             return mask & _OUT | _HUP
         if self._state == _CONNECTING:
             return 0  # lwIP's events begin with the end of it; modlwip.c: not while connecting
@@ -442,8 +443,8 @@ class _LwipSocket(_Socket):
 class _Esp32Socket(_LwipSocket):
     numbers = NEWLIB
 
-    # (3c): "sockets are few: hitting the limit gives ENFILE, port retries after gc"; the profile
-    # free_ram has 6.
+    # modsocket.c:297-301: ENFILE, but the port collects garbage first. 6 is the limit of the
+    # profile free_ram (boards/sdkconfig.free_ram:34).
     limit = 6
     open_sockets = None  # weakref.WeakSet, of the personality
 
@@ -463,13 +464,13 @@ class _Esp32Socket(_LwipSocket):
         self.open_sockets.discard(self)
         super().close()
 
-    # (3b): "raises ENOTCONN (inferred: port state is already 'connected', :401, so lwIP answers;
-    # mqtt_as also tolerates 118/119 here)". Espressif's lwIP of 2024 would answer "would block"
-    # (netconn_recv_data() in api_lib.c): the harder of the two is taken.
+    # Inferred: to the port it is connected (modsocket.c:401), so lwIP answers, and mqtt_as has to
+    # tolerate errors here. The lwIP that was read would answer "would block" (netconn_recv_data()
+    # in api_lib.c). The harder of the two is taken.
     def _read_connecting(self):
         raise self._error("ENOTCONN")
 
-    # modsocket.c, _socket_read_data(): "A new socket cannot be read from."
+    # modsocket.c:617-625: "A new socket cannot be read from."
     def _read_new(self):
         raise self._error("ENOTCONN")
 
@@ -490,23 +491,21 @@ class _Esp32Socket(_LwipSocket):
         self._tell("pending")
 
     def _events_standing(self, kernel, mask):
-        # modsocket.c:822-860 asks for reading and writing only. A closed peer is something to
-        # read; both directions closed are POLLHUP for Linux alone.
-        if kernel & _HUP:
-            kernel |= _IN | _OUT
+        # modsocket.c:822-860: reading and writing are all it knows; an end is something to read.
         return kernel & mask & (_IN | _OUT)
 
-    # (3b): "writable (and readable); no POLLERR ever; HUP only if asked for".
+    # modsocket.c:822-860: no POLLERR ever, and POLLHUP only if asked for. lwIP: err_tcp() in
+    # api_msg.c makes it readable and writable as well.
     def _events_failed(self, mask):
         return mask & (_IN | _OUT | _HUP)
 
 
 class _TickingPoll(_Poll):
-    """(3c): a select() with no timeout for each object, then a tick of FreeRTOS, and again.
+    """A select() with no timeout for each object, then a tick of FreeRTOS, and again.
 
-    What comes from the network meanwhile does not wake it; schedule() does
-    (mp_hal_wake_main_task). A pause ends with a tick, so poll(2) may last 10 ms. That a tick is
-    10 ms, IDF's default, was not verified.
+    What comes from the network meanwhile does not wake it; schedule() does. A pause ends with a
+    tick, so poll(2) may last 10 ms. (ports/esp32/mpconfigport.h:350-357. That a tick is 10 ms,
+    IDF's default, was not verified.)
     """
 
     TICK_MS = 10
@@ -524,7 +523,7 @@ class _TickingPoll(_Poll):
 class _Rp2Socket(_LwipSocket):
     numbers = LINUX
 
-    # (3d): "TCP_MSS 800, window and send buffer 8 x 800".
+    # extmod/lwip-include/lwipopts_common.h:88-96.
     SEGMENT_BYTES = 800
     SEND_BUFFER_BYTES = 8 * SEGMENT_BYTES
 
@@ -540,7 +539,7 @@ class _Rp2Socket(_LwipSocket):
             super().connect(address)
         finally:
             if self._is_tcp and not self._is_blocking():
-                time.sleep(0.001)  # (3b): "EINPROGRESS after one ~1 ms poll"
+                time.sleep(0.001)  # modlwip.c:1234-1247: one wait of 1 ms
 
     # How much lwIP takes now. What is on its way fills whole segments, and acknowledgements are
     # a round trip away.
@@ -584,16 +583,16 @@ class _Rp2Socket(_LwipSocket):
     def _read_connecting(self):
         if self._is_blocking():
             raise self._error("ENOTCONN")
-        return None  # (3b)
+        return None  # modlwip.c:853-857
 
-    # modlwip.c, lwip_tcp_receive(): as while connecting, but for a listening one.
+    # As while connecting, but for a listening one (modlwip.c:832-837).
     def _read_new(self):
         if self._state == _LISTENING:
             raise self._error("ENOTCONN")
         return self._read_connecting()
 
-    # (3b): "code cleared after one read". A reset leaves an end of file behind, another error an
-    # invalid socket (modlwip.c:853-857 and above).
+    # One read clears the error: a reset leaves an end of file behind, another error an invalid
+    # socket (modlwip.c:839-849).
     def _read_failed(self):
         if self._state == _RESET_TOLD:
             return 0
@@ -609,7 +608,7 @@ class _Rp2Socket(_LwipSocket):
             raise self._error("EBADF")
         raise self._error(self._failure)
 
-    # modlwip.c:1590-1670, lwip_socket_ioctl().
+    # modlwip.c:1604-1648.
     def _events_standing(self, kernel, mask):
         if kernel & (_RDHUP | _HUP):
             return mask & (_IN | _OUT)  # "peer-closed socket is both readable and writable"
@@ -618,7 +617,8 @@ class _Rp2Socket(_LwipSocket):
             events |= mask & _OUT
         return events
 
-    # (3b): "ERR_RST: ERR+HUP (+asked bits)"; others "ERR only, POLLOUT not set".
+    # modlwip.c:1652-1665: a reset is ERR and HUP with all that was asked for, what else may
+    # happen is ERR alone.
     def _events_failed(self, mask):
         if self._state == _RESET_TOLD:
             return mask & _IN | _HUP
@@ -654,7 +654,7 @@ class _UnixSocket(_Socket):
         self._is_closed = True
         super().close()
 
-    # (3a): "unix returns an opaque bytearray and rejects tuples".
+    # Seen on the real VM 1.25: opaque bytearrays, and tuples are rejected.
     def connect(self, address):
         super().connect(_unpacked(address))
 
@@ -700,7 +700,8 @@ def _unix_getaddrinfo(host, port, af=0, type=0, proto=0, flags=0):
     """Return a list of (family, type, proto, None, address); address is a bytearray.
 
     Raises:
-        OSError: the name is not known; the only argument, and errno, is a text (3a).
+        OSError: the name is not known; the only argument, and errno, is a text
+            (ports/unix/modsocket.c:643, seen on the real VM 1.25).
     """
     try:
         found = _getaddrinfo(host, port, af, type, proto, flags)
@@ -805,7 +806,7 @@ class _FaultySocket(_HostileSocket):
     def _is_silent(self):
         return self._left_bytes == 0
 
-    # unix (3b): "write -> ECONNREFUSED, next read -> b''".
+    # As the unix port was seen to tell it: once, and then reads find the end.
     def _be_late(self):
         if not self._is_late_told:
             self._is_late_told = True
@@ -857,7 +858,7 @@ class Personality:
     _PARTS = {
         "esp32": (_Esp32Socket, _TickingPoll, _getaddrinfo, ()),
         "rp2": (_Rp2Socket, _Poll, _getaddrinfo, ()),
-        # (3g) and the real VM 1.25: neither name is there.
+        # Seen on the real VM 1.25: neither name is there.
         "unix": (_UnixSocket, shim_select.poll, _unix_getaddrinfo, ("IPPROTO_TCP", "TCP_NODELAY")),
         "hostile": (_HostileSocket, shim_select.poll, _getaddrinfo, ()),
         "faulty": (_FaultySocket, _Poll, _getaddrinfo, ()),

@@ -62,7 +62,6 @@ _RESOLVER = const(1)  # host names without waiting; without it getaddrinfo() wai
 # A MicroPython board has these names. CPython gets the same names, with the
 # board's behaviour, from cpython_shim/. Nothing below asks which one it is.
 try:
-    import gc
     import select
     import socket
     from _thread import allocate_lock, get_ident
@@ -73,6 +72,7 @@ try:
     from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
 
     if _TLS:
+        import gc
         from time import gmtime
 
         # The C module itself: `ssl` is a Python module around it, which only costs memory. Before
@@ -86,6 +86,7 @@ try:
                 tls = None
 
         def wrap_tls(context, sock, host):
+            gc.collect()  # the library may need 17 KB in one piece
             # Never the blocking handshake: that has no end on a dead connection.
             return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
@@ -126,7 +127,6 @@ try:
             return urandom(8)
 
 except ImportError:
-    import gc
     from _thread import allocate_lock
     from os import urandom
 
@@ -3145,7 +3145,6 @@ class MQTTClient:
             if self._is_insecure:
                 self._is_insecure = False
                 self._report(LocalError("tls is 'insecure': anybody may be the server"))
-            gc.collect()  # the library may need 17 KB in one piece
             stream = wrap_tls(self._tls, sock, self._servers[self._server][0])
             self._poll.unregister(sock)
             self._socket = stream

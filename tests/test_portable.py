@@ -25,7 +25,6 @@ INTERPRETERS = ["CPython", "MicroPython 64-bit", BOARD, *PERSONALITIES]
 # Modules that a personality cannot pass, and why.
 EXEMPT = {
     ("CPython hostile", "test_board_semantics"): "it counts bytes that hostile sockets divide",
-    ("CPython as ESP32", "test_board_semantics"): "it waits for POLLHUP without asking for it",
 }
 
 BOARD_HEAP = "96k"  # about what an ESP32 without PSRAM leaves to a program

@@ -4,6 +4,7 @@
     python3 tools/test.py tests/host -k pipe       arguments that are not below go to pytest
     python3 tools/test.py --broker=docker          which broker: auto, docker, mosquitto or a URI
     python3 tools/test.py --long-chaos             the long form of the chaos tests as well
+    python3 tools/test.py --all-personalities      also what is slow as an ESP32, as an rp2, ...
     python3 tools/test.py --no-lint                leave out ruff
     python3 tools/test.py --no-broker              leave out the tests that need a broker
     python3 tools/test.py --no-micropython         leave out the tests in real MicroPython

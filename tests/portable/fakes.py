@@ -373,6 +373,7 @@ class Bench:
 
 
 def offline(**options):
+    needs("offline")
     bench = Bench(**options)
     bench.client.on_dropped = lambda client, token: bench.events.append(("dropped", token))
     return bench

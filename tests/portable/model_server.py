@@ -229,8 +229,9 @@ class Play:
             mqttpipe.gc = NoCollector  # which would take longer than all the rest of a play
         options.setdefault("uri", "mqtts://192.0.2.1" if is_tls else "mqtt://192.0.2.1")
         options.setdefault("reconnect_min_ms", 20)
-        options.setdefault("packet_bytes_max", 128)
-        options.setdefault("pipe_slots", 4)
+        options.setdefault("packet_bytes_max", 64)
+        options.setdefault("pipe_slots", 3)
+        options.setdefault("in_flight_max", 2)
         if is_tls:
             options.setdefault("ca", b"\x30\x82der")
         self.is_tls = is_tls

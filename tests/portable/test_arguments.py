@@ -79,6 +79,19 @@ def test_no_error_about_a_uri_tells_the_password():
         assert "secret" not in message and "me:" not in message, message
 
 
+def test_what_this_build_lacks_is_refused_and_not_ignored():
+    lacking = mqttpipe.__version__.partition("+no.")[2].split(".")
+    if "offline" in lacking:
+        for options in (dict(offline="latest"), dict(pipe_bytes_max=100)):
+            assert "not in this build" in raises(LocalError, new, **options)
+        publish = new().publish
+        assert "not in this build" in raises(LocalError, publish, "t", b"", 0, False, "refuse")
+    if "failover" in lacking:
+        assert "not in this build" in raises(LocalError, new, ["mqtt://h"])
+    if "tls" in lacking:
+        assert "not in this build" in raises(LocalError, new, "mqtts://h")
+
+
 def test_the_constructor_refuses_what_is_out_of_range():
     """[MQTT-3.1.2-14, -22] [MQTT-3.1.3-4, -7]"""
     cases = (

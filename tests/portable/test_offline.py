@@ -148,6 +148,7 @@ def test_a_message_larger_than_the_limit_is_a_local_error_with_every_policy():
 
 def test_messages_are_sent_again_in_the_order_in_which_they_were_first_sent():
     """[MQTT-4.6.0-1], when "latest" has put a newer message in an older one's place."""
+    needs("offline")
     bench = offline(offline="latest", clean_session=False, reconnect_min_ms=0)
     for topic, payload in (("a", b"1"), ("b", b"2"), ("a", b"3")):
         bench.client.publish(topic, payload, qos=1)

@@ -285,9 +285,9 @@ def test_a_pubrec_again_or_unknown_is_answered_and_its_pubcomp_let_pass():
 
 
 def test_a_message_that_takes_long_to_send_is_waited_for_while_it_moves():
-    bench = Bench(connect_timeout_ms=5000, packet_bytes_max=4000, keep_alive_s=0).go_online()
-    token = bench.client.publish("t", b"x" * 3000, qos=1)
-    for _ in range(31):
+    bench = Bench(connect_timeout_ms=5000, packet_bytes_max=2100, keep_alive_s=0).go_online()
+    token = bench.client.publish("t", b"x" * 2000, qos=1)
+    for _ in range(21):
         bench.server.write_credit = 100
         bench.clock.advance(1000)
         bench.steps()

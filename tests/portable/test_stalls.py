@@ -81,24 +81,30 @@ def sleep_out(play, case):
 # the client has seen all that was sent, or (is_at_once) before it has seen the last of it.
 def after_every_byte(is_tls, fault, is_at_once=False):
     for count in range(BYTES_MAX):
-        play = Play(is_tls)
-        play.server.limit = count
-        case = (is_tls, count)
+        if not after_byte(count, is_tls, fault, is_at_once):
+            assert count > 60, count
+            return
+    raise AssertionError("the server sends more than %d bytes" % BYTES_MAX)
 
-        def look(play=play, case=case):
-            if play.server.limit == 0 and play.server.connection:
-                fault(play, case)
-                play.server.limit = None  # that was the fault: the next connection is good
 
-        if is_at_once:
-            play.on_sent = look
-        play.run(None if is_at_once else look)
-        play.check(case)
-        if play.server.limit is not None:
-            break
-        assert len(play.errors) == 2 and play.errors[1] is None, (case, play.errors)
-    # The last play was without a fault.
-    assert play.errors == [None] and count > 60, (count, play.errors)
+# One of these plays. False: so many bytes were never sent, there was no fault.
+def after_byte(count, is_tls, fault, is_at_once):
+    play = Play(is_tls)
+    play.server.limit = count
+    case = (is_tls, count)
+
+    def look():
+        if play.server.limit == 0 and play.server.connection:
+            fault(play, case)
+            play.server.limit = None  # that was the fault: the next connection is good
+
+    if is_at_once:
+        play.on_sent = look
+    play.run(None if is_at_once else look)
+    play.check(case)
+    is_reached = play.server.limit is None
+    assert len(play.errors) == 1 + is_reached and play.errors[-1] is None, (case, play.errors)
+    return is_reached
 
 
 def test_silence_after_every_byte_ends_at_its_deadline():

@@ -21,7 +21,6 @@ from model_server import (
 import mqttpipe
 
 TRANSPORTS = (False, True)  # is_tls
-BYTES_MAX = 400  # above what the client sends in a play
 FLIGHTS = 5
 
 
@@ -134,28 +133,32 @@ def test_what_is_never_acknowledged_ends_at_its_deadline_whatever_else_comes():
     """The server goes on sending messages."""
     for is_tls in TRANSPORTS:
         for kind in (SUBACK, PUBACK, PUBREC, PUBCOMP, UNSUBACK, PINGRESP):
-            play = Play(is_tls)
-            play.server.mute = (kind,)
-            since = []
+            never_acknowledge(kind, is_tls)
 
-            def look(play=play, kind=kind, since=since):
-                if play.errors and play.server.mute:
-                    (error,) = play.errors
-                    assert play.clock.now_ms == since[0] + TIMEOUT_MS, (kind, error)
-                    stage = {PINGRESP: "PINGRESP", SUBACK: "SUBACK"}.get(kind, "ACK")
-                    assert type(error) is mqttpipe.TimedOut and error.stage == stage, (kind, error)
-                    play.server.mute = ()
-                elif play.server.mute:
-                    for (owed, _), ms in play.server.owed.items():
-                        if owed == kind and not since:
-                            since.append(ms)
-                    if play.client.state_name == "ONLINE":
-                        play.server.publish(0, b"noise")
 
-            play.run(look)
-            assert since, kind
-            assert kind == SUBACK or play.noise_count > TIMEOUT_MS // TURN_MS - 2, kind
-            play.check((is_tls, kind))
+def never_acknowledge(kind, is_tls):
+    play = Play(is_tls)
+    play.server.mute = (kind,)
+    since = []
+
+    def look():
+        if play.errors and play.server.mute:
+            (error,) = play.errors
+            assert play.clock.now_ms == since[0] + TIMEOUT_MS, (kind, error)
+            stage = {PINGRESP: "PINGRESP", SUBACK: "SUBACK"}.get(kind, "ACK")
+            assert type(error) is mqttpipe.TimedOut and error.stage == stage, (kind, error)
+            play.server.mute = ()
+        elif play.server.mute:
+            for (owed, _), ms in play.server.owed.items():
+                if owed == kind and not since:
+                    since.append(ms)
+            if play.client.state_name == "ONLINE":
+                play.server.publish(0, b"noise")
+
+    play.run(look)
+    assert since, kind
+    assert kind == SUBACK or play.noise_count > TIMEOUT_MS // TURN_MS - 2, kind
+    play.check((is_tls, kind))
 
 
 # The first connection takes `credit` bytes, and then no more.
@@ -174,26 +177,31 @@ def limit_first(play, credit):
 
 def test_a_server_that_takes_no_more_at_any_byte_is_left_at_the_deadline():
     for is_tls in TRANSPORTS:
-        seen = set()
-        for credit in range(BYTES_MAX):
-            play = Play(is_tls)
-            limit_first(play, credit)
-
-            def look(play=play, case=(is_tls, credit), seen=seen):
-                first = play.bench.network.connections[0]
-                if not play.errors and first.is_blocked:
-                    seen.add(play.client.state_name)
-                    expect_end_of_writing(play, case)
-                    assert first.is_closed, case
-
-            play.run(look)
-            play.check((is_tls, credit))
-            if not play.bench.network.connections[0].is_blocked:
-                break
-        assert play.errors == [None] and credit > 90, (credit, play.errors)
+        seen = set()  # states
+        credit = 0
+        while take_no_more_after(credit, is_tls, seen):
+            credit += 1
+        assert credit > 90, credit
         first = "TLS_HANDSHAKE" if is_tls else "TCP_CONNECTING"
         expected = {first, "AWAITING_CONNACK", "SUBSCRIBING", "ONLINE", "CLOSING"}
         assert seen == expected, seen
+
+
+# False: the client has never offered that many bytes.
+def take_no_more_after(credit, is_tls, seen):
+    play = Play(is_tls)
+    limit_first(play, credit)
+
+    def look():
+        first = play.bench.network.connections[0]
+        if not play.errors and first.is_blocked:
+            seen.add(play.client.state_name)
+            expect_end_of_writing(play, (is_tls, credit))
+            assert first.is_closed, credit
+
+    play.run(look)
+    play.check((is_tls, credit))
+    return play.bench.network.connections[0].is_blocked
 
 
 # The client has been blocked since this turn.
@@ -219,17 +227,21 @@ def expect_end_of_writing(play, case):
 def test_reads_and_writes_of_every_size_change_nothing():
     for is_tls in TRANSPORTS:
         for size in range(1, 26):  # the largest packet of a play has 17 bytes
-            for name in ("read_max", "write_max"):
-                play = Play(is_tls)
-                network = play.bench.network
-                make = network.socket
+            move_at_most(size, "read_max", is_tls)
+            move_at_most(size, "write_max", is_tls)
 
-                def socket(*arguments, make=make, name=name, size=size):
-                    connection = make(*arguments)
-                    setattr(connection, name, size)
-                    return connection
 
-                network.socket = socket
-                play.run()
-                play.check((is_tls, name, size))
-                assert play.errors == [None], (is_tls, name, size, play.errors)
+def move_at_most(size, name, is_tls):
+    play = Play(is_tls)
+    network = play.bench.network
+    make = network.socket
+
+    def socket(*arguments):
+        connection = make(*arguments)
+        setattr(connection, name, size)
+        return connection
+
+    network.socket = socket
+    play.run()
+    play.check((is_tls, name, size))
+    assert play.errors == [None], (is_tls, name, size, play.errors)
