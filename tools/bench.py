@@ -4,8 +4,8 @@
     python3 tools/bench.py --peer umqtt.simple=PATH --peer umqtt.simple2=PATH --peer mqtt_as=PATH
     python3 tools/bench.py --json bench.json --plot docs --markdown docs/benchmarks.md
 
-Measured on CPython and real MicroPython, 64-bit and 32-bit, against a mosquitto of our own:
-messages per second at each QoS, published and received; latency; heap per message; the heap that
+Measured on CPython and real MicroPython, 64-bit and 32-bit, against a mosquitto of our own: messages
+per second at each QoS, published and received; latency; heap per message; the heap that
 a client takes; instructions per message (where valgrind is). Beside that `raw`: ready-made
 bytes moved by the same interpreter without any client, the ceiling.
 
@@ -13,8 +13,8 @@ PATH is the folder that a peer is imported from: the one with umqtt/simple.py, w
 umqtt/simple2.py, or with mqtt_as/. paho-mqtt comes from PyPI. A peer that is not given is left
 out, and that is said.
 
-How. Each figure is the median of --rounds runs, each in a fresh process; the clients take turns, so
-that a slow moment of the machine hits all of them. Each client has its own defaults. The broker
+How. Each figure is the median of --rounds runs, each in a fresh process; the clients take turns,
+so that a slow moment of the machine hits all of them. Each client has its own defaults. The broker
 has `set_tcp_nodelay`, or its own delays would be measured. What is received comes from a sender
 that is as fast as a socket, for a broker is slower than the clients. Compare ratios, within one
 run; the absolute figures are this machine's.

@@ -1,0 +1,149 @@
+"""tools/bench.py: what it computes and shows; a short real run with a stand-in for a peer."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bench
+
+TOP = Path(__file__).resolve().parents[2]
+KEY = bench.Key("MicroPython 64-bit", "mqttpipe", "publish", 0, 64)
+
+# As little of umqtt.simple as the worker needs, written for this test: no peer's code is here.
+STAND_IN = """
+import socket
+
+
+class MQTTClient:
+    def __init__(self, client_id, host, port):
+        self.address = socket.getaddrinfo(host, port)[0][-1]
+
+    def set_callback(self, callback):
+        pass
+
+    def connect(self):
+        self.sock = socket.socket()
+        self.sock.connect(self.address)
+        self.sock.write(b"\\x10\\x0d\\x00\\x04MQTT\\x04\\x02\\x00\\x3c\\x00\\x01p")
+        assert self.sock.read(4) == b"\\x20\\x02\\x00\\x00"
+
+    def publish(self, topic, payload, retain, qos):
+        size = 2 + len(topic) + len(payload)
+        self.sock.write(bytes((0x30, size, 0, len(topic))) + topic + payload)
+
+    def disconnect(self):
+        self.sock.write(b"\\xe0\\x00")
+        self.sock.close()
+"""
+
+
+def test_the_median_of_the_rounds_counts():
+    figures = {KEY: [{"rate": 30}, {"rate": 10}, {"rate": 20}]}
+    assert bench.median(figures, KEY) == 20
+
+
+def test_a_round_that_failed_leaves_no_figure():
+    figures = {KEY: [{"rate": 30}, {"error": "no end"}]}
+    assert bench.median(figures, KEY) is None
+    assert bench.median({}, KEY) is None
+
+
+def test_ratios_say_how_many_times_as_good_ours_is():
+    assert bench.with_ratio(50.0, 100.0, "publish") == "50 (2)"  # twice as many a second
+    assert bench.with_ratio(50.0, 100.0, "latency") == "50 (0.5)"  # half as quick
+    assert bench.with_ratio(None, 100.0, "publish") == "-"
+    assert bench.with_ratio(50.0, None, "publish") == "50"
+
+
+def test_numbers_are_short():
+    assert [bench.number(n) for n in (None, 0.0421, 12.345, 1234567)] == [
+        "-",
+        "0.0421",
+        "12.3",
+        "1,234,567",
+    ]
+
+
+@pytest.mark.parametrize(
+    "argument, part",
+    [
+        ("umqtt.simple", "NAME=PATH"),
+        ("other=/tmp", "NAME one of"),
+        ("umqtt.simple=/nowhere", "no umqtt/simple.py"),
+    ],
+)
+def test_a_peer_that_is_not_there_is_refused(argument, part, capsys):
+    with pytest.raises(SystemExit):
+        bench.parse(["--peer", argument])
+    assert part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["--rounds=0", "--seconds=0"])
+def test_a_run_of_nothing_is_refused(argument):
+    with pytest.raises(SystemExit):
+        bench.parse([argument])
+
+
+def packets_of(qos, count):
+    """What the sender sends a client that subscribes at this QoS."""
+    sender = bench.Sender()
+    sender.prepare(qos, 3)
+    with socket.create_connection(("127.0.0.1", sender.port), timeout=5) as sock:
+        reader = sock.makefile("rb")
+        sock.sendall(b"\x10\x0d\x00\x04MQTT")
+        sock.sendall(b"\x04\x02\x00\x3c\x00\x01p")  # in two pieces, as some clients write it
+        assert reader.read(4) == b"\x20\x02\x00\x00"
+        sock.sendall(b"\x82\x06\x00\x07\x00\x01t" + bytes((qos,)))
+        assert reader.read(5) == b"\x90\x03\x00\x07" + bytes((qos,))
+        return [reader.read(14 if not qos else 16) for _ in range(count)]
+
+
+def test_the_sender_grants_what_is_asked_and_sends_without_end():
+    assert packets_of(0, 200) == [b"\x30\x0c\x00\x07bench/1xxx"] * 200
+    first = packets_of(1, 20)
+    assert first[0] == b"\x32\x0e\x00\x07bench/1\x00\x01xxx"
+    assert first[19] == b"\x32\x0e\x00\x07bench/1\x00\x14xxx"
+
+
+def test_a_whole_run_prints_and_writes_its_figures(get_interpreter, tmp_path):
+    get_interpreter("MicroPython 64-bit")
+    if not shutil.which("mosquitto") and not os.path.exists("/usr/sbin/mosquitto"):
+        pytest.skip("no mosquitto")
+    folder = tmp_path / "peer"
+    (folder / "umqtt").mkdir(parents=True)
+    (folder / "umqtt" / "simple.py").write_text(STAND_IN)
+    command = [sys.executable, str(TOP / "tools" / "bench.py"), "--rounds=1", "--seconds=0.05"]
+    command += ["--sizes=16", "--no-instructions", "--interpreter=MicroPython 64-bit"]
+    command += ["--peer", "umqtt.simple=%s" % folder, "--json", str(tmp_path / "figures.json")]
+    command += ["--markdown", str(tmp_path / "page.md"), "--plot", str(tmp_path / "plots")]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=110)
+    output = ran.stdout.decode()
+    assert ran.returncode == 0, output
+    assert "left out: " in output and "mqtt_as" in output
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    rates = {
+        (figure["client"], figure["task"], figure["qos"]): figure["runs"][0].get("rate", 0)
+        for figure in figures
+    }
+    for qos in (0, 1, 2):
+        assert rates["mqttpipe", "publish", qos] > 0
+        assert rates["mqttpipe", "receive", qos] > 0
+    assert rates["umqtt.simple", "publish", 0] > 0
+    heap = [
+        figure["runs"][0].get("bytes")
+        for figure in figures
+        if figure["client"] == "mqttpipe" and figure["task"].startswith("allocation")
+    ]
+    assert heap == [0, 0, 0, 0], "QoS 0, 1 and 2 published, and received: nothing"
+    page = (tmp_path / "page.md").read_text()
+    assert "| published/s, QoS 1, 16 bytes |" in page and str(folder) not in page
+    assert "## What did not run" in page, "the stand-in can not subscribe, and that is said"
+    assert (
+        (tmp_path / "plots" / "benchmarks-micropython-64-bit.svg").read_text().startswith("<?xml")
+    )
