@@ -80,6 +80,7 @@ _WAIT_MS = _const(10_000)  # for the server's answer to a command; it goes on af
 _WIFI_MS = _const(20_000)  # more than that for a Wi-Fi that has to be joined first
 _PATIENCE_MS = _const(1_000)  # longer than this, and a person is told what is waited for
 _NAP_MS = _const(20)
+_LAST_MS = _const(3_000)  # for the last messages of the stability test to come back
 
 # What is shown of a payload, and how many messages in a second: at 115,200 baud a serial REPL
 # takes 11 KB/s, and the client stands still while it prints.
@@ -92,7 +93,11 @@ _COLUMNS = _const(80)
 _client = None
 _uris = ()
 _filters = {}  # topic filter: the QoS that the server has granted, or None
-_granted = {}  # token of a subscription under way: bytes, when it was answered
+# What the server has answered to the last subscription, (token, granted), and whether an
+# mqtt_subscribe() waits for it. Two threads look at these, so they are not in a dict: without a
+# lock around the interpreter, as in the unix port, that might be caught while it grows.
+_answer = (0, b"")
+_is_asking = False
 _last_error = None  # of the connection
 _connections = 0
 _online_ms = 0  # ticks_ms() of the last on_online
@@ -226,10 +231,10 @@ def _on_error(client, error):
 
 
 def _on_subscribed(client, token, granted):
-    if token in _granted:
-        _granted[token] = granted
-    elif granted == b"\x80":
-        _tell("mqtt: the server refuses a subscription now that it had granted before")
+    global _answer
+    _answer = (token, granted)
+    if granted == b"\x80" and not _is_asking:
+        _tell("mqtt: the server refuses a subscription")
 
 
 # ---------------------------------------------------------------------------
@@ -264,22 +269,12 @@ def _is_done(token, what):
     return False
 
 
-# What mqtt_start() takes from the board's secrets.py, which boards/secrets_example.py explains.
-def _read_secrets(options):
+def _read_secrets():
     try:
         import secrets
     except ImportError:
-        secrets = None
-    uri = getattr(secrets, "SERVER", None)  # CPython has a module of that name without it
-    if uri is None:
-        print('mqtt_start("mqtt://host"), or put SERVER = "mqtt://host" into a secrets.py')
         return None
-    for name in ("USER", "PASSWORD", "CA"):
-        if getattr(secrets, name, None) is not None:
-            options.setdefault(name.lower(), getattr(secrets, name))
-    if "link" not in options:
-        options["link"] = _find_link(secrets)
-    return uri
+    return secrets if hasattr(secrets, "SERVER") else None  # CPython has another of that name
 
 
 class _Link:
@@ -294,21 +289,23 @@ class _Link:
         return self._wifi.is_up()
 
 
-# A link that somebody has made (main.py, which was stopped) is left alone: the driver keeps it.
+# A link that stands (main.py has made it, and was stopped) is left alone: the driver keeps it.
 def _find_link(secrets):
     if _mqttpipe.WLAN is None or _mqttpipe.WLAN(_mqttpipe.STA_IF).isconnected():
         return None
     try:
         from wifi import Wifi
-    except ImportError:
-        print("the Wi-Fi is not connected, and there is no wifi.py to do that")
+
+        wifi = Wifi(
+            secrets.WIFI,
+            address=getattr(secrets, "ADDRESS", None),
+            country=getattr(secrets, "COUNTRY", None),
+            hostname=getattr(secrets, "NAME", None),
+            ntp=getattr(secrets, "NTP", ()),
+        )
+    except (ImportError, AttributeError):
+        print("the Wi-Fi is not connected, and there is no wifi.py with a secrets.py to do that")
         return None
-    wifi = Wifi(
-        secrets.WIFI,
-        address=getattr(secrets, "ADDRESS", None),
-        country=getattr(secrets, "COUNTRY", None),
-        ntp=getattr(secrets, "NTP", ()),
-    )
     wifi.on_up = lambda wifi: _tell("wifi: up")
     wifi.on_down = lambda wifi, reason: _tell("wifi: down: %s" % reason)
     wifi.start()
@@ -320,8 +317,10 @@ def mqtt_start(uri=None, **options):
     """Connect, and stay connected in the background until mqtt_stop().
 
     Args:
-        uri: as for MQTTClient. None: SERVER, USER, PASSWORD and CA of secrets.py.
-        options: further arguments of MQTTClient.
+        uri: as for MQTTClient. None: SERVER, USER, PASSWORD and CA of the board's secrets.py,
+            which boards/secrets_example.py explains.
+        options: further arguments of MQTTClient. Without link=, a Wi-Fi that is not connected is
+            joined with wifi.py and secrets.py, if the board has them.
 
     Blocks: until it is online, 10 s at most (30 s if the Wi-Fi has to be joined first).
     """
@@ -329,15 +328,22 @@ def mqtt_start(uri=None, **options):
     if _client is not None:
         print("already started: mqtt_status(), or mqtt_stop() first")
         return
+    secrets = _read_secrets()
     if uri is None:
-        uri = _read_secrets(options)
-        if uri is None:
+        if secrets is None:
+            print('mqtt_start("mqtt://host"), or put SERVER = "mqtt://host" into secrets.py')
             return
+        uri = secrets.SERVER
+        for name in ("USER", "PASSWORD", "CA"):  # of no other server
+            if getattr(secrets, name, None) is not None:
+                options.setdefault(name.lower(), getattr(secrets, name))
     _ansi = None
     _connections = 0
     _last_error = None
     _filters.clear()
     try:
+        if "link" not in options:
+            options["link"] = _find_link(secrets)
         client = _MQTTClient(uri, **options)
         _uris = [_parse_uri(one) for one in (uri if isinstance(uri, (list, tuple)) else (uri,))]
         client.on_message = _on_message
@@ -428,26 +434,25 @@ def mqtt_subscribe(topic_filter, qos=1):
 
     Blocks: 10 s at most; not while offline: it is done with the connection then.
     """
+    global _is_asking
     client = _started()
     if client is None:
         return
+    _is_asking = True
     try:
         token = client.subscribe(topic_filter, None, qos)
+        _filters[topic_filter] = None
+        if not _is_done(token, "subscribe %s" % topic_filter) or _answer[0] != token:
+            return
+        if _answer[1] == b"\x80":
+            print("the server refuses it")
+            del _filters[topic_filter]
+        else:
+            _filters[topic_filter] = _answer[1][0]
     except _MQTTError as error:
         print("mqtt_subscribe: %s" % error)
-        return
-    _granted[token] = None
-    _filters[topic_filter] = None
-    try:
-        if _is_done(token, "subscribe %s" % topic_filter):
-            granted = _granted[token]
-            if granted == b"\x80":
-                print("the server refuses it")
-                del _filters[topic_filter]
-            elif granted is not None:
-                _filters[topic_filter] = granted[0]
     finally:
-        del _granted[token]
+        _is_asking = False
 
 
 def mqtt_unsubscribe(topic_filter):
@@ -490,7 +495,7 @@ def mqtt_status():
     names = []
     for topic_filter, qos in _filters.items():
         names.append("%s (%s)" % (topic_filter, "not answered" if qos is None else "QoS %d" % qos))
-    print("subscribed  ", ", ".join(names) or "nothing")
+    print("subscribed  ", ", ".join(sorted(names)) or "nothing")
     if hasattr(client, "stats"):
         stats = client.stats
         print("messages    ", "%d sent, %d received" % (stats["sent"], stats["received"]))
@@ -681,7 +686,6 @@ class _Test:
     def show(self):
         lost = self.lost()
         share = lost * 100.0 / self.published if self.published else 0.0
-        times = _milliseconds(self.low_us), _milliseconds(self.median_us()), self.high_us
         print("duration      %d s" % self.duration_s())
         print("published     %d (%d refused: the queue was full)" % (self.published, self.refused))
         print("received      %d, %d on the way" % (self.received + self.late, self.on_the_way()))
@@ -689,9 +693,8 @@ class _Test:
         print("duplicated    %d" % self.duplicated)
         print("reconnections %d" % (_connections - self.connections))
         if self.received:
-            print(
-                "latency       min %s, median %s, max %s" % (*times[:2], _milliseconds(times[2]))
-            )
+            times = [_milliseconds(us) for us in (self.low_us, self.median_us(), self.high_us)]
+            print("latency       min %s, median %s, max %s" % tuple(times))
         if self.free_bytes is not None:
             print(
                 "memory        %d bytes free, %d at the start" % (_free_bytes(), self.free_bytes)
@@ -703,7 +706,7 @@ class _Test:
         if self.timer is not None:
             self.timer.deinit()
         # What is still on its way has some time to come; then it is lost.
-        deadline_ms = _ticks_add(_ticks_ms(), _WAIT_MS)
+        deadline_ms = _ticks_add(_ticks_ms(), _LAST_MS)
         while self.on_the_way() and self.client.is_online():
             if _ticks_diff(deadline_ms, _ticks_ms()) <= 0:
                 break
@@ -728,7 +731,10 @@ def mqtt_test(action="show", rate_hz=10, qos=1, payload_bytes=32):
         action: "start", "stop", or "show": how it is. While it runs, a line comes every 10 s.
         rate_hz: 1..100 messages a second. qos: 0, 1 or 2. payload_bytes: added to about 40.
 
-    Blocks: "stop" waits for what is on its way, 10 s at most.
+    What was on its way when a connection broke is lost, unless mqtt_start() was given
+    clean_session=False: the server has forgotten the subscription.
+
+    Blocks: "stop" waits for what is on its way, 3 s at most.
     """
     global _test
     client = _started()

@@ -96,6 +96,9 @@ def pytest_addoption(parser):
         "--no-micropython", action="store_true", help="leave out the tests in real MicroPython"
     )
     group.addoption(
+        "--long-threads", action="store_true", help="run the long form of the thread tests as well"
+    )
+    group.addoption(
         "--long-chaos", action="store_true", help="run the long form of the chaos tests as well"
     )
     group.addoption(

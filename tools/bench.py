@@ -4,9 +4,9 @@
     python3 tools/bench.py --peer umqtt.simple=PATH --peer umqtt.simple2=PATH --peer mqtt_as=PATH
     python3 tools/bench.py --json bench.json --plot docs --markdown docs/benchmarks.md
 
-Measured on CPython and real MicroPython, 64-bit and 32-bit, against a mosquitto of our own: messages
-per second at each QoS, published and received; latency; heap per message; the heap that
-a client takes; instructions per message (where valgrind is). Beside that `raw`: ready-made
+Measured on CPython and real MicroPython, 64-bit and 32-bit, against a mosquitto of our own:
+messages per second at each QoS, published and received; latency; heap per message; the heap
+that a client takes; instructions per message (where valgrind is). Beside that `raw`: ready-made
 bytes moved by the same interpreter without any client, the ceiling.
 
 PATH is the folder that a peer is imported from: the one with umqtt/simple.py, with

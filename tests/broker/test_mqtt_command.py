@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.parse
 
@@ -22,7 +21,7 @@ import pytest
 
 import servers
 import setup_env
-from proxy import Cut, UP
+from proxy import UP, Cut
 from terminal import Terminal
 
 MQTT = str(pathlib.Path(__file__).resolve().parents[2] / "tools" / "mqtt.py")
@@ -123,8 +122,8 @@ def publish_all(launch, broker, topic, messages):
             assert (status, out) == (0, b""), (whose, options, err)
 
 
-# The options of the subscriber, the messages, and what one publisher's part of the output is; "T"
-# stands for the topic.
+# Options of the subscriber, messages, how many of these count for -C, and what is printed of one
+# publisher's part. "TOPIC" stands for the topic.
 TEXT = [("", ["-m", "on"], None)]
 SEVERAL = [
     ("/a", ["-m", "one"], None),
@@ -133,85 +132,619 @@ SEVERAL = [
 ]
 BINARY = [("", ["-s"], b"\x00\xff \x1b[2J\r\n\xc3\xa9 \\")]
 HEX = b"00ff201b5b324a0d0ac3a9205c"
+EMPTY = [("", ["-n"], None)]
+ABC = [("", ["-m", "abc"], None)]
 CASES = {
-    "payload": ([], TEXT, b"on\n"),
-    "verbose": (["-v"], TEXT, b"T on\n"),
-    "two filters": (["-t", "T/+"], SEVERAL, b"one\ntwo\n"),
-    "wildcard, QoS 2": (["-t", "T/#", "-q", "2", "-v"], SEVERAL, b"T/a one\nT/b two\nT/b/c three\n"),
-    "filtered out": (["-t", "T/#", "-T", "T/b/#", "-v"], SEVERAL, b"T/a one\n"),
-    "empty": ([], [("", ["-n"], None)], b""),
-    "empty, verbose": (["-v"], [("", ["-n"], None)], b"T (null)\n"),
-    "no end of line": (["-N"], TEXT + TEXT, b"onon"),
-    "no end of line, empty, verbose": (["-N", "-v"], [("", ["-n"], None)], b""),
-    "binary": ([], BINARY, BINARY[0][2] + b"\n"),
-    "empty text": ([], [("", ["-m", ""], None)], b""),
-    "a text like an option": ([], [("", ["-m", "-t"], None)], b"-t\n"),
-    "lines": ([], [("", ["-l"], b"one\n\nthree\r\nfour")], b"one\nthree\r\nfour\n"),
-    "lines, verbose": (["-v"], [("", ["-l", "-q", "1"], b"a\n\nb\n")], b"T a\nT (null)\nT b\n"),
-    "no lines": ([], [("", ["-l"], b"")], b""),
-    "all of stdin": ([], [("", ["-s"], b"one\ntwo\n")], b"one\ntwo\n\n"),
-    "repeated": ([], [("", ["-m", "x", "--repeat", "3", "-q", "2"], None)], b"x\nx\nx\n"),
-    "utf-8": (["-v", "-t", "T/é"], [("/é", ["-m", "日本"], None)], "T/é 日本\n".encode()),
-    "long": ([], [("", ["-s", "-q", "1"], b"x" * 100_000)], b"x" * 100_000 + b"\n"),
+    "payload": ([], TEXT, 1, b"on\n"),
+    "verbose": (["-v"], TEXT, 1, b"TOPIC on\n"),
+    "two filters": (["-t", "TOPIC/+"], SEVERAL, 2, b"one\ntwo\n"),
+    "wildcard, QoS 2": (
+        ["-t", "TOPIC/#", "-q", "2", "-v"],
+        SEVERAL[1:],
+        2,
+        b"TOPIC/b two\nTOPIC/b/c three\n",
+    ),
+    "filtered out": (["-t", "TOPIC/#", "-T", "TOPIC/b/#", "-v"], SEVERAL, 1, b"TOPIC/a one\n"),
+    "empty": ([], EMPTY, 1, b""),
+    "empty, verbose": (["-v"], EMPTY, 1, b"TOPIC (null)\n"),
+    "no end of line": (["-N"], TEXT + TEXT, 2, b"onon"),
+    "no end of line, empty, verbose": (["-N", "-v"], EMPTY, 1, b""),
+    "binary": ([], BINARY, 1, BINARY[0][2] + b"\n"),
+    "empty text": (["-v"], [("", ["-m", ""], None)], 1, b"TOPIC (null)\n"),
+    "a text like an option": ([], [("", ["-m", "-t"], None)], 1, b"-t\n"),
+    "lines": ([], [("", ["-l"], b"one\n\nthree\r\nfour")], 4, b"one\nthree\r\nfour\n"),
+    "lines, QoS 1": (["-v"], [("", ["-l", "-q", "1"], b"a\n\nb\n")], 3, None),
+    "all of stdin": ([], [("", ["-s"], b"one\ntwo\n")], 1, b"one\ntwo\n\n"),
+    "repeated": ([], [("", ["-m", "x", "--repeat", "3", "-q", "2"], None)], 3, b"x\nx\nx\n"),
+    "utf-8": (["-v"], [("", ["-m", "\u65e5\u672c"], None)], 1, "TOPIC \u65e5\u672c\n".encode()),
+    "long": ([], [("", ["-s", "-q", "1"], b"x" * 100_000)], 1, b"x" * 100_000 + b"\n"),
     "format": (
-        ["-t", "T/#", "-q", "1", "-F", "%t|%p|%l|%q|%r|%x|%X|%%|@@|\\t\\e\\\\\\0\\n"],
+        ["-t", "TOPIC/#", "-F", "%t|%p|%l|%q|%r|%m|%x|%X|%%|@@|\\t\\e\\\\\\0\\n\\a\\v\\r"],
         SEVERAL[1:2],
-        b"T/b|two|3|1|0|74776f|74776F|%|@|\t\x1b\\\0\n\n",
+        1,
+        b"TOPIC/b|two|3|0|0|0|74776f|74776F|%|@|\t\x1b\\\0\n\a\v\r\n",
     ),
-    "format of binary": (["-F", "%x %X"], BINARY, HEX + b" " + HEX.upper() + b"\n"),
-    "widths": (
-        ["-F", "%6p|%-6p|%06l|%-5l|%6x|%3l|%.3t|%5.2t|%-5.2t|%2p|%03x"],
-        [("", ["-m", "abc"], None)],
-        None,
-    ),
-    "retained is not set for who was there": (["-F", "%r %p"], [("", ["-r", "-n"], None)], b"0 \n"),
+    "format of binary": (["-F", "%x %X"], BINARY, 1, HEX + b" " + HEX.upper() + b"\n"),
+    "widths of a payload": (["-F", "%6p|%-6p|%6x|%-9X|%2p|%5x|%.1p"], ABC, 1, None),
+    "widths of a topic": (["-F", "%.3t|%5.2t|%-5.2t|%99t|%-99t|"], ABC, 1, None),
+    "widths of a number": (["-F", "%06l|%-5l|%3l|%5m|%5q"], ABC, 1, None),
+    "not retained for who was there": (["-F", "%r"], [("", ["-r", "-m", ""], None)], 1, b"0\n"),
 }
 
 
 def fill_in(case, topic):
-    options, messages, expected = case
-    options = [option.replace("T", topic) if "T" in option else option for option in options]
+    options, messages, count, expected = case
+    options = [option.replace("TOPIC", topic) for option in options]
     if expected is not None:
-        expected = re.sub(rb"\bT\b", topic.encode(), expected)
-    return options, messages, expected
+        expected = expected.replace(b"TOPIC", topic.encode())
+    return options, messages, count, expected
+
+
+@pytest.fixture
+def subscribe_both(launch, loud_broker, topic):
+    """subscribe_both(*options): {OURS: Run, THEIRS: Run}, both subscribed."""
+
+    def subscribe(*options):
+        runs = {}
+        for whose in BOTH:
+            client_id = "%s-%s" % (topic.replace("/", "-"), whose)
+            words = ["-i", client_id, "-W", TIMEOUT_S, "-t", topic, *options]
+            runs[whose] = launch(whose, "sub", loud_broker, *words)
+            wait_for_log(loud_broker, "Sending SUBACK to %s" % client_id)
+        return runs
+
+    return subscribe
+
+
+def finish_both(runs):
+    """Return what the two have printed; both must have ended well."""
+    printed = {}
+    for whose, run in runs.items():
+        status, printed[whose], err = run.finish()
+        assert status == 0, (whose, status, printed[whose], err)
+    return printed
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_both_subscribers_print_the_same_of_both_publishers(name, loud_broker, launch, topic):
-    options, messages, expected = fill_in(CASES[name], topic)
-    # A mark ends it, as not every message is printed.
-    options = ["-t", topic, "-t", topic + "end", *options]
-    subscribers = {}
-    for whose in BOTH:
-        client_id = "%s %s" % (topic, whose)
-        subscribers[whose] = launch(whose, "sub", loud_broker, "-i", client_id, "-W", TIMEOUT_S, *options)
-        wait_for_log(loud_broker, "Sending SUBACK to %s" % client_id)
+def test_both_subscribers_print_the_same_of_both_publishers(
+    name, loud_broker, launch, subscribe_both, topic
+):
+    options, messages, count, expected = fill_in(CASES[name], topic)
+    runs = subscribe_both("-C", 2 * count, *options)
     publish_all(launch, loud_broker, topic, messages)
-    publish_all(launch, loud_broker, topic, [("end", ["-m", "<end>"], None)])
-    printed = {}
-    for whose, run in subscribers.items():
-        for _ in range(2):
-            # Terminated when both marks have come: as a person would, with Ctrl-C.
-            pass
-        printed[whose] = read_until(run, b"<end>", 2)
-        run.process.send_signal(signal.SIGINT)
-        status, rest, err = run.finish()
-        assert (status, rest) == (0, b""), (whose, err)
+    printed = finish_both(runs)
     assert printed[OURS] == printed[THEIRS]
     if expected is not None:
-        assert printed[OURS].startswith(expected * 2), printed[OURS]
+        assert printed[OURS] == expected * 2
 
 
-def read_until(run, mark, count):
-    """Return what a process prints, up to the line with the last of `count` marks."""
-    out = b""
-    timer = threading.Timer(TIMEOUT_S, run.process.kill)
-    timer.start()
+def without_time(printed):
+    """The lines of JSON as dicts; mosquitto 2.0.11 writes its time stamp wrong."""
+    lines = [json.loads(line) for line in printed.splitlines()]
+    for line in lines:
+        stamp = line.pop("tst")
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}", stamp), stamp
+    return lines
+
+
+@pytest.mark.parametrize("form", ("%j", "%J"))
+def test_both_print_the_same_json(form, loud_broker, launch, subscribe_both, topic):
+    texts = ['{"a": 1.50, "b": [1, "\u00e9"]}', "21.5", '"text"', "null"]
+    if form == "%j":
+        texts += ['a "quoted" \\ text\t\n', "\x01"]
+    runs = subscribe_both("-C", 2 * len(texts) + 2, "-q", "1", "-F", form)
+    messages = [("", ["-q", "1", "-m", text], None) for text in texts] + [("", ["-n"], None)]
+    publish_all(launch, loud_broker, topic, messages)
+    printed = finish_both(runs)
+    ours, theirs = without_time(printed[OURS]), without_time(printed[THEIRS])
+    assert [json.dumps(line) for line in ours] == [
+        json.dumps(line) for line in theirs
+    ]  # order, too
+    stamp = json.loads(printed[OURS].splitlines()[0])["tst"]
+    assert re.fullmatch(r"[-0-9]+T[0-9:.]+[+-]\d{4}", stamp), stamp
+
+
+def test_both_print_pretty_json_on_the_same_lines(loud_broker, launch, subscribe_both, topic):
+    runs = subscribe_both("-C", 2, "-F", "%j", "--pretty")
+    publish_all(launch, loud_broker, topic, TEXT)
+    printed = {whose: out.splitlines() for whose, out in finish_both(runs).items()}
+    assert len(printed[OURS]) == len(printed[THEIRS]) > 10
+    for ours, theirs in zip(printed[OURS], printed[THEIRS]):
+        assert ours == theirs or b'"tst"' in ours and b'"tst"' in theirs
+
+
+def test_what_is_no_json_is_told_and_leaves_a_line_as_with_mosquitto(
+    loud_broker, launch, subscribe_both, topic
+):
+    runs = subscribe_both("-C", 2, "-F", "%J")
+    publish_all(launch, loud_broker, topic, TEXT)
+    ended = {whose: run.finish() for whose, run in runs.items()}
+    assert ended[OURS] == ended[THEIRS]
+    assert b"not valid JSON" in ended[OURS][2]
+
+
+def test_times_are_those_of_the_clock(loud_broker, launch, subscribe_both, topic):
+    runs = subscribe_both("-C", 2, "-F", "%U|@s|@N|%I|@Y-@m-@d")
+    before = time.time()
+    publish_all(launch, loud_broker, topic, TEXT)
+    printed = finish_both(runs)
+    for out in printed.values():
+        for line in out.decode().splitlines():
+            stamp, seconds, nanoseconds, iso, day = line.split("|")
+            assert before - 1 <= float(stamp) <= time.time() + 1
+            assert abs(float(stamp) - int(seconds)) < 2 and len(nanoseconds) == 9
+            assert iso.startswith(day + "T")
+    shapes = [re.sub(rb"\d", b"9", out) for out in printed.values()]
+    assert shapes[0] == shapes[1]
+
+
+# ---------------------------------------------------------------------------
+# Retained messages, sessions, wills
+# ---------------------------------------------------------------------------
+
+
+def test_both_take_retained_messages_alike(loud_broker, launch, topic):
+    ways = ([], ["-R"], ["--retained-only"], ["-F", "%r %p"], ["-v"])
+    for publisher in BOTH:
+        launch(publisher, "pub", loud_broker, "-t", topic, "-r", "-m", "old").finish()
+        runs = {
+            whose: [launch(whose, "sub", loud_broker, "-t", topic, "-W", 1, *way) for way in ways]
+            for whose in BOTH
+        }
+        seen = {whose: [run.finish()[:2] for run in runs[whose]] for whose in BOTH}
+        assert seen[OURS] == seen[THEIRS], publisher
+        printed = [b"old\n", b"", b"old\n", b"1 old\n", topic.encode() + b" old\n"]
+        assert seen[OURS] == [(27, each) for each in printed], publisher
+        launch(publisher, "pub", loud_broker, "-t", topic, "-r", "-n").finish()
+        run = launch(OURS, "sub", loud_broker, "-t", topic, "-W", 0.2, "-v")
+        assert run.finish()[:2] == (27, b""), "the empty message removes it"
+
+
+def test_retained_only_ends_with_the_first_new_message(loud_broker, launch, topic):
+    for whose in BOTH:
+        launch(OURS, "pub", loud_broker, "-t", topic, "-r", "-m", "old").finish()
+        words = ["-t", topic, "-W", TIMEOUT_S, "--retained-only", "-i", topic.replace("/", "-")]
+        run = launch(whose, "sub", loud_broker, *words)
+        assert run.process.stdout.readline() == b"old\n"
+        launch(OURS, "pub", loud_broker, "-t", topic, "-m", "new").finish()
+        assert run.finish()[:2] == (0, b""), whose
+    launch(OURS, "pub", loud_broker, "-t", topic, "-r", "-n").finish()
+
+
+def test_remove_retained_removes_them(loud_broker, launch, topic):
+    for whose in BOTH:
+        for name in ("/a", "/b"):
+            launch(OURS, "pub", loud_broker, "-t", topic + name, "-r", "-m", name).finish()
+        # (With -C in the place of -W mosquitto_sub 2.0.11 does not end.)
+        options = ["-t", topic + "/#", "--remove-retained", "-W", 1, "-T", topic + "/none"]
+        status, out, err = launch(whose, "sub", loud_broker, *options).finish()
+        assert (status, sorted(out.split())) == (27, [b"/a", b"/b"]), (whose, err)
+        status, out, _ = launch(OURS, "sub", loud_broker, "-t", topic + "/#", "-W", 0.3).finish()
+        assert (status, out) == (27, b""), whose
+
+
+def test_a_session_keeps_what_comes_while_nobody_is_there(loud_broker, launch, topic):
+    """-c, -i, -E: subscribed, gone, and back."""
+    ids = {whose: "%s-%s" % (topic.replace("/", "-"), whose) for whose in BOTH}
+    for whose in BOTH:
+        options = ["-i", ids[whose], "-c", "-q", "1", "-t", topic]
+        assert launch(whose, "sub", loud_broker, *options, "-E").finish()[:2] == (0, b"")
+    publish_all(launch, loud_broker, topic, [("", ["-q", "1", "-m", "waits"], None)])
+    printed = {}
+    for whose in BOTH:
+        options = ["-i", ids[whose], "-c", "-q", "1", "-t", topic, "-C", 2]
+        printed[whose] = launch(whose, "sub", loud_broker, *options).finish()[:2]
+        assert (
+            launch(whose, "sub", loud_broker, "-i", ids[whose], "-t", topic, "-E").finish()[0] == 0
+        )
+    assert printed[OURS] == printed[THEIRS] == (0, b"waits\nwaits\n")
+
+
+@pytest.mark.parametrize("how", (signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+def test_the_will_is_published_when_it_is_killed_and_not_when_it_is_asked_to_end(
+    how, loud_broker, launch, peer_of, topic
+):
+    peer = peer_of(loud_broker)
+    peer.subscribe(topic + "/will")
+    will = ["--will-topic", topic + "/will", "--will-payload", "gone", "--will-qos", "1"]
+    for whose in BOTH:
+        client_id = "%s-%s" % (topic.replace("/", "-"), whose)
+        run = launch(whose, "sub", loud_broker, "-i", client_id, "-t", topic, *will)
+        wait_for_log(loud_broker, "Sending SUBACK to %s" % client_id)
+        run.process.send_signal(how)
+        status = run.finish()[0]
+        assert status == (-9 if how == signal.SIGKILL else 0), whose
+        seen = [
+            (message.payload, message.qos) for message in peer.make_round_trip(topic + "/will")
+        ]
+        assert seen == ([(b"gone", 1)] if how == signal.SIGKILL else []), whose
+
+
+@pytest.fixture
+def peer_of(add_peer):
+    return lambda broker: add_peer(broker.uri)
+
+
+# ---------------------------------------------------------------------------
+# Exit status, errors
+# ---------------------------------------------------------------------------
+
+PUB = ["-t", "t", "-m", "x"]
+WRONG = {
+    "no topic": ("pub", ["-m", "x"]),
+    "no message": ("pub", ["-t", "t"]),
+    "two messages": ("pub", [*PUB, "-n"]),
+    "a wildcard": ("pub", ["-t", "a/#", "-m", "x"]),
+    "a QoS there is not": ("pub", [*PUB, "-q", "3"]),
+    "no number": ("pub", [*PUB, "-k", "x"]),
+    "a port there is not": ("pub", ["-t", "t", "-m", "x", "-p", "70000"]),
+    "an option there is not": ("pub", [*PUB, "--nonsense"]),
+    "an option of sub": ("pub", [*PUB, "-C", "1"]),
+    "an option without its value": ("pub", ["-t", "t", "-m"]),
+    "a file there is not": ("pub", ["-t", "t", "-f", "/nonexistent/file"]),
+    "no scheme of ours": ("pub", ["-L", "http://localhost/t", "-m", "x"]),
+    "a will without a topic": ("pub", [*PUB, "--will-payload", "x"]),
+    "a session without an identifier": ("pub", [*PUB, "-c"]),
+    "two identifiers": ("pub", [*PUB, "-i", "a", "-I", "b"]),
+    "repeat 0": ("pub", [*PUB, "--repeat", "0"]),
+    "no filter": ("sub", []),
+    "a wrong filter": ("sub", ["-t", "a/#/b"]),
+    "count 0": ("sub", ["-t", "t", "-C", "0"]),
+    "time 0": ("sub", ["-t", "t", "-W", "0"]),
+    "a wrong format": ("sub", ["-t", "t", "-F", "%Z"]),
+    "a wrong escape": ("sub", ["-t", "t", "-F", "\\q"]),
+    "half a format": ("sub", ["-t", "t", "-F", "abc%"]),
+    "neither old nor new": ("sub", ["-t", "t", "-R", "--retained-only"]),
+    "a certificate there is not": ("sub", ["-t", "t", "--cafile", "/nonexistent/ca"]),
+    "a certificate without its key": ("sub", ["-t", "t", "--cert", "/nonexistent/c"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_options_end_with_status_1_and_a_reason(name, broker, launch):
+    command, options = WRONG[name]
+    for whose in BOTH:
+        status, out, err = launch(whose, command, broker, *options).finish()
+        assert status == 1 and err.strip(), (whose, status, out, err)
+        if whose == OURS:
+            assert out == b"" and err.startswith(b"Error: ") and b"Traceback" not in err, err
+
+
+def test_a_server_that_is_not_there_is_status_1(broker, launch):
+    class Nobody:
+        host = "127.0.0.1"
+        port = servers.free_port()
+
+    for whose in BOTH:
+        for command, options in (("pub", PUB), ("sub", ["-t", "t"])):
+            status, out, err = launch(whose, command, Nobody, *options).finish()
+            assert (status, out) == (1, b""), (whose, command)
+            assert b"Connection refused" in err
+
+
+def test_a_name_that_is_not_known_is_status_1(broker, launch):
+    class Unknown:
+        host = "no-such-host.invalid"
+        port = 1883
+
+    for whose in BOTH:
+        status, out, err = launch(whose, "pub", Unknown, *PUB).finish()
+        assert (status, out) == (1, b"") and err, whose
+
+
+def test_the_time_of_w_is_status_27(broker, launch, topic):
+    for whose in BOTH:
+        status, out, err = launch(whose, "sub", broker, "-t", topic, "-W", "1").finish()
+        assert (status, out, err) == (27, b"", b"Timed out\n"), whose
+
+
+def test_a_server_that_says_nothing_is_status_27(add_proxy, broker, launch):
+    """mosquitto_pub would wait for ever."""
+    proxy = add_proxy()
+    proxy.stall()
+    proxy.host = "127.0.0.1"
+    status, _, err = launch(OURS, "pub", proxy, *PUB, "-W", "1").finish()
+    assert status == 27 and err == b"Timed out\n"
+
+
+def test_quiet_says_nothing(broker, launch, topic):
+    for whose in BOTH:
+        run = launch(whose, "sub", broker, "-t", topic, "-W", "1", "--quiet")
+        assert run.finish() == (27, b"", b""), whose
+
+
+def test_the_url_says_it_all(broker, launch, topic):
+    url = "%s/%s" % (broker.uri, topic)
+    for whose in BOTH:
+        assert launch(whose, "pub", None, "-L", url, "-r", "-m", whose).finish() == (0, b"", b"")
+        for subscriber in BOTH:
+            status, out, err = launch(subscriber, "sub", None, "-L", url, "-C", 1).finish()
+            assert (status, out) == (0, whose.encode() + b"\n"), err
+    launch(OURS, "pub", None, "-L", url, "-r", "-n").finish()
+
+
+def test_who_closes_our_output_ends_us_with_status_0(loud_broker, launch, topic):
+    """As with `| head -1`."""
+    for whose in BOTH:
+        client_id = "%s-%s" % (topic.replace("/", "-"), whose)
+        run = launch(whose, "sub", loud_broker, "-t", topic, "-i", client_id, "-W", TIMEOUT_S)
+        wait_for_log(loud_broker, "Sending SUBACK to %s" % client_id)
+        run.process.stdout.close()
+        for _ in range(2):
+            launch(THEIRS, "pub", loud_broker, "-t", topic, "-m", "x").finish()
+        assert run.process.wait(TIMEOUT_S) == 0, whose
+        assert run.process.stderr.read() == b"", whose
+        run.process.stderr.close()
+
+
+# ---------------------------------------------------------------------------
+# Users, secrets
+# ---------------------------------------------------------------------------
+
+SECRET = "s3cret of the tests"
+
+
+@pytest.fixture(scope="module")
+def guarded_broker(broker):
+    """A broker that lets in `joe` with SECRET, and nobody else."""
     try:
-        while out.count(mark) < count or out.endswith(mark) and not out.endswith(mark * count):
-            data = os.read(run.process.stdout.fileno(), 65536)
-            assert data, "it has ended after %r" % out
-            out += data
-    finally:
-        timer.cancel()
-    return out
+        program = setup_env.find_program("mosquitto_passwd")
+        if not program:
+            pytest.skip("needs mosquitto_passwd, which comes with mosquitto")
+        users = make_users(program)
+        another = broker.another(
+            "allow_anonymous false\npassword_file {folder}/users\nlog_type all", {"users": users}
+        )
+    except servers.NotOurs as error:
+        pytest.skip("needs a broker with settings of its own: %s" % error)
+    with another:
+        yield another
+
+
+def make_users(program):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "users")
+        command = [program, "-b", "-c", path, "joe", SECRET]
+        subprocess.run(command, check=True, timeout=TIMEOUT_S, capture_output=True)
+        return pathlib.Path(path).read_bytes()
+
+
+def test_who_is_refused_gets_the_return_code_as_status(guarded_broker, launch):
+    for whose in BOTH:
+        for user in ([], ["-u", "joe", "-P", "wrong"], ["-u", "nobody", "-P", SECRET]):
+            for command, options in (("pub", PUB), ("sub", ["-t", "t"])):
+                status, out, err = launch(whose, command, guarded_broker, *options, *user).finish()
+                assert (status, out) == (5, b""), (whose, user)
+                assert err.startswith(b"Connection error: "), err
+                assert b"wrong" not in err and SECRET.encode() not in err
+
+
+def command_line_of(process):
+    return pathlib.Path("/proc/%d/cmdline" % process.pid).read_bytes()
+
+
+@pytest.mark.parametrize("way", ("environment", "file", "url in the environment"))
+def test_a_password_need_not_stand_in_the_process_list(
+    way, guarded_broker, launch, tmp_path, topic
+):
+    environment, options = {}, []
+    where = guarded_broker
+    if way == "environment":
+        environment = {"MQTT_USERNAME": "joe", "MQTT_PASSWORD": SECRET}
+    elif way == "file":
+        file = tmp_path / "options"
+        file.write_text("# who\n-u joe\n\n--pw %s\n" % SECRET)
+        options = ["-o", file]
+    else:
+        quoted = urllib.parse.quote(SECRET)
+        address = "%s:%d" % (guarded_broker.host, guarded_broker.port)
+        environment = {"MQTT_URL": "mqtt://joe:%s@%s" % (quoted, address)}
+        where = None
+    client_id = topic.replace("/", "-")
+    words = ["-t", topic, "-C", 1, "-W", TIMEOUT_S, "-i", client_id, *options]
+    run = launch(OURS, "sub", where, *words, environment=environment)
+    wait_for_log(guarded_broker, "Sending SUBACK to %s" % client_id)
+    shown = command_line_of(run.process)
+    assert SECRET.encode() not in shown and b"joe" not in shown
+    published = launch(
+        OURS, "pub", where, "-t", topic, "-m", "in", *options, environment=environment
+    )
+    assert published.finish() == (0, b"", b"")
+    assert run.finish() == (0, b"in\n", b"")
+
+
+# ---------------------------------------------------------------------------
+# TLS
+# ---------------------------------------------------------------------------
+
+
+def test_tls_with_a_ca_file_goes_both_ways(tls_broker, made, launch, topic):
+    class Where:
+        host = "localhost"
+        port = tls_broker.port
+
+    tls = ["--cafile", made.ca.cert_pem_file]
+    for publisher in BOTH:
+        options = ["-t", topic, "-r", "-m", publisher, "-q", "1"]
+        assert launch(publisher, "pub", Where, *options, *tls).finish() == (0, b"", b"")
+        for subscriber in BOTH:
+            run = launch(subscriber, "sub", Where, "-t", topic, "-C", 1, *tls)
+            assert run.finish() == (0, publisher.encode() + b"\n", b""), (publisher, subscriber)
+
+
+def test_a_certificate_that_is_not_good_is_an_error_for_both(tls_broker, made, launch, topic):
+    class Where:
+        host = "localhost"
+        port = tls_broker.port
+
+    seen = {}
+    for whose in BOTH:
+        tls = ["--cafile", made.other_ca.cert_pem_file, "--quiet"]
+        seen[whose] = launch(whose, "pub", Where, *PUB, *tls).finish()
+    assert seen[OURS] == (8, b"", b"")
+    # MOSQ_ERR_TLS is 8; mosquitto_pub 2.0.11 answers 1 as well, now this and now that.
+    assert seen[THEIRS] in ((8, b"", b""), (1, b"", b""))
+
+
+def test_insecure_leaves_out_the_name_and_nothing_else(add_broker, made, launch):
+    own = add_broker(tls=servers.Tls(made.wrong_name))
+
+    class Where:
+        host = "localhost"
+        port = own.port
+
+    for whose in BOTH:
+        good = ["--cafile", made.ca.cert_pem_file]
+        wrong = ["--cafile", made.other_ca.cert_pem_file]
+        assert launch(whose, "pub", Where, *PUB, *good).finish()[0] != 0, whose
+        assert launch(whose, "pub", Where, *PUB, *good, "--insecure").finish()[0] == 0, whose
+        assert launch(whose, "pub", Where, *PUB, *wrong, "--insecure").finish()[0] != 0, whose
+
+
+# ---------------------------------------------------------------------------
+# Lost connections, slow input
+# ---------------------------------------------------------------------------
+
+
+def test_lines_at_qos_1_survive_cut_connections(add_proxy, broker, launch, add_peer, topic):
+    lines = [b"line %d" % number for number in range(500)]
+    proxy = add_proxy([Cut(UP, 2000), Cut(UP, 5000), Cut(UP, 700)])
+    proxy.host = "127.0.0.1"
+    peer = add_peer(broker.uri)
+    peer.subscribe(topic)
+    run = launch(OURS, "pub", proxy, "-t", topic, "-l", "-q", "1", stdin=subprocess.PIPE)
+    status, out, err = run.finish(b"\n".join(lines))
+    assert (status, out) == (0, b""), err
+    assert err.count(b"The connection was lost") == 3
+    seen = dict.fromkeys(message.payload for message in peer.make_round_trip(topic))
+    assert list(seen) == lines
+
+
+def test_lines_are_published_as_they_come(broker, launch, add_peer, topic):
+    peer = add_peer(broker.uri)
+    peer.subscribe(topic)
+    for whose in BOTH:
+        run = launch(whose, "pub", broker, "-t", topic, "-l", stdin=subprocess.PIPE)
+        for number in range(3):
+            run.process.stdin.write(b"line %d\n" % number)
+            run.process.stdin.flush()
+            assert peer.next_message().payload == b"line %d" % number, whose
+        assert run.finish()[:2] == (0, b""), whose
+
+
+def test_a_subscriber_comes_back_to_a_restarted_broker(add_broker, launch, topic):
+    own = add_broker("log_type all")
+    run = launch(OURS, "sub", own, "-t", topic, "-C", 2, "-i", "back", "-W", TIMEOUT_S)
+    wait_for_log(own, "Sending SUBACK to back")
+    launch(THEIRS, "pub", own, "-t", topic, "-m", "before").finish()
+    assert run.process.stdout.readline() == b"before\n"
+    before = len(own.log())
+    own.restart()
+    deadline = time.monotonic() + TIMEOUT_S
+    while "Sending SUBACK to back" not in own.log()[before:]:
+        assert time.monotonic() < deadline, own.log()[before:]
+        time.sleep(0.01)
+    launch(THEIRS, "pub", own, "-t", topic, "-m", "after").finish()
+    status, out, err = run.finish()
+    assert (status, out) == (0, b"after\n") and b"The connection was lost" in err
+
+
+def test_a_publisher_gives_up_when_its_time_is_over(add_broker, add_proxy, launch, topic):
+    own = add_broker()
+    proxy = add_proxy([Cut(UP, 60)], own)
+    proxy.host = "127.0.0.1"
+    run = launch(
+        OURS, "pub", proxy, "-t", topic, "-l", "-q", "1", "-W", "2", stdin=subprocess.PIPE
+    )
+    run.process.stdin.write(b"x" * 100 + b"\n")
+    run.process.stdin.flush()
+    while not proxy.cuts:
+        time.sleep(0.01)
+    proxy.refuse()
+    status, out, err = run.finish()
+    assert (status, out) == (27, b"") and err.endswith(b"Timed out\n"), err
+
+
+# ---------------------------------------------------------------------------
+# shell
+# ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(broker):
+    with Terminal([sys.executable, MQTT, "shell", "-L", broker.uri]) as terminal:
+        terminal.wait_for("online after")
+        terminal.wait_for_line("mqtt>")
+        yield terminal
+
+
+def test_messages_come_while_a_command_is_typed(shell, peer, topic):
+    shell.type("subscribe %s/#\r" % topic)
+    shell.wait_for("subscribe %s/#: done" % topic)
+    shell.wait_for_line("mqtt>")
+    shell.type("publish %s/out 'half a" % topic)
+    shell.wait_for_line("mqtt> publish %s/out 'half a" % topic)
+    peer.subscribe(topic + "/out")
+    peer.publish(topic + "/in", b"meanwhile")
+    shell.wait_for("<- %s/in: meanwhile" % topic)
+    shell.wait_for_line("mqtt> publish %s/out 'half a" % topic)
+    shell.type(" line'\r")
+    assert peer.next_message().payload == b"half a line"
+    shell.wait_for("-> %s/out: done" % topic)
+
+
+def test_every_command_of_the_shell(shell, peer, topic):
+    peer.subscribe(topic + "/#")
+    for typed, answer in (
+        ("publish %s/a one two" % topic, "-> %s/a: done" % topic),
+        ("publish -q 2 -r %s/b 'x  y'" % topic, "-> %s/b: done" % topic),
+        ("publish alone", "-> mqttpipe/"),
+        ("mqtt_subscribe %s/c" % topic, "subscribe %s/c: done" % topic),
+        ("status", "%s/c (QoS 1)" % topic),
+        ("unsubscribe %s/c" % topic, "unsubscribe %s/c: done" % topic),
+        ("test", "no test runs"),
+        ("publish %s/# wrong" % topic, "wildcard"),
+        ("nonsense", "unknown: nonsense"),
+        ("publish 'not closed", "error: "),
+        ("help publish", "publish [-q QOS]"),
+        ("stop", "stopped"),
+        ("start", "online after"),
+    ):
+        shell.type(typed + "\r")
+        shell.wait_for(answer)
+        shell.wait_for_line("mqtt>")
+    messages = [peer.next_message() for _ in range(2)]
+    assert [(each.payload, each.qos) for each in messages] == [(b"one two", 1), (b"x  y", 2)]
+    shell.type("\x04")
+    assert shell.wait_for_end() == 0
+    peer.publish(topic + "/b", b"", retain=True)
+
+
+def test_ctrl_c_gives_the_line_up_and_keeps_the_connection(shell):
+    shell.type("publish some")
+    shell.wait_for_line("mqtt> publish some")
+    shell.type("\x03")
+    shell.wait_for_line("mqtt>")
+    shell.type("status\r")
+    shell.wait_for("ONLINE for")
+    shell.type("quit\r")
+    assert shell.wait_for_end() == 0
+
+
+def test_commands_may_come_from_a_file(broker, peer, topic):
+    peer.subscribe(topic)
+    script = "publish %s 'from a file'\nstatus\n" % topic
+    ran = subprocess.run(
+        [sys.executable, MQTT, "shell", "-L", broker.uri],
+        input=script,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert ran.returncode == 0 and "ONLINE for" in ran.stdout, ran.stdout
+    assert "\x1b" not in ran.stdout and "mqtt>" not in ran.stdout
+    assert ran.stdout.endswith("stopped\n")
+    assert peer.next_message().payload == b"from a file"
