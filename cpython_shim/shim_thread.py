@@ -8,11 +8,19 @@ What differs, and how it is bridged
   and its timers are its own: so the socket, the pipe and the next deadline are given to it.
 """
 
-import asyncio
 import select
+import time
 from _thread import get_ident, start_new_thread
 
-__all__ = ["get_ident", "start_thread", "wait_ready"]
+__all__ = ["get_ident", "pass_on", "start_thread", "wait_ready"]
+
+
+def pass_on():
+    """Let other threads run.
+
+    Without this a loop that waits for one of them keeps all from the interpreter, for 5 ms each.
+    """
+    time.sleep(0)
 
 
 def start_thread(function):
@@ -26,6 +34,8 @@ async def wait_ready(client, pipe):
     Args:
         client: has pollables() and next_deadline_ms(). pipe: one of the pollables.
     """
+    import asyncio  # by those who use it: it takes 15 ms
+
     loop = asyncio.get_running_loop()
     woken = loop.create_future()
 

@@ -107,6 +107,11 @@ try:
                 stack_size(16 * 1024)  # 4 KiB are too few for a TLS handshake; not tried there
             start_new_thread(function, ())
 
+    # In a loop that waits for another thread. Here that goes on by itself: on another core, or
+    # after some bytecodes of ours.
+    def pass_on():
+        pass
+
     if _ASYNCIO:
         # Under asyncio: sleep until client._is_ready(). asyncio's own poll asks that through
         # the ioctl of the pipe. (On MicroPython a generator is a coroutine.)
@@ -137,7 +142,7 @@ except ImportError:
     from shim_io import IOBase
     from shim_machine import unique_id
     from shim_micropython import print_exception
-    from shim_thread import get_ident, start_thread, wait_ready
+    from shim_thread import get_ident, pass_on, start_thread, wait_ready
     from shim_time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
     from shim_tls import wrap_tls
 
@@ -1852,6 +1857,7 @@ class Pipe(IOBase):
     # Once more round a loop that waits for another thread: not for ever, for it may be
     # this thread's own work that was interrupted.
     def _wait_since(self, begin_ms):
+        pass_on()
         now_ms = ticks_ms()
         if begin_ms is None:
             return now_ms
@@ -2506,8 +2512,8 @@ class MQTTClient:
         left_ms = timeout_ms
         if self._driver is None:
             self.step(0)
-        elif self._driver == get_ident():
-            raise LocalError("a wait can not be called in a callback or a coroutine")
+        else:
+            self._refuse_inside()
         while not is_done():
             left_ms = ticks_diff(deadline_ms, ticks_ms())
             if left_ms <= 0:
@@ -2518,13 +2524,20 @@ class MQTTClient:
                 sleep_ms(min(left_ms, _NAP_MS))
         return True
 
+    # A wait where step() would have to go on meanwhile, and can not. A timer's callback is in the
+    # main program's own thread: there it is only so while it is in step().
+    def _refuse_inside(self):
+        is_timer = _BACKGROUND and self._timer is not None
+        if self._driver == get_ident() and (self._is_stepping or not is_timer):
+            raise LocalError("a wait can not be called in a callback or a coroutine")
+
     # -- other ways to drive it ------------------------------------------------
     #
     # Threads. publish(), subscribe(), unsubscribe(), connect(), disconnect(), is_done() and the
     # waits may be called from any thread while one thread is in step(): they meet it in the
-    # Pipe alone, see there. With a GIL (CPython, unix, ESP32) that is all. On rp2 two
-    # cores run without one: the Pipe's lock keeps writers apart, and the order of its
-    # assignments does the rest. Callbacks run where step() does.
+    # Pipe alone, see there. With a GIL (CPython, ESP32) that is all. On rp2 two cores run without
+    # one, and in the unix port all threads: the Pipe's lock keeps writers apart, and the order
+    # of its assignments does the rest. Callbacks run where step() does.
 
     def pollables(self) -> list:
         """What to watch in a poll of your own: call step() when anything of it is ready.
@@ -2593,6 +2606,7 @@ class MQTTClient:
             """
             if self._driver is None:
                 return True
+            self._refuse_inside()  # before anything changes
             if timeout_ms is None:
                 timeout_ms = 2 * self.connect_timeout_ms + _DRIVE_MS
             self._is_stopping = True
@@ -2612,18 +2626,36 @@ class MQTTClient:
 
         def _drive(self):
             self._driver = get_ident()
+            is_wanted = True
             try:
-                while self._drive_once(_DRIVE_MS):
-                    pass
-            except BaseException as error:  # SystemExit of a callback, Ctrl-C
+                while is_wanted:
+                    try:
+                        is_wanted = self._drive_once(_DRIVE_MS)
+                    except KeyboardInterrupt:
+                        pass  # the unix port gives a Ctrl-C to any thread: it is not for this one
+            except BaseException as error:  # SystemExit of a callback
                 self._report(error)
+                self._is_wanted = False
+                if self.state != _DOWN:
+                    self._quit()
             finally:
                 self._driver = None
 
         def _tick(self, timer):
+            self._driver = get_ident()
             if not self._drive_once(0):
                 timer.deinit()
                 self._timer = self._driver = None
+
+    if _ASYNCIO or _BACKGROUND:
+        # Cancelled, or the thread ends: no time is left to wait for anything.
+        def _quit(self):
+            if self.state in (_SUBSCRIBING, _ONLINE):
+                self._move(_FINISH)
+            if self.state == _CLOSING:
+                self._finish()
+            else:
+                self._close(_CLOSED, None)
 
     if _ASYNCIO:
 
@@ -2671,15 +2703,6 @@ class MQTTClient:
                     self._quit()
                 changed.set()
                 changed.clear()
-
-        # Cancelled: no time is left to wait for anything.
-        def _quit(self):
-            if self.state in (_SUBSCRIBING, _ONLINE):
-                self._move(_FINISH)
-            if self.state == _CLOSING:
-                self._finish()
-            else:
-                self._close(_CLOSED, None)
 
         def _event(self):
             if self._changed is None:

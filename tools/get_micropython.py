@@ -38,7 +38,16 @@ BITS = (64, 32)
 # name leads to may not be the one that its signature is for; seen for a whole day, with the
 # other name in order.
 SUITES = ("trixie", "stable")
-PACKAGES = ("micropython", "libc6", "libffi8", "libmbedcrypto16", "libmbedtls21", "libmbedx509-7")
+# libgcc is what glibc wants at the end of a program that has threads.
+PACKAGES = (
+    "micropython",
+    "libc6",
+    "libffi8",
+    "libgcc-s1",
+    "libmbedcrypto16",
+    "libmbedtls21",
+    "libmbedx509-7",
+)
 
 # The Debian architecture for each width, by the machine that platform.machine() names. x86_64 was
 # tried, aarch64 was not; its processors often lack the 32-bit mode, so there is no 32 here.

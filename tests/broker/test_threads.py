@@ -1,0 +1,108 @@
+"""Many threads publish through one client, while its connection is cut again and again.
+
+On CPython, where one thread at a time is in the interpreter, and in MicroPython's unix port, where
+all of them are (its Makefile has MICROPY_PY_THREAD_GIL=0): what holds there holds on an rp2's two
+cores, as far as the memory of a PC is one for the other.
+
+With `--long-threads` 8 threads publish 5,000 messages each at each QoS.
+"""
+
+import collections
+
+import ends
+import pytest
+from traffic import Ledger
+
+from proxy import random_cuts
+
+THREADS = 8
+COUNT = 250  # of each thread, at each QoS
+CUTS = 12
+LONG_COUNT = 5000
+LONG_CUTS = 100
+POSITION_MAX = 6000
+LONG_POSITION_MAX = 20_000
+
+REPLS = ["CPython", "MicroPython 64-bit", ends.BOARD]  # personalities have no threads of their own
+
+
+@pytest.fixture(params=REPLS)
+def interpreter(request, get_interpreter):
+    return get_interpreter(request.param)
+
+
+class Books:
+    """What arrived of each thread at each QoS."""
+
+    def __init__(self, topic, count):
+        self.topic = topic
+        self.ledgers = {
+            (thread, qos): Ledger(count) for thread in range(THREADS) for qos in (1, 2)
+        }
+        self.strangers = []
+
+    def on_message(self, message):
+        parts = message.topic_name[len(self.topic) + 1 :].split("/")
+        if len(parts) == 2 and message.payload.isdigit() and int(parts[1]) == message.qos:
+            self.ledgers[int(parts[0]), message.qos].enter(int(message.payload))
+        else:
+            self.strangers.append(message)
+
+    def is_complete(self):
+        return all(not ledger.lost for ledger in self.ledgers.values())
+
+
+def publish_from_threads(start, add_peer, add_proxy, broker, topic, count, cuts, deadline_s):
+    books = Books(topic, count)
+    client_id = topic.replace("/", "-")
+    peer = add_peer(broker.uri, client_id=client_id + "-paho", on_message=books.on_message)
+    peer.subscribe(topic + "/#", qos=2)
+    proxy = add_proxy(cuts, broker)
+    client = start(
+        "threads.py",
+        {
+            "uri": proxy.uri,
+            "client_id": client_id,
+            "clean_session": False,
+            "reconnect_min_ms": 2,
+            "reconnect_max_ms": 10,
+        },
+        topic,
+        str(THREADS),
+        str(count),
+        str(deadline_s),
+    )
+    bye = collections.deque()
+    client.wait_until(lambda: client._queues["bye"], "not at its end", deadline_s + 10)
+    bye.append(client.next("bye"))
+    peer.wait_until(books.is_complete, "messages are missing", ends.WAIT_S)
+    assert client.next("stopped") == [True]
+    assert client.count("done") == THREADS and not client.count("failed"), client.story()
+    assert not client.count("error"), client.story()
+    assert not books.strangers, books.strangers[:5]
+    for (thread, qos), ledger in books.ledgers.items():
+        case = "thread %d, QoS %d: %r" % (thread, qos, ledger)
+        assert not ledger.lost and not ledger.broken, case
+        assert not ledger.late, case  # first arrivals in the order of the thread's calls
+        assert qos == 1 or not ledger.duplicated, case
+    (stats,) = bye[0]
+    assert stats["acknowledged"] == THREADS * count * 2
+    refusals = sum(client.next("done")[1] for _ in range(THREADS))
+    print("%d cuts, %d times QueueFull" % (proxy.cuts, refusals))
+    return proxy.cuts
+
+
+def test_8_threads_lose_nothing_and_keep_their_order_through_cuts(
+    start, add_peer, add_proxy, wide_broker, topic
+):
+    cuts = random_cuts(20, CUTS, POSITION_MAX)
+    made = publish_from_threads(start, add_peer, add_proxy, wide_broker, topic, COUNT, cuts, 60)
+    assert made == CUTS
+
+
+@pytest.mark.timeout(400)
+def test_8_threads_of_5000_messages_each(request, start, add_peer, add_proxy, wide_broker, topic):
+    if not request.config.getoption("--long-threads", default=False):
+        pytest.skip("takes minutes: --long-threads runs it")
+    cuts = random_cuts(21, LONG_CUTS, LONG_POSITION_MAX)
+    publish_from_threads(start, add_peer, add_proxy, wide_broker, topic, LONG_COUNT, cuts, 300)

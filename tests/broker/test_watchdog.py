@@ -1,0 +1,51 @@
+"""The watchdog over every scenario: a step() that blocks fails the test, and nothing else does."""
+
+import ends
+import pytest
+
+
+# The watchdog is Python of the scenario's own; what differs is the interpreter.
+@pytest.fixture(params=["CPython", "MicroPython 64-bit", ends.BOARD])
+def interpreter(request, get_interpreter):
+    return get_interpreter(request.param)
+
+
+def test_a_step_that_blocks_fails_the_test(start):
+    scenario = start("slow_link.py", "blocks")
+    # One is enough; that the machine stood still just then each time is not to be expected.
+    scenario.wait_until(scenario.slow_steps, "the watchdog slept")
+    with pytest.raises(AssertionError, match="step\\(\\) blocked: .* ms in "):
+        scenario.close()
+
+
+@pytest.mark.parametrize("how", ["says", "sleeps"])
+def test_a_step_that_sleeps_or_waits_for_us_does_not(start, how):
+    scenario = start("slow_link.py", how)
+    scenario.next("over")
+    assert not scenario.slow_steps()
+
+
+def test_a_machine_that_stood_still_is_not_held_against_a_step():
+    heartbeat = ends.Heartbeat()
+    heartbeat.note(10.0, 10.012)  # a thread of our own was in the way
+    assert heartbeat.still_ms(9, 11) == 0
+    heartbeat.note(10.1, 10.2)
+    heartbeat.note(10.3, 10.5)
+    for since, until, expected_ms in (
+        (9, 11, 300),
+        (10.15, 10.4, 150),
+        (10.21, 10.29, 0),
+        (10.35, 10.45, 100),
+        (11, 12, 0),
+    ):
+        assert heartbeat.still_ms(since, until) == pytest.approx(expected_ms), (since, until)
+
+
+def test_the_heartbeat_beats_while_it_is_needed():
+    heartbeat = ends.Heartbeat()
+    with heartbeat:
+        with heartbeat:
+            thread = heartbeat._thread
+        assert thread.is_alive()
+    thread.join(ends.WAIT_S)
+    assert not thread.is_alive()
