@@ -1,0 +1,204 @@
+"""What README.md and boards/ promise a new user is tried as it stands there."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import types
+
+import pytest
+import virtual_board as virtual
+
+import build
+import deploy
+
+ROOT = deploy.ROOT
+PAGE = (ROOT / "boards" / "README.md").read_text(encoding="utf-8")
+SSID, PASSWORD = "the wifi of the test", "its secret password"
+TIMEOUT_S = 100
+
+
+def section(text, title):
+    return text.split("## %s\n" % title, 1)[1].split("\n## ", 1)[0]
+
+
+def commands_of(text):
+    """The commands of the first indented block of a section."""
+    block = re.search(r"((?:^    .+\n)+)", section(text, "From a blank board to online"), re.M)
+    return [line.strip() for line in block.group(1).splitlines()]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what a user has cloned: without a secrets.py, with an environment made already."""
+    folder = tmp_path / "mqttpipe"
+    folder.mkdir()
+    for name in ("boards", "micropython", "tools"):
+        ignored = shutil.ignore_patterns("secrets.py", "__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    (folder / ".venv").symlink_to(deploy.setup_env.VENV)
+    return folder
+
+
+def test_three_commands_bring_a_blank_board_online(virtual_board, board_kind, broker, checkout):
+    commands = commands_of((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert commands == commands_of(PAGE) and len(commands) == 3
+    board = virtual_board(board_kind)
+    board.world.add_network(SSID, PASSWORD)
+    board.world["routes"]["192.168.4.1", 1883] = (broker.host, broker.port)
+    board.wait_for_output(">>> ")
+    for command in commands:
+        words = shlex.split(command)
+        if words[0] == "nano":
+            edit(checkout / words[1])
+            continue
+        if words[0] == "python3":
+            # The test's board is on no USB.
+            words[:1] = [sys.executable]
+            words += ["--port", board.port]
+        ran = subprocess.run(
+            words,
+            cwd=checkout,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT_S,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stdout
+    assert re.search(r"^deploy: online, \d+\.\d s after the reset$", ran.stdout, re.M)
+    # The page shows such an output: each of its lines comes, but for the numbers.
+    shown = re.findall(r"^    ((?:deploy:|  board:) .*)$", PAGE, re.M)
+    plain = {re.sub(r"[\d.,]+", "#", line) for line in ran.stdout.splitlines()}
+    for line in shown:
+        if board_kind == virtual.PICO_W and "starts in" in line:
+            continue  # its port is not back yet
+        if "port" not in line and "MicroPython" not in line:
+            assert re.sub(r"[\d.,]+", "#", line) in plain, line
+
+
+def edit(path):
+    """What the user does in the editor, reading the comments."""
+    text = path.read_text(encoding="utf-8")
+    text = text.replace("name of your Wi-Fi", SSID).replace("its password", PASSWORD)
+    path.write_text(text.replace("mqtt://broker.example", "mqtt://192.168.4.1"), encoding="utf-8")
+
+
+def test_without_wifi_the_client_takes_any_link(monkeypatch):
+    lines = section(PAGE, "Without Wi-Fi").splitlines()
+    program = "\n".join(line[4:] for line in lines if line.startswith("    "))
+
+    class Lan:
+        is_plugged_in = False
+
+        def __init__(self, **options):
+            pass
+
+        def active(self, is_on):
+            pass
+
+        def isconnected(self):
+            return Lan.is_plugged_in
+
+        def ifconfig(self):
+            return ("192.0.2.7", "255.255.255.0", "192.0.2.1", "192.0.2.53")
+
+    network = types.SimpleNamespace(LAN=Lan, PHY_LAN8720=1)
+    monkeypatch.setitem(sys.modules, "network", network)
+    names = {}
+    exec(compile(program, "boards/README.md", "exec"), names)
+    client = names["client"]
+    client.connect()
+    client.step()
+    assert client.state_name == "WAITING"
+    Lan.is_plugged_in = True
+    client.wait_online(300)  # it looks at the link four times a second
+    assert client.state_name in ("RESOLVING", "WAITING") and client.stats["attempts"] == 1
+
+
+def test_each_option_and_error_that_the_page_names_is_the_tool_s():
+    options = set(re.findall(r"`(?:python3 tools/deploy\.py )?(--[a-z-]+)", PAGE)) - {"--help"}
+    text = (ROOT / "tools" / "deploy.py").read_text(encoding="utf-8")
+    assert options > {"--force", "--doctor", "--repl"}
+    for option in options:
+        assert '"%s"' % option in text, option
+    rows = re.findall(r"^\| (.+?) \| .* \|$", section(PAGE, "What may go wrong"), re.M)[1:]
+    assert len(rows) >= 10
+    for row in rows:
+        for part in row.split("..."):
+            words = part.replace("broker: ", "").replace("Wi-Fi: ", "").strip(" :")
+            assert words in re.sub(r'%s|"\n *"', "", text) or words in text, words
+
+
+def test_each_file_that_the_page_names_is_put_there(virtual_board):
+    named = set()
+    for row in re.findall(r"^\| (`.+?) \|", section(PAGE, "What is on the board then"), re.M):
+        named |= set(re.findall(r"`([\w.]+)`", row))
+    facts = types.SimpleNamespace(kind="esp32", mpy_version=6)
+    ours = set(deploy.build_files(facts, deploy.DEFAULT_PROFILE, False))
+    assert named == ours | set(deploy.USER_FILES) | {deploy.RECORD}
+
+
+RAM = """
+import gc
+def taken():
+    gc.collect()
+    return gc.mem_alloc()
+import socket, select, time, os, errno, sys
+import mqttpipe  # shares many names with them
+before = taken()
+import wifi, station
+one = wifi.Wifi(("name", "password"))
+two = station.Station(None, one)
+print(taken() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", deploy.KINDS)
+def test_the_memory_that_a_page_tells_is_what_is_taken(kind, get_interpreter, tmp_path):
+    page = (ROOT / "boards" / kind / "README.md").read_text(encoding="utf-8")
+    told = int(
+        re.search(r"`station`, with their objects \| ([\d,]+) \|", page).group(1).replace(",", "")
+    )
+    for path in [
+        ROOT / "boards" / "common" / "wifi_core.py",
+        ROOT / "boards" / "common" / "station.py",
+        ROOT / "boards" / kind / "wifi.py",
+    ]:
+        (tmp_path / (path.stem + ".mpy")).write_bytes(deploy.compile_file(path))
+    (tmp_path / "mqttpipe.mpy").write_bytes(build.compile_mpy(build.read_source()))
+    ran = subprocess.run(
+        [*get_interpreter("MicroPython 32-bit").command, "-X", "heapsize=96k", "-c", RAM],
+        env={"MICROPYPATH": "%s:.frozen" % tmp_path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=TIMEOUT_S,
+        text=True,
+    )
+    assert abs(int(ran.stdout) - told) < told / 20, ran.stdout
+
+
+def test_what_was_not_run_on_hardware_says_so():
+    for kind in deploy.KINDS:
+        page = (ROOT / "boards" / kind / "README.md").read_text(encoding="utf-8")
+        assert "**Tested on: no hardware yet.**" in page
+    assert "**Nothing here was run on real hardware yet.**" in PAGE
+
+
+def test_each_page_links_to_what_is_there():
+    for page in (ROOT / "boards").rglob("README.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), (page, target)
+
+
+def test_secrets_are_ignored_by_git():
+    ran = subprocess.run(
+        ["git", "check-ignore", "boards/secrets.py", "boards/esp32/secrets.py"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        timeout=TIMEOUT_S,
+        text=True,
+    )
+    assert ran.stdout.split() == ["boards/secrets.py", "boards/esp32/secrets.py"]
+    assert build.ROOT == ROOT and virtual.ROOT == ROOT

@@ -1,0 +1,181 @@
+"""tools/repl.py on a virtual board, and a person at the REPL that it opens.
+
+tests/broker/test_repl.py tries the same commands without a board, and more of each.
+"""
+
+import subprocess
+import sys
+
+import pytest
+import virtual_board as virtual
+
+import deploy
+import repl as tool
+from terminal import Terminal
+
+SERVER_ADDRESS = "192.168.4.1"  # as the board sees it
+SECRETS = """\
+WIFI = [("home", "password of the tests")]
+SERVER = "mqtt://%s"
+USER = PASSWORD = CA = None
+"""
+PROMPT = ">>>"
+ENDED_S = 20
+ONLINE_S = 40  # with Wi-Fi to be joined first
+FOLDERS = {virtual.ESP32: "esp32", virtual.PICO_W: "rp2_pico_w"}
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory, compile_mpy):
+    """A function: a path in the project -> bytes of its .mpy."""
+    folder = tmp_path_factory.mktemp("compiled")
+
+    def get(path):
+        target = folder / (path.replace("/", "-") + ".mpy")
+        if not target.exists():
+            compile_mpy(deploy.ROOT / path, target, "-O2")
+        return target.read_bytes()
+
+    return get
+
+
+@pytest.fixture
+def deployed(virtual_board, board_kind, compiled, broker):
+    """A board with the client and its Wi-Fi on it, near an access point and the broker."""
+    wifi = "boards/%s/wifi.py" % FOLDERS[board_kind]
+    files = {
+        "mqttpipe.mpy": compiled("micropython/mqttpipe.py"),
+        "wifi_core.mpy": compiled("boards/common/wifi_core.py"),
+        "wifi.mpy": compiled(wifi),
+        "secrets.py": SECRETS % SERVER_ADDRESS,
+    }
+    board = virtual_board(board_kind, files=files)
+    board.world.add_network("home", "password of the tests")
+    board.world["routes"][SERVER_ADDRESS, 1883] = (broker.host, broker.port)
+    board.wait_for_output(">>> ")
+    return board
+
+
+@pytest.fixture
+def open_repl():
+    """open_repl(board): a Terminal with tools/repl.py, at the prompt."""
+    opened = []
+
+    def run(board):
+        terminal = Terminal([sys.executable, tool.__file__, "--port", board.port])
+        opened.append(terminal)
+        terminal.wait_for_line(PROMPT, ENDED_S)
+        return terminal
+
+    yield run
+    for terminal in opened:
+        print(terminal.story())  # shown if the test has failed
+        terminal.close()
+
+
+def enter(terminal, line, answer, timeout_s=10):
+    terminal.wait_for_line(PROMPT)
+    before = len(terminal.raw())
+    terminal.type(line + "\r")
+    terminal.wait_for(answer, timeout_s)
+    terminal.wait_until(lambda _: b">>> " in terminal.raw()[before:], "prompt after " + line)
+    terminal.wait_for_line(PROMPT)
+
+
+def publish(broker, topic, text):
+    """By the command of the host, as a person would."""
+    mqtt = str(deploy.ROOT / "tools" / "mqtt.py")
+    words = ["pub", "-h", broker.host, "-p", str(broker.port), "-t", topic, "-m", text, "-q", "1"]
+    subprocess.run([sys.executable, mqtt, *words], check=True, timeout=20)
+
+
+def test_a_person_at_a_board(deployed, open_repl, broker):
+    repl = open_repl(deployed)
+    greeting = [row for row in repl.lines() if "mqtt_" in row and "deploy:" not in row]
+    assert len(greeting) == 2, repl.lines()
+
+    enter(repl, "mqtt_start()", "online after", ONLINE_S)
+    assert any("wifi: up" in row for row in repl.lines())
+    enter(repl, "mqtt_subscribe('board/#')", "subscribe board/#: done after")
+    repl.type("print('half a li")
+    repl.wait_for_line(">>> print('half a li")
+    publish(broker, "board/a", "while typing")
+    repl.wait_for("<- board/a: while typing")
+    repl.wait_for_line(">>> print('half a li")
+    repl.type("ne')\r")
+    repl.wait_for("half a line")
+    enter(repl, "mqtt_publish('board/b', 'from the board')", "-> board/b: done after")
+    repl.wait_for("<- board/b: from the board")
+    enter(repl, "mqtt_status()", "ONLINE for")
+
+    enter(repl, "mqtt_test('start', 20)", "20 messages/s")
+    repl.type("import time; time.sleep(1); print('slept')\r")
+    repl.wait_until(lambda rows: "slept" in rows, "end of the pause")
+    enter(repl, "mqtt_test('stop')", "reconnections")
+    rows = dict(row.split(None, 1) for row in repl.lines() if " " in row)
+    assert int(rows["published"].split()[0]) >= 10 and rows["lost"].startswith("0 ")
+
+    repl.type("1234")
+    broker.restart()
+    repl.wait_for("mqtt: offline: ", ONLINE_S)
+    repl.wait_for("mqtt: online", ONLINE_S)
+    repl.wait_for_line(">>> 1234")
+    repl.type("\x03")
+    repl.wait_for_line(PROMPT)
+    enter(repl, "mqtt_status()", "reconnected  1 times")
+    enter(repl, "mqtt_stop()", "stopped")
+
+    repl.type("\x1d")  # Ctrl-]: the end of mpremote
+    assert repl.wait_for_end(ENDED_S) == 0
+
+
+def test_the_second_time_nothing_is_copied(deployed, open_repl):
+    first = open_repl(deployed)
+    assert any("mqttpipe_repl.mpy copied" in row for row in first.lines())
+    first.type("\x1d")
+    first.wait_for_end(ENDED_S)
+    second = open_repl(deployed)
+    assert not any("copied" in row for row in second.lines())
+    enter(second, "mqtt_status()", "not started")
+
+
+def run_tool(*arguments):
+    ran = subprocess.run(
+        [sys.executable, tool.__file__, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    lines = ran.stdout.splitlines()
+    return ran.returncode, lines[-1] if lines else ""
+
+
+def test_a_board_without_mqttpipe_is_told_what_to_do(board):
+    status, line = run_tool("--port", board.port)
+    assert status == 1 and "tools/deploy.py puts it there" in line
+    assert "mqttpipe_repl.mpy" not in [path.name for path in board.files.iterdir()]
+
+
+def test_a_small_build_is_told_what_to_do(virtual_board):
+    # All that the tool asks of it is whether it has start().
+    board = virtual_board(files={"mqttpipe.py": "class MQTTClient:\n    pass\n"})
+    board.wait_for_output(">>> ")
+    status, line = run_tool("--port", board.port)
+    assert status == 1 and "--profile full" in line
+
+
+def test_a_full_disk_leaves_nothing_half_copied(virtual_board, compiled):
+    files = {"mqttpipe.mpy": compiled("micropython/mqttpipe.py")}
+    used = len(files["mqttpipe.mpy"]) // 4096 + 1
+    board = virtual_board(files=files, disk_bytes=(used + 3) * 4096)
+    board.wait_for_output(">>> ")
+    status, line = run_tool("--port", board.port)
+    assert status == 1 and "full" in line, line
+    assert sorted(path.name for path in board.files.iterdir()) == ["boot.py", "mqttpipe.mpy"]
+
+
+def test_a_port_there_is_not_is_told():
+    status, line = run_tool("--port", "/nonexistent/port")
+    assert status == 1 and "no board: there is no port" in line
