@@ -28,7 +28,8 @@ Rules for this file
 2. Packets, Outbox, Decoder and Session do no I/O of their own and read no clock.
 3. The steady state allocates nothing; a function that allocates says so.
 4. Only the portability block knows where it runs.
-5. A wait is a deadline in `_timers`; a sleep is only in `_sleep()`.
+5. A wait is a deadline in `_timers`. step() sleeps only in `_sleep()`; other threads only
+   in `_wait()` and, for 20 ms at most, in the Pipe.
 
 Section numbers and [MQTT-x.y.z-n] tags refer to MQTT Version 3.1.1, OASIS
 standard, 29 October 2014.
@@ -263,7 +264,7 @@ _DNS_ANSWER_MAX = const(512)
 _DRIVE_MS = const(1000)  # a thread sleeps this long at most: a timer drives step() that often:
 _TICK_MS = const(10)
 _NAP_MS = const(5)  # between two looks at what another thread does
-_ISR_SLOTS = const(16)  # messages of interrupts that wait for step()
+_ISR_SLOTS = const(16)  # one more than the messages of interrupts that may wait for step()
 _ISR_FIELDS = const(3)
 _LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
@@ -520,8 +521,8 @@ def _to_bytes(name, value):
     if isinstance(value, str):
         try:
             return value.encode()
-        except UnicodeError:  # CPython: a lone surrogate
-            raise LocalError("%s has a lone surrogate [MQTT-1.5.3-1]: %r" % (name, value))
+        except UnicodeError:  # CPython: a lone surrogate. The value may be a password
+            raise LocalError("%s has a lone surrogate [MQTT-1.5.3-1]" % name)
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     raise LocalError("%s must be str or bytes, not %s" % (name, type(value).__name__))
@@ -612,7 +613,7 @@ def _unquote(text):
     return bytes(out)
 
 
-def parse_uri(uri):
+def parse_uri(uri: str) -> tuple:
     """Take a server's URI apart.
 
     Args:
@@ -666,7 +667,10 @@ def parse_uri(uri):
             user = _unquote(user)
             password = _unquote(password) if colon else None
         except ValueError:
-            raise LocalError("%% must be followed by two hex digits in user, password: %r" % shown)
+            # `from None`: int() has said what the two letters of the password are.
+            raise LocalError(
+                "%% must be followed by two hex digits in user, password: %r" % shown
+            ) from None
     return host, int(port), user, password, is_tls
 
 
@@ -864,11 +868,16 @@ if _TLS:
     # A PEM text, PEM or DER data, or the name of a file that holds either; to bytes.
     def _read_certificate(name, value):
         if isinstance(value, str) and "-----BEGIN" not in value:
+            # Without its name, which CPython shows with the error that another one came from:
+            # who mistakes key= for data would show the key.
             try:
                 with open(value, "rb") as file:
                     return file.read()
-            except OSError as error:  # without its name: who mistakes key= for data shows the key
-                raise LocalError("%s: can't read the file: errno %s" % (name, error.errno))
+            except OSError as error:
+                reason = error.errno
+            except ValueError:  # CPython: U+0000
+                reason = "none"
+            raise LocalError("%s: can't read the file: errno %s" % (name, reason))
         return _to_bytes(name, value)
 
     # The DER blocks in a PEM text, but for the name of a curve that may stand before a key.
@@ -913,7 +922,8 @@ if _TLS:
         """
         if how is not None and how != "insecure":
             if not hasattr(how, "wrap_socket"):
-                raise LocalError("tls is %r, must be an SSLContext or 'insecure'" % (how,))
+                kind = type(how).__name__  # not what it is: it may be a key
+                raise LocalError("tls is a %s, must be an SSLContext or 'insecure'" % kind)
             if ca is not None or cert is not None or key is not None:
                 raise LocalError("tls is an SSLContext: load ca, cert and key into that")
             return how
@@ -1665,7 +1675,9 @@ class Session:
             is_ours = subscription[_STATE] == _ASKED and subscription[_TOKEN] == token
             if return_codes is None:
                 if is_ours:
-                    self.subscriptions.remove(subscription)
+                    # A new list: another thread may be looking for a token in this one.
+                    rows = self.subscriptions
+                    self.subscriptions = [row for row in rows if row is not subscription]
                 continue
             code = return_codes[i]
             if not is_ours or not subscription[_IS_TOLD] or code == _SUBACK_FAILURE:
@@ -1711,7 +1723,7 @@ class Session:
         if not session_present:
             # Back to the order in which they were taken: identifiers count up.
             last = self.last_packet_id
-            for at in range(self.pubrels, self.count):
+            for at in range(self.count):
                 to = at
                 while to and (last - rows[to - 1][_ID]) % 65535 < (last - rows[at][_ID]) % 65535:
                     to -= 1
@@ -1848,8 +1860,9 @@ class Pipe(IOBase):
             self.last_token = token
             self.tail = after
         finally:
-            if _OFFLINE:
+            if _OFFLINE and self.is_dropping:
                 self.is_dropping = False  # the slot is whole: step() may look again
+                self.is_signalled = True  # and shall, whatever has become of this call
             self._lock.release()
         self.is_signalled = True
         return token
@@ -1867,12 +1880,24 @@ class Pipe(IOBase):
 
     if _OFFLINE:
 
-        def hold(self):
-            """May step() look at the ring now? If so it calls let_go() afterwards."""
-            self.is_looking = True
-            if self.is_dropping:
+        def hold(self, is_waiting=False):
+            """May step() look at the ring now? If so it calls let_go() afterwards.
+
+            Args: is_waiting: wait for a writer that drops a message: some microseconds. 20 ms
+                at most: then it is this thread's own put() that was interrupted.
+            """
+            begin_ms = None
+            while True:
+                self.is_looking = True
+                if not self.is_dropping:
+                    return True
                 self.is_looking = False
-            return self.is_looking
+                if not is_waiting:
+                    return False
+                try:
+                    begin_ms = self._wait_since(begin_ms)
+                except QueueFull:
+                    return False
 
         def let_go(self):
             self.is_looking = False
@@ -1978,12 +2003,8 @@ class Pipe(IOBase):
 
         Blocks: while another thread drops a message, some microseconds, 20 ms at most.
         """
-        begin_ms = None
-        try:
-            while _OFFLINE and not self.hold():
-                begin_ms = self._wait_since(begin_ms)
-        except QueueFull:  # this thread's own put() was interrupted: it goes on later
-            pass
+        if _OFFLINE:
+            self.hold(True)  # if not: this thread's own put() was interrupted, and goes on later
         at = self.head
         while at != self.taken:
             self.ring[at + 4] = None  # once on its way a message does not expire
@@ -2070,27 +2091,27 @@ class MQTTClient:
 
     def __init__(
         self,
-        uri,
-        client_id=None,
-        user=None,
-        password=None,
-        clean_session=True,
-        keep_alive_s=60,
-        will=None,
-        ca=None,
-        cert=None,
-        key=None,
+        uri: "str | list | tuple",
+        client_id: "str | bytes | None" = None,
+        user: "str | bytes | None" = None,
+        password: "str | bytes | None" = None,
+        clean_session: bool = True,
+        keep_alive_s: int = 60,
+        will: "tuple | None" = None,
+        ca: "str | bytes | None" = None,
+        cert: "str | bytes | None" = None,
+        key: "str | bytes | None" = None,
         tls=None,
         link=None,
-        packet_bytes_max=1024,
-        pipe_slots=32,
-        in_flight_max=8,
-        connect_timeout_ms=10_000,
-        reconnect_min_ms=1_000,
-        reconnect_max_ms=60_000,
-        pipe_bytes_max=None,
-        offline="refuse",
-    ):
+        packet_bytes_max: int = 1024,
+        pipe_slots: int = 32,
+        in_flight_max: int = 8,
+        connect_timeout_ms: int = 10_000,
+        reconnect_min_ms: int = 1_000,
+        reconnect_max_ms: int = 60_000,
+        pipe_bytes_max: "int | None" = None,
+        offline: str = "refuse",
+    ) -> None:
         if _FAILOVER and isinstance(uri, (list, tuple)):
             if not uri:
                 raise LocalError("uri is an empty list, must name a server")
@@ -2163,6 +2184,7 @@ class MQTTClient:
             self._timer = None
         if _ASYNCIO:
             self._changed = None  # asyncio.Event: something happened in step()
+            self._is_drop_told = False  # to publish_wait(): run() has to wake it
             self._awaited = {}  # token of publish_wait(): has it been dropped?
         if _ISR:
             self.isr_dropped = 0  # messages that publish_isr() had no room for
@@ -2272,7 +2294,13 @@ class MQTTClient:
         self._pipe.wake()
 
     def publish(
-        self, topic_name, payload, qos=0, retain=False, offline=None, expiry_s=None
+        self,
+        topic_name: "str | bytes",
+        payload: "str | bytes | bytearray | memoryview",
+        qos: int = 0,
+        retain: bool = False,
+        offline: "str | None" = None,
+        expiry_s: "int | None" = None,
     ) -> int:
         """Queue a message to be published.
 
@@ -2336,7 +2364,7 @@ class MQTTClient:
 
     if _ISR:
 
-        def publish_isr(self, topic_name, payload, qos=0) -> bool:
+        def publish_isr(self, topic_name: bytes, payload: bytes, qos: int = 0) -> bool:
             """Queue a message from an interrupt. step() publishes it.
 
             Args:
@@ -2380,7 +2408,7 @@ class MQTTClient:
                     self.publish(ring[at], ring[at + 1], ring[at + 2])
                 except QueueFull:
                     return
-                except LocalError as error:
+                except Exception as error:  # MemoryError, too: it would come again for ever
                     self._report(error)
                 ring[at] = ring[at + 1] = None
                 at += _ISR_FIELDS
@@ -2409,6 +2437,8 @@ class MQTTClient:
                         break
                     if _ASYNCIO and token in self._awaited:
                         self._awaited[token] = True
+                        self._is_drop_told = True
+                        self._pipe.wake()
                     self._emit(self.on_dropped, token)
             finally:
                 self._is_telling = False
@@ -2424,7 +2454,7 @@ class MQTTClient:
                 self._pipe.drop(at)
                 self._count(_N_EXPIRED)
 
-    def subscribe(self, topic_filter, callback=None, qos=0) -> int:
+    def subscribe(self, topic_filter: "str | bytes", callback=None, qos: int = 0) -> int:
         """Subscribe now and after every reconnection, until unsubscribe().
 
         Args:
@@ -2447,7 +2477,7 @@ class MQTTClient:
         _integer("qos", qos, 0, _QOS_MAX)
         return self._put_filter(_SUBSCRIBE, topic_filter, callback, qos)
 
-    def unsubscribe(self, topic_filter) -> int:
+    def unsubscribe(self, topic_filter: "str | bytes") -> int:
         """Take back a subscription; also one that was never made.
 
         Args:
@@ -2481,7 +2511,7 @@ class MQTTClient:
         """True while the connection is fully in service (state ONLINE)."""
         return self.state == _ONLINE
 
-    def is_done(self, token) -> bool:
+    def is_done(self, token: int) -> bool:
         """True when nothing more will happen for this token.
 
         QoS 0: handed to the socket. QoS 1, 2, subscribe, unsubscribe: acknowledged.
@@ -2492,14 +2522,14 @@ class MQTTClient:
         _integer("token", token, 0, _COUNT_MASK)
         return not self._pipe.has_token(token) and not self._session.has_token(token)
 
-    def wait_online(self, timeout_ms) -> bool:
+    def wait_online(self, timeout_ms: int) -> bool:
         """Drive step() until is_online(). False: not within timeout_ms.
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback.
         """
         return self._wait(self.is_online, timeout_ms)
 
-    def wait_for(self, token, timeout_ms) -> bool:
+    def wait_for(self, token: int, timeout_ms: int) -> bool:
         """Drive step() until is_done(token), see there. False: not within timeout_ms.
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback.
@@ -2518,7 +2548,7 @@ class MQTTClient:
             left_ms = ticks_diff(deadline_ms, ticks_ms())
             if left_ms <= 0:
                 return False
-            if self._driver is None:
+            if self._driver is None and not self._is_stepping:
                 self.step(left_ms)
             else:
                 sleep_ms(min(left_ms, _NAP_MS))
@@ -2577,7 +2607,7 @@ class MQTTClient:
 
             Allocates: the thread's stack. Blocks: never.
             """
-            if self._driver is not None:
+            if self._driver is not None or self._is_stepping:
                 raise LocalError("step() is called by somebody else already")
             self.connect()
             self._is_stopping = False
@@ -2608,12 +2638,13 @@ class MQTTClient:
                 return True
             self._refuse_inside()  # before anything changes
             if timeout_ms is None:
-                timeout_ms = 2 * self.connect_timeout_ms + _DRIVE_MS
+                timeout_ms = min(2 * self.connect_timeout_ms + _DRIVE_MS, _MS_MAX)
             self._is_stopping = True
             self.disconnect()
             return self._wait(self._is_driverless, timeout_ms)
 
         def _is_driverless(self):
+            self._pipe.wake()  # a step() that had begun already has slept through the first
             return self._driver is None
 
         # Once round; False: that was the last time.
@@ -2687,7 +2718,8 @@ class MQTTClient:
             self._poll.unregister(self._pipe)
             try:
                 while self._is_wanted or self.state != _DOWN:
-                    if self._step(0):
+                    if self._step(0) or self._is_drop_told:
+                        self._is_drop_told = False
                         changed.set()  # all who wait look again
                         changed.clear()
                         await sleep(0)
@@ -2701,6 +2733,7 @@ class MQTTClient:
                 self._is_wanted = False
                 if self.state != _DOWN:
                     self._quit()
+                self._changed = None  # the next run() may be another loop's
                 changed.set()
                 changed.clear()
 
@@ -2723,7 +2756,6 @@ class MQTTClient:
             Raises:
                 LocalError: an argument is wrong.
             """
-            changed = self._event()
             token = 0
             is_run = False
             try:
@@ -2740,7 +2772,7 @@ class MQTTClient:
                             pass
                     if token and self.is_done(token):
                         return not self._awaited[token]
-                    await changed.wait()
+                    await self._event().wait()
             finally:
                 self._awaited.pop(token, None)
 
@@ -2760,7 +2792,7 @@ class MQTTClient:
 
     # -- step ----------------------------------------------------------------
 
-    def step(self, timeout_ms=0) -> bool:
+    def step(self, timeout_ms: int = 0) -> bool:
         """Do what is ready; if there is nothing, wait for it for up to timeout_ms.
 
         Call it again and again: it is what makes everything else happen.
@@ -2769,7 +2801,8 @@ class MQTTClient:
             True if anything happened: bytes moved, a state changed, time ran out.
 
         Raises:
-            LocalError: called inside a callback, or timeout_ms is not an int.
+            LocalError: called inside a callback, or while start() or run() drives it; or
+                timeout_ms is not an int.
             What the network does never raises: it arrives at on_offline.
 
         Allocates: nothing in the steady state. Blocks: up to timeout_ms.
@@ -3252,7 +3285,7 @@ class MQTTClient:
         if is_good:
             self._failures = self._kicks = 0
         was_waiting = self.state == _WAITING
-        self._release()
+        self._release(True)  # what has left must not be sent once more
         self._pipe.rewind()
         self._drop_socket()
         self._outbox.clear()
@@ -3300,7 +3333,12 @@ class MQTTClient:
         is_held = False  # by ourselves
         packets = _PACKETS_PER_STEP
         reads = _READS_PER_STEP
-        while packets and reads and self._socket is not None and not self._has_said_bye:
+        while (
+            packets
+            and (reads or decoder.is_whole)
+            and self._socket is not None
+            and not self._has_said_bye
+        ):
             if decoder.is_whole:
                 packets -= 1
                 try:
@@ -3650,9 +3688,9 @@ class MQTTClient:
 
     # Free the slots whose packets have left, and tell the application of QoS 0. It may
     # publish then, so the ring is let go before.
-    def _release(self):
+    def _release(self, is_last=False):
         pipe = self._pipe
-        if pipe.head == pipe.taken or _OFFLINE and not pipe.hold():
+        if pipe.head == pipe.taken or _OFFLINE and not pipe.hold(is_last):
             return
         sent_count = self._outbox.sent_count
         is_told = self.on_published is not None
@@ -3661,7 +3699,7 @@ class MQTTClient:
             if _OFFLINE:
                 pipe.let_go()
             self._emit(self.on_published, token)
-            if _OFFLINE and not pipe.hold():
+            if _OFFLINE and not pipe.hold(is_last):
                 return
             token = pipe.release(sent_count, is_told)
         if _OFFLINE:
@@ -3681,7 +3719,7 @@ class MQTTClient:
             for _ in range(_PACKETS_PER_STEP):
                 if not sock.readinto(self._decoder.buf):
                     break
-        except OSError:
+        except (OSError, ValueError, MemoryError):
             pass
         self._close(_CLOSED, None)
 
@@ -3740,19 +3778,21 @@ if _ASYNCIO:
             return self
 
         async def __anext__(self):
-            changed = self._client._event()
             while not self._queue:
                 if self._filter is None:
                     raise StopAsyncIteration
-                await changed.wait()
+                await self._client._event().wait()
             return self._queue.pop(0)
 
         def close(self):
             """Unsubscribe. The loop ends when what has come is taken."""
             if self._filter is not None:
                 topic_filter = self._filter
+                self._client.unsubscribe(topic_filter)  # QueueFull: call close() again
                 self._filter = None
-                self._client.unsubscribe(topic_filter)
+                changed = self._client._event()
+                changed.set()
+                changed.clear()
 
         async def __aenter__(self):
             return self

@@ -334,7 +334,7 @@ def mqtt_start(uri=None, **options):
             print('mqtt_start("mqtt://host"), or put SERVER = "mqtt://host" into secrets.py')
             return
         uri = secrets.SERVER
-        for name in ("USER", "PASSWORD", "CA"):  # of no other server
+        for name in ("USER", "PASSWORD", "CA", "TLS"):  # of no other server
             if getattr(secrets, name, None) is not None:
                 options.setdefault(name.lower(), getattr(secrets, name))
     _ansi = None

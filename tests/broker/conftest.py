@@ -24,6 +24,7 @@ import re
 import ssl
 
 import ends
+import figures
 import pytest
 import traffic
 
@@ -253,6 +254,7 @@ def add_broker(broker, closing):
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    figures.print_all(terminalreporter, config)
     if config.stash[SPARED_COUNT]:
         text = "LEFT OUT: %d slow tests with a personality (--all-personalities runs them)"
         terminalreporter.write_line(text % config.stash[SPARED_COUNT])

@@ -1,6 +1,6 @@
 """One step(0) against a server that never stops: it comes back after so many calls, no more."""
 
-from fakes import Bench
+from fakes import Bench, SkipTest, has_memory
 
 import mqttpipe
 
@@ -121,3 +121,25 @@ def test_messages_that_publish_messages_do_not_keep_one_step_going():
     for _ in range(5):
         assert 0 < calls_of_a_step(bench) <= READS_MAX + WRITES_MAX
     assert len(bench.server.received()) > 5
+
+
+def test_no_acknowledgement_comes_between_a_header_and_its_payload():
+    """The last read that a step may make has completed a packet: its answer needs room, too."""
+    if not has_memory(700_000):
+        raise SkipTest("needs more than a board's memory")
+    payload = b"y" * 4000
+    for reads in range(54, 62):
+        bench = online(packet_bytes_max=4096)
+        size = 4094 * reads
+        head = b"\x30" + bytes((size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14))
+        bench.server.send(head + b"\x00\x01t" + bytes(size - 3))
+        bench.server.send(b"\x32\x06\x00\x01t\x00\x07x" * 3)
+        bench.client.publish("x", payload)  # it is written from where it lies
+        bench.server.write_credit = 0
+        for _ in range(6):
+            bench.client.step()
+        bench.server.write_credit = 1 << 20
+        bench.steps()
+        sent = bench.server.received()
+        assert b"\x30\xa3\x1f\x00\x01x" + payload in sent, (reads, sent[:40])
+        assert sent.count(b"\x40\x02\x00\x07") == 3

@@ -1,0 +1,240 @@
+"""The clock from the network: what is asked, what is believed, what is asked again."""
+
+import wifi_core
+from board_fakes import Clock, SkipTest, raises
+from wifi_core import Sntp, decode_time
+
+import mqttpipe
+
+EAGAIN = wifi_core.EAGAIN
+DAY_MS = 86_400_000
+
+# 2026-08-19 12:34:56 UTC, a Wednesday, in seconds since 1900.
+NOW_S = 3_996_131_696
+NOW = (2026, 8, 19, 12, 34, 56)
+NONCE = b"\x01\x02\x03\x04\x05\x06\x07\x08"
+
+
+def answer(request, seconds=NOW_S, first=0x24, stratum=2, originate=None):
+    """A server's datagram (RFC 4330, section 4)."""
+    originate = request[40:48] if originate is None else originate
+    stamp = seconds.to_bytes(4, "big") + b"\x00\x00\x00\x00"
+    return bytes((first, stratum)) + bytes(22) + originate + stamp + stamp
+
+
+class Socket:
+    def __init__(self, network):
+        self.network = network
+        self.answers = []
+        self.is_closed = False
+
+    def setblocking(self, flag):
+        assert flag is False, "the clock must never block"
+
+    def connect(self, where):
+        self.where = where
+        if self.network.connect_error:
+            raise OSError(self.network.connect_error)
+
+    def write(self, data):
+        self.sent = bytes(data)
+        return len(data)
+
+    def recv(self, count):
+        assert not self.is_closed
+        if self.network.receive_error:
+            raise OSError(self.network.receive_error)
+        if not self.answers:
+            raise OSError(EAGAIN)
+        return self.answers.pop(0)[:count]
+
+    def close(self):
+        assert not self.is_closed, "closed twice"
+        self.is_closed = True
+
+
+class Network:
+    """Stands for the module `socket`."""
+
+    SOCK_DGRAM = 2
+
+    def __init__(self):
+        self.sockets = []
+        self.connect_error = self.receive_error = 0
+
+    def getaddrinfo(self, host, port, family, kind):
+        assert host.replace(".", "").isdigit(), "a name would block: " + host
+        return [(2, kind, 0, "", (host, port))]
+
+    def socket(self, family, kind):
+        assert not [one for one in self.sockets if not one.is_closed], "two at a time"
+        self.sockets.append(Socket(self))
+        return self.sockets[-1]
+
+
+class Rtc:
+    set_to = None
+
+    def datetime(self, when):
+        Rtc.set_to = when
+
+
+class Bench:
+    def __init__(self, *servers):
+        self.clock = Clock()
+        self.network = wifi_core.socket = Network()
+        wifi_core.urandom = lambda count: NONCE[:count]
+        wifi_core.ticks_add = self.clock.ticks_add
+        wifi_core.ticks_diff = self.clock.ticks_diff
+        wifi_core.gmtime = REAL_GMTIME
+        wifi_core.RTC = Rtc
+        Rtc.set_to = None
+        self.sntp = Sntp(servers, lambda: ["192.0.2.53", "192.0.2.54"])
+
+    def step(self):
+        return self.sntp.step(self.clock.now_ms)
+
+    def run(self, time_ms):
+        for _ in range(time_ms // 250):
+            self.step()
+            self.clock.advance(250)
+
+    @property
+    def socket(self):
+        return self.network.sockets[-1]
+
+    def hosts(self):
+        return [one.where[0] for one in self.network.sockets]
+
+
+REAL_GMTIME = wifi_core.gmtime
+
+
+def test_the_request_is_a_client_s_and_the_clock_is_set_from_the_answer():
+    bench = Bench("192.0.2.1")
+    assert not bench.step()
+    assert bench.socket.where == ("192.0.2.1", 123)
+    assert bench.socket.sent == b"\x23" + bytes(39) + NONCE
+    bench.socket.answers.append(answer(bench.socket.sent))
+    assert bench.step()
+    year, month, day, weekday, hour, minute, second, _ = Rtc.set_to
+    assert (year, month, day, hour, minute, second) == NOW and weekday == 2
+    assert bench.socket.is_closed
+
+
+def test_after_an_answer_there_is_no_question_for_a_day():
+    bench = Bench("192.0.2.1")
+    bench.step()
+    bench.socket.answers.append(answer(bench.socket.sent))
+    bench.step()
+    bench.clock.advance(DAY_MS - 1)
+    bench.step()
+    assert len(bench.network.sockets) == 1
+    bench.clock.advance(1)
+    bench.step()
+    assert len(bench.network.sockets) == 2
+
+
+def test_what_is_no_good_answer_sets_nothing():
+    request = b"\x23" + bytes(39) + NONCE
+    good = answer(request)
+    assert decode_time(good, request)[:3] == NOW[:3]
+    for bad in (
+        b"",
+        good[:47],
+        answer(request, originate=bytes(8)),  # a stranger who has not seen the request
+        answer(request, first=0xE4),  # leap indicator 3: its clock is not set
+        answer(request, first=0x23),  # mode 3: a client's
+        answer(request, first=0x25),  # mode 5: broadcast
+        answer(request, first=0x14),  # version 2
+        answer(request, stratum=0),  # kiss of death
+        answer(request, stratum=16),  # not synchronized
+        answer(request, seconds=0),
+    ):
+        assert decode_time(bad, request) is None, bad
+        bench = Bench("192.0.2.1")
+        bench.step()
+        bench.socket.answers.append(bad)
+        assert not bench.step() and Rtc.set_to is None
+        bench.socket.answers.append(good)  # it goes on listening
+        assert bench.step()
+
+
+def test_the_years_after_2036_are_right_too():
+    request = b"\x23" + bytes(39) + NONCE
+    # 2036-02-07 06:28:15 is the last second of the era, a day later is 86,399 in the next one.
+    assert decode_time(answer(request, 0xFFFFFFFF), request)[:6] == (2036, 2, 7, 6, 28, 15)
+    assert decode_time(answer(request, 86_399), request)[:6] == (2036, 2, 8, 6, 28, 15)
+
+
+def test_the_next_server_is_asked_when_one_is_silent():
+    bench = Bench("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    bench.run(9_000)
+    assert bench.hosts() == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+
+
+def test_no_server_is_asked_twice_within_15_s_and_silent_ones_less_and_less():
+    bench = Bench("192.0.2.1")
+    asked = []
+    for _ in range(4 * 3600):
+        before = len(bench.network.sockets)
+        bench.step()
+        if len(bench.network.sockets) > before:
+            asked.append(bench.clock.now_ms)
+        bench.clock.advance(250)
+    pauses = [later - earlier for earlier, later in zip(asked, asked[1:])]
+    for pause, wanted in zip(pauses, (15_000, 30_000, 60_000, 120_000)):
+        assert wanted <= pause <= wanted + 250, pauses
+    assert len(asked) < 12, asked
+
+
+def test_a_server_that_can_not_be_reached_is_left_for_the_next():
+    bench = Bench("192.0.2.1", "192.0.2.2")
+    bench.network.connect_error = 113
+    bench.run(3_000)
+    bench.network.connect_error = 0
+    bench.run(3_000)
+    assert bench.hosts() == ["192.0.2.1", "192.0.2.2"]
+    bench.network.receive_error = 111  # nobody listens there
+    bench.step()
+    assert bench.socket.is_closed
+
+
+def test_a_name_is_asked_of_the_dns_server_and_then_the_server_of_that_name():
+    if not hasattr(mqttpipe, "encode_query"):
+        raise SkipTest("a build without resolver")
+    bench = Bench("time.example")
+    bench.step()
+    assert bench.socket.where[1] == 53
+    query = bench.socket.sent
+    assert query[12:26] == b"\x04time\x07example\x00"
+    record = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x0a"
+    head = query[:2] + b"\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00"
+    bench.socket.answers.append(head + query[12:] + record)
+    bench.step()
+    assert bench.socket.where == ("192.0.2.10", 123)
+    bench.socket.answers.append(answer(bench.socket.sent))
+    assert bench.step()
+
+
+def test_a_name_needs_a_client_that_can_resolve_it():
+    found = getattr(mqttpipe, "encode_query", None)
+    if found:
+        del mqttpipe.encode_query
+    try:
+        raises(ValueError, Sntp, ("time.example",), list)
+        Sntp(("192.0.2.1", "2001:db8::1"), list)
+    finally:
+        if found:
+            mqttpipe.encode_query = found
+
+
+def test_closing_gives_the_socket_back_and_may_be_repeated():
+    bench = Bench("192.0.2.1")
+    bench.sntp.close()
+    bench.step()
+    bench.sntp.close()
+    bench.sntp.close()
+    assert bench.socket.is_closed
+    bench.run(15_500)
+    assert len(bench.network.sockets) == 2

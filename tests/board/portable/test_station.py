@@ -1,0 +1,285 @@
+"""The main loop: it alone feeds the watchdog, the LED says what is missing, resets are rare."""
+
+import station
+from board_fakes import Clock, raises
+from station import Station, boot, is_wanted
+
+
+class Client:
+    def __init__(self, clock):
+        self.clock = clock
+        self.is_connected = False
+        self.waits = []
+
+    def step(self, timeout_ms):
+        self.waits = self.waits[-1:] + [timeout_ms]
+        self.clock.advance(timeout_ms)
+
+    def is_online(self):
+        return self.is_connected
+
+
+class Link:
+    def __init__(self):
+        self.is_linked = True
+
+    def is_up(self):
+        return self.is_linked
+
+
+class SteppedLink(Link):
+    steps = 0
+
+    def step(self):
+        self.steps += 1
+
+
+class Led:
+    def __init__(self, clock):
+        self.clock = clock
+        self.changes = []
+
+    def value(self, value):
+        self.changes.append((self.clock.now_ms, value))
+
+
+class Dog:
+    def __init__(self, timeout):
+        self.timeout_ms = timeout
+        self.meals = 0
+
+    def feed(self):
+        self.meals += 1
+
+
+class Reset(Exception):
+    pass
+
+
+class Machine:
+    """Stands for the module `machine`."""
+
+    def __init__(self):
+        self.dogs = []
+
+    def WDT(self, timeout):
+        self.dogs.append(Dog(timeout))
+        return self.dogs[-1]
+
+    def reset(self):
+        raise Reset
+
+
+class Keys:
+    """Stands for the module `select`, and for sys.stdin."""
+
+    POLLIN = 1
+    stdin = None
+
+    def __init__(self, typed=""):
+        self.typed = typed
+        self.stdin = self
+
+    def poll(self, timeout_ms=None):
+        if timeout_ms is None:
+            return self
+        assert timeout_ms == 0
+        return [(self, 1)] if self.typed else []
+
+    def register(self, thing, mask):
+        assert thing is self
+
+    def read(self, count):
+        key, self.typed = self.typed[:count], self.typed[count:]
+        return key
+
+
+class Bench:
+    def __init__(self, link=None, led_on=1, **options):
+        self.clock = Clock()
+        station.ticks_ms = self.clock.ticks_ms
+        station.ticks_add = self.clock.ticks_add
+        station.ticks_diff = self.clock.ticks_diff
+        station.sleep_ms = self.clock.advance
+        self.machine = station.machine = Machine()
+        station.watchdog = None
+        self.client = Client(self.clock)
+        self.link = link
+        self.led = Led(self.clock)
+        self.station = Station(self.client, link, self.led, led_on, **options)
+
+    def use_keys(self, typed=""):
+        keys = station.select = Keys(typed)
+        station.sys = keys
+        return keys
+
+    def run(self, rounds):
+        for _ in range(rounds):
+            self.station.step(50)
+
+
+def test_the_watchdog_is_fed_once_a_round_and_begins_with_the_first():
+    bench = Bench(watchdog_s=8)
+    assert bench.machine.dogs == []
+    bench.run(5)
+    (dog,) = bench.machine.dogs
+    assert dog.timeout_ms == 8_000 and dog.meals == 5
+
+
+def test_a_client_that_hangs_is_not_covered_by_a_meal():
+    bench = Bench(watchdog_s=8)
+    bench.run(1)
+
+    def hang(timeout_ms):
+        raise Reset
+
+    bench.client.step = hang
+    raises(Reset, bench.station.step)
+    assert bench.machine.dogs[0].meals == 1
+
+
+def test_without_a_watchdog_there_is_none():
+    bench = Bench()
+    bench.run(3)
+    station.feed()
+    assert bench.machine.dogs == []
+
+
+def test_the_wait_is_the_client_s_alone():
+    bench = Bench()
+    bench.run(2)
+    assert bench.client.waits == [50, 50]
+
+
+def test_any_link_will_do_and_one_with_work_to_do_is_stepped():
+    bench = Bench(link=SteppedLink())
+    bench.run(3)
+    assert bench.link.steps == 3
+    bench = Bench(link=Link())
+    bench.run(3)
+
+
+def test_the_led_blinks_quickly_without_link_slowly_without_server_and_is_steady_with_both():
+    bench = Bench(link=Link())
+    bench.link.is_linked = False
+    bench.run(40)
+    assert gaps(bench.led) == {150}, bench.led.changes
+    bench.link.is_linked = True
+    bench.led.changes.clear()
+    bench.run(100)
+    assert gaps(bench.led) == {1000}, bench.led.changes
+    bench.client.is_connected = True
+    bench.led.changes.clear()
+    bench.run(100)
+    assert [value for _, value in bench.led.changes] in ([1], []), bench.led.changes
+
+
+def gaps(led):
+    """The times between two changes, the first one aside: it belongs to what was before."""
+    times = [at for at, _ in led.changes][1:]
+    return {later - earlier for earlier, later in zip(times, times[1:])}
+
+
+def test_an_led_that_hangs_on_the_supply_shines_at_0():
+    bench = Bench(led_on=0)
+    bench.client.is_connected = True
+    bench.run(1)
+    assert bench.led.changes[-1][1] == 0
+    bench.client.is_connected = False
+    bench.run(1)
+    assert bench.led.changes[-1][1] == 1
+
+
+def test_the_led_is_touched_only_when_it_changes():
+    bench = Bench()
+    bench.client.is_connected = True
+    bench.run(100)
+    assert len(bench.led.changes) == 1
+
+
+def test_a_link_that_is_down_for_too_long_resets_the_board():
+    bench = Bench(link=Link(), reset_after_s=10)
+    bench.link.is_linked = False
+    bench.run(200)
+    bench.link.is_linked = True
+    bench.run(1)
+    bench.link.is_linked = False
+    bench.run(200)  # counted from the begin
+    raises(Reset, bench.run, 2)
+
+
+def test_a_server_that_is_away_never_resets_the_board():
+    bench = Bench(link=Link(), reset_after_s=1)
+    for _ in range(100):
+        bench.run(1)
+        bench.clock.advance(60_000)
+
+
+def test_wrong_arguments_are_told():
+    raises(ValueError, Station, None, watchdog_s=17)
+    raises(ValueError, Station, None, watchdog_s=-1)
+    raises(ValueError, Station, None, reset_after_s=86_401)
+
+
+def test_a_key_or_the_button_keeps_the_program_from_starting():
+    bench = Bench()
+    keys = bench.use_keys("x")
+    assert not is_wanted(None, 2)
+    assert keys.typed == "", "the key is not left to the REPL"
+    bench.use_keys()
+    assert not is_wanted(lambda: True, 2)
+    began_ms = bench.clock.now_ms
+    assert is_wanted(lambda: False, 2)
+    assert 2_000 <= bench.clock.now_ms - began_ms <= 2_050
+
+
+def test_a_program_that_fails_resets_the_board_after_a_while_and_keeps_the_watchdog_fed():
+    bench = Bench()
+    bench.use_keys()
+    station.watchdog = dog = Dog(8_000)
+    printed = []
+    station.print_exception = printed.append
+
+    def fail():
+        raise KeyError("by the test")
+
+    began_ms = bench.clock.now_ms
+    raises(Reset, boot, fail, None, 0)
+    assert bench.clock.now_ms - began_ms >= 5_000
+    assert dog.meals >= 4 and isinstance(printed[0], KeyError)
+
+
+def test_ctrl_c_goes_through_and_resets_nothing():
+    bench = Bench()
+    bench.use_keys()
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    try:
+        boot(interrupted, None, 0)
+    except KeyboardInterrupt:
+        return
+    raise AssertionError("it was swallowed")
+
+
+def test_a_round_allocates_nothing_but_for_the_led():
+    import gc
+
+    if not hasattr(gc, "mem_alloc"):
+        return  # CPython does not tell
+    bench = Bench(link=Link(), watchdog_s=8)
+    bench.client.step = lambda timeout_ms: None
+    bench.client.is_connected = True
+    step = bench.station.step
+    step(0)
+    gc.collect()
+    gc.disable()
+    try:
+        before = gc.mem_alloc()
+        for _ in range(20):
+            step(0)
+        allocated = gc.mem_alloc() - before
+    finally:
+        gc.enable()
+    assert allocated == 0, allocated

@@ -1,0 +1,307 @@
+"""The Wi-Fi supervisor on a clock that stands still and a driver that does what the test says."""
+
+import gc
+
+from board_fakes import STATUS_IDLE, Port, WifiBench, raises
+
+
+def test_it_comes_up_and_says_so_once():
+    bench = WifiBench()
+    assert not bench.wifi.is_up() and bench.wifi.state_name == "OFF"
+    bench.wifi.start()
+    bench.until("JOINING")
+    bench.run(1_000)
+    assert not bench.wifi.is_up()
+    bench.driver.is_linked = True
+    bench.run(5_000)
+    assert bench.wifi.is_up() and bench.wifi.signal_dbm == -50
+    assert bench.take_events() == ["up"]
+    assert [call for call in bench.driver.calls if call[0] == "connect"] == [
+        ("connect", "home", "password")
+    ]
+
+
+def test_nothing_touches_the_driver_before_start():
+    bench = WifiBench()
+    bench.run(5_000)
+    assert bench.driver.calls == []
+
+
+def test_an_interface_that_is_on_from_before_begins_from_nothing():
+    """A soft reset leaves it on, joined to what it was joined to."""
+    bench = WifiBench()
+    bench.driver.is_on = bench.driver.is_linked = True
+    bench.wifi.start()
+    assert bench.driver.take_calls() == ["disconnect", "off"]
+    bench.until("JOINING")
+    assert bench.driver.take_calls() == ["on", ("connect", "home", "password")]
+
+
+def test_settings_are_made_in_the_order_that_the_drivers_need():
+    bench = WifiBench(
+        address=("192.0.2.9", "255.255.255.0", "192.0.2.1", "192.0.2.1"),
+        country="NZ",
+        hostname="lamp",
+        power_save=0xA11140,
+    )
+    bench.wifi.start()
+    bench.until("JOINING")
+    assert bench.driver.take_calls() == [
+        ("country", "NZ"),
+        ("hostname", "lamp"),
+        "on",
+        ("config", {"pm": 0xA11140}),
+        ("ifconfig", ("192.0.2.9", "255.255.255.0", "192.0.2.1", "192.0.2.1")),
+        ("connect", "home", "password"),
+    ]
+
+
+def test_a_driver_without_power_save_joins_all_the_same():
+    bench = WifiBench(power_save=1)
+    bench.driver.config_error = ValueError("unknown config param")
+    bench.wifi.start()
+    bench.until("JOINING")
+
+
+def test_settings_are_made_again_after_the_interface_was_off():
+    bench = WifiBench(address=("192.0.2.9", "255.255.255.0", "192.0.2.1", "192.0.2.1"))
+    bench.wifi.start()
+    bench.until("JOINING")
+    for _ in range(3):  # the third failure in a row switches it off
+        bench.until("RESTING")
+        bench.until("JOINING")
+    calls = [call if isinstance(call, str) else call[0] for call in bench.driver.calls]
+    assert calls == [
+        "on", "ifconfig", "connect", "disconnect",
+        "connect", "disconnect",
+        "connect", "disconnect", "off",
+        "on", "ifconfig", "connect",
+    ]  # fmt: skip
+
+
+def test_an_open_network_is_joined_without_a_password():
+    bench = WifiBench([("cafe", None)])
+    bench.wifi.start()
+    bench.until("JOINING")
+    assert bench.driver.calls[-1] == ("connect", "cafe", None)
+
+
+def test_an_attempt_without_an_answer_ends_in_time():
+    bench = WifiBench()
+    bench.wifi.start()
+    bench.until("JOINING")
+    took_ms = bench.until("RESTING")
+    assert 20_000 <= took_ms <= 20_250, took_ms
+    assert bench.take_events() == ["no answer within the time allowed (network 1)"]
+
+
+def test_between_leaving_and_joining_lies_the_pause_of_the_port():
+    bench = WifiBench()
+    bench.wifi.start()
+    for _ in range(6):
+        bench.until("JOINING")
+        bench.until("RESTING")
+        bench.until("JOINING")
+        assert bench.driver.connected_ms - bench.driver.disconnected_ms >= 1_000
+
+
+def test_the_pause_grows_and_stays_bounded():
+    bench = WifiBench()
+    bench.wifi.start()
+    pauses = []
+    for _ in range(7):
+        bench.until("JOINING")
+        bench.until("RESTING")
+        pauses.append(bench.until("JOINING"))
+    for pause_ms, least_ms in zip(pauses, (1_000, 2_000, 4_000, 8_000, 10_000, 10_000, 10_000)):
+        assert least_ms <= pause_ms <= least_ms + 300, pauses
+
+
+def test_a_failure_is_believed_when_it_has_stood_for_a_while():
+    """The Pico W says "bad password" and then takes it back."""
+    bench = WifiBench()
+    bench.driver.after_connect = 1
+    bench.wifi.start()
+    bench.until("JOINING")
+    bench.run(500)
+    bench.driver.told = 202
+    bench.run(1_500)
+    bench.driver.told = 1
+    bench.run(3_000)
+    assert bench.wifi.state_name == "JOINING"
+    bench.driver.told = 202
+    took_ms = bench.until("RESTING")
+    assert 2_000 <= took_ms <= 2_500, took_ms
+    assert bench.take_events() == ["refused: wrong password? (network 1)"]
+
+
+def test_a_failure_of_the_attempt_before_is_not_believed():
+    """The ESP32 says 201 from the failure to the next address, through connect()."""
+    bench = WifiBench()
+    bench.wifi.start()
+    bench.until("JOINING")
+    bench.driver.told = 201
+    bench.until("RESTING")
+    bench.until("JOINING")
+    bench.run(15_000)
+    assert bench.wifi.state_name == "JOINING"  # association and address may be on their way
+    bench.driver.is_linked = True
+    bench.until("UP", 300)
+
+
+def test_a_failure_that_changes_is_a_new_one():
+    bench = WifiBench()
+    bench.wifi.start()
+    bench.until("JOINING")
+    bench.driver.told = 201
+    bench.until("RESTING")
+    bench.until("JOINING")
+    bench.run(1_000)
+    bench.driver.told = 202
+    took_ms = bench.until("RESTING")
+    assert took_ms <= 2_500, took_ms
+
+
+def test_the_driver_s_errors_end_the_attempt_and_switch_it_off_and_on():
+    for error in (OSError("Wifi Internal Error"), RuntimeError("Wifi Unknown Error 0x3014")):
+        bench = WifiBench()
+        bench.driver.connect_error = error
+        bench.wifi.start()
+        bench.run(300)
+        assert bench.wifi.state_name == "RESTING"
+        (reason,) = bench.take_events()
+        assert str(error) in reason and reason.startswith("the driver says: "), reason
+        assert bench.driver.take_calls()[-2:] == ["disconnect", "off"]
+        bench.driver.connect_error = None
+        bench.until("JOINING")
+
+
+def test_every_call_of_the_driver_may_fail():
+    """Whichever call it is that raises, first or later: step() does not, and it comes up."""
+    for method in ("active", "connect", "disconnect", "isconnected", "status", "ifconfig"):
+        for at in range(1, 12):
+            bench = WifiBench()
+            fail_once(bench.driver, method, at)
+            bench.wifi.start()
+            for _ in range(400):
+                bench.wifi.step()
+                if bench.driver.calls and bench.driver.calls[-1][0] == "connect":
+                    bench.driver.is_linked = True
+                bench.clock.advance(250)
+            assert bench.wifi.is_up(), (method, at, bench.wifi.state_name)
+
+
+def fail_once(driver, method, at):
+    real = getattr(driver, method)
+    count = [0]
+
+    def fails(*arguments, **settings):
+        count[0] += 1
+        if count[0] == at:
+            raise OSError("by the test")
+        return real(*arguments, **settings)
+
+    setattr(driver, method, fails)
+
+
+def test_a_callback_that_raises_breaks_nothing():
+    bench = WifiBench()
+
+    def boom(*arguments):
+        raise KeyError("by the test")
+
+    bench.wifi.on_up = bench.wifi.on_down = boom
+    bench.go_up()
+    bench.driver.is_linked = False
+    bench.until("RESTING")
+    bench.until("JOINING")
+    bench.driver.is_linked = True
+    bench.until("UP")
+
+
+def test_stop_leaves_the_network_and_start_begins_anew():
+    bench = WifiBench().go_up()
+    bench.wifi.stop()
+    assert bench.wifi.state_name == "OFF" and not bench.wifi.is_up()
+    assert bench.driver.take_calls() == ["disconnect", "off"]
+    assert bench.take_events() == ["stopped"]
+    bench.run(5_000)
+    assert bench.driver.calls == []
+    bench.go_up()
+
+
+def test_it_works_across_the_wrap_of_the_clock():
+    bench = WifiBench(now_ms=(1 << 30) - 2_000)
+    bench.wifi.start()
+    bench.until("JOINING")
+    took_ms = bench.until("RESTING")
+    assert 20_000 <= took_ms <= 20_250, took_ms
+    bench.until("JOINING")
+    bench.driver.is_linked = True
+    bench.until("UP")
+
+
+def test_the_driver_is_looked_at_four_times_a_second_whatever_the_loop():
+    bench = WifiBench().go_up()
+    looks = [0]
+    real = bench.driver.isconnected
+
+    def isconnected():
+        looks[0] += 1
+        return real()
+
+    bench.driver.isconnected = isconnected
+    bench.run(10_000, every_ms=1)
+    assert 38 <= looks[0] <= 41, looks
+
+
+def test_the_dns_servers_are_dhcp_s_and_then_the_given():
+    bench = WifiBench(dns=("192.0.2.99", "192.0.2.53")).go_up()
+    assert bench.wifi.dns_servers() == ["192.0.2.53", "192.0.2.99"]
+    bench.driver.dns = "0.0.0.0"
+    assert bench.wifi.dns_servers() == ["192.0.2.99", "192.0.2.53"]
+
+
+def test_wrong_arguments_are_told_without_name_or_password():
+    for networks in (
+        [], ("home",), ("home", "short"), ("", "password"), ("n" * 33, "password"),
+        [("home", "password"), "shed"], ("home", b"password"), 5, [("secretive", 12345678)],
+    ):  # fmt: skip
+        error = TypeError if networks == 5 else ValueError
+        text = raises(error, Port, networks)
+        for word in ("home", "short", "nnn", "secretive", "12345678"):
+            assert word not in text, text
+    raises(ValueError, Port, ("home", "password"), address=("192.0.2.9",))
+    raises(ValueError, Port, ("home", "password"), country="NZL")
+    raises(ValueError, Port, ("home", "password"), hostname="h" * 33)
+
+
+def test_no_reason_shows_name_or_password():
+    bench = WifiBench([("secret-name", "secret-password"), ("other-name", "other-password")])
+    bench.wifi.start()
+    for told in (201, 202, STATUS_IDLE, 2, 201):
+        bench.until("JOINING")
+        bench.driver.told = told
+        bench.until("RESTING")
+    for reason in bench.take_events():
+        assert "secret" not in reason and "other" not in reason, reason
+
+
+def test_idle_steps_while_up_allocate_nothing():
+    bench = WifiBench().go_up()
+    if not hasattr(gc, "mem_alloc"):
+        return  # CPython does not tell
+    wifi = bench.wifi
+    clock = bench.clock
+    wifi.step()
+    gc.collect()
+    gc.disable()
+    try:
+        before = gc.mem_alloc()
+        for _ in range(10):
+            clock.now_ms += 250
+            wifi.step()
+        allocated = gc.mem_alloc() - before
+    finally:
+        gc.enable()
+    assert allocated == 0, allocated

@@ -1,0 +1,785 @@
+"""tools/deploy.py on virtual boards and a real mosquitto: from a blank board to years in service.
+
+The first tests are what a new user does, with the command as it stands in README.md. Below them
+is each error that the tool knows, and each thing that it must not do; there it runs in this
+process, on boards that have everything on them already, as far as the test allows.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import paho.mqtt.client as paho
+import pytest
+import virtual_board as virtual
+from time_server import TimeServer
+
+import certificates
+import deploy
+import servers
+
+ROOT = deploy.ROOT
+SSID = "name-that-no-tool-prints"
+PASSWORD = "password-that-no-tool-prints"
+SERVER_ADDRESS = "192.168.4.1"  # as the board sees it
+NAME = "lamp"
+WAIT_S = 20
+DEPLOY_TIMEOUT_S = 100
+
+KIND_OF = {virtual.ESP32: "esp32", virtual.PICO_W: "rp2_pico_w"}
+OURS = ["mqttpipe.mpy", "station.mpy", "wifi.mpy", "wifi_core.mpy"]
+ALL = sorted(["deployed.json", "main.py", "secrets.py", *OURS])
+
+
+# ---------------------------------------------------------------------------
+# The surroundings of a board
+# ---------------------------------------------------------------------------
+
+
+class Peer:
+    """paho-mqtt, at the same server as the board: what it hears is in `heard`."""
+
+    def __init__(self, broker):
+        self.heard = []  # (topic, payload)
+        self._changed = threading.Condition()
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self.client.reconnect_delay_set(min_delay=1, max_delay=1)
+        self.client.on_connect = lambda client, *_: client.subscribe("boards/#", qos=1)
+        self.client.on_message = self._on_message
+        self.client.connect(broker.host, broker.port)
+        self.client.loop_start()
+
+    def _on_message(self, client, user_data, message):
+        with self._changed:
+            self.heard.append((message.topic, message.payload.decode()))
+            self._changed.notify_all()
+
+    def wait_for(self, topic, payload, since=0, timeout_s=WAIT_S):
+        """Wait until this message is among those heard; `since`: len(heard) of some moment."""
+        deadline_s = time.monotonic() + timeout_s
+        with self._changed:
+            while (topic, payload) not in self.heard[since:]:
+                left_s = deadline_s - time.monotonic()
+                assert left_s > 0, "not heard: %s %s; heard: %s" % (topic, payload, self.heard)
+                self._changed.wait(left_s)
+
+    def ask(self, text, timeout_s=WAIT_S):
+        """Publish a command, and wait for the board's answer."""
+        since = len(self.heard)
+        self.client.publish("boards/%s/command" % NAME, text, qos=1)
+        self.wait_for("boards/%s/answer" % NAME, text, since, timeout_s)
+
+    def close(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def peer(broker):
+    peer = Peer(broker)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def secrets(tmp_path):
+    """A secrets.py, filled in as a user would."""
+    text = deploy.EXAMPLE.read_text()
+    for old, new in (
+        ('("name of your Wi-Fi", "its password")', repr((SSID, PASSWORD))),
+        ('"mqtt://broker.example"', repr("mqtt://" + SERVER_ADDRESS)),
+        ('"mqttpipe-1"', repr(NAME)),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    path = tmp_path / "secrets.py"
+    path.write_text(text)
+    return path
+
+
+def plug_in(board, broker):
+    """Put the board where its Wi-Fi and its server are."""
+    board.world.add_network(SSID, PASSWORD)
+    board.world["routes"][SERVER_ADDRESS, 1883] = (broker.host, broker.port)
+    wait_until_idle(board)
+    return board
+
+
+def wait_until_idle(board, since=0):
+    """Wait until a start that came after `since` (of the output) has come to rest.
+
+    The unix port may hang when it is interrupted in the middle of an allocation, and an import
+    does little else.
+    """
+    board.wait_for_output(r"station: starts in|>>> \Z", since=since)
+
+
+@pytest.fixture(scope="session")
+def quick_boards(tmp_path_factory):
+    """boards/, with main programs that start at once."""
+    folder = tmp_path_factory.mktemp("quick") / "boards"
+    shutil.copytree(deploy.BOARDS, folder, ignore=shutil.ignore_patterns("secrets.py"))
+    for kind in KIND_OF.values():
+        (folder / kind / "main.py").write_text(main_with(kind, SAFE_BOOT_S=0))
+    return folder
+
+
+def main_with(kind, **settings):
+    """The text of a board's main.py with other settings."""
+    text = (ROOT / "boards" / kind / "main.py").read_text()
+    for name, value in settings.items():
+        text, count = re.subn(
+            r"^%s = \d[\d_]*" % name, "%s = %s" % (name, value), text, flags=re.M
+        )
+        assert count == 1, name
+    return text
+
+
+@pytest.fixture(scope="session")
+def deployed(quick_boards, broker, get_interpreter):
+    """A function: machine -> the files of a board to which everything was deployed."""
+    get_interpreter("MicroPython 32-bit")
+    made = {}
+
+    def files_of(machine):
+        if machine not in made:
+            facts = types.SimpleNamespace(kind=KIND_OF[machine], mpy_version=6)
+            made[machine] = deploy.build_files(facts, deploy.DEFAULT_PROFILE, False)
+            made[machine]["main.py"] = (quick_boards / facts.kind / "main.py").read_bytes()
+        return dict(made[machine])
+
+    return files_of
+
+
+@pytest.fixture
+def ready(virtual_board, broker, secrets, deployed):
+    """A function that makes a board on which all is deployed, so that there is nothing to copy."""
+
+    def make(machine=virtual.ESP32, main=None, **options):
+        files = deployed(machine)
+        files["secrets.py"] = secrets.read_bytes()
+        if main is not None:
+            files["main.py"] = main.encode()
+        given = ("secrets.py", "main.py") if main is not None else ("secrets.py",)
+        record = {name: [deploy.digest(data), name in given] for name, data in files.items()}
+        files["deployed.json"] = deploy.json.dumps(record)
+        return plug_in(virtual_board(machine, files, **options), broker)
+
+    return make
+
+
+@pytest.fixture
+def run_deploy(secrets, quick_boards, monkeypatch, capsys):
+    """A function that runs the tool in this process and returns what it printed."""
+    monkeypatch.setattr(deploy.setup_env, "reexec_in_venv", lambda requirements: None)
+    monkeypatch.setattr(deploy, "SECRETS", secrets)
+    monkeypatch.setattr(deploy, "BOARDS", quick_boards)
+
+    def run(board, *arguments, status=0):
+        port = ["--port", board if isinstance(board, str) else board.port] if board else []
+        capsys.readouterr()
+        is_board = hasattr(board, "output")
+        since = len(board.output) if is_board else 0
+        returned = deploy.main([*port, *map(str, arguments)])
+        printed = capsys.readouterr()
+        if is_board and board.is_on() and "raw REPL" in board.output[since:]:
+            wait_until_idle(board, board.output.rindex("raw REPL"))
+        assert returned == status, printed.out
+        assert printed.err == "" and SSID not in printed.out and PASSWORD not in printed.out
+        return printed.out
+
+    return run
+
+
+def failure(printed):
+    """The reason in the last line, which is the only one that tells of a failure."""
+    lines = printed.splitlines()
+    assert [line for line in lines if line.startswith("deploy: failed: ")] == lines[-1:]
+    return lines[-1].partition("deploy: failed: ")[2]
+
+
+def files_on(board):
+    return {
+        path.name: path.read_bytes() for path in board.files.iterdir() if path.name != "boot.py"
+    }
+
+
+def copied(printed):
+    """The names of the files that were copied."""
+    return sorted(re.findall(r"^deploy:   (\S+) +copied,", printed, re.M))
+
+
+# ---------------------------------------------------------------------------
+# The way of a new user
+# ---------------------------------------------------------------------------
+
+
+def run_command(board, *arguments, status=0):
+    """Run the tool as the README says, with the python that runs the tests."""
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "deploy.py"), "--port", board.port, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=DEPLOY_TIMEOUT_S,
+        text=True,
+    )
+    assert ran.returncode == status, ran.stdout
+    assert SSID not in ran.stdout and PASSWORD not in ran.stdout
+    return ran.stdout
+
+
+def test_a_blank_board_goes_into_service_and_stays_there(
+    virtual_board, board_kind, broker, peer, secrets, mpremote, tmp_path
+):
+    board = plug_in(virtual_board(board_kind, heap="96k"), broker)
+    status = "boards/%s/status" % NAME
+
+    printed = run_command(board, "--secrets", str(secrets))
+    assert copied(printed) == sorted([*OURS, "main.py", "secrets.py"])
+    assert sorted(files_on(board)) == ALL
+    assert "board: mqtt: online" in printed and "deploy: online, " in printed
+    peer.wait_for(status, "online")
+    peer.ask("hello")
+
+    # Wi-Fi goes away, the broker with it, and both come back: nobody touches the board.
+    since = len(peer.heard)
+    board.world.switch_off()
+    board.wait_for_output("wifi: down: the link broke")
+    broker.stop()
+    time.sleep(1)
+    broker.start()
+    board.world.switch_on()
+    peer.wait_for(status, "online", since, timeout_s=40)
+    peer.ask("are you back?")
+    assert board.events("crash") == [], "it came back by a reset"
+    assert len(board.events("start")) == 2, "power-on, and the reset of the tool"
+
+    # A person wants the prompt.
+    assert mpremote(board, "exec", "print('prompt', 6 * 7)").strip().endswith("prompt 42")
+
+    printed = run_command(board, "--secrets", str(secrets))
+    assert copied(printed) == [] and "nothing to copy" in printed
+    peer.ask("still there?")
+
+    program = tmp_path / "my_program.py"
+    text = main_with(KIND_OF[board_kind])
+    program.write_text(
+        text.replace('TOPIC + "answer", message.payload', 'TOPIC + "answer", b"mine"')
+    )
+    printed = run_command(board, "--secrets", str(secrets), "--main", str(program))
+    assert copied(printed) == ["main.py"]
+    since = len(peer.heard)
+    peer.client.publish("boards/%s/command" % NAME, "who are you?", qos=1)
+    peer.wait_for("boards/%s/answer" % NAME, "mine", since)
+
+
+def test_the_server_tells_of_a_board_that_is_gone(ready, peer):
+    board = ready()
+    status = "boards/%s/status" % NAME
+    peer.wait_for(status, "online")
+    since = len(peer.heard)
+    board.power_off()  # its sockets are closed, so that nobody waits for the keep alive
+    peer.wait_for(status, "offline", since)
+
+
+def test_over_tls_a_board_needs_the_time_and_gets_it(ready, run_deploy, broker, secrets, tmp_path):
+    made = certificates.make(tmp_path)
+    text = secrets.read_text().replace("mqtt://" + SERVER_ADDRESS, "mqtts://localhost")
+    secrets.write_text(text.replace("CA = None", "CA = %r" % made.ca.cert_pem))
+    time_server = TimeServer()
+    with contextlib.closing(time_server), broker.another(tls=servers.Tls(made.server)) as secure:
+        board = ready()
+        board.world["routes"]["127.0.0.1", 8883] = (secure.host, secure.port)
+        board.world["routes"]["192.168.4.9", 123] = time_server.address
+        reason = failure(run_deploy(board, "--wait", 3, status=1))
+        assert re.search("broker: TLS: .*the clock says 2000", reason)
+        printed = run_deploy(board, "--doctor", status=1)
+        assert "NOT OK clock: 2000-01-01" in printed and "NOT OK broker: TLS: " in printed
+
+        secrets.write_text(secrets.read_text().replace("NTP = ()", "NTP = ('192.168.4.9',)"))
+        assert "board: mqtt: online" in run_deploy(board)
+        printed = run_deploy(board, "--doctor")
+        assert "ok     clock: 20" in printed and "ok     broker: accepted us" in printed
+
+
+# ---------------------------------------------------------------------------
+# No board, or not this one
+# ---------------------------------------------------------------------------
+
+
+def test_no_board_is_told(run_deploy, monkeypatch):
+    monkeypatch.setattr(deploy, "list_ports", list)
+    assert failure(run_deploy(None, status=1)).startswith("no board: no serial port on USB")
+
+
+def test_a_port_that_is_not_there_is_told(run_deploy, tmp_path):
+    port = str(tmp_path / "ttyUSB9")
+    assert failure(run_deploy(port, status=1)) == "no board: there is no port %s" % port
+
+
+def test_of_several_boards_each_is_listed(run_deploy, monkeypatch):
+    ports = [("/dev/ttyACM0", "Board in FS mode"), ("/dev/ttyUSB0", "CP2102N USB to UART")]
+    monkeypatch.setattr(deploy, "list_ports", lambda: ports)
+    printed = run_deploy(None, status=1)
+    assert "/dev/ttyACM0  Board in FS mode" in printed and "/dev/ttyUSB0  CP2102N" in printed
+    assert failure(printed) == "several boards: choose one of these with --port"
+
+
+def test_the_only_board_is_found(ready, run_deploy, monkeypatch):
+    board = ready()
+    monkeypatch.setattr(deploy, "list_ports", lambda: [(board.port, "the only one")])
+    assert "port %s" % board.port in run_deploy(None, "--dry-run")
+
+
+def test_a_port_that_somebody_else_has_is_told(ready, run_deploy):
+    serial = pytest.importorskip("serial")
+    board = ready()
+    with serial.Serial(board.port, exclusive=True):
+        reason = failure(run_deploy(board, status=1))
+    assert reason.startswith("port %s is busy" % board.port)
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_a_board_that_says_nothing_is_told(run_deploy, monkeypatch):
+    monkeypatch.setattr(deploy, "ANSWER_TIMEOUT_S", 0.3)
+    ours, theirs = os.openpty()
+    try:
+        reason = failure(run_deploy(os.ttyname(theirs), status=1))
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "does not answer" in reason and "reset button" in reason
+
+
+def test_a_board_that_falls_silent_in_the_middle_is_told(
+    virtual_board, broker, run_deploy, monkeypatch
+):
+    board = plug_in(virtual_board(), broker)
+    real = deploy.copy_file
+
+    def pull_the_plug(*arguments):
+        if arguments[1] == "wifi_core.mpy":
+            board.power_off()
+        return real(*arguments)
+
+    monkeypatch.setattr(deploy, "copy_file", pull_the_plug)
+    assert failure(run_deploy(board, status=1)).endswith("has stopped answering")
+    board.power_on()
+    wait_until_idle(board, len(board.output))
+    monkeypatch.setattr(deploy, "copy_file", real)
+    assert not set(files_on(board)) & set(ALL), "half of it was left"
+    run_deploy(board)
+    assert sorted(files_on(board)) == ALL, "what was left is removed"
+
+
+def test_firmware_that_is_too_old_is_told_with_what_is_needed(ready, run_deploy):
+    board = ready(firmware=(1, 22, 2))
+    reason = failure(run_deploy(board, status=1))
+    assert reason.startswith(
+        "the firmware is too old: MicroPython 1.22.2, needed is 1.23 or later"
+    )
+
+
+def test_bytecode_that_the_firmware_can_not_load_is_told_and_source_serves(
+    virtual_board, broker, run_deploy, peer
+):
+    # Another version of the format; a heap in which the board can compile for itself.
+    board = plug_in(virtual_board(mpy=5, heap="512k"), broker)
+    reason = failure(run_deploy(board, status=1))
+    assert reason.startswith("the firmware loads .mpy version 5, mpy-cross makes 6: update")
+    assert "--source" in reason and files_on(board) == {}
+    printed = run_deploy(board, "--source")
+    assert copied(printed) == sorted(
+        ["main.py", "mqttpipe.py", "secrets.py", "station.py", "wifi.py", "wifi_core.py"]
+    )
+    peer.ask("compiled there")
+
+
+def test_a_board_of_another_kind_than_asked_for_is_refused(ready, run_deploy):
+    reason = failure(run_deploy(ready(), "--board", "rp2_pico_w", status=1))
+    assert "is of the kind esp32" in reason and reason.endswith("not rp2_pico_w")
+
+
+def test_a_board_without_wifi_is_refused():
+    told = {
+        "platform": "rp2", "machine": "Raspberry Pi Pico with RP2040", "version": (1, 25, 0),
+        "record": None, "has_wifi": False,
+    }  # fmt: skip
+    with pytest.raises(deploy.DeployError, match="this board has no Wi-Fi .*Pico with RP2040"):
+        deploy.Facts(told, None).check()
+    with pytest.raises(deploy.DeployError, match="there are files for esp32 and rp2_pico_w only"):
+        deploy.Facts(dict(told, platform="stm32"), None)
+
+
+# ---------------------------------------------------------------------------
+# Copying
+# ---------------------------------------------------------------------------
+
+
+def test_dry_run_changes_nothing_and_says_what_it_would_do(virtual_board, broker, run_deploy):
+    board = plug_in(virtual_board(), broker)
+    printed = run_deploy(board, "--dry-run")
+    for name in ALL:
+        assert name == "deployed.json" or re.search(r"%s +would be copied" % name, printed), name
+    assert files_on(board) == {}
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(
+    virtual_board, broker, run_deploy
+):
+    board = plug_in(virtual_board(disk_bytes=48 * 1024), broker)
+    reason = failure(run_deploy(board, status=1))
+    assert re.match(r"the board's disk is full: \d+ KiB needed, \d+ KiB free; nothing", reason)
+    assert files_on(board) == {}
+
+
+def test_a_disk_that_fills_up_meanwhile_leaves_nothing_half_written(
+    virtual_board, broker, run_deploy, monkeypatch
+):
+    board = plug_in(virtual_board(disk_bytes=48 * 1024), broker)
+    monkeypatch.setattr(deploy, "check_disk", lambda facts, plan: None)
+    reason = failure(run_deploy(board, status=1))
+    assert reason.startswith("the board's disk is full")
+    assert files_on(board) == {}
+
+
+def test_an_update_that_does_not_fit_leaves_the_old_program_in_service(
+    ready, run_deploy, peer, monkeypatch, tmp_path
+):
+    board = ready()
+    program = tmp_path / "program.py"
+    program.write_text((deploy.BOARDS / "esp32" / "main.py").read_text() + "# longer\n")
+    before = files_on(board)
+    monkeypatch.setattr(deploy.Board, "write", lambda *arguments: False)
+    failure(run_deploy(board, "--main", program, status=1))
+    assert files_on(board) == before
+    board.wait_for_output("mqtt: online", since=board.output.rindex("station: starts in"))
+    peer.ask("the old one")
+
+
+def test_a_file_that_does_not_arrive_whole_is_not_used(ready, run_deploy, monkeypatch):
+    board = ready()
+    (board.files / "wifi.mpy").unlink()
+    before = files_on(board)
+    real = deploy.Board.write
+    monkeypatch.setattr(
+        deploy.Board, "write", lambda self, name, data, tell: real(self, name, data[:-1], tell)
+    )
+    reason = failure(run_deploy(board, status=1))
+    assert reason == "wifi.mpy has not arrived whole: nothing was changed"
+    assert files_on(board) == before
+
+
+def test_what_a_broken_copy_left_is_removed(ready, run_deploy):
+    board = ready()
+    (board.files / "mqttpipe.mpy.part").write_bytes(b"half")
+    printed = run_deploy(board, "--wait", 0)
+    assert re.search(r"mqttpipe.mpy.part +is removed", printed)
+    assert sorted(files_on(board)) == ALL
+
+
+def test_a_source_that_would_hide_the_bytecode_is_removed(ready, run_deploy):
+    board = ready()
+    (board.files / "mqttpipe.py").write_text("print('not the client')\n")
+    run_deploy(board, "--wait", 0)
+    assert sorted(files_on(board)) == ALL
+
+
+def test_somebody_else_s_file_in_our_way_is_left_alone_without_force(ready, run_deploy):
+    board = ready()
+    (board.files / "wifi.py").write_text("SSID = 'theirs'")
+    reason = failure(run_deploy(board, status=1))
+    assert reason.startswith("wifi.py on the board is in the way")
+    assert (board.files / "wifi.py").exists()
+    run_deploy(board, "--force", "--wait", 0)
+    assert not (board.files / "wifi.py").exists()
+
+
+def test_long_copies_show_how_far_they_are(ready, run_deploy):
+    board = ready()
+    (board.files / "mqttpipe.mpy").unlink()
+    printed = run_deploy(board, "--wait", 0)
+    assert re.findall(r"mqttpipe.mpy +(\d+) %", printed) == ["25", "50", "75"]
+
+
+def test_the_commands_for_the_prompt_are_copied_if_asked_for(ready, run_deploy):
+    board = ready()
+    printed = run_deploy(board, "--repl", "--dry-run")
+    assert re.findall(r"(\S+) +would be copied", printed) == ["mqttpipe_repl.mpy"]
+
+
+def test_a_smaller_profile_replaces_a_larger_one(ready, run_deploy, mpremote):
+    board = ready()
+    printed = run_deploy(board, "--profile", "standard", "--wait", 0)
+    assert copied(printed) == ["mqttpipe.mpy"]
+    version = mpremote(board, "exec", "import mqttpipe; print(mqttpipe.__version__)")
+    assert "+no." in version and "resolver" in version
+
+
+# ---------------------------------------------------------------------------
+# What is the user's
+# ---------------------------------------------------------------------------
+
+
+def test_what_was_changed_on_the_board_is_kept_and_force_overwrites_it(ready, run_deploy, secrets):
+    board = ready()
+    for name in ("main.py", "secrets.py"):
+        path = board.files / name
+        path.write_bytes(path.read_bytes() + b"# changed here\n")
+    before = files_on(board)
+    secrets.write_text(secrets.read_text() + "# changed there, too\n")
+
+    printed = run_deploy(board, "--wait", 0)
+    assert len(re.findall(r"(main|secrets).py +on the board is its own: kept", printed)) == 2
+    assert files_on(board) == before
+
+    template = deploy.BOARDS / "esp32" / "main.py"
+    for option, path in (("--main", template), ("--secrets", secrets)):
+        reason = failure(run_deploy(board, option, path, status=1))
+        assert reason.endswith("is not what was put there: --force overwrites it"), reason
+        assert files_on(board) == before
+
+    printed = run_deploy(board, "--force", "--wait", 0)
+    assert copied(printed) == ["main.py", "secrets.py"]
+    assert files_on(board)["main.py"] == template.read_bytes()
+    assert files_on(board)["secrets.py"] == secrets.read_bytes()
+
+
+def test_a_program_that_was_there_before_us_is_kept(virtual_board, broker, run_deploy):
+    board = plug_in(virtual_board(files={"main.py": "print('theirs')\n"}), broker)
+    printed = run_deploy(board, "--wait", 0)
+    assert re.search(r"main.py +on the board is its own: kept", printed)
+    assert files_on(board)["main.py"] == b"print('theirs')\n"
+
+
+def test_a_program_of_one_s_own_stays_when_nothing_is_said_of_it(ready, run_deploy):
+    board = ready(main="print('mine')\n")
+    printed = run_deploy(board, "--wait", 0)
+    assert copied(printed) == [] and files_on(board)["main.py"] == b"print('mine')\n"
+
+
+def test_a_program_and_secrets_that_were_put_there_are_replaced_by_newer_ones(
+    ready, run_deploy, secrets, tmp_path
+):
+    board = ready(main="print('mine')\n")
+    program = tmp_path / "program.py"
+    program.write_text("print('newer')\n")
+    secrets.write_text(secrets.read_text() + "# newer\n")
+    printed = run_deploy(board, "--main", program, "--wait", 0)
+    assert copied(printed) == ["main.py", "secrets.py"]
+    assert copied(run_deploy(board, "--main", program, "--wait", 0)) == []
+
+
+def test_missing_secrets_are_told_with_what_to_do(virtual_board, broker, run_deploy, secrets):
+    board = plug_in(virtual_board(), broker)
+    secrets.unlink()
+    reason = failure(run_deploy(board, status=1))
+    assert reason.startswith("there is no boards/secrets.py: copy boards/secrets_example.py to it")
+
+
+def test_a_board_that_has_its_secrets_needs_none_here(ready, run_deploy, secrets):
+    board = ready()
+    secrets.unlink()
+    assert re.search(r"secrets.py +on the board is its own: kept", run_deploy(board, "--dry-run"))
+
+
+def test_an_example_that_was_not_filled_in_is_told(virtual_board, broker, run_deploy, secrets):
+    board = plug_in(virtual_board(), broker)
+    shutil.copy(deploy.EXAMPLE, secrets)
+    reason = failure(run_deploy(board, status=1))
+    assert reason == "secrets.py: WIFI is still the example's: fill it in"
+
+
+def test_a_mistake_in_secrets_or_program_is_told_with_its_place_and_without_its_text(
+    virtual_board, broker, run_deploy, secrets, tmp_path
+):
+    board = plug_in(virtual_board(), broker)
+    text = secrets.read_text()
+    secrets.write_text(text.replace("USER = None", 'USER = "%s' % PASSWORD))
+    line = text[: text.index("USER = None")].count("\n") + 1
+    reason = failure(run_deploy(board, status=1))
+    assert reason == "secrets.py is not MicroPython: line %d: SyntaxError: invalid syntax" % line
+    secrets.write_text(text)
+    program = tmp_path / "program.py"
+    program.write_text("def f():\n    return 1 +\n")
+    reason = failure(run_deploy(board, "--main", program, status=1))
+    assert reason == "program.py is not MicroPython: line 2: SyntaxError: invalid syntax"
+    reason = failure(run_deploy(board, "--main", tmp_path / "none.py", status=1))
+    assert reason.startswith("can't read ") and files_on(board) == {}
+
+
+# ---------------------------------------------------------------------------
+# Going online
+# ---------------------------------------------------------------------------
+
+
+def test_a_wrong_password_is_told(ready, run_deploy):
+    board = ready()
+    board.world["networks"][SSID]["password"] = "another one"
+    reason = failure(run_deploy(board, "--wait", 3, status=1))
+    assert reason == (
+        "the board is not online after 3 s: Wi-Fi: refused: wrong password? (network 1)"
+    )
+
+
+def test_an_access_point_that_is_away_is_told(ready, run_deploy):
+    board = ready(virtual.PICO_W)
+    board.world.switch_off()
+    reason = failure(run_deploy(board, "--wait", 5, status=1))
+    assert reason.endswith("Wi-Fi: no access point of this name (network 1)")
+
+
+def test_a_broker_that_is_away_is_told_in_the_client_s_own_words(ready, run_deploy):
+    board = ready()
+    board.world["routes"][SERVER_ADDRESS, 1883] = ("127.0.0.1", servers.free_port())
+    reason = failure(run_deploy(board, "--wait", 3, status=1))
+    assert re.search(r"not online after 3 s: broker: TCP: .*192\.168\.4\.1 port 1883", reason)
+
+
+def test_a_program_that_fails_is_told_with_its_error(ready, run_deploy):
+    board = ready(main="import secrets\nprint('it begins')\nraise KeyError('of its own')\n")
+    reason = failure(run_deploy(board, status=1))
+    assert reason == "the program on the board has failed: KeyError: of its own"
+
+
+def test_a_program_that_says_nothing_is_not_waited_for_for_ever(ready, run_deploy):
+    board = ready(main="pass\n")
+    reason = failure(run_deploy(board, "--wait", 2, status=1))
+    assert "is not online after 2 s: it did not say what is wrong" in reason
+
+
+# ---------------------------------------------------------------------------
+# Watchdog, safe boot
+# ---------------------------------------------------------------------------
+
+
+def test_a_running_watchdog_is_fed_while_files_are_copied(ready, run_deploy, peer):
+    # Copying the client takes longer than this watchdog lets a loop take.
+    board = ready(main=main_with("esp32", WATCHDOG_S=1, SAFE_BOOT_S=0))
+    board.wait_for_output("mqtt: online")
+    (board.files / "mqttpipe.mpy").unlink()
+    began_s = time.monotonic()
+    printed = run_deploy(board)
+    assert time.monotonic() - began_s > 1 and copied(printed) == ["mqttpipe.mpy"]
+    assert board.events("start")[1:] == [(virtual.board_simulation.HARD_RESET,)], "the tool's own"
+
+
+def test_a_loop_that_hangs_is_ended_by_the_watchdog(ready):
+    text = main_with("esp32", WATCHDOG_S=1, SAFE_BOOT_S=0)
+    text = text.replace('client.publish(TOPIC + "answer", message.payload, qos=1)', "pass")
+    text = text.replace(
+        "        work(client)\n", "        while client.is_online():\n            pass\n"
+    )
+    board = ready(main=text)
+    board.wait_for_event("start", virtual.board_simulation.WDT_RESET)
+    board.wait_for_output("mqtt: online", since=len(board.output))
+
+
+def test_a_key_in_the_first_seconds_keeps_the_program_from_starting(ready, mpremote):
+    board = ready(main=main_with("esp32"))
+    board.wait_for_output("station: starts in 2 s")
+    # Opening the port and typing, as a terminal does.
+    with open(board.port, "wb", buffering=0) as port:
+        port.write(b"x")
+        board.wait_for_output("station: not started; Ctrl-D starts it")
+    board.wait_for_output(">>> ")
+
+
+def test_the_button_keeps_the_program_from_starting(ready, board_kind):
+    board = ready(board_kind, main=main_with(KIND_OF[board_kind]))
+    board.world["pins"].update({0: 0, "BOOTSEL": 1})
+    since = len(board.output)
+    board.reset_button()
+    board.wait_for_output("station: not started", since=since)
+
+
+def test_an_error_in_the_program_ends_in_a_reset_and_not_at_a_prompt_that_nobody_sees(ready):
+    text = main_with("esp32", SAFE_BOOT_S=0)
+    text = text.replace("        work(client)\n", "        raise OSError(5)\n")
+    board = ready(main=text)
+    board.wait_for_output("the program has failed: reset in 5 s")
+    board.wait_for_event("start", virtual.board_simulation.HARD_RESET, timeout_s=20)
+
+
+# ---------------------------------------------------------------------------
+# --doctor
+# ---------------------------------------------------------------------------
+
+
+def test_the_doctor_finds_a_healthy_board_well_and_changes_nothing(ready, board_kind, run_deploy):
+    board = ready(board_kind)
+    before = files_on(board)
+    printed = run_deploy(board, "--doctor")
+    for line in (
+        r"ok     firmware: 1\.25\.0, ",
+        r"ok     memory: \d+ KiB of \d+ KiB free",
+        r"ok     disk: \d+ KiB of \d+ KiB free",
+        r"ok     Wi-Fi: joined, -55 dBm, address 192\.168\.4\.20",
+        r"ok     DNS: server 192\.168\.4\.1",
+        r"       clock: 20\d\d-01-01 00:0\d UTC: never set; mqtt:// does without",
+        r"ok     broker: accepted us in \d+ ms",
+    ):
+        assert re.search(line, printed), (line, printed)
+    assert "NOT OK" not in printed and files_on(board) == before
+    board.wait_for_output("mqtt: online", since=board.output.rindex("broker: accepted"))
+
+
+def test_the_doctor_tells_of_a_blank_board(virtual_board, run_deploy):
+    printed = run_deploy(virtual_board(), "--doctor", status=1)
+    assert "NOT OK board: secrets is not on it: deploy first" in printed
+
+
+def test_the_doctor_tells_what_is_wrong_with_the_wifi(ready, run_deploy):
+    board = ready()
+    board.world["networks"][SSID]["password"] = "another one"
+    printed = run_deploy(board, "--doctor", status=1)
+    assert "NOT OK Wi-Fi: not joined: refused: wrong password? (network 1)" in printed
+
+
+def test_the_doctor_tells_what_is_wrong_with_the_broker_and_the_clock(ready, run_deploy, secrets):
+    text = secrets.read_text().replace("mqtt://", "mqtts://")
+    secrets.write_text(text.replace("TLS = None", 'TLS = "insecure"'))
+    board = ready()
+    board.world["routes"][SERVER_ADDRESS, 8883] = ("127.0.0.1", servers.free_port())
+    printed = run_deploy(board, "--doctor", status=1)
+    assert re.search(r"NOT OK clock: 2000-01-01 .* never set, so that no certificate", printed)
+    assert re.search(r"NOT OK broker: TCP: .* port 8883", printed)
+
+
+def test_the_doctor_tells_of_old_firmware(ready, run_deploy):
+    board = ready(firmware=(1, 22, 0))
+    printed = run_deploy(board, "--doctor", status=1)
+    assert re.search(r"NOT OK firmware: 1\.22\.0, .*: too old, needed is 1\.23 or later", printed)
+
+
+# ---------------------------------------------------------------------------
+# The tool itself
+# ---------------------------------------------------------------------------
+
+
+def test_the_tool_s_requirements_are_those_of_the_tests():
+    """Two versions of mpremote in one environment would replace each other in turn."""
+    tests = (ROOT / "tools" / "requirements-test.txt").read_text().splitlines()
+    for line in (ROOT / "tools" / deploy.REQUIREMENTS).read_text().splitlines():
+        assert line.startswith("#") or line in tests, line
+
+
+def test_help_shows_each_option():
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "deploy.py"), "--help"],
+        stdout=subprocess.PIPE,
+        timeout=DEPLOY_TIMEOUT_S,
+        text=True,
+    )
+    for option in (
+        "port", "board", "profile", "main", "secrets", "source", "repl", "dry-run", "force",
+        "wait", "doctor",
+    ):  # fmt: skip
+        assert "--" + option in ran.stdout, option

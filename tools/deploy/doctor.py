@@ -1,0 +1,179 @@
+"""Runs on the board, for tools/deploy.py --doctor: look at the way to the server, and report.
+
+Each line is `+ subject: text` (well), `- subject: text` (not well) or `  subject: text` (for
+information). Nothing is changed on the board, but for the connections that it makes. Nothing of
+secrets.py is printed; the client's errors name the server.
+"""
+
+import gc
+import sys
+from time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
+
+WIFI_TIMEOUT_MS = 45_000
+BROKER_TIMEOUT_MS = 30_000
+BEAT_MS = 4_000  # a sign of life for the one who waits
+YEAR_MIN = 2024
+
+
+def feed():
+    station = sys.modules.get("station")
+    if station is not None:
+        station.feed()
+
+
+def wait(is_done, step, timeout_ms):
+    """Call step() until is_done(); True if that came in time."""
+    deadline_ms = ticks_add(ticks_ms(), timeout_ms)
+    beat_ms = ticks_add(ticks_ms(), BEAT_MS)
+    while not is_done():
+        now_ms = ticks_ms()
+        if ticks_diff(deadline_ms, now_ms) <= 0:
+            return False
+        if ticks_diff(beat_ms, now_ms) <= 0:
+            beat_ms = ticks_add(now_ms, BEAT_MS)
+            print("...")
+        step()
+        feed()
+        sleep_ms(10)
+    return True
+
+
+def load(name):
+    """Import a module of the board; report why not, and return None."""
+    gc.collect()
+    try:
+        return __import__(name)
+    except ImportError:
+        print("- board: %s is not on it: deploy first" % name)
+    except MemoryError:
+        print("- board: not enough memory to load %s" % name)
+    except Exception as error:  # secrets.py is a person's: whatever is in it
+        print("- board: %s can not be loaded: %s" % (name, type(error).__name__))
+
+
+class Link:
+    """The link as it is, for a board that is on its Wi-Fi already."""
+
+    def __init__(self, wlan):
+        self.wlan = wlan
+
+    def is_up(self):
+        return self.wlan.isconnected()
+
+    def step(self):
+        pass
+
+    def stop(self):
+        pass
+
+
+def look_at_wifi(network, secrets):
+    """Report the Wi-Fi, joining it if need be; return a link, or None."""
+    wlan = network.WLAN(network.STA_IF)
+    if wlan.active() and wlan.isconnected():
+        link = Link(wlan)
+    else:
+        wifi = load("wifi")
+        if wifi is None:
+            return None
+        try:
+            link = wifi.Wifi(
+                secrets.WIFI,
+                getattr(secrets, "ADDRESS", None),
+                getattr(secrets, "COUNTRY", None),
+                ntp=getattr(secrets, "NTP", ()),
+            )
+        except Exception as error:
+            print("- Wi-Fi: secrets.py: %s" % error)
+            return None
+        reasons = []
+        link.on_down = lambda link, reason: reasons.append(reason)
+        count = 1 if isinstance(secrets.WIFI[0], str) else len(secrets.WIFI)
+        link.start()
+        wait(lambda: link.is_up() or len(reasons) == count, link.step, WIFI_TIMEOUT_MS)
+        if not link.is_up():
+            for reason in reasons or [link.state_name]:
+                print("- Wi-Fi: not joined: %s" % reason)
+            link.stop()
+            return None
+    try:
+        signal = "%d dBm" % wlan.status("rssi")
+    except Exception:
+        signal = "signal not told"
+    address = wlan.ifconfig()
+    print("+ Wi-Fi: joined, %s, address %s" % (signal, address[0]))
+    is_dns = address[3] != "0.0.0.0"
+    print("%s DNS: server %s" % ("+" if is_dns else "-", address[3]))
+    return link
+
+
+def look_at_clock(secrets):
+    now = gmtime()
+    text = "%d-%02d-%02d %02d:%02d UTC" % now[:5]
+    if now[0] >= YEAR_MIN:
+        print("+ clock: " + text)
+    elif "mqtts://" in str(secrets.SERVER) or "ssl://" in str(secrets.SERVER):
+        print("- clock: %s: never set, so that no certificate is valid: see NTP" % text)
+    else:
+        print("  clock: %s: never set; mqtt:// does without" % text)
+
+
+def look_at_broker(link, secrets):
+    mqttpipe = load("mqttpipe")
+    if mqttpipe is None:
+        return
+    try:
+        client = mqttpipe.MQTTClient(
+            secrets.SERVER,
+            user=getattr(secrets, "USER", None),
+            password=getattr(secrets, "PASSWORD", None),
+            ca=getattr(secrets, "CA", None),
+            tls=getattr(secrets, "TLS", None),
+            link=link,
+        )
+    except Exception as error:
+        print("- broker: secrets.py: %s" % error)
+        return
+    # Its own identifier: the program's would throw out what the program left, and be thrown out.
+    client.client_id += b"d"
+    errors = []
+    client.on_offline = lambda client, error: errors.append(error)
+    began_ms = ticks_ms()
+    resolved_ms = []
+
+    def step():
+        state = client.state_name
+        link.step()
+        client.step(20)
+        if state == "RESOLVING" and client.state_name == "TCP_CONNECTING":
+            resolved_ms.append(ticks_diff(ticks_ms(), began_ms))
+
+    client.connect()
+    is_online = wait(lambda: client.is_online() or errors, step, BROKER_TIMEOUT_MS)
+    took_ms = ticks_diff(ticks_ms(), began_ms)
+    if resolved_ms:
+        print("+ DNS: the server's name was resolved in %d ms" % resolved_ms[0])
+    if is_online and not errors:
+        print("+ broker: accepted us in %d ms" % took_ms)
+        client.disconnect()
+        wait(lambda: client.state_name == "DOWN", step, 3_000)
+    else:
+        print("- broker: %s" % (errors[0] if errors else "no answer in %d s" % (took_ms // 1000)))
+
+
+def main():
+    try:
+        import network
+    except ImportError:
+        print("- Wi-Fi: this firmware has none")
+        return
+    secrets = load("secrets")
+    if secrets is None:
+        return
+    link = look_at_wifi(network, secrets)
+    look_at_clock(secrets)
+    if link is not None:
+        look_at_broker(link, secrets)
+
+
+main()

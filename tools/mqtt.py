@@ -1,0 +1,80 @@
+"""The client as a command: publish, subscribe, or talk to a server by hand.
+
+    python3 tools/mqtt.py pub -h broker.example -t lamp/hall -m on
+    producer | python3 tools/mqtt.py pub -t lines -l -q 1
+    python3 tools/mqtt.py sub -h broker.example -t 'lamp/#' -v
+    python3 tools/mqtt.py sub -t lamp/hall -C 1 -W 10
+    python3 tools/mqtt.py shell -h broker.example
+    python3 tools/mqtt.py pub --help
+
+The options of `pub` and `sub` are those of mosquitto_pub and mosquitto_sub, as far as MQTT 3.1.1
+goes, and so are the exit status and what is printed:
+
+    0         done; also after Ctrl-C in `sub`
+    1         wrong options, or the server can't be reached
+    1 to 5    the server refused the connection: its return code (MQTT 3.1.1, section 3.2.2.3)
+    7         the connection was lost, and did not come back within 30 s (`pub` only: `sub` goes
+              on trying)
+    8         TLS: the server's certificate is not good, or it speaks no TLS
+    27        the time of -W is over, or the server does not answer
+
+Secrets. What stands on a command line everybody on the machine can read. So the password may also
+come from a file, `-o FILE`, one option a line (`--pw secret`), or from the environment:
+MQTT_URL, MQTT_USERNAME, MQTT_PASSWORD. The command line goes before the file, and that before the
+environment.
+
+It is the client of micropython/mqttpipe.py on CPython, and needs nothing but the standard library.
+"""
+
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "cpython_shim"), str(ROOT / "micropython")]
+sys.path.append(str(ROOT / "tools" / "mqtt"))
+
+from mqtt_format import FORMAT_HELP  # noqa: E402
+from mqtt_options import FLAG, OPTIONS, UsageError, read_options  # noqa: E402
+from mqtt_shell import run_shell  # noqa: E402
+from mqtt_traffic import Publish, Subscribe  # noqa: E402
+
+
+def print_help(command):
+    print("Usage: mqtt.py %s [option ...]\n" % command)
+    for short, long, commands, kind, text in OPTIONS:
+        if command in commands:
+            names = "%s, %s" % (short, long) if short else "    " + long
+            print("  %-34s %s" % (names + ("" if kind == FLAG else " " + kind), text))
+    if command == "sub":
+        print(FORMAT_HELP, end="")
+    print("\n" + __doc__.split("\n\n", 3)[3].rstrip())
+
+
+def main(words):
+    if not words or words[0] in ("--help", "help"):
+        print(__doc__)
+        return 0 if words else 1
+    command, words = words[0], words[1:]
+    if command not in ("pub", "sub", "shell"):
+        print("Error: the command is pub, sub or shell, not '%s'." % command, file=sys.stderr)
+        return 1
+    if "--help" in words:
+        print_help(command)
+        return 0
+    try:
+        options = read_options(command, words)
+        if command == "shell":
+            return run_shell(options)
+        made = Publish(options) if command == "pub" else Subscribe(options)
+    except UsageError as error:
+        text = "Error: %s\n\nUse 'mqtt.py %s --help' to see usage."
+        print(text % (error, command), file=sys.stderr)
+        return 1
+    return made.run()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

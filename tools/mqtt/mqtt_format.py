@@ -1,0 +1,183 @@
+"""How tools/mqtt.py prints a message: -F, -v, -N and --pretty, as mosquitto_sub does."""
+
+import json
+import time
+
+from mqtt_options import UsageError
+
+FORMAT_HELP = """
+-F: %t topic name, %p payload, %x %X payload as hex, %l its length, %q QoS, %r 1 if retained,
+%m packet identifier, %I %U time, %j all as JSON, %J the same with the payload as JSON, %%;
+a width as in %-20t, %010l, %.5t; @Y and the like: strftime(); @N nanoseconds; \\n \\t \\r \\a
+\\e \\v \\0 \\\\
+"""
+
+PERCENT = "%tpxXlqrmIUjJ"
+ESCAPES = {
+    "\\": "\\",
+    "0": "\0",
+    "a": "\a",
+    "e": "\x1b",
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "v": "\v",
+}
+
+
+class Format:
+    """How a message is printed: -F, -v or neither, and -N."""
+
+    def __init__(self, options):
+        self._format = options.get("format")
+        self._is_verbose = "verbose" in options
+        self._is_pretty = "pretty" in options
+        self._end = b"" if "no_eol" in options else b"\n"
+        self._errors = []
+        if self._format is not None:
+            self._check()
+
+    def take_errors(self):
+        errors, self._errors = self._errors, []
+        return errors
+
+    def _check(self):
+        for kind, _, _, _, letter in self._parts():
+            if kind in "%@\\" and not letter:
+                what = "escape" if kind == "\\" else "format"
+                raise UsageError("Incomplete %s specifier." % what)
+            if kind == "%" and letter not in PERCENT:
+                raise UsageError("Invalid format specifier '%s'." % letter)
+            if kind == "\\" and letter not in ESCAPES:
+                raise UsageError("Invalid escape specifier '%s'." % letter)
+
+    # (kind, flags, width, precision, letter): kind is %, @, \ or " " for a plain character.
+    def _parts(self):
+        text = self._format
+        at = 0
+        while at < len(text):
+            kind = text[at]
+            at += 1
+            flags = ""
+            width = precision = None
+            if kind not in "%@\\":
+                yield " ", "", None, None, kind
+                continue
+            if kind == "%":
+                while text[at : at + 1] in ("-", "0") and text[at : at + 1] not in flags:
+                    flags += text[at]
+                    at += 1
+                width, at = self._number(at)
+                if text[at : at + 1] == ".":
+                    precision, at = self._number(at + 1)
+                    precision = precision or 0
+            yield kind, flags, width or 0, precision, text[at : at + 1]
+            at += 1
+
+    def _number(self, at):
+        end = at
+        while self._format[end : end + 1].isdigit():
+            end += 1
+        return (int(self._format[at:end]) if end > at else None), end
+
+    def render(self, name, message):
+        """Return what is printed, bytes, for a message whose topic name is `name`."""
+        payload = message.payload
+        if self._format is not None:
+            return self._formatted(name, message, payload) + self._end
+        if self._is_verbose:
+            if not payload:
+                return name + b" (null)\n" if self._end else b""
+            return name + b" " + payload + self._end
+        return payload + self._end if payload else b""
+
+    def _formatted(self, name, message, payload):
+        now_s = time.time()
+        out = bytearray()
+        for kind, flags, width, precision, letter in self._parts():
+            if kind == " ":
+                out += letter.encode()
+            elif kind == "\\":
+                out += ESCAPES[letter].encode()
+            elif kind == "@":
+                out += self._time(letter, now_s).encode()
+            else:
+                out += self._percent(
+                    name, message, payload, now_s, flags, width, precision, letter
+                )
+        return bytes(out)
+
+    def _time(self, letter, now_s):
+        if letter == "@":
+            return "@"
+        if letter == "N":
+            return "%09d" % (now_s % 1 * 1e9)
+        return time.strftime("%" + letter, time.localtime(now_s))
+
+    def _percent(self, name, message, payload, now_s, flags, width, precision, letter):
+        is_left = "-" in flags
+        fill = b"0" if "0" in flags and not is_left else b" "
+        if letter == "%":
+            return b"%"
+        if letter == "q":
+            return b"%d" % message.qos
+        if letter == "r":
+            return b"%d" % message.retain
+        if letter in "jJ":
+            return self._json(name, message, payload, now_s, letter == "j")
+        if letter == "U":
+            return b"%.9f" % now_s
+        if letter in "pxX":
+            # A width is the most that is printed, too; and as hex only half of that: so
+            # mosquitto_sub counts.
+            payload = payload[:width] if width else payload
+            if letter != "p":
+                payload = payload[: len(payload) // 2] if width else payload
+                payload = payload.hex().encode()
+                payload = payload.upper() if letter == "X" else payload
+            return payload.ljust(width) if is_left else payload.rjust(width, fill)
+        if letter in "lm":
+            number = len(payload) if letter == "l" else packet_id(message)
+            text = b"%d" % number
+            return text.ljust(width) if is_left else text.rjust(width, fill)
+        text = name if letter == "t" else self._stamp(now_s, "%Y-%m-%dT%H:%M:%S%z")
+        text = text if precision is None else text[:precision]
+        return text.ljust(width) if is_left else text.rjust(width)
+
+    def _stamp(self, now_s, form):
+        return time.strftime(form, time.localtime(now_s)).encode()
+
+    def _json(self, name, message, payload, now_s, is_text):
+        microseconds = ".%06d" % (now_s % 1 * 1e6)
+        fields = {
+            "tst": self._stamp(now_s, "%Y-%m-%dT%H:%M:%S" + microseconds + "%z").decode(),
+            "topic": name.decode(),
+            "qos": message.qos,
+            "retain": int(message.retain),
+            "payloadlen": len(payload),
+        }
+        if message.qos:
+            fields["mid"] = packet_id(message)
+        # What is not UTF-8 goes through as it is.
+        fields["payload"] = payload.decode(errors="surrogateescape") if payload else None
+        if not is_text and payload:
+            try:
+                fields["payload"] = json.loads(payload)
+            except ValueError:
+                text = "Error: Message payload is not valid JSON on topic %s."
+                self._errors.append(text % name.decode())
+                return b""
+        how = {"separators": (",", ":")}
+        if self._is_pretty:
+            how = {"separators": (",", ":\t"), "indent": "\t"}
+        text = json.dumps(fields, ensure_ascii=False, **how)
+        return text.encode(errors="surrogateescape")
+
+
+# Valid in the callback only: the packet is in the client's buffer, and the identifier stands
+# before the payload (section 3.3.2). The client tells it to nobody, as it is of no use to anybody.
+def packet_id(message):
+    if not message.qos:
+        return 0
+    at = message.topic_end
+    return message._buf[at] << 8 | message._buf[at + 1]

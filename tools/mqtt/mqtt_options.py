@@ -1,0 +1,245 @@
+"""The options of tools/mqtt.py, and the client's arguments that are made of them.
+
+They are read as mosquitto_pub does it: an option is a word, and what belongs to it is the next
+word, whatever that begins with. argparse would take `-m -x` for two options.
+"""
+
+import os
+import pathlib
+import ssl
+
+RECONNECT_MIN_MS = 200
+RECONNECT_MAX_MS = 10_000
+
+
+class UsageError(Exception):
+    """The options are wrong; the message is one line for the person who gave them."""
+
+
+# ---------------------------------------------------------------------------
+# Options
+# ---------------------------------------------------------------------------
+# name, other name, commands, what follows it (FLAG: nothing), text for --help. What may be given
+# several times becomes a list.
+
+FLAG, TEXT, NUMBER, LIST = "flag", "TEXT", "N", "TEXT..."
+ALL, PUB, SUB = ("pub", "sub", "shell"), ("pub",), ("sub",)
+TRAFFIC = PUB + SUB
+
+OPTIONS = (
+    ("-h", "--host", ALL, TEXT, "host to connect to (default: localhost)"),
+    ("-p", "--port", ALL, NUMBER, "port (default: 1883, with TLS 8883)"),
+    ("-L", "--url", ALL, TEXT, "mqtt[s]://[user[:password]@]host[:port]/topic"),
+    ("-u", "--username", ALL, TEXT, "user name"),
+    ("-P", "--pw", ALL, TEXT, "password; others can see it: better in MQTT_PASSWORD or -o FILE"),
+    ("-o", "--options", ALL, TEXT, "file with options, one a line"),
+    ("-i", "--id", ALL, TEXT, "client identifier"),
+    ("-I", "--id-prefix", ALL, TEXT, "client identifier: this, and the process's number"),
+    ("-c", "--disable-clean-session", ALL, FLAG, "keep the session at the server (needs -i)"),
+    ("-k", "--keepalive", ALL, NUMBER, "keep alive in seconds (default: 60)"),
+    ("-V", "--protocol-version", ALL, TEXT, "311 or mqttv311: there is no other here"),
+    ("-M", "--max-inflight", PUB, NUMBER, "QoS 1 and 2 messages on the way at once (default: 20)"),
+    ("-t", "--topic", PUB, TEXT, "topic name to publish to"),
+    ("-t", "--topic", SUB, LIST, "topic filter to subscribe to; may be repeated"),
+    ("-q", "--qos", TRAFFIC, NUMBER, "quality of service: 0, 1 or 2 (default: 0)"),
+    ("-W", "--timeout", TRAFFIC, NUMBER, "end after so many seconds, with status 27"),
+    ("-m", "--message", PUB, TEXT, "the message"),
+    ("-f", "--file", PUB, TEXT, "the message is what is in this file"),
+    ("-l", "--stdin-line", PUB, FLAG, "each line of stdin is a message"),
+    ("-s", "--stdin-file", PUB, FLAG, "the message is all of stdin"),
+    ("-n", "--null-message", PUB, FLAG, "the message is empty"),
+    ("-r", "--retain", PUB, FLAG, "the server keeps the message for later subscribers"),
+    ("", "--repeat", PUB, NUMBER, "publish it so many times (not with -l)"),
+    ("", "--repeat-delay", PUB, NUMBER, "seconds between these"),
+    ("-v", "--verbose", SUB, FLAG, "print the topic name before each message"),
+    ("-F", "--format", SUB, TEXT, "print each message so: %t topic, %p payload, ...; see below"),
+    ("-N", "--no-eol", SUB, FLAG, "no end of line after a message"),
+    ("", "--pretty", SUB, FLAG, "JSON of -F on several lines"),
+    ("-C", "--count", SUB, NUMBER, "end after so many messages"),
+    ("-E", "--exit-after-sub", SUB, FLAG, "end when the subscriptions are acknowledged"),
+    ("-R", "--no-retained", SUB, FLAG, "leave out messages that the server had kept"),
+    ("", "--retained-only", SUB, FLAG, "only those; ends with the first other one"),
+    ("", "--remove-retained", SUB, FLAG, "have the server forget those that come"),
+    ("-T", "--filter-out", SUB, LIST, "do not print what matches this filter; may be repeated"),
+    ("-U", "--unsubscribe", SUB, LIST, "topic filter to unsubscribe from; may be repeated"),
+    ("", "--cafile", ALL, TEXT, "certificates of the authorities to trust (PEM): turns TLS on"),
+    ("", "--cert", ALL, TEXT, "our own certificate (PEM)"),
+    ("", "--key", ALL, TEXT, "and its key (PEM)"),
+    ("", "--tls-use-os-certs", ALL, FLAG, "trust what this system trusts: turns TLS on"),
+    ("", "--insecure", ALL, FLAG, "do not compare the server's name with its certificate"),
+    ("", "--will-topic", ALL, TEXT, "topic name of the will"),
+    ("", "--will-payload", ALL, TEXT, "its message (default: empty)"),
+    ("", "--will-qos", ALL, NUMBER, "its quality of service"),
+    ("", "--will-retain", ALL, FLAG, "the server keeps it"),
+    ("-d", "--debug", TRAFFIC, FLAG, "tell on stderr what happens"),
+    ("", "--quiet", TRAFFIC, FLAG, "no errors on stderr, but for wrong options"),
+    ("", "--nodelay", ALL, FLAG, "as it is always here"),
+)
+
+
+def options_of(command):
+    """Return {name: (key, kind)} for a command."""
+    table = {}
+    for short, long, commands, kind, _ in OPTIONS:
+        if command in commands:
+            key = long[2:].replace("-", "_")
+            table[long] = key, kind
+            if short:
+                table[short] = key, kind
+    return table
+
+
+def take_option(table, options, name, words, where):
+    """Put one option into `options`; its value, if it has one, is taken from the list `words`."""
+    if name not in table:
+        raise UsageError("Unknown option '%s'%s." % (name, where))
+    key, kind = table[name]
+    if kind == FLAG:
+        options[key] = True
+        return
+    if not words:
+        raise UsageError("%s argument given but nothing specified%s." % (name, where))
+    value = words.pop(0)
+    if kind == NUMBER:
+        try:
+            value = float(value) if key in ("timeout", "repeat_delay") else int(value)
+        except ValueError:
+            # What was given is not shown: who mistakes -p for -P has given the password.
+            raise UsageError("What is given for %s%s must be a number." % (name, where))
+    if kind == LIST:
+        options.setdefault(key, []).append(value)
+    else:
+        options[key] = value
+
+
+def read_file(table, path):
+    """Return the options in a file: one a line, its value behind a blank; # begins a comment."""
+    options = {}
+    try:
+        lines = pathlib.Path(path).read_text().splitlines()
+    except (OSError, UnicodeError) as error:
+        raise UsageError('Unable to open file "%s": %s' % (path, error))
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if line and not line.startswith("#"):
+            name, _, value = line.partition(" ")
+            # The line itself is not shown: it may hold the password.
+            where = " in %s, line %d" % (path, number)
+            take_option(table, options, name, [value.strip()] if value else [], where)
+    return options
+
+
+def read_environment():
+    names = {"url": "MQTT_URL", "username": "MQTT_USERNAME", "pw": "MQTT_PASSWORD"}
+    return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+
+
+def read_options(command, words):
+    """Return the options of a command line, of its -o file and of the environment, as a dict."""
+    table = options_of(command)
+    words = list(words)
+    given = {}
+    while words:
+        name = words.pop(0)
+        take_option(table, given, name, words, "")
+    if "options" in given:
+        given = dict(read_file(table, given["options"]), **given)
+    options = dict(read_environment(), **given)
+    if "host" in given or "port" in given:
+        options["url"] = given.get("url")  # not the one of the environment
+    if not options.get("url"):
+        options.pop("url", None)
+    check_range(options, "qos", 0, 2, "QoS")
+    check_range(options, "will_qos", 0, 2, "will QoS")
+    check_range(options, "port", 1, 65535, "port")
+    check_range(options, "keepalive", 0, 65535, "keepalive")
+    check_range(options, "count", 1, 1 << 30, "message count")
+    check_range(options, "repeat", 1, 1 << 30, "--repeat")
+    check_range(options, "repeat_delay", 0, 1 << 30, "--repeat-delay")
+    check_range(options, "max_inflight", 1, 200, "maximum inflight")
+    check_range(options, "timeout", 0.001, 1 << 17, "timeout")
+    if options.get("protocol_version", "311") not in ("311", "mqttv311"):
+        raise UsageError("Invalid protocol version given: only 311 is known here.")
+    return options
+
+
+def check_range(options, key, lowest, highest, name):
+    if key in options and not lowest <= options[key] <= highest:
+        raise UsageError("Invalid %s given: %s" % (name, options[key]))
+
+
+# ---------------------------------------------------------------------------
+# From options to a client
+# ---------------------------------------------------------------------------
+
+
+def split_url(url):
+    """Return (the URI without its topic, the topic or None, is it TLS?)."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes or scheme not in ("mqtt", "mqtts"):
+        raise UsageError("unsupported URL scheme.")
+    authority, _, topic = rest.partition("/")
+    return "%s://%s" % (scheme, authority), topic or None, scheme == "mqtts"
+
+
+def client_arguments(options):
+    """Return (uri, the other arguments of MQTTClient, the topic of the URL or None)."""
+    topic = None
+    if "url" in options and "host" not in options:
+        uri, topic, is_tls = split_url(options["url"])
+    else:
+        # As mosquitto_pub: TLS is what is asked for by an option, or by the port.
+        is_tls = options.get("port") == 8883
+        is_tls = is_tls or any(key in options for key in ("cafile", "cert", "tls_use_os_certs"))
+        host = options.get("host", "localhost")
+        host = "[%s]" % host if ":" in host else host
+        uri = "%s://%s:%d" % (
+            "mqtts" if is_tls else "mqtt",
+            host,
+            options.get("port", 8883 if is_tls else 1883),
+        )
+    arguments = {
+        "user": options.get("username"),
+        "password": options.get("pw"),
+        "clean_session": "disable_clean_session" not in options,
+        "keep_alive_s": options.get("keepalive", 60),
+        "reconnect_min_ms": RECONNECT_MIN_MS,
+        "reconnect_max_ms": RECONNECT_MAX_MS,
+    }
+    if "id" in options and "id_prefix" in options:
+        raise UsageError("-i and -I argument cannot be used together.")
+    if "id" in options:
+        arguments["client_id"] = options["id"]
+    elif "id_prefix" in options:
+        arguments["client_id"] = "%s%d" % (options["id_prefix"], os.getpid())
+    elif not arguments["clean_session"]:
+        raise UsageError("You must provide a client id if you are using the -c option.")
+    if "will_topic" in options:
+        arguments["will"] = (
+            options["will_topic"],
+            options.get("will_payload", ""),
+            options.get("will_qos", 0),
+            "will_retain" in options,
+        )
+    else:
+        for key in ("will_payload", "will_qos", "will_retain"):
+            if key in options:
+                raise UsageError("Will %s given, but no will topic given." % key[5:])
+    if is_tls:
+        arguments["tls"] = make_context(options)
+    return uri, arguments, topic
+
+
+# --insecure leaves out the name only, as in mosquitto_pub: the certificate is verified.
+def make_context(options):
+    try:
+        context = ssl.create_default_context(cafile=options.get("cafile"))
+        if ("cert" in options) != ("key" in options):
+            raise UsageError("Both --cert and --key must be provided if one of them is provided.")
+        if "cert" in options:
+            context.load_cert_chain(options["cert"], options["key"])
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError("Unable to use the certificates given: %s" % error)
+    if "insecure" in options:
+        context.check_hostname = False
+    return context

