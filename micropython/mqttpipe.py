@@ -492,6 +492,10 @@ class TimedOut(MQTTError):
     pass
 
 
+# Made before it is needed: then there is no memory for the text of another.
+_NO_MEMORY = TransportError("out of memory")
+
+
 # ---------------------------------------------------------------------------
 # Arguments
 # ---------------------------------------------------------------------------
@@ -3241,7 +3245,10 @@ class MQTTClient:
     # The attempt or the connection has failed: the network, or the server broke the
     # protocol [MQTT-4.8.0-1], or there was no memory for a packet [MQTT-4.8.0-2].
     def _fail(self, error):
-        error = self._explain(error)
+        try:
+            error = self._explain(error)
+        except MemoryError:
+            error = _NO_MEMORY
         while self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):
             try:
                 self._connect_next()  # the host has another address
@@ -3322,7 +3329,10 @@ class MQTTClient:
     def _back_off_ms(self):
         lowest = self.reconnect_min_ms
         longest = min(max(lowest, _BACK_OFF_MS) << self._failures + 1, self.reconnect_max_ms)
-        draw = urandom(2)
+        try:
+            draw = urandom(2)
+        except (OSError, MemoryError):
+            return longest
         return lowest + (longest - lowest) * (draw[0] << 8 | draw[1]) // 65535
 
     # -- receiving ---------------------------------------------------------------

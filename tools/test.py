@@ -17,12 +17,16 @@ The exit status is pytest's, or 1 if the style check failed: then the tests do n
 import os
 import subprocess
 import sys
+import tempfile
 
 import get_micropython
 import setup_env
 
 LINTED = ("micropython", "cpython_shim", "boards", "tests", "tools")
 LINT_TIMEOUT_S = 60
+
+HALVES = (("tests/broker", "tests/test_portable.py"), ("tests/host", "tests/board"))
+NO_TESTS = 5  # pytest's status if an option such as -k has left none
 
 
 def say(text):
@@ -54,6 +58,31 @@ def absolute_path(argument):
     return argument
 
 
+def run_side_by_side(options):
+    """Run all tests, half of them beside the other half; return the exit status.
+
+    Most of their time is waiting: for deadlines, for brokers, for other processes.
+    """
+    command = [sys.executable, "-m", "pytest", *options]
+    say("half of the tests run beside the other half; theirs is shown at the end")
+    sys.stdout.flush()
+    with tempfile.TemporaryFile() as output:
+        processes = [
+            subprocess.Popen(command + list(HALVES[0])),
+            subprocess.Popen(command + list(HALVES[1]), stdout=output, stderr=output),
+        ]
+        try:
+            statuses = [process.wait() for process in processes]
+        except KeyboardInterrupt:  # the terminal has sent it to them as well
+            statuses = [process.wait() for process in processes]
+        output.seek(0)
+        sys.stdout.buffer.write(output.read())
+    sys.stdout.flush()
+    say("%s: pytest's status %d" % (" ".join(HALVES[0]), statuses[0]))
+    say("%s: pytest's status %d" % (" ".join(HALVES[1]), statuses[1]))
+    return max(0 if status == NO_TESTS else abs(status) for status in statuses)
+
+
 def main(arguments):
     if "-h" in arguments or "--help" in arguments:
         print(__doc__.strip())
@@ -76,6 +105,8 @@ def main(arguments):
     for_pytest = [absolute_path(argument) for argument in arguments if argument != "--no-lint"]
     os.chdir(setup_env.ROOT)
     sys.stdout.flush()
+    if all(argument.startswith("--") for argument in for_pytest):
+        return run_side_by_side(for_pytest)
     # In the place of this process: status, Ctrl-C and the last line are pytest's own.
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *for_pytest])
 

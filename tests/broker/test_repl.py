@@ -1,7 +1,7 @@
 """The REPL's commands at a terminal: what a person types, and what the screen shows.
 
-On CPython and in both MicroPythons, the 32-bit one with a board's heap. tests/board/test_repl_tool.py
-does the like with a virtual board and tools/repl.py.
+On CPython and in both MicroPythons, the 32-bit one with a board's heap.
+tests/board/test_repl_tool.py does the like with a virtual board and tools/repl.py.
 """
 
 import contextlib

@@ -201,7 +201,8 @@ def methods_of(name):
     return [
         node
         for node in top_level(class_of(name).body)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_")
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and not node.name.startswith("_")
     ]
 
 

@@ -8,6 +8,7 @@ modules. There is no list of calls that matter: the plays end when the n-th call
 No error leaves step(), each socket is closed once, nothing stays open or registered.
 """
 
+import board_heap  # noqa: F401
 import failing
 from failing import NAMES
 from fakes import ECONNRESET, needs

@@ -3,6 +3,7 @@
 That is when memory is short: an attempt has taken what there was, and failed for the want of more.
 """
 
+import board_heap  # noqa: F401
 from fakes import CONNACK, ECONNRESET, Bench
 
 import mqttpipe

@@ -13,6 +13,7 @@ asserted that
   once.
 """
 
+import board_heap  # noqa: F401
 from fakes import ECONNRESET
 from model_server import KEEP_ALIVE_S, PINGRESP, TIMEOUT_MS, Play
 

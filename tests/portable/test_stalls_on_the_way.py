@@ -5,6 +5,7 @@ is never acknowledged, a server that reads no more at any byte, sockets that giv
 bytes at a time. What is asserted is said in test_stalls.py, which has the rest.
 """
 
+import board_heap  # noqa: F401
 from fakes import ECONNREFUSED, ECONNRESET
 from model_server import (
     PINGRESP,

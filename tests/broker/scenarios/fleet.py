@@ -30,7 +30,8 @@ class Fleet:
         self.due_s = {}  # client -> time.monotonic() of its next deadline
         self.end_s = time.monotonic() + deadline_s
         self.steps = self.turns = 0
-        self.todo = set(clients)
+        for client in clients:
+            self.work(client)
 
     def work(self, client):
         """Let one client do what there is, and watch for it what it says."""
@@ -60,15 +61,15 @@ class Fleet:
     def turn(self, limit_s):
         """Sleep until something is to do, at most until `limit_s`, and do it."""
         self.turns += 1
-        for client in self.todo:
-            self.work(client)
         now_s = time.monotonic()
         assert now_s < self.end_s, "late"
         next_s = min([limit_s, *self.due_s.values()])
         ready = self.poll.poll(max(0, next_s - now_s) * 1000)
-        self.todo = {self.owners[descriptor] for descriptor, _ in ready}
         now_s = time.monotonic()
-        self.todo.update(client for client, due_s in self.due_s.items() if due_s <= now_s)
+        todo = {self.owners[descriptor] for descriptor, _ in ready}
+        todo.update(client for client, due_s in self.due_s.items() if due_s <= now_s)
+        for client in todo:
+            self.work(client)
 
     def until(self, condition):
         begin_s = time.monotonic()
