@@ -163,12 +163,15 @@ def _shown(data):
     """Return bytes as text that does nothing to the terminal."""
     is_cut = len(data) > _SHOWN_BYTES
     start = bytes(data[:_SHOWN_BYTES])
-    try:
-        text = str(start, "utf-8")
-        # Control characters: below the blank, DEL, and the ones between DEL and no-break space.
-        if any(not " " <= one < "\x7f" and one < "\xa0" for one in text):
-            text = repr(start)
-    except UnicodeError:
+    text = None
+    for left_out in range(4 if is_cut else 1):  # a character may have been cut in two
+        try:
+            text = str(start[: len(start) - left_out], "utf-8")
+            break
+        except UnicodeError:
+            pass
+    # Control characters: below the blank, DEL, and the ones between DEL and no-break space.
+    if text is None or any(not " " <= one < "\x7f" and one < "\xa0" for one in text):
         text = repr(start)
     return "%s... (%d bytes)" % (text, len(data)) if is_cut else text
 

@@ -99,6 +99,9 @@ def pytest_addoption(parser):
         "--long-threads", action="store_true", help="run the long form of the thread tests as well"
     )
     group.addoption(
+        "--idle-s", type=float, metavar="S", help="for how long tests/broker/test_idle.py looks"
+    )
+    group.addoption(
         "--long-chaos", action="store_true", help="run the long form of the chaos tests as well"
     )
     group.addoption(

@@ -29,7 +29,6 @@ import pyte
 WAIT_S = 10
 COLUMNS = 80
 ROWS = 24
-ERASE_TO_LEFT = b"\x08"  # what backspace sends
 
 
 class Terminal:
@@ -37,8 +36,7 @@ class Terminal:
 
     Args:
         command: list of str. env: dict, all of the program's environment, TERM aside.
-        columns, rows: of the screen. master: a descriptor of a terminal that is there already (a
-            board's port) in the place of a command.
+        columns, rows: of the screen. cwd: the program's folder. term: what TERM says.
     """
 
     def __init__(self, command, env=None, columns=COLUMNS, rows=ROWS, cwd=None, term="xterm"):

@@ -26,6 +26,7 @@ environment.
 It is the client of micropython/mqttpipe.py on CPython, and needs nothing but the standard library.
 """
 
+import os
 import pathlib
 import sys
 
@@ -78,3 +79,6 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # nobody reads what we print: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

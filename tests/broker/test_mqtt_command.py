@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -461,6 +462,22 @@ def test_the_url_says_it_all(broker, launch, topic):
             status, out, err = launch(subscriber, "sub", None, "-L", url, "-C", 1).finish()
             assert (status, out) == (0, whose.encode() + b"\n"), err
     launch(OURS, "pub", None, "-L", url, "-r", "-n").finish()
+
+
+def test_the_commands_of_the_user_guide_do_what_they_say(broker):
+    guide = (ends.ROOT / "docs" / "user-guide.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    python3 (tools/mqtt\.py (?:pub|sub) .+)$", guide, re.M)
+    assert len(lines) == 2
+    printed = []
+    for line in lines:
+        words = [sys.executable, *shlex.split(line), "-p", str(broker.port)]
+        words[words.index("localhost")] = broker.host
+        ran = subprocess.run(words, cwd=ends.ROOT, stdout=subprocess.PIPE, timeout=TIMEOUT_S)
+        assert ran.returncode == 0, line
+        printed.append(ran.stdout)
+    assert printed == [b"", b"lamp/hall on\n"]
+    erase = ["pub", "-h", broker.host, "-p", str(broker.port), "-t", "lamp/hall", "-r", "-n"]
+    subprocess.run([sys.executable, MQTT, *erase], check=True, timeout=TIMEOUT_S)
 
 
 def test_who_closes_our_output_ends_us_with_status_0(loud_broker, launch, topic):

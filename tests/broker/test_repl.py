@@ -7,6 +7,7 @@ tests/board/test_repl_tool.py does the like with a virtual board and tools/repl.
 import contextlib
 import os
 import re
+import subprocess
 import sys
 import time
 
@@ -120,7 +121,7 @@ def test_messages_come_while_a_line_is_typed_and_leave_it_whole(
     repl.wait_for_line(">>> print('half a line', 1)")
     repl.type("\x1b[D\x1b[D")  # two to the left: before the 1
     column = len(">>> print('half a line', ")
-    repl.wait_until(lambda rows: repl._screen.cursor.x == column, "cursor before the 1")
+    repl.wait_until(lambda rows: repl.column() == column, "cursor before the 1")
     peer.publish(topic + "/in", b"in the middle")
     repl.wait_for("<- %s/in: in the middle" % topic)
     repl.wait_for_line(">>> print('half a line', 1)")
@@ -453,8 +454,6 @@ def test_the_stability_test_loses_nothing_with_a_session_through_lost_connection
 
 
 def test_output_that_is_no_terminal_gets_plain_lines(repl_command, broker, peer, topic, tmp_path):
-    import subprocess
-
     command, environment = repl_command
     program = tmp_path / "program.py"
     program.write_text(

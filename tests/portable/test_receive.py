@@ -129,14 +129,14 @@ def test_a_flood_from_the_server_does_not_hold_up_step_or_publishing():
 
 
 def test_a_large_payload_passes_in_pieces():
-    bench = Bench(packet_bytes_max=3000).go_online()
-    payload = bytes(range(256)) * 10
+    bench = Bench(packet_bytes_max=1400).go_online()
+    payload = bytes(range(256)) * 5
     bench.server.write_max = 700
     token = bench.client.publish("t", payload, qos=1)
     bench.steps()
-    assert bench.server.received() == b"\x32\x85\x14\x00\x01t\x00\x01" + payload
+    assert bench.server.received() == b"\x32\x85\x0a\x00\x01t\x00\x01" + payload
     bench.server.read_max = 999
-    bench.exchange(b"\x40\x02\x00\x01", b"\x30\x83\x14\x00\x01t" + payload)
+    bench.exchange(b"\x40\x02\x00\x01", b"\x30\x83\x0a\x00\x01t" + payload)
     assert bench.take_events() == [("published", token), ("message", "t", payload, 0)]
 
 

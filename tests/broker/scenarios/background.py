@@ -203,21 +203,49 @@ def check_stop_without_start_is_done_at_once(case):
 
 def check_several_threads_wait_at_once(case):
     client = case.online()
-    answers = []
+    # A place for each: without a lock around the interpreter (the unix port has none) a list that
+    # several threads append to may break.
+    answers = [None] * 6
 
     def work(number):
+        mine = []
         try:
             for _ in range(5):
                 token = client.publish(case.topic, b"%d" % number, number % 3)
-                answers.append(client.wait_for(token, WAIT_MS))
+                mine.append(client.wait_for(token, WAIT_MS))
         except Exception as error:
-            answers.append(error_text(error))
+            mine.append(error_text(error))
+        answers[number] = mine
 
     for number in range(6):
         _thread.start_new_thread(work, (number,))
-    until(lambda: len(answers) == 30, "end of the waits")
-    assert answers == [True] * 30, answers
+    until(lambda: all(answers), "end of the waits")
+    assert answers == [[True] * 5] * 6, answers
     assert client.stop()
+
+
+def check_several_threads_subscribe_and_unsubscribe_at_once(case):
+    client = case.online()
+    answers = [None] * 4
+
+    def work(number):
+        name = "%s/%d" % (case.topic, number)
+        mine = []
+        try:
+            for _ in range(5):
+                mine.append(client.wait_for(client.subscribe(name, None, 1), WAIT_MS))
+                mine.append(client.wait_for(client.publish(name, b"x", 1), WAIT_MS))
+                mine.append(client.wait_for(client.unsubscribe(name), WAIT_MS))
+        except Exception as error:
+            mine.append(error_text(error))
+        answers[number] = mine
+
+    for number in range(4):
+        _thread.start_new_thread(work, (number,))
+    until(lambda: all(answers), "end of the work")
+    assert answers == [[True] * 15] * 4, answers
+    assert client.stop() and not case.errors
+    assert case.messages == [b"x"] * 20, case.messages
 
 
 def check_stop_with_a_time_that_is_too_short_goes_on_by_itself(case):

@@ -105,8 +105,10 @@ def main(options, topic, clients, messages, deadline_s):
         client.connect()
         return client
 
+    begin_s = time.monotonic()
     fleet = Fleet([make(number) for number in range(clients)], int(deadline_s))
-    say("online", fleet.until(lambda: all(client.is_online() for client in fleet.clients)))
+    fleet.until(lambda: all(client.is_online() for client in fleet.clients))
+    say("online", round((time.monotonic() - begin_s) * 1000))
     for number, client in enumerate(fleet.clients):
         for message in range(messages):
             client.publish("%s/%d" % (topic, (number + 1) % clients), b"%d" % message, 1)

@@ -461,6 +461,28 @@ async def check_close_wakes_who_waits(case):
     await case.end(client, task)
 
 
+async def check_a_loop_over_messages_outlives_a_run(case):
+    client, task = await case.online()
+    came = []
+    messages = client.messages(case.topic, 1)
+
+    async def take():
+        async for message in messages:
+            came.append(message.payload)
+
+    taking = asyncio.create_task(take())
+    for number in range(3):
+        await client.publish_wait(case.topic, b"%d" % number, 1)
+        await until(lambda number=number: len(came) == number + 1, "message")
+        await case.end(client, task)
+        assert not taking.done()
+        _, task = await case.online_of(client)
+    messages.close()
+    await asyncio.wait_for(taking, WAIT_S)
+    assert came == [b"0", b"1", b"2"]
+    await case.end(client, task)
+
+
 async def check_waiting_for_a_message_can_be_cancelled(case):
     client, task = await case.online()
     await asyncio.sleep(0.05)  # until it waits
