@@ -9,7 +9,7 @@ import pytest
 
 from proxy import random_cuts
 
-COUNT = 1500
+COUNT = 800
 INTERPRETERS = ["CPython", "MicroPython 64-bit", ends.BOARD]
 
 
