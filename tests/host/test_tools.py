@@ -8,6 +8,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -16,6 +17,7 @@ import servers
 import setup_env
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+WAIT_S = 20
 
 ONE_LINE_SOURCES = """\
 # deb http://commented.example.org/debian bookworm main
@@ -264,6 +266,38 @@ def test_who_may_not_install_is_told_what_to_install(monkeypatch, tmp_path):
         setup_env.SetupError, match="please run: sudo apt-get install some-package"
     ):
         setup_env.ensure_debian_package("no-such-program", "some-package")
+
+
+def test_two_set_ups_at_once_do_not_run_apt_get_at_once(monkeypatch, tmp_path):
+    """On a new machine both halves of the tests find that mosquitto lacks."""
+    inside = []
+    most = []
+
+    def run(command, timeout_s, env=None):
+        inside.append(command)
+        most.append(len(inside))
+        entered.set()
+        other_waits.wait(WAIT_S)
+        inside.remove(command)
+
+    entered, other_waits = threading.Event(), threading.Event()
+    monkeypatch.setattr(setup_env, "APT_LOCK", tmp_path / "lock")
+    monkeypatch.setattr(setup_env, "POLICY", tmp_path / "policy")
+    monkeypatch.setattr(setup_env, "is_root", lambda: True)
+    monkeypatch.setattr(setup_env.shutil, "which", lambda *a, **k: "/bin/" + a[0])
+    monkeypatch.setattr(setup_env, "run", run)
+    monkeypatch.setattr(setup_env, "say", lambda text: "waiting" in text and other_waits.set())
+    threads = [
+        threading.Thread(target=setup_env.install_debian_package, args=("some-package",))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+        assert entered.wait(WAIT_S)
+    for thread in threads:
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+    assert other_waits.is_set() and max(most) == 1 and len(most) == 4, most
 
 
 # ---------------------------------------------------------------------------
