@@ -172,9 +172,11 @@ _SUBSCRIBE = const(0x82)  # [MQTT-3.8.1-1]
 _SUBACK = const(0x90)
 _UNSUBSCRIBE = const(0xA2)  # [MQTT-3.10.1-1]
 _UNSUBACK = const(0xB0)
-_PINGREQ = const(0xC0)
 _PINGRESP = const(0xD0)
-_DISCONNECT = const(0xE0)
+
+# The two that are always the same, whole (sections 3.12 and 3.14).
+_PINGREQ_PACKET = const(b"\xc0\x00")
+_DISCONNECT_PACKET = const(b"\xe0\x00")
 
 # Flags of PUBLISH (section 3.3.1).
 _DUP = const(0x08)
@@ -347,13 +349,14 @@ _TIMERS = const(7)
 _NO_ANSWER = const("nothing came within the time allowed")
 _TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE")
 
-# A subscription: a list of six. What _STATE may be.
+# A subscription: a list of seven. What _STATE may be.
 _FILTER = const(0)
 _CALLBACK = const(1)
 _QOS = const(2)
 _TOKEN = const(3)
 _STATE = const(4)
 _IS_TOLD = const(5)  # the token's answer has been reported
+_MATCHES = const(6)  # the topic name of the last message; None: not known
 _TO_SUBSCRIBE = const(0)
 _TO_UNSUBSCRIBE = const(1)
 _ASKED = const(2)  # its SUBSCRIBE or UNSUBSCRIBE is on the way
@@ -973,17 +976,18 @@ if _TLS:
 # encrypted it already, and would take the answer for all that is offered the second time.
 #
 # While `buf` is written before a tail, nothing may be appended (it would leave
-# before the tail). As soon as the tail is the part, `buf` is empty and takes what
-# follows. Counted in `put_count` and `sent_count`: bytes in and out since ever,
-# modulo 2**30, so that "has this packet left" is one comparison.
+# before the tail): there is no room. As soon as the tail is the part, `buf` is empty and takes
+# what follows. `sent_count` is what has left since ever, modulo 2**30, so that "has this
+# packet left" is one comparison.
 
 
 class Outbox:
     def __init__(self, capacity):
         self.capacity = capacity
         self.buf = bytearray(capacity)  # reserves the memory; emptied by clear()
-        self.put_count = self.sent_count = 0
-        self.packet_count = 0  # since ever, modulo 2**30
+        self.sent_count = 0
+        if _STATS:
+            self.packet_count = 0  # since ever, modulo 2**30
         # How a PUBLISH with this topic name, size and first byte begins: mostly that of the
         # next one is the same.
         self.head = bytearray()
@@ -996,35 +1000,8 @@ class Outbox:
         self.tail = None
         self.part = self.buf
         self.at = self.end = 0
-        self.put_count = self.sent_count
-
-    def is_empty(self):
-        return self.sent_count == self.put_count
-
-    def free(self):
-        """Return how many bytes may be appended now."""
-        if self.tail is not None and self.part is self.buf:
-            return 0
-        return self.capacity - len(self.buf)
-
-    def _put(self, size):
-        self.put_count = self.put_count + size & _COUNT_MASK
-        self.packet_count = self.packet_count + 1 & _COUNT_MASK
-
-    def put_ack(self, first_byte, packet_id):
-        """Append PUBACK, PUBREC, PUBREL or PUBCOMP. The caller has seen 4 bytes free()."""
-        buf = self.buf
-        buf.append(first_byte)
-        buf.append(2)
-        buf.append(packet_id >> 8)
-        buf.append(packet_id & 0xFF)
-        self._put(_ACK_BYTES)
-
-    def put_empty(self, first_byte):
-        """Append PINGREQ or DISCONNECT. The caller has seen 2 bytes free()."""
-        self.buf.append(first_byte)
-        self.buf.append(0)
-        self._put(2)
+        self.pending = 0  # bytes that wait, of both parts
+        self.room = self.capacity  # bytes that may be appended now
 
     def put_packet(self, packet):
         """Take a ready-made packet of any size. False: not now, a tail is pending.
@@ -1032,16 +1009,33 @@ class Outbox:
         Allocates: nothing.
         """
         size = len(packet)
-        if size <= self.free():
+        if size <= self.room:
             self.buf.extend(packet)
+            self.room -= size
         elif self.tail is None:
             self.tail = packet
-            if not self.buf:
+            if self.buf:
+                self.room = 0
+            else:
                 self.part = packet
         else:
             return False
-        self._put(size)
+        self.pending += size
+        if _STATS:
+            self.packet_count = self.packet_count + 1 & _COUNT_MASK
         return True
+
+    def put_ack(self, first_byte, packet_id):
+        """Append PUBACK, PUBREC, PUBREL or PUBCOMP. The caller has seen room for 4 bytes."""
+        buf = self.buf
+        buf.append(first_byte)
+        buf.append(2)
+        buf.append(packet_id >> 8)
+        buf.append(packet_id & 0xFF)
+        self.room -= _ACK_BYTES
+        self.pending += _ACK_BYTES
+        if _STATS:
+            self.packet_count = self.packet_count + 1 & _COUNT_MASK
 
     def put_publish(self, first_byte, topic_name, payload, size, packet_id):
         """Take a PUBLISH. False: not now, there is no room.
@@ -1052,37 +1046,41 @@ class Outbox:
         """
         head = self.head
         if topic_name is not self.head_of or size != self.head_size or first_byte != head[0]:
-            self.make_head(first_byte, topic_name, size)
-        packet_size = self.packet_size
-        buf = self.buf
-        free = self.capacity - _len(buf)
-        tail = self.tail
-        if packet_size <= free and (tail is None or self.part is not buf):
-            buf.extend(head)
-            if first_byte & 0x06:
-                buf.append(packet_id >> 8)
-                buf.append(packet_id & 0xFF)
-            buf.extend(payload)
-        elif tail is not None or packet_size <= self.capacity:
-            return False  # it will fit when what is before it has left
-        else:  # it never will: the payload, or all of it, is the tail
-            is_split = _len(head) + 2 <= free
-            if not is_split:
-                buf = bytearray()
-            buf.extend(head)
-            if first_byte & 0x06:
-                buf.append(packet_id >> 8)
-                buf.append(packet_id & 0xFF)
-            if not is_split:
+            self._make_head(first_byte, topic_name, size)
+        size = self.packet_size
+        is_split = size > self.room
+        if is_split:
+            # It will fit when what is before it has left. Or it never will: then the payload is
+            # the tail; with a topic name that is too long, all of it.
+            if self.tail is not None or size <= self.capacity:
+                return False
+            if _len(head) + 2 > self.capacity:
+                if first_byte & 0x06:
+                    head.append(packet_id >> 8)
+                    head.append(packet_id & 0xFF)
                 self.head = bytearray()  # do not keep so long a topic name
                 self.head_of = None
-                return self.put_packet(bytes(buf) + payload)
+                return self.put_packet(_bytes(head) + payload)
+            if _len(head) + 2 > self.room:
+                return False
+        buf = self.buf
+        buf.extend(head)
+        if first_byte & 0x06:
+            buf.append(packet_id >> 8)
+            buf.append(packet_id & 0xFF)
+        if is_split:
             self.tail = payload
-        self._put(packet_size)
+            self.room = 0
+        else:
+            buf.extend(payload)
+            self.room -= size
+        self.pending += size
+        if _STATS:
+            self.packet_count = self.packet_count + 1 & _COUNT_MASK
         return True
 
     # What stands before the packet identifier. The topic name comes first [MQTT-3.3.2-1].
-    def make_head(self, first_byte, topic_name, size):
+    def _make_head(self, first_byte, topic_name, size):
         head = self.head
         head[_EVERYTHING] = b""
         head.append(first_byte)
@@ -1090,8 +1088,8 @@ class Outbox:
         length = size + (4 if first_byte & 0x06 else 2)
         append_remaining_length(head, length)
         self.packet_size = _len(head) + length
-        head.append(len(topic_name) >> 8)
-        head.append(len(topic_name) & 0xFF)
+        head.append(_len(topic_name) >> 8)
+        head.append(_len(topic_name) & 0xFF)
         head.extend(topic_name)
         self.head_of = topic_name
         self.head_size = size
@@ -1105,33 +1103,28 @@ class Outbox:
         Allocates: nothing. Raises: what the stream raises.
         """
         written = 0
-        while True:
+        while self.pending:
             part = self.part
             end = self.end or len(part)
             size = end - self.at
-            if size:
-                count = stream.write(part, self.at, size)
-                if not count:
-                    self.end = end
-                    break
-                written += count
-                self.sent_count = self.sent_count + count & _COUNT_MASK
-                self.at += count
-                if count < size:
-                    self.end = end
-                    break
-                self.end = 0
-                if end < len(part):
-                    continue
-            self.at = 0
-            if part is not self.buf:
-                self.tail = None
-                self.part = self.buf
-            else:
-                self.buf[_EVERYTHING] = b""
-                if self.tail is None:
-                    break
-                self.part = self.tail
+            count = stream.write(part, self.at, size) or 0
+            written += count
+            self.at += count
+            self.pending -= count
+            self.sent_count = self.sent_count + count & _COUNT_MASK
+            self.end = end
+            if count < size:
+                break
+            self.end = 0
+            if end == len(part):  # else something has come behind what was refused
+                self.at = 0
+                if part is self.buf:
+                    part[_EVERYTHING] = b""
+                    self.room = self.capacity
+                    self.part = self.tail or part
+                else:
+                    self.tail = None
+                    self.part = self.buf
         return written
 
 
@@ -1146,147 +1139,114 @@ class Outbox:
 #   buf[0:remaining_length]     the body, when the packet is whole
 #
 # A packet that is larger than `body_max` is called whole when `body_max` bytes of
-# it are there (`is_cut`); the rest is read and dropped after next().
+# it are there (`is_cut`); the rest is read away afterwards. The packet identifier of a PUBLISH
+# that is dropped so may be anywhere in it: whoever sets `late_at`, its index in the body,
+# finds it in `late_id` when the packet is "whole" a second time, at its end.
+#
+# The decoder is a generator: where it stands in a packet is where it stands in its code. It is
+# sent the number of bytes that have come, which lie at the start of `target`.
 
 
 class Decoder:
     def __init__(self, packet_bytes_max):
         # Longest body kept: the packet less two bytes of fixed header.
         self.body_max = packet_bytes_max - 2
-        self.buf = bytearray(self.body_max + 2)  # two more: the next header's start
-        self._view = memoryview(self.buf)
-        self._head = bytearray(2)
-        self.packet_count = self.byte_count = 0  # since ever, modulo 2**30
-        # Identifier of a packet that is skipped: its index in the body, the QoS, and
-        # what of it has been seen; `late_at` is 0 if none is wanted.
-        self.late_at = self.late_qos = self.late_id = 0
+        self.buf = bytearray(packet_bytes_max)  # two more: the next header's start
+        if _STATS:
+            self.packet_count = self.byte_count = 0  # since ever, modulo 2**30
         self.reset()
 
     def reset(self):
-        """Forget what was received: a new connection begins."""
-        self.late_at = 0
-        self._begin()
-        self._aim()
+        """Forget what was received: a new connection begins. Allocates: a generator.
 
-    def _begin(self):
-        self.first_byte = 0  # 0: none yet; no packet begins with it
-        self.remaining_length = 0
-        self._shift = 0  # of the next byte of remaining length; -1: complete
-        self.have = 0
-        self.is_whole = False  # a packet is there, until next()
-        self.is_cut = False
-        self._to_skip = 0
-        self._skip_at = 0  # index in the body of the next byte that is skipped
-
-    def is_idle(self):
-        """True between two packets."""
-        return not self.first_byte and not self._to_skip
-
-    def on_bytes(self, count):
-        """Take `count` bytes that were put at the start of `target`.
-
-        Afterwards `is_whole` tells if a packet is there: see `first_byte`,
-        `remaining_length`, `buf`, and call next() when it has been dealt with.
-
-        Raises:
-            ServerError: the bytes break the protocol. Spec: sections 2.2.1-2.2.3.
-
-        Allocates: a memoryview (32 bytes on a 32-bit board) when the body came in
-        pieces; else nothing.
+        `on_bytes(count)` then takes `count` bytes that were put at the start of `target`, as many
+        as `wanted` or less. Afterwards `is_whole` tells if a packet is there: see `first_byte`,
+        `remaining_length`, `buf`, and call on_bytes(0) when it has been dealt with: `buf` is free
+        again, and the next packet may be whole already. It raises ServerError if the bytes break
+        the protocol (sections 2.2.1-2.2.3). It allocates nothing, but for a memoryview when a
+        body comes in pieces.
         """
-        self.byte_count = self.byte_count + count & _COUNT_MASK
-        if self.target is self._head:
-            for i in range(count):
-                self._on_header_byte(self._head[i])
-        elif self._to_skip:
-            self._see_late_id(self._skip_at, count)
-            self._skip_at += count
-            self._to_skip -= count
-            if not self._to_skip:
-                self._begin()
-        else:
-            self.have += count
-        self._aim()
+        self.on_bytes = self._decode().send
+        self.on_bytes(None)
 
-    def next(self):
-        """Go on to the next packet: `buf` is free again. It may be whole already.
+    def _decode(self):
+        buf = self.target = self.buf
+        view = memoryview(buf)
+        at = have = 0  # buf[at:have] came with the last body
+        while True:
+            # -- fixed header. May a server send this at all? (sections 2.2.1, 2.2.2)
+            first_byte = self.first_byte = 0  # 0: between two packets
+            self.late_at = self.late_id = 0
+            self.is_whole = False
+            length = shift = 0
+            while True:
+                if at == have:
+                    self.wanted = 1 if first_byte else 2
+                    have = yield
+                    at = 0
+                byte = buf[at]
+                at += 1
+                if not first_byte:
+                    first_byte = self.first_byte = byte
+                    if not byte:
+                        raise ServerError("control packet type 0 is reserved [2.2.1]")
+                    continue
+                length |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    break
+                if shift == 28:
+                    raise ServerError("remaining length goes on after four bytes [2.2.3]")
+            legal_length = _LENGTH_RECEIVED[first_byte >> 4]
+            byte = first_byte & 0x0F
+            if first_byte & _TYPE_MASK == _PUBLISH:
+                # QoS 3 [MQTT-3.3.1-4]; DUP at QoS 0 [MQTT-3.3.1-2].
+                is_legal = byte & 0x06 != 0x06 and byte & 0x0E != _DUP
+            else:  # [MQTT-2.2.2-2]
+                is_legal = byte == (2 if first_byte >> 4 == _PUBREL >> 4 else 0)
+            if legal_length == _NEVER or legal_length < _ANY and legal_length != length:
+                is_legal = False
+            if not is_legal:
+                raise ServerError(
+                    "illegal packet 0x%02x with remaining length %d [2.2]" % (first_byte, length)
+                )
 
-        The bytes that came with the last body are looked at.
-        """
-        at = self.remaining_length
-        end = self.have
-        is_cut = self.is_cut
-        self.packet_count = self.packet_count + 1 & _COUNT_MASK
-        self._begin()
-        if is_cut:
-            self.late_id = 0
-            self._see_late_id(0, end)
-            self._to_skip = at - end
-            self._skip_at = end
-        else:
-            for i in range(at, end):
-                self._on_header_byte(self.buf[i])
-        self._aim()
+            # -- body
+            self.remaining_length = length
+            is_cut = self.is_cut = length > self.body_max
+            kept = self.body_max if is_cut else length
+            have = 0
+            while have < kept:
+                self.wanted = kept - have + (0 if is_cut else 2)
+                if have:
+                    self.target = view[have:]
+                have += yield
+            self.target = buf
+            self.have = have
+            self.is_whole = True
+            if _STATS:
+                self.packet_count = self.packet_count + 1 & _COUNT_MASK
+            yield
+            at = length
+            if not is_cut:
+                continue
 
-    # buf[0:count] is the body from index `start` on: does it hold the identifier?
-    def _see_late_id(self, start, count):
-        for at in (self.late_at, self.late_at + 1):
-            if self.late_at and start <= at < start + count:
-                self.late_id = self.late_id << 8 | self.buf[at - start]
-
-    def _on_header_byte(self, byte):
-        if not self.first_byte:
-            if not byte:
-                raise ServerError("control packet type 0 is reserved [2.2.1]")
-            self.first_byte = byte
-            return
-        self.remaining_length |= (byte & 0x7F) << self._shift
-        self._shift += 7
-        if byte < 0x80:
-            self._shift = -1
-            self._check_header()
-        elif self._shift == 28:
-            raise ServerError("remaining length goes on after four bytes [2.2.3]")
-
-    # May a server send this at all? (sections 2.2.1, 2.2.2 and each packet's own)
-    def _check_header(self):
-        first_byte = self.first_byte
-        length = _LENGTH_RECEIVED[first_byte >> 4]
-        flags = first_byte & 0x0F
-        if first_byte & _TYPE_MASK == _PUBLISH:
-            # QoS 3 [MQTT-3.3.1-4]; DUP at QoS 0 [MQTT-3.3.1-2].
-            is_legal = flags & 0x06 != 0x06 and flags & 0x0E != _DUP
-        else:
-            is_pubrel = first_byte & _TYPE_MASK == _PUBREL & _TYPE_MASK
-            is_legal = flags == (2 if is_pubrel else 0)  # [MQTT-2.2.2-2]
-        if not is_legal or length == _NEVER or length < _ANY and length != self.remaining_length:
-            raise ServerError(
-                "illegal packet 0x%02x with remaining length %d [2.2]"
-                % (first_byte, self.remaining_length)
-            )
-
-    # Say where the next bytes go and how many are wanted, or that there is a packet.
-    def _aim(self):
-        target = self.buf
-        if self._to_skip:
-            wanted = min(self._to_skip, self.body_max)
-        elif self._shift >= 0:
-            target = self._head
-            wanted = 1 if self.first_byte else 2
-        else:
-            have = self.have
-            length = self.remaining_length
-            self.is_cut = length > self.body_max
-            wanted = (self.body_max if self.is_cut else length) - have
-            self.is_whole = wanted <= 0
-            if self.is_whole:
-                return
-            if not self.is_cut:
-                wanted += 2
-            if have:
-                target = self._view[have:]
-        self.target = target
-        self.wanted = wanted
+            # -- the rest of a packet that is too large: buf[0:have] is the body from `at` on
+            self.is_whole = False
+            at = 0
+            while True:
+                for late_at in range(self.late_at, self.late_at + 2):
+                    if self.late_at and at <= late_at < at + have:
+                        self.late_id = self.late_id << 8 | buf[late_at - at]
+                at += have
+                if at == length:
+                    break
+                self.wanted = min(length - at, kept)
+                have = yield
+            at = have
+            if self.late_at:
+                self.is_whole = True
+                yield
 
 
 # ---------------------------------------------------------------------------
@@ -1497,7 +1457,7 @@ class Session:
             if not row[_PENDING]:
                 continue
             if _QOS2 and row[_AWAITS] == _AWAITING_PUBCOMP:
-                if outbox.free() < _ACK_BYTES:
+                if outbox.room < _ACK_BYTES:
                     return False
                 outbox.put_ack(_PUBREL, row[_ID])
             elif not outbox.put_publish(
@@ -1589,7 +1549,7 @@ class Session:
                     return False
                 break
         else:
-            subscription = [topic_filter, None, 0, 0, 0, False]
+            subscription = [topic_filter, None, 0, 0, 0, False, None]
             self.subscriptions.append(subscription)
         # It stays in the table until UNSUBACK: what the server still sends
         # belongs to its callback (section 3.10.4).
@@ -1763,7 +1723,7 @@ class Session:
 #   token        of the command
 #   topic        topic name or topic filter, bytes
 #   payload      payload (bytes), or the subscription's callback
-#   end          QoS 0, taken: the outbox's put_count behind the packet; a message that
+#   end          QoS 0, taken: the outbox's sent_count when it has left; a message that
 #                waits: ticks_ms() of its expiry, or None; SUBSCRIBE: the QoS
 #   size         bytes of a message's topic name and payload; 0: no message
 #
@@ -1788,7 +1748,8 @@ class Pipe(IOBase):
         self.ring = [None] * self.size
         self.head = self.taken = self.tail = 0
         self.last_token = 0
-        self.sent_count = 0  # messages of QoS 0, modulo 2**30
+        if _STATS:
+            self.sent_count = 0  # messages of QoS 0, modulo 2**30
         self.is_signalled = False
         if _ASYNCIO:
             self.is_ready = None  # a function that is asked, too
@@ -1824,8 +1785,6 @@ class Pipe(IOBase):
         its own thread (or step(), where the policy is to drop a message) that wait
         would never end: after 20 ms it gets QueueFull.
         """
-        if _OFFLINE and size > self.bytes_max:
-            raise LocalError("message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max))
         begin_ms = None
         while not self._lock.acquire(False):
             begin_ms = self._wait_since(begin_ms)
@@ -1834,26 +1793,19 @@ class Pipe(IOBase):
             after = at + _SLOT_FIELDS
             if after == self.size:
                 after = 0
-            is_full = after == self.head
-            if _OFFLINE and size:
-                queued = self._put_bytes - self._freed_bytes & _COUNT_MASK
-                is_full = is_full or queued + size > self.bytes_max
-                if policy == _LATEST or is_full and policy == _DROP_OLDEST:
+            if _OFFLINE:
+                if after == self.head or (
+                    policy == _LATEST
+                    or self._put_bytes - self._freed_bytes + size & _COUNT_MASK > self.bytes_max
+                ):
                     again = self._make_room(policy, topic, size)
                     if again >= 0:
                         at = again
                         after = self.tail
-                    is_full = after == self.head or self.bytes_queued() + size > self.bytes_max
-            if is_full:
-                if after == self.head:
-                    raise QueueFull("all %d slots are taken (pipe_slots)" % self.slots)
-                raise QueueFull(
-                    "%d bytes wait, %d more are above pipe_bytes_max, %d"
-                    % (self.bytes_queued(), size, self.bytes_max)
-                )
-            if _OFFLINE:
                 self._put_bytes = self._put_bytes + size & _COUNT_MASK
-            token = self.last_token + 1 & _COUNT_MASK or 1
+            elif after == self.head:
+                raise QueueFull("all %d slots are taken (pipe_slots)" % self.slots)
+            token = self.last_token = self.last_token + 1 & _COUNT_MASK or 1
             ring = self.ring
             ring[at + 1] = token
             ring[at + 2] = topic
@@ -1861,7 +1813,6 @@ class Pipe(IOBase):
             ring[at + 4] = end
             ring[at + 5] = size
             ring[at] = first_byte
-            self.last_token = token
             self.tail = after
         finally:
             if _OFFLINE and self.is_dropping:
@@ -1909,39 +1860,52 @@ class Pipe(IOBase):
         def bytes_queued(self):
             return self._put_bytes - self._freed_bytes & _COUNT_MASK
 
-        # Drop what the policy says, while step() looks away, which it does until put() has
-        # done. Returns the slot that the new message takes the place of, or -1.
+        # Make room for a command, or raise. What its policy drops it drops while step() looks
+        # away, which it does until put() has done. Returns the slot that the message takes the
+        # place of, or -1: the next one.
         def _make_room(self, policy, topic, size):
-            self.is_dropping = True
-            begin_ms = None
-            while self.is_looking:
-                begin_ms = self._wait_since(begin_ms)
-            # What may go: all that waits, or what waits with this topic name.
+            if size > self.bytes_max:
+                raise LocalError(
+                    "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
+                )
             ring = self.ring
             found = -1
-            bytes_left = self.bytes_queued() + size
+            if policy != _REFUSE:
+                begin_ms = None
+                self.is_dropping = True
+                while self.is_looking:
+                    begin_ms = self._wait_since(begin_ms)
+                # What may go: all that waits, or what waits with this topic name.
+                bytes_left = self.bytes_queued() + size
+                at = self.taken
+                while at != self.tail:
+                    if ring[at] & _TYPE_MASK == _PUBLISH:
+                        if policy == _DROP_OLDEST or ring[at + 2] == topic:
+                            bytes_left -= ring[at + 5]
+                            found = at
+                    at = self.after(at)
+                if bytes_left > self.bytes_max:
+                    found = -1  # nothing is dropped in vain
             at = self.taken
-            while at != self.tail:
-                if ring[at] & _TYPE_MASK == _PUBLISH:
-                    if policy == _DROP_OLDEST or ring[at + 2] == topic:
-                        bytes_left -= ring[at + 5]
-                        found = at
-                at = self.after(at)
-            if found < 0 or bytes_left > self.bytes_max:
-                return -1  # nothing is dropped in vain
-            if policy == _DROP_OLDEST:
-                while (
-                    self.after(self.tail) == self.head
-                    or self.bytes_queued() + size > self.bytes_max
-                ):
-                    self._drop_oldest()
-                return -1
-            at = self.taken
-            while at != self.tail:
+            while policy == _LATEST and found >= 0:
                 if ring[at] & _TYPE_MASK == _PUBLISH and ring[at + 2] == topic:
                     self.drop(at)
+                if at == found:
+                    return found  # the last of them: nothing older comes behind the new one
                 at = self.after(at)
-            return found  # the last of them: nothing older comes behind the new one
+            while True:
+                is_full = self.after(self.tail) == self.head
+                if not is_full and self.bytes_queued() + size <= self.bytes_max:
+                    return -1
+                if found >= 0:
+                    self._drop_oldest()
+                elif is_full:
+                    raise QueueFull("all %d slots are taken (pipe_slots)" % self.slots)
+                else:
+                    raise QueueFull(
+                        "%d bytes wait, %d more are above pipe_bytes_max, %d"
+                        % (self.bytes_queued(), size, self.bytes_max)
+                    )
 
         def drop(self, at):
             """Take the message at `at` out of the count and remember its token."""
@@ -1984,21 +1948,24 @@ class Pipe(IOBase):
         """
         ring = self.ring
         at = self.head
-        token = 0
+        token = freed = 0
         while at != self.taken and not token:
             if ring[at]:  # else a filter, or QoS 1 and 2: the session has it
                 # QoS 0: has its last byte been accepted?
                 if sent_count - ring[at + 4] & _COUNT_MASK >= _COUNT_HALF:
                     break
-                self.sent_count = self.sent_count + 1 & _COUNT_MASK
+                if _STATS:
+                    self.sent_count = self.sent_count + 1 & _COUNT_MASK
                 if is_told:
                     token = ring[at + 1]
             if _OFFLINE:
-                self._freed_bytes = self._freed_bytes + ring[at + 5] & _COUNT_MASK
+                freed += ring[at + 5]
             ring[at] = ring[at + 2] = ring[at + 3] = 0
             at += _SLOT_FIELDS
             if at == self.size:
                 at = 0
+        if _OFFLINE:
+            self._freed_bytes = self._freed_bytes + freed & _COUNT_MASK
         self.head = at  # what is before it is the writers' from here on
         return token
 
@@ -2206,6 +2173,8 @@ class MQTTClient:
         self._outbox = Outbox(min(self._packet_bytes_max, _OUTBOX_BYTES))
         self._decoder = Decoder(self._packet_bytes_max)
         self._message = Message(self._decoder.buf)
+        self._topic = bytearray()  # name of the last message, in buf[2:_topic_end]
+        self._topic_end = 0
         self._session = Session(self._outbox, in_flight_max)
         if _OFFLINE:
             self._pipe = Pipe(pipe_slots, pipe_bytes_max)
@@ -2850,8 +2819,8 @@ class MQTTClient:
 
     # What the socket is watched for now.
     def _watch(self):
-        interest = 0 if self._outbox.is_empty() else select.POLLOUT
-        if self._outbox.free() >= _ACK_BYTES:  # see _receive()
+        interest = select.POLLOUT if self._outbox.pending else 0
+        if self._outbox.room >= _ACK_BYTES:  # see _receive()
             interest |= select.POLLIN
         if interest != self._interest:
             self._interest = interest
@@ -2976,8 +2945,8 @@ class MQTTClient:
             left_ms = keep_alive_ms
             # Without room for two bytes the socket has been stuck for a whole keep
             # alive: the deadline for the answer runs all the same.
-            if self._outbox.free() >= 2 and not self._has_said_bye:
-                self._outbox.put_empty(_PINGREQ)
+            if self._outbox.room >= 2 and not self._has_said_bye:
+                self._outbox.put_packet(_PINGREQ_PACKET)
                 self._ping_ms = self._now_ms
             if self._timers[_TIMER_PINGRESP] is None:
                 self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
@@ -3342,25 +3311,20 @@ class MQTTClient:
         happened = False
         is_held = False  # by ourselves
         packets = _PACKETS_PER_STEP
-        reads = _READS_PER_STEP
-        while (
-            packets
-            and (reads or decoder.is_whole)
-            and self._socket is not None
-            and not self._has_said_bye
-        ):
+        reads = 0 if self._has_said_bye else _READS_PER_STEP
+        while packets and (reads or decoder.is_whole):
             if decoder.is_whole:
+                # It may need an answer, if it is no message of QoS 0. Without room for that the
+                # server has to wait, as we do, and owes us nothing meanwhile.
+                if decoder.first_byte > _PUBLISH | _RETAIN and self._outbox.room < _ACK_BYTES:
+                    is_held = True
+                    break
                 packets -= 1
                 try:
                     self._on_packet()
                 finally:  # also when Ctrl-C has ended a callback
-                    decoder.next()
+                    decoder.on_bytes(0)
                 continue
-            # Every packet may need an answer. Without room for it the server has to
-            # wait, as we do, and owes us nothing meanwhile.
-            if self._outbox.free() < _ACK_BYTES:
-                is_held = True
-                break
             reads -= 1
             wanted = decoder.wanted
             count = self._socket.readinto(decoder.target, wanted)
@@ -3369,12 +3333,12 @@ class MQTTClient:
             happened = True
             if count == 0:
                 raise TransportError(self._why_closed("closed by the server"), _STAGES[self.state])
+            if _STATS:
+                decoder.byte_count = decoder.byte_count + count & _COUNT_MASK
             decoder.on_bytes(count)
-            if decoder.late_at and decoder.is_idle():
-                self._on_late_id()
-            if count < wanted and not decoder.is_whole and not decoder.is_idle():
+            if count < wanted and not decoder.is_whole and decoder.first_byte:
                 break  # there was no more
-        if is_held or decoder.is_idle():
+        if is_held or not decoder.first_byte:
             self._timers[_TIMER_PACKET] = None
         elif happened or self._timers[_TIMER_PACKET] is None:
             self._arm(_TIMER_PACKET, self.connect_timeout_ms)
@@ -3417,9 +3381,7 @@ class MQTTClient:
         elif packet_type == _CONNACK:
             raise ServerError("a second CONNACK [3.2]")
         else:
-            packet_id = body[0] << 8 | body[1]
-            if not packet_id:
-                raise ServerError("0x%02x with packet id 0 [MQTT-2.3.1-1]" % decoder.first_byte)
+            packet_id = self._packet_id(body[0] << 8 | body[1])
             if packet_type == _SUBACK or packet_type == _UNSUBACK:
                 self._on_suback(packet_type, packet_id)
             elif _QOS2 and packet_type == _PUBREL & _TYPE_MASK:
@@ -3431,6 +3393,11 @@ class MQTTClient:
                 if token:
                     self._count(_N_ACKNOWLEDGED)
                     self._emit(self.on_published, token)
+
+    def _packet_id(self, packet_id):
+        if not packet_id:
+            raise ServerError("0x%02x with packet id 0 [MQTT-2.3.1-1]" % self._decoder.first_byte)
+        return packet_id
 
     def _on_connack(self, flags, return_code):
         if return_code:
@@ -3460,92 +3427,97 @@ class MQTTClient:
         body = decoder.buf
         length = decoder.remaining_length
         first_byte = decoder.first_byte
-        qos = first_byte >> _QOS_SHIFT & 3
-        topic_end = 2 + (body[0] << 8 | body[1]) if length > 1 else length + 1
-        start = topic_end + 2 if qos else topic_end
-        if start > length or topic_end == 2:
-            raise ServerError("PUBLISH of %d bytes has no room for its topic name" % length)
-        packet_id = 0
+        qos = first_byte & 0x06
         is_new = True
-        if start > decoder.have:
-            # Even the topic name is too long for the buffer. The identifier will pass by
-            # while the rest is read away: see _on_late_id().
-            if qos:
-                decoder.late_at = topic_end
-                decoder.late_qos = qos
-            self._on_too_large(length)
-            return
-        if not _is_utf8(body, 2, topic_end):
-            raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
-        if body.find(b"+", 2, topic_end) >= 0 or body.find(b"#", 2, topic_end) >= 0:
-            raise ServerError("topic name holds a wildcard [MQTT-3.3.2-2]")
-        if qos:
-            packet_id = body[topic_end] << 8 | body[topic_end + 1]
-            if not packet_id:
-                raise ServerError("PUBLISH with packet id 0 [MQTT-2.3.1-1]")
-            if first_byte & _DUP:
-                self._count(_N_DUP)
-        if not _QOS2 and qos == 2:
-            raise ServerError("PUBLISH at QoS 2, which is not in this build")
-        if _QOS2 and qos == 2:
-            # Remembered before it is delivered: if there is no room for that, the
-            # server still has the message.
-            received = self._session.received
-            is_new = packet_id not in received
-            if not is_new:
-                self._count(_N_SUPPRESSED)
-            elif len(received) >= _RECEIVED_MAX:
-                raise TransportError(
-                    "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX,
-                    _STAGES[self.state],
+        if decoder.late_at:
+            # A message that was too large has been read away. The PUBREL is answered as any.
+            packet_id = self._packet_id(decoder.late_id)
+        else:
+            topic_end = 2 + (body[0] << 8 | body[1]) if length > 1 else length + 1
+            start = topic_end + 2 if qos else topic_end
+            if start > length or topic_end == 2:
+                raise ServerError("PUBLISH of %d bytes has no room for its topic name" % length)
+            # Nothing is done twice for messages of one topic name.
+            if topic_end != self._topic_end or body.find(self._topic, 2, topic_end) != 2:
+                if topic_end <= decoder.have:
+                    self._on_topic(topic_end)
+            if decoder.is_cut:
+                self._count(_N_TOO_LARGE)
+                self._report(
+                    LocalError(
+                        "message of %d bytes dropped, packet_bytes_max is %d"
+                        % (length, self._packet_bytes_max)
+                    )
                 )
-            else:
-                received.append(packet_id)
+                if qos:
+                    decoder.late_at = topic_end  # its identifier may be yet to come
+                return
+            if qos:
+                packet_id = self._packet_id(body[topic_end] << 8 | body[topic_end + 1])
+                if first_byte & _DUP:
+                    self._count(_N_DUP)
+                if qos == 4:
+                    is_new = self._is_first(packet_id)
         # The acknowledgement comes after the callback: a reset in between means
         # once more, not never. It comes whether or not anybody took the message
         # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
         try:
-            if decoder.is_cut:
-                self._on_too_large(length)
-            elif is_new:
-                self._message.set(first_byte, topic_end, start, length)
-                self._deliver(topic_end)
+            if is_new and not decoder.late_at:
+                self._deliver(first_byte, topic_end, start, length)
         finally:
-            if qos == 1:
-                self._outbox.put_ack(_PUBACK, packet_id)  # [MQTT-2.3.1-6] [MQTT-4.3.2-2]
-            elif _QOS2 and qos == 2:
-                self._outbox.put_ack(_PUBREC, packet_id)  # [MQTT-4.3.3-2]
+            if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
+                self._outbox.put_ack(_PUBREC if qos == 4 else _PUBACK, packet_id)
 
-    # A message that was too large to see its identifier at once has been read away.
-    def _on_late_id(self):
-        decoder = self._decoder
-        decoder.late_at = 0
-        if not decoder.late_id:
-            raise ServerError("PUBLISH with packet id 0 [MQTT-2.3.1-1]")
-        # The PUBREL of a QoS 2 message is answered as any.
-        self._outbox.put_ack(_PUBACK if decoder.late_qos == 1 else _PUBREC, decoder.late_id)
-
-    def _on_too_large(self, length):
-        self._count(_N_TOO_LARGE)
-        self._report(
-            LocalError(
-                "message of %d bytes dropped, packet_bytes_max is %d"
-                % (length, self._packet_bytes_max)
+    # A QoS 2 message: does it come for the first time? It is remembered before it is delivered: if
+    # there is no room for that, the server still has the message.
+    def _is_first(self, packet_id):
+        if not _QOS2:
+            raise ServerError("PUBLISH at QoS 2, which is not in this build")
+        received = self._session.received
+        if packet_id in received:
+            self._count(_N_SUPPRESSED)
+            return False
+        if len(received) >= _RECEIVED_MAX:
+            raise TransportError(
+                "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX, _STAGES[self.state]
             )
-        )
+        received.append(packet_id)
+        return True
+
+    # Another topic name than that of the last message: is it legal, and who takes it?
+    def _on_topic(self, topic_end):
+        body = self._decoder.buf
+        topic = self._topic
+        self._topic_end = 0  # none is known, if this does not come to its end
+        topic[_EVERYTHING] = b""
+        if not _is_utf8(body, 2, topic_end):
+            raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
+        if body.find(b"+", 2, topic_end) >= 0 or body.find(b"#", 2, topic_end) >= 0:
+            raise ServerError("topic name holds a wildcard [MQTT-3.3.2-2]")
+        for subscription in self._session.subscriptions:
+            subscription[_MATCHES] = None
+        for at in range(2, topic_end):
+            topic.append(body[at])
+        self._topic_end = topic_end
 
     # Every matching filter's callback is called, in the order of subscription; the
     # default handler if there was none.
-    def _deliver(self, topic_end):
+    def _deliver(self, first_byte, topic_end, start, end):
         message = self._message
-        body = self._decoder.buf
+        message.set(first_byte, topic_end, start, end)
         is_taken = False
-        self._count(_N_RECEIVED)
+        if _STATS:
+            self._count(_N_RECEIVED)
         for subscription in self._session.subscriptions:
             callback = subscription[_CALLBACK]
-            if callback is not None and topic_matches(subscription[_FILTER], body, 2, topic_end):
-                is_taken = True
-                self._emit(callback, message)
+            if callback is not None:
+                matches = subscription[_MATCHES]
+                if matches is None:  # not looked at since the topic name changed
+                    matches = topic_matches(subscription[_FILTER], self._decoder.buf, 2, topic_end)
+                    subscription[_MATCHES] = matches
+                if matches:
+                    is_taken = True
+                    self._emit(callback, message)
         if not is_taken:
             self._emit(self.on_message, message)
 
@@ -3568,7 +3540,7 @@ class MQTTClient:
         for _ in range(_FLUSHES_PER_STEP):
             if self.state >= _SUBSCRIBING and not self._has_said_bye:
                 self._take()
-            if outbox.is_empty():
+            if not outbox.pending:
                 self._timers[_TIMER_WRITE] = None
                 self._release()  # what was dropped may be all that is left
                 if self._has_said_bye:
@@ -3578,10 +3550,9 @@ class MQTTClient:
                     return happened
                 if pipe.head != pipe.tail or not self._session.is_empty():
                     return happened
-                outbox.put_empty(_DISCONNECT)
+                outbox.put_packet(_DISCONNECT_PACKET)
                 self._has_said_bye = True
-            written = outbox.flush(self._socket)
-            if written:
+            if outbox.flush(self._socket):
                 happened = True
                 self._sent_ms = self._now_ms
                 self._timers[_TIMER_WRITE] = None
@@ -3592,17 +3563,17 @@ class MQTTClient:
                 elif self.state == _SUBSCRIBING:
                     self._arm(_TIMER_STATE, self.connect_timeout_ms)
                 self._release()
-            if self._is_blocked and outbox.is_empty():
-                self._is_blocked = False
-                # All that was sent has left just now.
-                for row in self._session.rows:
-                    row[_SENT_MS] = self._now_ms
-            if not outbox.is_empty():
+            if outbox.pending:
                 self._is_blocked = True
                 # While connecting, the attempt's own deadline holds.
                 if self._timers[_TIMER_WRITE] is None and self.state > _AWAITING_CONNACK:
                     self._arm(_TIMER_WRITE, self.connect_timeout_ms)
                 return happened
+            if self._is_blocked:
+                self._is_blocked = False
+                # All that was sent has left just now.
+                for row in self._session.rows:
+                    row[_SENT_MS] = self._now_ms
             if pipe.taken == pipe.tail and self.state != _CLOSING:
                 return happened
         return True
@@ -3638,7 +3609,6 @@ class MQTTClient:
         pipe = self._pipe
         ring = pipe.ring
         size = pipe.size
-        now_ms = self._now_ms
         at = pipe.taken
         while at != pipe.tail:
             if _OFFLINE and ring[at + 4] is not None:
@@ -3648,17 +3618,19 @@ class MQTTClient:
                 if first_byte and not self._take_filter(at):
                     break
             elif session.is_unsent and not session.send_subscriptions(
-                self._packet_bytes_max, now_ms
+                self._packet_bytes_max, self._now_ms
             ):
                 break
             elif first_byte & 0x06:
-                if not session.start(ring[at + 1], first_byte, ring[at + 2], ring[at + 3], now_ms):
+                if not session.start(
+                    ring[at + 1], first_byte, ring[at + 2], ring[at + 3], self._now_ms
+                ):
                     break
                 ring[at] = 0
             else:
                 if not outbox.put_publish(first_byte, ring[at + 2], ring[at + 3], ring[at + 5], 0):
                     break
-                ring[at + 4] = outbox.put_count
+                ring[at + 4] = outbox.sent_count + outbox.pending & _COUNT_MASK
             at += _SLOT_FIELDS
             if at == size:
                 at = 0
@@ -3723,8 +3695,8 @@ class MQTTClient:
         # Best effort: if DISCONNECT does not fit the socket now, the server will
         # publish the will. Accepted.
         try:
-            if not self._has_said_bye and self._outbox.free() >= 2:
-                self._outbox.put_empty(_DISCONNECT)
+            if not self._has_said_bye and self._outbox.room >= 2:
+                self._outbox.put_packet(_DISCONNECT_PACKET)
             self._outbox.flush(sock)
             for _ in range(_PACKETS_PER_STEP):
                 if not sock.readinto(self._decoder.buf):

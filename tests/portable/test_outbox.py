@@ -24,18 +24,18 @@ def test_small_packets_leave_in_one_write():
     outbox = mqttpipe.Outbox(64)
     assert outbox.put_publish(0x30, b"a/b", b"hi", 5, 0)
     outbox.put_ack(0x40, 0x1234)
-    outbox.put_empty(0xC0)
+    outbox.put_packet(b"\xc0\x00")
     sink = Sink()
     assert outbox.flush(sink) == 15
     assert sink.data == b"\x30\x07\x00\x03a/bhi\x40\x02\x12\x34\xc0\x00"
-    assert outbox.is_empty() and outbox.free() == 64
+    assert not outbox.pending and outbox.room == 64
 
 
 def test_a_publish_that_does_not_fit_now_waits_and_changes_nothing():
     outbox = mqttpipe.Outbox(32)
     assert outbox.put_publish(0x30, b"t", b"x" * 10, len(b"t") + len(b"x" * 10), 0)
     assert not outbox.put_publish(0x32, b"t", b"y" * 15, len(b"t") + len(b"y" * 15), 7)
-    assert outbox.put_count - outbox.sent_count == 15
+    assert outbox.pending == 15
     outbox.flush(Sink())
     assert outbox.put_publish(0x32, b"t", b"y" * 15, len(b"t") + len(b"y" * 15), 7)
 
@@ -46,10 +46,10 @@ def test_a_large_payload_is_written_from_where_it_lies():
     outbox.put_ack(0x40, 1)
     assert outbox.put_publish(0x32, b"t", payload, len(b"t") + len(payload), 0x0102)
     assert outbox.tail is payload
-    assert outbox.free() == 0, "a packet put now would leave before the payload"
+    assert outbox.room == 0, "a packet put now would leave before the payload"
     assert not outbox.put_publish(0x30, b"t", payload, len(b"t") + len(payload), 0)
     sink = Sink(each=7)
-    while not outbox.is_empty():
+    while outbox.pending:
         outbox.flush(sink)
     assert sink.data == b"\x40\x02\x00\x01\x32\x69\x00\x01t\x01\x02" + payload
 
@@ -60,21 +60,21 @@ def test_while_a_large_payload_leaves_acknowledgements_queue_behind_it():
     assert outbox.put_publish(0x30, b"t", payload, len(b"t") + len(payload), 0)
     sink = Sink(credit=20)
     outbox.flush(sink)
-    assert outbox.free() == 32
+    assert outbox.room == 32
     outbox.put_ack(0x40, 1)
     sink.credit = 1000
     outbox.flush(sink)
     assert sink.data == b"\x30\x67\x00\x01t" + payload + b"\x40\x02\x00\x01"
-    assert outbox.is_empty()
+    assert not outbox.pending
 
 
 def test_a_topic_name_longer_than_the_buffer_leaves_whole():
     outbox = mqttpipe.Outbox(16)
-    outbox.put_empty(0xC0)
+    outbox.put_packet(b"\xc0\x00")
     topic = b"t" * 40
     assert outbox.put_publish(0x30, topic, b"p", len(topic) + len(b"p"), 0)
     sink = Sink(each=3)
-    while not outbox.is_empty():
+    while outbox.pending:
         outbox.flush(sink)
     assert sink.data == b"\xc0\x00\x30\x2b\x00\x28" + topic + b"p"
 
@@ -87,9 +87,9 @@ def test_every_split_of_a_write_gives_the_same_bytes():
         outbox.put_publish(0x32, b"t", b"z" * 100, len(b"t") + len(b"z" * 100), 9)
         sink = Sink(each=each)
         is_acked = False
-        while not outbox.is_empty():
+        while outbox.pending:
             outbox.flush(sink)
-            if not is_acked and outbox.free() >= 4:
+            if not is_acked and outbox.room >= 4:
                 outbox.put_ack(0x62, 5)
                 is_acked = True
         assert sink.data == expected, each
@@ -108,12 +108,12 @@ def test_every_write_may_fail_and_what_has_left_is_known():
         fail_at += 1
         outbox = mqttpipe.Outbox(32)
         outbox.put_publish(0x30, b"t", b"ab", 3, 0)
-        end = outbox.put_count
+        end = outbox.pending
         outbox.put_publish(0x30, b"t", b"z" * 40, len(b"t") + len(b"z" * 40), 0)
         sink = Failing(each=12)  # the buffer's 12 bytes at once, then the payload
         sink.left = fail_at
         try:
-            while not outbox.is_empty():
+            while outbox.pending:
                 outbox.flush(sink)
         except OSError:
             assert outbox.sent_count == len(sink.data), fail_at
@@ -129,5 +129,5 @@ def test_the_error_of_the_stream_reaches_the_caller():
             raise OSError(104)
 
     outbox = mqttpipe.Outbox(16)
-    outbox.put_empty(0xC0)
+    outbox.put_packet(b"\xc0\x00")
     raises(OSError, outbox.flush, Broken())
