@@ -1044,37 +1044,44 @@ class Outbox:
 
         Allocates: nothing, unless the topic name alone is too long for `buf`.
         """
-        head = self.head
-        if topic_name is not self.head_of or size != self.head_size or first_byte != head[0]:
+        if topic_name is not self.head_of or size != self.head_size or first_byte != self.head[0]:
             self._make_head(first_byte, topic_name, size)
         size = self.packet_size
-        is_split = size > self.room
-        if is_split:
-            # It will fit when what is before it has left. Or it never will: then the payload is
-            # the tail; with a topic name that is too long, all of it.
-            if self.tail is not None or size <= self.capacity:
-                return False
-            if _len(head) + 2 > self.capacity:
-                if first_byte & 0x06:
-                    head.append(packet_id >> 8)
-                    head.append(packet_id & 0xFF)
-                self.head = bytearray()  # do not keep so long a topic name
-                self.head_of = None
-                return self.put_packet(_bytes(head) + payload)
-            if _len(head) + 2 > self.room:
-                return False
+        if size > self.room:
+            return self._put_large(first_byte, payload, packet_id)
+        self.buf.extend(self.head)
+        if first_byte & 0x06:
+            self.buf.append(packet_id >> 8)
+            self.buf.append(packet_id & 0xFF)
+        self.buf.extend(payload)
+        self.room -= size
+        self.pending += size
+        if _STATS:
+            self.packet_count = self.packet_count + 1 & _COUNT_MASK
+        return True
+
+    # It will fit when what is before it has left. Or it never will: then the payload is the tail;
+    # with a topic name that is too long, all of it.
+    def _put_large(self, first_byte, payload, packet_id):
         buf = self.buf
-        buf.extend(head)
+        head_bytes = len(self.head) + 2
+        if self.tail is not None or self.packet_size <= self.capacity:
+            return False
+        if head_bytes > self.capacity:
+            buf = bytearray()
+        elif head_bytes > self.room:
+            return False
+        buf.extend(self.head)
         if first_byte & 0x06:
             buf.append(packet_id >> 8)
             buf.append(packet_id & 0xFF)
-        if is_split:
-            self.tail = payload
-            self.room = 0
-        else:
-            buf.extend(payload)
-            self.room -= size
-        self.pending += size
+        if buf is not self.buf:
+            self.head = bytearray()  # do not keep so long a topic name
+            self.head_of = None
+            return self.put_packet(bytes(buf) + payload)
+        self.tail = payload
+        self.room = 0
+        self.pending += self.packet_size
         if _STATS:
             self.packet_count = self.packet_count + 1 & _COUNT_MASK
         return True
@@ -1138,8 +1145,8 @@ class Outbox:
 #   buf[0:have]                 what has come of the body (and of the next header)
 #   buf[0:remaining_length]     the body, when the packet is whole
 #
-# A packet that is larger than `body_max` is called whole when `body_max` bytes of
-# it are there (`is_cut`); the rest is read away afterwards. The packet identifier of a PUBLISH
+# A packet that is larger than `body_max` is called whole when `body_max` bytes of it are there
+# (have < remaining_length); the rest is read away afterwards. The packet identifier of a PUBLISH
 # that is dropped so may be anywhere in it: whoever sets `late_at`, its index in the body,
 # finds it in `late_id` when the packet is "whole" a second time, at its end.
 #
@@ -1172,11 +1179,12 @@ class Decoder:
     def _decode(self):
         buf = self.target = self.buf
         view = memoryview(buf)
+        body_max = self.body_max
         at = have = 0  # buf[at:have] came with the last body
+        self.late_at = self.late_id = 0
         while True:
             # -- fixed header. May a server send this at all? (sections 2.2.1, 2.2.2)
             first_byte = self.first_byte = 0  # 0: between two packets
-            self.late_at = self.late_id = 0
             self.is_whole = False
             length = shift = 0
             while True:
@@ -1213,11 +1221,14 @@ class Decoder:
 
             # -- body
             self.remaining_length = length
-            is_cut = self.is_cut = length > self.body_max
-            kept = self.body_max if is_cut else length
+            kept = length
+            spare = 2
+            if length > body_max:
+                kept = body_max
+                spare = 0
             have = 0
             while have < kept:
-                self.wanted = kept - have + (0 if is_cut else 2)
+                self.wanted = kept - have + spare
                 if have:
                     self.target = view[have:]
                 have += yield
@@ -1228,7 +1239,7 @@ class Decoder:
                 self.packet_count = self.packet_count + 1 & _COUNT_MASK
             yield
             at = length
-            if not is_cut:
+            if spare:
                 continue
 
             # -- the rest of a packet that is too large: buf[0:have] is the body from `at` on
@@ -1247,6 +1258,7 @@ class Decoder:
             if self.late_at:
                 self.is_whole = True
                 yield
+                self.late_at = self.late_id = 0
 
 
 # ---------------------------------------------------------------------------
@@ -2173,7 +2185,7 @@ class MQTTClient:
         self._outbox = Outbox(min(self._packet_bytes_max, _OUTBOX_BYTES))
         self._decoder = Decoder(self._packet_bytes_max)
         self._message = Message(self._decoder.buf)
-        self._topic = bytearray()  # name of the last message, in buf[2:_topic_end]
+        self._topic = bytearray()  # buf[0:_topic_end] of the last message: its topic name
         self._topic_end = 0
         self._session = Session(self._outbox, in_flight_max)
         if _OFFLINE:
@@ -3312,32 +3324,41 @@ class MQTTClient:
         is_held = False  # by ourselves
         packets = _PACKETS_PER_STEP
         reads = 0 if self._has_said_bye else _READS_PER_STEP
-        while packets and (reads or decoder.is_whole):
-            if decoder.is_whole:
-                # It may need an answer, if it is no message of QoS 0. Without room for that the
-                # server has to wait, as we do, and owes us nothing meanwhile.
-                if decoder.first_byte > _PUBLISH | _RETAIN and self._outbox.room < _ACK_BYTES:
-                    is_held = True
+        while packets:
+            if not decoder.is_whole:
+                if not reads:
                     break
-                packets -= 1
-                try:
-                    self._on_packet()
-                finally:  # also when Ctrl-C has ended a callback
-                    decoder.on_bytes(0)
-                continue
-            reads -= 1
-            wanted = decoder.wanted
-            count = self._socket.readinto(decoder.target, wanted)
-            if count is None:
+                reads -= 1
+                wanted = decoder.wanted
+                count = self._socket.readinto(decoder.target, wanted)
+                if count is None:
+                    break
+                happened = True
+                if count == 0:
+                    raise TransportError(
+                        self._why_closed("closed by the server"), _STAGES[self.state]
+                    )
+                if _STATS:
+                    decoder.byte_count = decoder.byte_count + count & _COUNT_MASK
+                decoder.on_bytes(count)
+                if not decoder.is_whole:
+                    if count < wanted and decoder.first_byte:
+                        break  # there was no more
+                    continue
+            # It may need an answer, if it is no message of QoS 0. Without room for that the
+            # server has to wait, as we do, and owes us nothing meanwhile.
+            first_byte = decoder.first_byte
+            if first_byte > _PUBLISH | _RETAIN and self._outbox.room < _ACK_BYTES:
+                is_held = True
                 break
-            happened = True
-            if count == 0:
-                raise TransportError(self._why_closed("closed by the server"), _STAGES[self.state])
-            if _STATS:
-                decoder.byte_count = decoder.byte_count + count & _COUNT_MASK
-            decoder.on_bytes(count)
-            if count < wanted and not decoder.is_whole and decoder.first_byte:
-                break  # there was no more
+            packets -= 1
+            try:
+                if first_byte & _TYPE_MASK == _PUBLISH and self.state >= _SUBSCRIBING:
+                    self._on_publish()
+                else:
+                    self._on_packet()
+            finally:  # also when Ctrl-C has ended a callback
+                decoder.on_bytes(0)
         if is_held or not decoder.first_byte:
             self._timers[_TIMER_PACKET] = None
         elif happened or self._timers[_TIMER_PACKET] is None:
@@ -3372,8 +3393,6 @@ class MQTTClient:
             if packet_type != _CONNACK:
                 raise ServerError("0x%02x before CONNACK [MQTT-3.2.0-1]" % decoder.first_byte)
             self._on_connack(body[0], body[1])
-        elif packet_type == _PUBLISH:
-            self._on_publish()
         elif packet_type == _PINGRESP:
             self._timers[_TIMER_PINGRESP] = None
             if _STATS:
@@ -3425,23 +3444,23 @@ class MQTTClient:
     def _on_publish(self):
         decoder = self._decoder
         body = decoder.buf
-        length = decoder.remaining_length
         first_byte = decoder.first_byte
         qos = first_byte & 0x06
         is_new = True
         if decoder.late_at:
-            # A message that was too large has been read away. The PUBREL is answered as any.
+            # A message that was too large has been read away. Its PUBREL is answered as any.
             packet_id = self._packet_id(decoder.late_id)
+            is_new = False
         else:
-            topic_end = 2 + (body[0] << 8 | body[1]) if length > 1 else length + 1
+            length = decoder.remaining_length
+            topic_end = self._topic_end
+            # What is known of a topic name is good for all messages that follow with the same.
+            if not topic_end or body.find(self._topic, 0, topic_end):
+                topic_end = self._on_topic(length)
             start = topic_end + 2 if qos else topic_end
-            if start > length or topic_end == 2:
-                raise ServerError("PUBLISH of %d bytes has no room for its topic name" % length)
-            # Nothing is done twice for messages of one topic name.
-            if topic_end != self._topic_end or body.find(self._topic, 2, topic_end) != 2:
-                if topic_end <= decoder.have:
-                    self._on_topic(topic_end)
-            if decoder.is_cut:
+            if start > length:
+                raise ServerError("PUBLISH of %d bytes is too short [3.3]" % length)
+            if decoder.have < length:
                 self._count(_N_TOO_LARGE)
                 self._report(
                     LocalError(
@@ -3462,8 +3481,26 @@ class MQTTClient:
         # once more, not never. It comes whether or not anybody took the message
         # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
         try:
-            if is_new and not decoder.late_at:
-                self._deliver(first_byte, topic_end, start, length)
+            if is_new:
+                message = self._message
+                message.set(first_byte, topic_end, start, length)
+                if _STATS:
+                    self._counts[_N_RECEIVED] = self._counts[_N_RECEIVED] + 1 & _COUNT_MASK
+                # Every matching filter's callback is called, in the order of subscription; the
+                # default handler if there was none.
+                is_taken = False
+                for subscription in self._session.subscriptions:
+                    callback = subscription[_CALLBACK]
+                    if callback is not None:
+                        if subscription[_MATCHES] is None:  # not asked since the topic changed
+                            subscription[_MATCHES] = topic_matches(
+                                subscription[_FILTER], body, 2, topic_end
+                            )
+                        if subscription[_MATCHES]:
+                            is_taken = True
+                            self._emit(callback, message)
+                if not is_taken:
+                    self._emit(self.on_message, message)
         finally:
             if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
                 self._outbox.put_ack(_PUBREC if qos == 4 else _PUBACK, packet_id)
@@ -3484,48 +3521,34 @@ class MQTTClient:
         received.append(packet_id)
         return True
 
-    # Another topic name than that of the last message: is it legal, and who takes it?
-    def _on_topic(self, topic_end):
-        body = self._decoder.buf
-        topic = self._topic
-        self._topic_end = 0  # none is known, if this does not come to its end
-        topic[_EVERYTHING] = b""
-        if not _is_utf8(body, 2, topic_end):
+    # Another topic name than that of the last message: is it legal? Returns its end.
+    def _on_topic(self, length):
+        decoder = self._decoder
+        body = decoder.buf
+        end = 2 + (body[0] << 8 | body[1]) if length > 1 else length
+        if end < 3 or end > length:
+            raise ServerError("PUBLISH of %d bytes is too short [3.3]" % length)
+        if end > decoder.have:
+            return end  # too long for the buffer; it will not be delivered
+        if not _is_utf8(body, 2, end):
             raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
-        if body.find(b"+", 2, topic_end) >= 0 or body.find(b"#", 2, topic_end) >= 0:
+        if body.find(b"+", 2, end) >= 0 or body.find(b"#", 2, end) >= 0:
             raise ServerError("topic name holds a wildcard [MQTT-3.3.2-2]")
+        topic = self._topic
+        self._topic_end = 0  # none is known, until all of this is done
+        topic[_EVERYTHING] = b""
+        for at in range(end):
+            topic.append(body[at])
         for subscription in self._session.subscriptions:
             subscription[_MATCHES] = None
-        for at in range(2, topic_end):
-            topic.append(body[at])
-        self._topic_end = topic_end
-
-    # Every matching filter's callback is called, in the order of subscription; the
-    # default handler if there was none.
-    def _deliver(self, first_byte, topic_end, start, end):
-        message = self._message
-        message.set(first_byte, topic_end, start, end)
-        is_taken = False
-        if _STATS:
-            self._count(_N_RECEIVED)
-        for subscription in self._session.subscriptions:
-            callback = subscription[_CALLBACK]
-            if callback is not None:
-                matches = subscription[_MATCHES]
-                if matches is None:  # not looked at since the topic name changed
-                    matches = topic_matches(subscription[_FILTER], self._decoder.buf, 2, topic_end)
-                    subscription[_MATCHES] = matches
-                if matches:
-                    is_taken = True
-                    self._emit(callback, message)
-        if not is_taken:
-            self._emit(self.on_message, message)
+        self._topic_end = end
+        return end
 
     def _on_suback(self, packet_type, packet_id):
         return_codes = None
         if packet_type == _SUBACK:
             decoder = self._decoder
-            if decoder.is_cut or decoder.remaining_length < 3:
+            if not 3 <= decoder.remaining_length <= decoder.have:
                 raise ServerError("SUBACK of %d bytes [3.9]" % decoder.remaining_length)
             return_codes = bytes(decoder.buf[2 : decoder.remaining_length])
         for token, granted in self._session.on_suback(packet_type, packet_id, return_codes):

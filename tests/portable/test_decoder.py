@@ -36,7 +36,8 @@ def feed(decoder, wire, pieces):
         decoder.on_bytes(count)
         while decoder.is_whole:
             body = bytes(decoder.buf[: min(decoder.remaining_length, decoder.have)])
-            packets.append((decoder.first_byte, body, decoder.is_cut))
+            is_cut = decoder.have < decoder.remaining_length
+            packets.append((decoder.first_byte, body, is_cut))
             decoder.on_bytes(0)
     return packets
 
