@@ -13,6 +13,8 @@ import subprocess
 
 import pytest
 
+import build
+
 TESTS = pathlib.Path(__file__).resolve().parent
 ROOT = TESTS.parent
 PORTABLE = TESTS / "portable"
@@ -47,9 +49,7 @@ def board_folder(tmp_path_factory, compile_mpy):
     """A folder with what would be on a board's flash: all of it compiled."""
     folder = tmp_path_factory.mktemp("board")
     # The client as it is shipped, -O3. That drops `assert`, so the tests are compiled without.
-    compile_mpy(
-        ROOT / "micropython" / "mqttpipe.py", folder / "mqttpipe.mpy", "-O3", "-s", "mqttpipe.py"
-    )
+    (folder / "mqttpipe.mpy").write_bytes(build.compile_mpy(build.read_source()))
     for source in [TESTS / "run_portable.py", *sorted(PORTABLE.glob("*.py"))]:
         compile_mpy(source, folder / (source.stem + ".mpy"))
     return folder

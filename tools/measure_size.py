@@ -242,6 +242,7 @@ def measure_profile(client, profile, vm, brokers):
         rows["RAM: %s, bytes" % name] = None
     rows["RAM: all three, bytes"] = None
     rows["budget for that, bytes"] = BUDGETS[profile]
+    rows["RAM: all three, from a ROMFS, bytes"] = None
     for name in names[1:]:
         rows["RAM: %s with TLS, bytes" % name] = None if "tls" in parts else "no TLS"
     rows["smallest heap to import the .mpy, KiB"] = None
@@ -256,6 +257,11 @@ def measure_profile(client, profile, vm, brokers):
         rows["RAM: connection, bytes"] = ram.connection_bytes
         if brokers:
             rows["RAM: all three, bytes"] = (
+                ram.import_bytes + ram.client_bytes + ram.connection_bytes
+            )
+            with folder_with("mqttpipe.romfs", build.make_romfs(mpy)) as rom:
+                ram = vm.rom_ram(rom, uri, is_online=True)
+            rows["RAM: all three, from a ROMFS, bytes"] = (
                 ram.import_bytes + ram.client_bytes + ram.connection_bytes
             )
         if brokers and "tls" in parts:

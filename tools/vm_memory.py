@@ -2,6 +2,7 @@
 
     vm = vm_memory.find()                       None where it is not (tools/get_micropython.py)
     vm.ram(folder, "mqtt://127.0.0.1:1883")     a Ram: .import_bytes .client_bytes ...
+    vm.rom_ram(folder, "mqtt://127.0.0.1:1883") the same, where the .mpy is executed from flash
     vm.import_bytes(folder)
     vm.smallest_heap_kib(folder)
 
@@ -58,6 +59,15 @@ import mqttpipe
 take(1)
 """
 
+ROM_PRELUDE = """\
+import vfs
+with open(%r, "rb") as file:
+    image = file.read()
+file = None
+vfs.mount(vfs.VfsRom(image), "/rom")
+sys.path[:] = ["/rom", ".frozen"]
+"""
+
 CLIENT = """\
 client = mqttpipe.MQTTClient(uri, **options)
 take(2)
@@ -111,6 +121,15 @@ class Vm:
         """
         code = BEGIN + CLIENT + (CONNECTION if is_online else "") + END
         return self._least(folder, code, uri=uri, ca_file=ca_file)
+
+    def rom_ram(self, folder, uri="mqtt://192.0.2.1", is_online=False):
+        """The same for a client in an image of a ROMFS, `mqttpipe.romfs` in the folder.
+
+        It is mounted from memory, which is taken before: as flash is on a board, it is not copied.
+        """
+        code = BEGIN + CLIENT + (CONNECTION if is_online else "") + END
+        prelude = ROM_PRELUDE % str(pathlib.Path(folder) / "mqttpipe.romfs")
+        return self._least(folder, code, uri=uri, prelude=prelude)
 
     def import_bytes(self, folder, prelude=""):
         """Return the bytes that the import takes.

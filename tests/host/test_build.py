@@ -16,6 +16,7 @@ from packaging.version import Version
 
 import build
 import setup_env
+import vm_memory
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORTABLE = ROOT / "tests" / "portable"
@@ -272,6 +273,38 @@ def test_what_is_made_is_printed(get_interpreter, tmp_path, capsys):
     assert status == 0 and "stats" not in output.split()[0], output
 
 
+def test_the_names_that_are_used_most_come_first_and_make_it_smaller(monkeypatch):
+    for profile in build.PROFILES:
+        text = configured(build.parts_of(profile, SWITCHES))
+        arranged = build.arrange(text)
+        # A traceback of -O2 names the same lines as before.
+        changed = [
+            pair for pair in zip(text.split("\n"), arranged.split("\n")) if len(set(pair)) > 1
+        ]
+        assert arranged.count("\n") == text.count("\n")
+        assert len(changed) == 1 and changed[0][0] == "", changed
+        small = len(build.compile_mpy(text))
+        with monkeypatch.context() as plain:
+            plain.setattr(build, "arrange", lambda same: same)
+            assert small < len(build.compile_mpy(text)) - 300, profile
+
+
+def test_a_text_without_a_place_for_the_names_stays_as_it_is():
+    text = '"""A client."""\nx = 1\nx.y.z = x\n'
+    assert build.arrange(text) == text
+
+
+def test_a_romfs_has_the_client_and_runs(get_interpreter, tmp_path, capsys):
+    assert build.main(["--romfs", "--out", str(tmp_path)]) == 0
+    image = tmp_path / "mqttpipe.romfs"
+    assert (tmp_path / "mqttpipe.mpy").read_bytes() in image.read_bytes()
+    assert "mqttpipe.romfs: {:,} bytes".format(image.stat().st_size) in capsys.readouterr().out
+    mount = vm_memory.ROM_PRELUDE % str(image)
+    code = "import sys\n" + mount + USE + "print(mqttpipe.__file__)"
+    status, output = run([*get_interpreter(BOARD).command, "-c", code])
+    assert status == 0 and output.endswith("/rom/mqttpipe.mpy\n"), output
+
+
 def test_the_list_explains_each_switch_and_has_figures(get_interpreter, capsys):
     get_interpreter(BOARD)
     assert build.main(["--list"]) == 0
@@ -289,8 +322,6 @@ def test_the_list_explains_each_switch_and_has_figures(get_interpreter, capsys):
 
 
 def test_the_list_does_without_the_vm(monkeypatch, capsys):
-    import vm_memory
-
     monkeypatch.setattr(vm_memory, "find", lambda: None)
     assert build.main(["--list"]) == 0
     output = capsys.readouterr().out
