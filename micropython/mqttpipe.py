@@ -1959,9 +1959,11 @@ class Pipe(IOBase):
             The token of that message; else 0.
         """
         ring = self.ring
+        size = self.size
         at = self.head
+        taken = self.taken
         token = freed = 0
-        while at != self.taken and not token:
+        while at != taken and not token:
             if ring[at]:  # else a filter, or QoS 1 and 2: the session has it
                 # QoS 0: has its last byte been accepted?
                 if sent_count - ring[at + 4] & _COUNT_MASK >= _COUNT_HALF:
@@ -1974,7 +1976,7 @@ class Pipe(IOBase):
                 freed += ring[at + 5]
             ring[at] = ring[at + 2] = ring[at + 3] = 0
             at += _SLOT_FIELDS
-            if at == self.size:
+            if at == size:
                 at = 0
         if _OFFLINE:
             self._freed_bytes = self._freed_bytes + freed & _COUNT_MASK
@@ -2322,10 +2324,7 @@ class MQTTClient:
             first_byte |= _RETAIN
         if size + _PUBLISH_HEADER_MAX > self._packet_bytes_max:
             length = size + (4 if first_byte & 0x06 else 2)
-            packet_size = length + 2
-            while length > 0x7F:
-                length >>= 7
-                packet_size += 1
+            packet_size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
             if packet_size > self._packet_bytes_max:
                 raise LocalError(
                     "payload of %d bytes makes a packet of %d, packet_bytes_max is %d"
@@ -2489,7 +2488,7 @@ class MQTTClient:
         if self.state == _DOWN and not self._is_wanted and not self._is_stepping:
             # Before connect() nobody need call step(), however many there are.
             self._now_ms = ticks_ms()
-            self._take_filters()
+            self._take_commands(False)
         return token
 
     def is_online(self) -> bool:
@@ -2986,7 +2985,7 @@ class MQTTClient:
     def _on_wish(self):
         state = self.state
         if state not in (_ONLINE, _CLOSING):
-            self._take_filters()
+            self._take_commands(False)
         if self._is_wanted:
             if state != _DOWN:
                 return False
@@ -3560,9 +3559,14 @@ class MQTTClient:
         outbox = self._outbox
         pipe = self._pipe
         happened = False
+        if pipe.head == pipe.tail and not outbox.pending and self.state == _ONLINE:
+            if not self._session.pending_count and not self._session.is_unsent:
+                return False  # nothing to do, as in most steps
         for _ in range(_FLUSHES_PER_STEP):
             if self.state >= _SUBSCRIBING and not self._has_said_bye:
                 self._take()
+                if self._timers[_TIMER_ACK] is None and not self._session.is_empty():
+                    self._check_acks()
             if not outbox.pending:
                 self._timers[_TIMER_WRITE] = None
                 self._release()  # what was dropped may be all that is left
@@ -3601,95 +3605,74 @@ class MQTTClient:
                 return happened
         return True
 
-    # Commands to packets, in order, as long as the outbox has room. Filters that
-    # come one behind the other go into one packet; nothing passes them.
+    # What is to be sent (again) before anything new, then what waits in the pipe.
     def _take(self):
         session = self._session
-        pipe = self._pipe
         now_ms = self._now_ms
         if session.pending_count and not session.send_pending(now_ms):
             return
-        if self._timers[_TIMER_ACK] is None and not session.is_empty():
-            self._check_acks()
         if self.state == _SUBSCRIBING:
             session.send_subscriptions(self._packet_bytes_max, now_ms)
             if not session.is_subscribed():
                 return
             self._move(_SUBSCRIBED)
             self._emit(self.on_online, _NOTHING)
-        if not _OFFLINE:
-            self._take_commands()
-        elif pipe.hold():
-            self._take_commands()
-            pipe.let_go()
-            if pipe.dropped:
-                self._tell_dropped()
+        self._take_commands(True)
         session.send_subscriptions(self._packet_bytes_max, now_ms)
 
-    def _take_commands(self):
+    # Commands to packets, in order, as long as the outbox has room. Filters that come one behind
+    # the other go into one packet; nothing passes them. But before ONLINE it is only filters that
+    # are taken, and they pass the messages before them: ONLINE then means that they are in
+    # service. (Only a second command for a filter whose first one has not been sent yet waits.)
+    def _take_commands(self, is_online):
         session = self._session
         outbox = self._outbox
         pipe = self._pipe
+        if pipe.head == pipe.tail or _OFFLINE and not pipe.hold():
+            return
         ring = pipe.ring
         size = pipe.size
         at = pipe.taken
-        while at != pipe.tail:
+        tail = pipe.tail
+        while at != tail:
             if _OFFLINE and ring[at + 4] is not None:
                 self._drop_expired(at)
             first_byte = ring[at]
             if first_byte & _TYPE_MASK != _PUBLISH:
-                if first_byte and not self._take_filter(at):
-                    break
-            elif session.is_unsent and not session.send_subscriptions(
-                self._packet_bytes_max, self._now_ms
-            ):
-                break
-            elif first_byte & 0x06:
-                if not session.start(
-                    ring[at + 1], first_byte, ring[at + 2], ring[at + 3], self._now_ms
+                if first_byte:
+                    if session.on_command(
+                        first_byte, ring[at + 1], ring[at + 2], ring[at + 3], ring[at + 4]
+                    ):
+                        ring[at] = 0
+                    elif is_online:
+                        break
+            elif is_online:
+                if session.is_unsent and not session.send_subscriptions(
+                    self._packet_bytes_max, self._now_ms
                 ):
                     break
-                ring[at] = 0
-            else:
-                if not outbox.put_publish(first_byte, ring[at + 2], ring[at + 3], ring[at + 5], 0):
+                if first_byte & 0x06:
+                    if not session.start(
+                        ring[at + 1], first_byte, ring[at + 2], ring[at + 3], self._now_ms
+                    ):
+                        break
+                    ring[at] = 0
+                elif outbox.put_publish(first_byte, ring[at + 2], ring[at + 3], ring[at + 5], 0):
+                    ring[at + 4] = outbox.sent_count + outbox.pending & _COUNT_MASK
+                else:
                     break
-                ring[at + 4] = outbox.sent_count + outbox.pending & _COUNT_MASK
+            is_next = is_online or at == pipe.taken and not ring[at]
             at += _SLOT_FIELDS
             if at == size:
                 at = 0
-        pipe.taken = at
-
-    # One SUBSCRIBE or UNSUBSCRIBE command into the session's table. False: not yet.
-    def _take_filter(self, at):
-        ring = self._pipe.ring
-        if not self._session.on_command(
-            ring[at], ring[at + 1], ring[at + 2], ring[at + 3], ring[at + 4]
-        ):
-            return False
-        ring[at] = 0
-        return True
-
-    # Until ONLINE all filters in the pipe pass the messages before them: ONLINE then
-    # means that they are in service. (Only a second command for a filter whose first
-    # one has not been sent yet waits in the pipe.)
-    def _take_filters(self):
-        pipe = self._pipe
-        if pipe.head == pipe.tail or _OFFLINE and not pipe.hold():
-            return
-        at = pipe.taken
-        while at != pipe.tail:
-            if _OFFLINE:
-                self._drop_expired(at)
-            if pipe.ring[at] and pipe.ring[at] & _TYPE_MASK != _PUBLISH:
-                self._take_filter(at)
-            if at == pipe.taken and not pipe.ring[at]:
-                pipe.taken = pipe.after(at)
-            at = pipe.after(at)
+            if is_next:
+                pipe.taken = at
         if _OFFLINE:
             pipe.let_go()
             if pipe.dropped:
                 self._tell_dropped()
-        self._release()
+        if not is_online:
+            self._release()
 
     # Free the slots whose packets have left, and tell the application of QoS 0. It may
     # publish then, so the ring is let go before.
