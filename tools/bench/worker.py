@@ -4,7 +4,7 @@
 
 Prints one line of JSON. Clients, each with its own defaults:
 
-    mqttpipe        ours
+    mqttpipe        ours; mqttpipe full: the same, at another path
     umqtt.simple    of micropython-lib; umqtt.simple2; mqtt_as: at `path` on this machine
     paho            paho-mqtt, on CPython
     raw             no client at all: bytes made before, to and from a socket. The ceiling.
@@ -304,6 +304,7 @@ class Raw:
 
 CLIENTS = {
     "mqttpipe": Ours,
+    "mqttpipe full": Ours,
     "umqtt.simple": Umqtt,
     "umqtt.simple2": Umqtt2,
     "paho": Paho,
@@ -428,7 +429,12 @@ def count(client, job):
         while client.received < job["count"]:
             client.receive()
     else:
-        client.finish(client.publish(job["count"]))
+        left = job["count"]
+        while left:
+            batch = min(left, BATCH)
+            token = client.publish(batch)
+            left -= batch
+        client.finish(token)
     return {"count": job["count"]}
 
 
