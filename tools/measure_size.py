@@ -274,6 +274,19 @@ def measure_profile(client, profile, vm, brokers):
     return rows
 
 
+def measure_allocations(client, vm, brokers):
+    """What single calls allocate; the same in each profile."""
+    table = Table("call, 9 bytes of topic name, 64 of payload", ["heap, bytes"])
+    figures = dict.fromkeys(vm_memory.ALLOCATION_NAMES)
+    if brokers:
+        mpy = build.compile_mpy(client.configured(client.parts_of(build.DEFAULT_PROFILE)))
+        with folder_with("mqttpipe.mpy", mpy) as folder:
+            figures = vm.allocations(folder, brokers.uri)
+    for name, figure in figures.items():
+        table.rows[name] = {table.columns[0]: figure}
+    return table
+
+
 def measure_profiles(client, vm, brokers):
     table = Table("profile", list(build.PROFILES))
     for profile in build.PROFILES:
@@ -371,6 +384,7 @@ class Measurement:
                 self.versions.append(brokers.version)
             self.tables = [
                 measure_profiles(client, vm, brokers),
+                measure_allocations(client, vm, brokers),
                 measure_switches(client, vm),
                 measure_parts(client, vm),
             ]

@@ -4,6 +4,7 @@
     vm.ram(folder, "mqtt://127.0.0.1:1883")     a Ram: .import_bytes .client_bytes ...
     vm.rom_ram(folder, "mqtt://127.0.0.1:1883") the same, where the .mpy is executed from flash
     vm.import_bytes(folder)
+    vm.allocations(folder, uri)                 name -> bytes, of what calls allocate
     vm.smallest_heap_kib(folder)
 
 `folder` has mqttpipe.mpy or mqttpipe.py. For tools/build.py and tools/measure_size.py.
@@ -82,6 +83,75 @@ if not client.wait_online(%(timeout_ms)d):
 take(3)
 """
 
+# What calls allocate that are not of the steady state, with the collector off; payload: 64 bytes.
+ALLOCATIONS = """\
+PAYLOAD = b"x" * 64
+spent = [0] * len(NAMES)
+start = 0
+
+def begin():
+    global start
+    gc.collect()
+    gc.disable()
+    start = gc.mem_alloc()
+
+def note(index):
+    spent[index] = gc.mem_alloc() - start
+
+def on_message(client, message):
+    global start
+    start = gc.mem_alloc()
+    message.view
+    note(2)
+    start = gc.mem_alloc()
+    message.view
+    note(3)
+    start = gc.mem_alloc()
+    message.payload
+    note(4)
+    start = gc.mem_alloc()
+    message.topic_name
+    note(5)
+
+def settle(token):
+    while not client.is_done(token):
+        client.step(100)
+
+client = mqttpipe.MQTTClient(uri)
+client.connect()
+if not client.wait_online(%(timeout_ms)d):
+    sys.exit("not online: " + client.state_name)
+settle(client.publish("size/vm/x", PAYLOAD))
+begin()
+client.publish(b"size/vm/x", PAYLOAD)
+note(0)
+text = str(PAYLOAD, "utf-8")
+begin()
+client.publish("size/vm/x", text)
+note(1)
+begin()
+try:
+    client.publish("size/vm/x", text, 7)
+except mqttpipe.LocalError:
+    pass
+note(6)
+settle(client.subscribe("size/vm/x", on_message))
+client.publish("size/vm/x", PAYLOAD)
+while not spent[5]:
+    if not client.step(%(timeout_ms)d):
+        sys.exit("nothing came back")
+print("spent", " ".join(str(one) for one in spent))
+"""
+ALLOCATION_NAMES = (
+    "publish() of bytes",
+    "publish() of str",
+    "the first message.view of its place and length",
+    "message.view again",
+    "message.payload",
+    "message.topic_name",
+    "LocalError of publish(), with its text",
+)
+
 END = """\
 print("figures", figures[0], figures[1], figures[2], figures[3])
 """
@@ -138,6 +208,17 @@ class Vm:
             prelude: lines of Python that run before.
         """
         return self._least(folder, BEGIN + END, prelude=prelude).import_bytes
+
+    def allocations(self, folder, uri):
+        """Return name -> bytes for calls that are not of the steady state, and some that are."""
+        code = BEGIN + ALLOCATIONS.replace("NAMES", repr(ALLOCATION_NAMES))
+        ran = self._run(
+            folder, code % dict(uri=uri, ca_file="", prelude="", timeout_ms=ONLINE_TIMEOUT_MS)
+        )
+        words = last_line(ran.stdout).split()
+        if ran.returncode != 0 or words[:1] != ["spent"]:
+            raise MemoryProbeError(last_line(ran.stdout))
+        return dict(zip(ALLOCATION_NAMES, map(int, words[1:])))
 
     def smallest_heap_kib(self, folder):
         """Return the smallest heap in which the client can be imported, in KiB."""
