@@ -43,7 +43,7 @@ __version__ = "0.1.0"
 try:
     from micropython import const
 except ImportError:  # CPython
-    from shim_micropython import const
+    from shim_board import const
 
 # Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose
 # constant is 0. They go from the optional to the more and more missed.
@@ -133,21 +133,7 @@ try:
             return urandom(8)
 
 except ImportError:
-    from _thread import allocate_lock
-    from os import urandom
-
-    import shim_select as select
-    import shim_socket as socket
-    import shim_tls as tls
-    from shim_errno import EAGAIN, EINPROGRESS
-    from shim_io import IOBase
-    from shim_machine import unique_id
-    from shim_micropython import print_exception
-    from shim_thread import get_ident, pass_on, start_thread, wait_ready
-    from shim_time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
-    from shim_tls import wrap_tls
-
-    Timer = None
+    from shim_board import *  # noqa: F403  all the names above
 
 try:
     from network import STA_IF, WLAN
@@ -494,6 +480,8 @@ class TimedOut(MQTTError):
     pass
 
 
+# Texts of more than one error.
+_NOT_BUILT = const("%s is not in this build")
 _SERVER_CLOSED = const("closed by the server")
 _OUT_OF_MEMORY = const("out of memory")
 
@@ -554,7 +542,8 @@ def _is_utf8(buf, start, end):
                 return False
             character = character << 6 | byte & 0x3F
             more -= 1
-            if not more and (not least <= character <= 0x10FFFF or 0xD800 <= character <= 0xDFFF):
+            # U+D800..U+DFFF are surrogates, U+10FFFF is the last one.
+            if not more and (character < least or character >> 11 == 0x1B or character > 0x10FFFF):
                 return False
         elif byte > 0x7F:
             more = 1 if byte < 0xE0 else 2 if byte < 0xF0 else 3
@@ -617,8 +606,8 @@ def parse_uri(uri: str) -> tuple:
     scheme, _, rest = uri.partition("://")
     secret, at, rest = rest.rpartition("@")
     scheme = scheme.lower()
-    is_tls = scheme in ("mqtts", "ssl")
-    literal, bracket, rest = (rest[:-1] if rest.endswith("/") else rest).rpartition("]")
+    is_tls = scheme == "mqtts" or scheme == "ssl"
+    literal, bracket, rest = rest.rstrip("/").rpartition("]")
     host, colon, port = rest.partition(":")
     if bracket:  # what stands there before the colon is no host, but too much
         host = literal[1:] if not host and literal[:1] == "[" and ":" in literal else ""
@@ -626,19 +615,11 @@ def parse_uri(uri: str) -> tuple:
         port = "8883" if is_tls else "1883"
     fields = []  # user and password, as far as they are there
     rule = None
-    if not is_tls and scheme not in ("mqtt", "tcp"):
+    if not is_tls and scheme != "mqtt" and scheme != "tcp":
         rule = "must begin with mqtt://, tcp://, mqtts:// or ssl://"
     elif is_tls and not (_TLS and tls):
-        rule = "needs TLS, which is not in this build"
-    elif (
-        not host
-        or "/" in host
-        or "?" in host
-        or " " in host
-        or "[" in host
-        or not port.isdigit()
-        or not 0 < int(port) < 65536
-    ):
+        rule = _NOT_BUILT % "needs TLS, which"
+    elif not host or "/" in host or " " in host or not port.isdigit() or not 0 < int(port) < 65536:
         rule = "has no host[:port] as broker.example or [::1]:1883, port 1..65535"
     elif at:
         try:
@@ -650,7 +631,7 @@ def parse_uri(uri: str) -> tuple:
                 fields.append(_to_field("user or password", field, not fields))
         except (ValueError, IndexError):
             # Told below: what int() has said of two letters of the password is not.
-            rule = "must have two hex digits behind each % of user and password"
+            rule = "has a % without two hex digits"
     if rule:
         raise LocalError(
             "URI %s: %r" % (rule, "***@" + uri.rpartition("@")[2] if "@" in uri else uri)
@@ -2088,7 +2069,7 @@ class MQTTClient:
         if not isinstance(uri, (list, tuple)):
             uri = (uri,)
         elif not _FAILOVER:
-            raise LocalError("uri is a list: more than one server is not in this build")
+            raise LocalError(_NOT_BUILT % "uri is a list, which")
         elif not uri:
             raise LocalError("uri is an empty list, must name a server")
         if user is not None:
@@ -2163,7 +2144,7 @@ class MQTTClient:
             self._offline = self._policy(offline)
             self._is_telling = False
         elif offline != "refuse" or pipe_bytes_max is not None:
-            raise LocalError("offline and pipe_bytes_max are not in this build")
+            raise LocalError(_NOT_BUILT % "offline or pipe_bytes_max")
         self.on_connect = self.on_online = self.on_offline = self.on_message = None
         self.on_published = self.on_dropped = self.on_subscribed = self.on_error = None
         self.user_data = None
@@ -2192,7 +2173,7 @@ class MQTTClient:
             self._known = {}
             self._query = None  # of the lookup under way
             self._query_count = 0
-        self._interest = 0  # what the poll watches the socket for
+        self._interest = None  # what the poll watches the socket for; None: all
         self._outbox = Outbox(min(self._packet_bytes_max, _OUTBOX_BYTES))
         self._decoder = Decoder(self._packet_bytes_max)
         self._message = Message(self._decoder.buf)
@@ -2216,7 +2197,7 @@ class MQTTClient:
         self._is_answered = False  # in this step the server was heard
         self._is_blocked = False  # the socket did not take all of the outbox
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
-        self._failures = 0  # in a row: the back-off's exponent
+        self._longest_ms = 0  # of the last pause, before it was drawn: the next one's is double
         self._kicks = 0  # in a row: closed by the server soon after CONNACK
         self._checked_topic = _NOTHING  # the last topic name that was bytes and legal
 
@@ -3008,7 +2989,8 @@ class MQTTClient:
         self._count(_N_ATTEMPTS)
         host = self._server[0]
         if not _RESOLVER:
-            self._connect_to((host,))
+            self._addresses = socket.getaddrinfo(host, self._server[1], 0, socket.SOCK_STREAM)
+            self._connect_next()
         else:
             known = self._known.get(host)
             if is_literal(host):
@@ -3094,15 +3076,14 @@ class MQTTClient:
                 self._ask()
             return True
 
-    # Literal addresses to the port's own form: no network is asked for them.
-    def _connect_to(self, literals):
-        if _RESOLVER:
+        # Literal addresses to the port's own form: no network is asked for them.
+        def _connect_to(self, literals):
             self._query = self._timers[_TIMER_DNS] = None
-        addresses = []
-        for literal in literals:  # TCP: a stream that loses no byte [MQTT-7.1.2-1]
-            addresses += socket.getaddrinfo(literal, self._server[1], 0, socket.SOCK_STREAM)
-        self._addresses = addresses
-        self._connect_next()
+            addresses = []
+            for literal in literals:  # TCP: a stream that loses no byte [MQTT-7.1.2-1]
+                addresses += socket.getaddrinfo(literal, self._server[1], 0, socket.SOCK_STREAM)
+            self._addresses = addresses
+            self._connect_next()
 
     # Begin a connection to the next address: for a lookup to a DNS server, else by TCP to the
     # server. [MQTT-3.1.0-1]: CONNECT is the first packet; it waits in the outbox until the socket
@@ -3117,11 +3098,11 @@ class MQTTClient:
         self._drop_socket()
         sock = self._socket = socket.socket(family, kind, protocol)
         sock.setblocking(False)
-        self._interest = select.POLLIN | select.POLLOUT
-        self._poll.register(sock, self._interest)
+        self._interest = None  # all; _watch() narrows it
+        self._poll.register(sock)
         if _TLS and self._server[4] and not is_query:
             self._raw = sock
-            self._probe.register(sock, self._interest)
+            self._probe.register(sock)
         if not is_query:
             # Two small writes in a row would else meet Nagle's algorithm and the peer's delayed
             # acknowledgement: 40 ms each. If this port has it not: one write a packet does most
@@ -3174,7 +3155,8 @@ class MQTTClient:
             stream = wrap_tls(self._tls, sock, self._server[0])
             self._poll.unregister(sock)
             self._socket = stream
-            self._poll.register(stream, self._interest)
+            self._interest = None
+            self._poll.register(stream)
             self._move(_CONNECTED)
             return True
 
@@ -3258,7 +3240,7 @@ class MQTTClient:
         self._has_said_bye = False
         is_good = self._has_lasted()
         if is_good:
-            self._failures = self._kicks = 0
+            self._longest_ms = self._kicks = 0
         was_waiting = self.state == _WAITING
         self._release(True)  # what has left must not be sent once more
         self._pipe.rewind()
@@ -3285,14 +3267,12 @@ class MQTTClient:
                 # A random pause: its longest doubles with each failure in a row, and even the
                 # first is drawn, so that a thousand devices do not come back to a restarted
                 # server at once.
-                lowest = self.reconnect_min_ms
-                pause_ms = min(
-                    max(lowest, _BACK_OFF_MS) << self._failures + 1, self.reconnect_max_ms
-                )
-                self._failures = min(self._failures + 1, 16)
+                lowest_ms = self.reconnect_min_ms
+                pause_ms = 2 * max(lowest_ms, _BACK_OFF_MS, self._longest_ms)
+                pause_ms = self._longest_ms = min(pause_ms, self.reconnect_max_ms)
                 try:
-                    draw = urandom(2)
-                    pause_ms = lowest + (pause_ms - lowest) * (draw[0] << 8 | draw[1]) // 65535
+                    draw = int.from_bytes(urandom(2), "big")
+                    pause_ms = lowest_ms + (pause_ms - lowest_ms) * draw // 65535
                 except (OSError, MemoryError):
                     pass  # the longest
             self._arm(_TIMER_STATE, pause_ms)
