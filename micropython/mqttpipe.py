@@ -426,6 +426,7 @@ class _KeyOf:
 # An emptied bytearray keeps its memory on MicroPython, so that append() and
 # extend() allocate nothing until it is as long as it ever was.
 _EVERYTHING = _KeyOf()[:]
+del _KeyOf  # a class takes more than 100 bytes
 
 
 # ---------------------------------------------------------------------------
@@ -2041,6 +2042,10 @@ class MQTTClient:
     for a slot of the pipe, 30 for one in flight (32-bit). Blocks: never.
     """
 
+    # To be set by the application. Most are not, so they are no attributes of each client.
+    on_connect = on_online = on_offline = on_message = None
+    on_published = on_dropped = on_subscribed = on_error = user_data = None
+
     _made = 0  # clients of this process, so that two have two identifiers
 
     def __init__(
@@ -2106,7 +2111,7 @@ class MQTTClient:
         self.client_id = _to_field("client_id", client_id)  # [MQTT-3.1.3-2, -4]
         if not self.client_id and not clean_session:
             raise LocalError("client_id '' needs clean_session=True [MQTT-3.1.3-7]")
-        self._clean_session = bool(clean_session)
+        self._clean_session = clean_session
         if will is not None:
             if not isinstance(will, (tuple, list)) or len(will) != 4:
                 raise LocalError(
@@ -2145,9 +2150,6 @@ class MQTTClient:
             self._is_telling = False
         elif offline != "refuse" or pipe_bytes_max is not None:
             raise LocalError(_NOT_BUILT % "offline or pipe_bytes_max")
-        self.on_connect = self.on_online = self.on_offline = self.on_message = None
-        self.on_published = self.on_dropped = self.on_subscribed = self.on_error = None
-        self.user_data = None
         if _STATS:
             self._counts = [0] * len(_COUNT_NAMES)
         self.state = _DOWN  # _move() only
@@ -2169,10 +2171,10 @@ class MQTTClient:
         self._socket = None
         self._addresses = ()  # not yet tried, of the present attempt
         if _RESOLVER:
-            # host name: [addresses, ticks_ms() until which they hold, or None]
-            self._known = {}
-            self._query = None  # of the lookup under way
-            self._query_count = 0
+            self._known = {}  # host name: its addresses, the last that were good
+            self._known_until = {}  # host name: ticks_ms() until which they hold
+            self._tries = ()  # DNS servers still to be asked; of the lookup under way the first
+            self._query = b""  # what it was asked
         self._interest = None  # what the poll watches the socket for; None: all
         self._outbox = Outbox(min(self._packet_bytes_max, _OUTBOX_BYTES))
         self._decoder = Decoder(self._packet_bytes_max)
@@ -2981,7 +2983,7 @@ class MQTTClient:
             self._move(_BACK_OFF)
             self._arm(_TIMER_STATE, _LINK_CHECK_MS)
             if _RESOLVER:
-                self._forget_address()
+                self._known_until.clear()
             return
         self._is_stable = False
         self._move(_ATTEMPT)
@@ -2992,45 +2994,35 @@ class MQTTClient:
             self._addresses = socket.getaddrinfo(host, self._server[1], 0, socket.SOCK_STREAM)
             self._connect_next()
         else:
-            known = self._known.get(host)
+            until_ms = self._known_until.get(host)
             if is_literal(host):
                 literals = (host,)
-            elif known and known[1] is not None and ticks_diff(known[1], self._now_ms) > 0:
-                literals = known[0]
+            elif until_ms is not None and ticks_diff(until_ms, self._now_ms) > 0:
+                literals = self._known[host]
             else:
                 literals = hosts(host)
             if literals:
                 self._connect_to(literals)
-            else:
-                self._query = encode_query(0, host, _DNS_A)
-                self._query_count = 0
-                self._ask()
-
-    if _RESOLVER:
-        # Ask for the host's addresses: the next DNS server each time. A new socket has a
-        # new port: with the random identifier 32 bits that a forger has to guess. After the
-        # last try the address that was good the last time is better than none. False: there
-        # is nothing more to try.
-        def _ask(self):
-            count = self._query_count
-            self._query_count = count + 1
-            if count >= _DNS_TRIES or self._timers[_TIMER_STATE] is None:
-                known = self._known.get(self._server[0])
-                if known:
-                    self._connect_to(known[0])
-                return known
-            servers = None
+                return
+            servers = ()
             try:
-                # A list of our own: what a link answers may be any collection.
+                # A list of our own: what a link answers may be any collection, or None.
                 servers = list(getattr(self._link, "dns_servers", dns_servers)() or ())
             except Exception as error:  # an interface that is not ready, or not ours
                 self._report(error)
+            self._tries = (servers * _DNS_TRIES)[:_DNS_TRIES]
             if not servers:
-                self._query_count = _DNS_TRIES
                 raise TransportError("no DNS server is known", "DNS")
+            self._query = encode_query(0, host, _DNS_A)
+            self._ask()
+
+    if _RESOLVER:
+        # Ask a DNS server for the host's addresses. A new socket has a new port: with the random
+        # identifier 32 bits that a forger has to guess.
+        def _ask(self):
             self._arm(_TIMER_DNS, _DNS_RETRY_MS)
             self._query = urandom(2) + self._query[2:]
-            server = servers[count % len(servers)]
+            server = self._tries[0]
             try:
                 if isinstance(server, str):
                     server = server, _DNS_PORT
@@ -3040,7 +3032,6 @@ class MQTTClient:
                 self._drop_socket()  # the timer goes on to the next server
                 if not isinstance(error, OSError):  # what the link has named is no address
                     self._report(error)
-            return True
 
         # RESOLVING: what has come from the DNS server? True: something did.
         def _resolve(self):
@@ -3058,13 +3049,14 @@ class MQTTClient:
             host = self._server[0]
             is_last = self._query[-3] == _DNS_AAAA
             if addresses:
-                self._known[host] = [addresses, ticks_add(self._now_ms, ttl_s * 1000)]
+                self._known[host] = addresses
+                self._known_until[host] = ticks_add(self._now_ms, ttl_s * 1000)
                 self._connect_to(addresses)
             elif code or is_last or data[2] & 0x02:
                 # There is no such name or address, so no use to ask another server; else this
                 # server has failed, or its answer was cut off.
                 if code == _DNS_NO_SUCH_NAME or not code and is_last:
-                    self._query = None
+                    self._tries = ()
                 raise TransportError(
                     "no address for the name %s, the DNS server answers with code %d"
                     % (host, code),
@@ -3072,13 +3064,13 @@ class MQTTClient:
                 )
             else:
                 self._query = encode_query(0, host, _DNS_AAAA)
-                self._query_count -= 1  # the same server
-                self._ask()
+                self._ask()  # the same server
             return True
 
         # Literal addresses to the port's own form: no network is asked for them.
         def _connect_to(self, literals):
-            self._query = self._timers[_TIMER_DNS] = None
+            self._tries = ()
+            self._timers[_TIMER_DNS] = None
             addresses = []
             for literal in literals:  # TCP: a stream that loses no byte [MQTT-7.1.2-1]
                 addresses += socket.getaddrinfo(literal, self._server[1], 0, socket.SOCK_STREAM)
@@ -3188,7 +3180,8 @@ class MQTTClient:
 
     # The attempt or the connection has failed: the network, or the server broke the
     # protocol [MQTT-4.8.0-1], or there was no memory for a packet [MQTT-4.8.0-2]. While
-    # there is another address of the host, or of a DNS server, the attempt goes on.
+    # there is another DNS server or another address, the attempt goes on; where no server
+    # answers, with the address that was good the last time: that is better than none.
     def _fail(self, error):
         while True:
             try:
@@ -3196,12 +3189,16 @@ class MQTTClient:
             except MemoryError:
                 error = _NO_MEMORY
             try:
-                if _RESOLVER and self.state == _RESOLVING and self._query and self._ask():
-                    return
+                if _RESOLVER and self.state == _RESOLVING and self._tries:
+                    self._tries.pop(0)
+                    known = self._known.get(self._server[0])
+                    if self._tries and self._timers[_TIMER_STATE] is not None:
+                        return self._ask()
+                    if known:
+                        return self._connect_to(known)
                 if self.state not in (_TCP_CONNECTING, _TLS_HANDSHAKE) or not self._addresses:
                     break
-                self._connect_next()
-                return
+                return self._connect_next()
             except (OSError, ValueError, MQTTError, MemoryError) as another:
                 error = another
         self._close(_CLOSED if self.state == _CLOSING else _BACK_OFF, error)
@@ -3251,7 +3248,7 @@ class MQTTClient:
         # After a connection of days the name is resolved afresh, and where the address did
         # not lead to the server.
         if _RESOLVER and (self._is_stable or _TCP_CONNECTING <= self.state <= _AWAITING_CONNACK):
-            self._forget_address()
+            self._known_until.pop(self._server[0], None)
         for timer in range(_TIMERS):
             self._timers[timer] = None
         self._due_ms = None
@@ -3278,13 +3275,6 @@ class MQTTClient:
             self._arm(_TIMER_STATE, pause_ms)
         if not was_waiting:  # else it has been told
             self._emit(self.on_offline, error)
-
-    if _RESOLVER:
-        # The host's address holds no longer, but as the last that was good.
-        def _forget_address(self):
-            known = self._known.get(self._server[0])
-            if known:
-                known[1] = None
 
     # -- receiving ---------------------------------------------------------------
 
