@@ -43,7 +43,7 @@ __version__ = "0.1.0"
 try:
     from micropython import const
 except ImportError:  # CPython
-    from shim_micropython import const
+    from shim_board import const
 
 # Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose
 # constant is 0. They go from the optional to the more and more missed.
@@ -133,21 +133,7 @@ try:
             return urandom(8)
 
 except ImportError:
-    from _thread import allocate_lock
-    from os import urandom
-
-    import shim_select as select
-    import shim_socket as socket
-    import shim_tls as tls
-    from shim_errno import EAGAIN, EINPROGRESS
-    from shim_io import IOBase
-    from shim_machine import unique_id
-    from shim_micropython import print_exception
-    from shim_thread import get_ident, pass_on, start_thread, wait_ready
-    from shim_time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
-    from shim_tls import wrap_tls
-
-    Timer = None
+    from shim_board import *  # noqa: F403  all the names above
 
 try:
     from network import STA_IF, WLAN
@@ -200,14 +186,16 @@ _HAS_PASSWORD = const(0x40)
 _HAS_USER = const(0x80)
 
 # Connect return codes (section 3.2.2.3, table 3.1).
-_REFUSALS = (
-    "",
-    "protocol version not accepted",
-    "client id not accepted",
-    "server unavailable",
-    "bad user or password",
-    "not authorized",
-    "reserved",
+_REFUSALS = const(
+    (
+        "",
+        "protocol version not accepted",
+        "client id not accepted",
+        "server unavailable",
+        "bad user or password",
+        "not authorized",
+        "reserved",
+    )
 )
 _SUBACK_FAILURE = const(0x80)  # return code in SUBACK (section 3.9.3)
 
@@ -307,7 +295,7 @@ STATE_NAMES = (
 )
 
 # The stage that an error names, for each state.
-_STAGES = ("DOWN", "DNS", "TCP", "TLS", "CONNACK", "SUBACK", "ONLINE", "DISCONNECT", "LINK")
+_STAGES = const(("DOWN", "DNS", "TCP", "TLS", "CONNACK", "SUBACK", "ONLINE", "DISCONNECT", "LINK"))
 
 # The events that move it: the columns of _NEXT_STATE.
 _ATTEMPT = const(0)  # a connection is wanted, and it is time
@@ -345,9 +333,9 @@ _TIMER_ACK = const(3)  # time to look at the oldest unacknowledged packet
 _TIMER_PACKET = const(4)  # a half-received packet makes no progress
 _TIMER_WRITE = const(5)  # the socket accepts nothing
 _TIMER_DNS = const(6)  # no answer: ask again
-_TIMERS = const(7)
+_TIMERS = const(6 + _RESOLVER)
 _NO_ANSWER = const("nothing came within the time allowed")
-_TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE")
+_TIMER_STAGES = const(("", "", "PINGRESP", "ACK", "PACKET", "WRITE", "DNS"))
 
 # A subscription: a list of seven. What _STATE may be.
 _FILTER = const(0)
@@ -368,7 +356,7 @@ _REFUSED = const(4)  # asked for again at the next connection
 _REFUSE = const(0)
 _DROP_OLDEST = const(1)
 _LATEST = const(2)
-_POLICIES = ("refuse", "drop_oldest", "latest")
+_POLICIES = const(("refuse", "drop_oldest", "latest"))
 
 # In flight: a row of the session, a list of eight; _TOKEN is as above.
 _AWAITS = const(0)
@@ -441,6 +429,7 @@ class _KeyOf:
 # An emptied bytearray keeps its memory on MicroPython, so that append() and
 # extend() allocate nothing until it is as long as it ever was.
 _EVERYTHING = _KeyOf()[:]
+del _KeyOf  # a class takes more than 100 bytes
 
 
 # ---------------------------------------------------------------------------
@@ -495,8 +484,13 @@ class TimedOut(MQTTError):
     pass
 
 
+# Texts of more than one error.
+_NOT_BUILT = const("%s is not in this build")
+_SERVER_CLOSED = const("closed by the server")
+_OUT_OF_MEMORY = const("out of memory")
+
 # Made before it is needed: then there is no memory for the text of another.
-_NO_MEMORY = TransportError("out of memory")
+_NO_MEMORY = TransportError(_OUT_OF_MEMORY)
 
 
 # ---------------------------------------------------------------------------
@@ -521,103 +515,78 @@ def _try(function, *arguments):
 
 
 # Text or binary to bytes. A bytearray or memoryview is copied: its owner may
-# change it before the packet is sent.
+# change it before the packet is sent. Text is encoded as a board does it, which knows no
+# lone surrogates; where they are not allowed, _to_field() finds them.
 def _to_bytes(name, value):
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeError:  # CPython: a lone surrogate. The value may be a password
-            raise LocalError("%s has a lone surrogate [MQTT-1.5.3-1]" % name)
+        return value.encode("utf-8", "surrogatepass")
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     raise LocalError("%s must be str or bytes, not %s" % (name, type(value).__name__))
 
 
-# True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed by
-# table 3-7 of Unicode, and without U+0000. MicroPython's own decoder takes surrogates
+# By how many bytes follow the first one of a character: what stands before its bits in that
+# byte, and the least character that needs so many (Unicode, tables 3-6 and 3-7).
+_UTF8_LEAD = const((0, 0xC0, 0xE0, 0xF0))
+_UTF8_LEAST = const((0, 0x80, 0x800, 0x10000))
+
+
+# True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
+# surrogates [MQTT-1.5.3-1] and U+0000 [MQTT-1.5.3-2]. MicroPython's own decoder takes surrogates
 # and characters written longer than need be. EF BB BF is a character like any other
 # and stays where it is [MQTT-1.5.3-3]. Allocates nothing.
 def _is_utf8(buf, start, end):
-    while start < end:
-        byte = buf[start]
-        start += 1
-        if byte < 0x80:
-            if not byte:
-                return False  # [MQTT-1.5.3-2]
-            continue
-        lowest = 0x80  # of the second byte
-        highest = 0xBF
-        if 0xC2 <= byte <= 0xDF:
-            more = 1
-        elif byte & 0xF0 == 0xE0:
-            more = 2
-            if byte == 0xE0:
-                lowest = 0xA0  # or two bytes would have done
-            elif byte == 0xED:
-                highest = 0x9F  # U+D800..U+DFFF, surrogates
-        elif 0xF0 <= byte <= 0xF4:
-            more = 3
-            if byte == 0xF0:
-                lowest = 0x90
-            elif byte == 0xF4:
-                highest = 0x8F  # U+10FFFF is the last
-        else:
-            return False  # [MQTT-1.5.3-1], here and below
-        if start + more > end or not lowest <= buf[start] <= highest:
-            return False
-        for i in range(start + 1, start + more):
-            if buf[i] & 0xC0 != 0x80:
+    more = least = character = 0  # `more` bytes of the character are still to come
+    for i in range(start, end):
+        byte = buf[i]
+        if more:
+            if byte & 0xC0 != 0x80:
                 return False
-        start += more
-    return True
+            character = character << 6 | byte & 0x3F
+            more -= 1
+            # U+D800..U+DFFF are surrogates, U+10FFFF is the last one.
+            if not more and (character < least or character >> 11 == 0x1B or character > 0x10FFFF):
+                return False
+        elif byte > 0x7F:
+            more = 1 if byte < 0xE0 else 2 if byte < 0xF0 else 3
+            least = _UTF8_LEAST[more]
+            character = byte - _UTF8_LEAD[more]  # of 0x80..0xBF negative: below the least
+        elif not byte:
+            return False
+    return not more
 
 
-# A UTF-8 encoded string of the protocol (section 1.5.3), as bytes.
-def _to_utf8(name, value):
+# A UTF-8 encoded string or a binary field of the protocol (section 1.5.3), as bytes.
+def _to_field(name, value, is_text=True):
     data = _to_bytes(name, value)
     if len(data) > _STRING_BYTES_MAX:
         raise LocalError("%s is %d bytes long, at most 65535 fit [1.5.3]" % (name, len(data)))
-    if not _is_utf8(data, 0, len(data)):
+    if is_text and not _is_utf8(data, 0, len(data)):
         raise LocalError("%s is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]: %r" % (name, data))
     return data
 
 
-# [MQTT-3.3.2-1, -2] [MQTT-4.7.1-1] [MQTT-4.7.3-1, -2, -3]
-def _to_topic_name(value):
-    data = _to_utf8("topic name", value)
-    if not data:
-        raise LocalError("topic name is empty [MQTT-4.7.3-1]: %r" % value)
+# A topic name [MQTT-3.3.2-1, -2] [MQTT-4.7.1-1], or a topic filter [MQTT-3.8.3-1]
+# [MQTT-3.10.3-1] [MQTT-4.7.1-2, -3]; for both [MQTT-4.7.3-1, -2, -3].
+def _to_topic(value, is_filter=False):
+    name = "topic filter" if is_filter else "topic name"
+    data = _to_field(name, value)
+    rule = None if data else "is empty [MQTT-4.7.3-1]"
     if b"+" in data or b"#" in data:
-        raise LocalError("topic name holds a wildcard [MQTT-3.3.2-2]: %r" % value)
+        levels = data.split(b"/")
+        if not is_filter:
+            rule = "holds a wildcard [MQTT-3.3.2-2]"
+        elif b"#" in levels[:-1]:
+            rule = "has # before its last level [MQTT-4.7.1-2]"
+        else:
+            for level in levels:
+                if len(level) > 1 and (b"+" in level or b"#" in level):
+                    rule = "has a wildcard not alone in its level [MQTT-4.7.1-3]"
+    if rule:
+        raise LocalError("%s %s: %r" % (name, rule, value))
     return data
-
-
-# [MQTT-3.8.3-1] [MQTT-3.10.3-1] [MQTT-4.7.1-2, -3] [MQTT-4.7.3-1, -2, -3]
-def _to_topic_filter(value):
-    data = _to_utf8("topic filter", value)
-    if not data:
-        raise LocalError("topic filter is empty [MQTT-4.7.3-1]: %r" % value)
-    levels = data.split(b"/")
-    for level in levels:
-        if len(level) > 1 and (b"+" in level or b"#" in level):
-            raise LocalError("wildcard is not alone in its level [MQTT-4.7.1-3]: %r" % value)
-    if b"#" in levels[:-1]:
-        raise LocalError("# is not in the last level [MQTT-4.7.1-2]: %r" % value)
-    return data
-
-
-# Percent-decoding of RFC 3986, to bytes.
-def _unquote(text):
-    parts = _to_bytes("URI", text).split(b"%")
-    out = bytearray(parts[0])
-    for part in parts[1:]:
-        if len(part) < 2:
-            raise ValueError
-        out.append(int(part[:2], 16))
-        out.extend(part[2:])
-    return bytes(out)
 
 
 def parse_uri(uri: str) -> tuple:
@@ -632,53 +601,49 @@ def parse_uri(uri: str) -> tuple:
         (host: str, port: int, user: bytes or None, password: bytes or None, is_tls: bool)
 
     Raises:
-        LocalError: with the URI less user and password, which belong in no log.
+        LocalError: with the URI less what stands before an @, which belongs in no log.
 
     Allocates: the parts. Blocks: never.
     """
     if not isinstance(uri, str):
         raise LocalError("URI must be str, not %s" % type(uri).__name__)
     scheme, _, rest = uri.partition("://")
-    at = rest.rfind("@") + 1
-    secret, rest = rest[: at - 1] if at else None, rest[at:]
-    host = rest[:-1] if rest.endswith("/") else rest
-    # What an error shows: the URI, with stars for all that stands before an @.
-    at = uri.rfind("@") + 1
-    shown = "***@" + uri[at:] if at else uri
-    if at and "://" in uri[:at]:
-        shown = scheme + "://" + shown
-    is_tls = scheme.lower() in ("mqtts", "ssl")
-    if not is_tls and scheme.lower() not in ("mqtt", "tcp") or "://" not in uri:
-        raise LocalError("URI must begin with mqtt://, tcp://, mqtts:// or ssl://: %r" % shown)
-    if is_tls and not (_TLS and tls):
-        raise LocalError("%s:// needs TLS, which is not in this build: %r" % (scheme, shown))
-    port = "8883" if is_tls else "1883"
-    if host.startswith("["):
-        host, bracket, tail = host[1:].partition("]")
-        if not bracket or ":" not in host or tail and tail[0] != ":":
-            raise LocalError("IPv6 address must be as in [::1]:1883: %r" % shown)
-        if tail:
-            port = tail[1:]
-    elif ":" in host:
-        host, _, port = host.partition(":")
-    if not host or "/" in host or "?" in host or " " in host:
-        raise LocalError("URI has no host, or more than host and port: %r" % shown)
+    secret, at, rest = rest.rpartition("@")
+    scheme = scheme.lower()
+    is_tls = scheme == "mqtts" or scheme == "ssl"
+    literal, bracket, rest = rest.rstrip("/").rpartition("]")
+    host, colon, port = rest.partition(":")
+    if bracket:  # what stands there before the colon is no host, but too much
+        host = literal[1:] if not host and literal[:1] == "[" and ":" in literal else ""
+    if not colon:
+        port = "8883" if is_tls else "1883"
+    fields = []  # user and password, as far as they are there
+    rule = None
+    if not is_tls and scheme != "mqtt" and scheme != "tcp":
+        rule = "must begin with mqtt://, tcp://, mqtts:// or ssl://"
+    elif is_tls and not (_TLS and tls):
+        rule = _NOT_BUILT % "needs TLS, which"
+    elif not host or "/" in host or " " in host or not port.isdigit() or not 0 < int(port) < 65536:
+        rule = "has no host[:port] as broker.example or [::1]:1883, port 1..65535"
+    elif at:
+        try:
+            for text in secret.split(":", 1):
+                parts = text.split("%")  # of RFC 3986
+                field = parts[0].encode()
+                for part in parts[1:]:
+                    field += bytes((int(part[0] + part[1], 16),)) + part[2:].encode()
+                fields.append(_to_field("user or password", field, not fields))
+        except (ValueError, IndexError):
+            # Told below: what int() has said of two letters of the password is not.
+            rule = "has a % without two hex digits"
+    if rule:
+        raise LocalError(
+            "URI %s: %r" % (rule, "***@" + uri.rpartition("@")[2] if "@" in uri else uri)
+        )
     if _RESOLVER and not is_literal(host):
         encode_query(0, host, _DNS_A)  # can this name be asked for at all?
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        raise LocalError("port must be a number in 1..65535: %r" % shown)
-    user = password = None
-    if secret is not None:
-        user, colon, password = secret.partition(":")
-        try:
-            user = _unquote(user)
-            password = _unquote(password) if colon else None
-        except ValueError:
-            # `from None`: int() has said what the two letters of the password are.
-            raise LocalError(
-                "%% must be followed by two hex digits in user, password: %r" % shown
-            ) from None
-    return host, int(port), user, password, is_tls
+    fields += (None, None)
+    return host, int(port), fields[0], fields[1], is_tls
 
 
 # ---------------------------------------------------------------------------
@@ -706,8 +671,7 @@ def append_remaining_length(buf, value):
 
 # A string or binary field with its two byte length (section 1.5.3).
 def _field(data):
-    size = len(data)
-    return bytes((size >> 8, size & 0xFF)) + data
+    return len(data).to_bytes(2, "big") + data
 
 
 def _packet(first_byte, body):
@@ -738,7 +702,7 @@ def encode_connect(client_id, clean_session, keep_alive_s, user, password, will)
     if password is not None:  # [MQTT-3.1.2-20, -21]
         flags |= _HAS_PASSWORD
         body += _field(password)
-    head = b"\x00\x04MQTT\x04" + bytes((flags, keep_alive_s >> 8, keep_alive_s & 0xFF))
+    head = b"\x00\x04MQTT\x04" + bytes((flags,)) + keep_alive_s.to_bytes(2, "big")
     return _packet(_CONNECT, head + body)
 
 
@@ -747,7 +711,7 @@ def encode_subscriptions(first_byte, packet_id, subscriptions):
 
     Allocates: the packet and its parts. Spec: sections 3.8 and 3.10.
     """
-    body = bytes((packet_id >> 8, packet_id & 0xFF))
+    body = packet_id.to_bytes(2, "big")
     for subscription in subscriptions:
         body += _field(subscription[_FILTER])
         if first_byte == _SUBSCRIBE:
@@ -766,13 +730,18 @@ def encode_subscriptions(first_byte, packet_id, subscriptions):
 
 
 if _RESOLVER:
-    # Words of each line of a small text file; none if there is no such file.
-    def _words_of(path):
+    # The word at index `at` of each line of a text file that has `word` elsewhere.
+    def _look_up(path, word, at):
+        found = []
         try:
             with open(path) as file:
-                return [line.split("#")[0].split() for line in file]
-        except OSError:
-            return []
+                for line in file:
+                    words = line.split("#")[0].split()
+                    if word in words and words[at] != word:
+                        found.append(words[at])
+        except (OSError, IndexError):
+            pass  # no such file, or an odd one
+        return found
 
     def dns_servers():
         """Return the addresses of the DNS servers in use, as a list of str.
@@ -781,22 +750,19 @@ if _RESOLVER:
         """
         if WLAN is not None:
             return [WLAN(STA_IF).ifconfig()[3]]
-        words = _words_of("/etc/resolv.conf")
-        return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+        return _look_up("/etc/resolv.conf", "nameserver", 1)
 
     def hosts(name):
         """Return the addresses that this machine itself knows for a name, as a list of str."""
-        known = [line[0] for line in _words_of("/etc/hosts") if name in line[1:]]
-        return known or (["127.0.0.1"] if name == "localhost" else [])
+        return _look_up("/etc/hosts", name, 0) or (["127.0.0.1"] if name == "localhost" else [])
 
     def is_literal(host):
         """True if `host` (str) is an IPv4 address, or can only be an IPv6 one."""
         parts = host.split(".")
-        return (
-            ":" in host
-            or len(parts) == 4
-            and all(part.isdigit() and int(part) < 256 for part in parts)
-        )
+        for part in parts:
+            if not part.isdigit() or int(part) > 255:
+                return ":" in host
+        return len(parts) == 4
 
     def encode_query(query_id, host, kind):
         """Return a DNS query for one name.
@@ -810,14 +776,12 @@ if _RESOLVER:
         Allocates: the query. Spec: RFC 1035, sections 4.1.1 and 4.1.2.
         """
         # Recursion desired, one question, no records.
-        query = bytearray((query_id >> 8, query_id & 0xFF, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0))
-        for label in _to_bytes("host", host[:-1] if host.endswith(".") else host).split(b"."):
+        query = query_id.to_bytes(2, "big") + b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+        for label in _to_bytes("host", host.rstrip(".")).split(b"."):
             if not 0 < len(label) < 64:
                 raise LocalError("host name must have labels of 1..63 bytes: %r" % host)
-            query.append(len(label))
-            query.extend(label)
-        query.extend(bytes((0, 0, kind, 0, 1)))
-        return bytes(query)
+            query += bytes((len(label),)) + label
+        return query + bytes((0, 0, kind, 0, 1))
 
     def decode_answer(data, query):
         """Read what came back for `query`.
@@ -832,34 +796,33 @@ if _RESOLVER:
         Allocates: the list. Spec: RFC 1035, section 4.1.
         """
         at = len(query)
-        size = len(data)
-        if size < at or data[:2] != query[:2] or not data[2] & 0x80:
+        if (
+            len(data) < at
+            or data[:2] != query[:2]
+            or not data[2] & 0x80
+            or data[4:6] != query[4:6]
+            or data[12:at].lower() != query[12:].lower()
+        ):
             return None
-        if data[4:6] != b"\x00\x01" or data[12:at].lower() != query[12:].lower():
-            return None
-        kind = query[at - 3]
         addresses = []
         ttl_s = _DNS_TTL_MAX_S
-        for _ in range(data[6] << 8 | data[7]):
-            while at < size and 0 < data[at] < 0xC0:
-                at += data[at] + 1
-            at += 1 if at < size and not data[at] else 2  # the root, or a pointer
-            start = at + 10
-            if start > size:
-                break
-            length = data[at + 8] << 8 | data[at + 9]
-            if start + length > size:
-                break
-            if data[at : at + 4] == bytes((0, kind, 0, 1)):
-                field = data[start : start + length]
-                if kind == _DNS_A and length == 4:
-                    addresses.append("%d.%d.%d.%d" % tuple(field))
-                elif kind == _DNS_AAAA and length == 16:
-                    groups = ["%02x%02x" % (field[i], field[i + 1]) for i in range(0, 16, 2)]
-                    addresses.append(":".join(groups))
-            if not (data[at + 4] or data[at + 5]):  # else more than 18 hours
-                ttl_s = min(ttl_s, data[at + 6] << 8 | data[at + 7])
-            at = start + length
+        try:
+            for _ in range(data[6] << 8 | data[7]):
+                while 0 < data[at] < 0xC0:
+                    at += data[at] + 1
+                at += 2 if data[at] else 1  # a pointer, or the root
+                start = at + 10
+                end = start + (data[at + 8] << 8 | data[at + 9])
+                field = tuple(data[start:end])
+                if data[at : at + 4] == query[-4:]:
+                    if len(field) == 4:
+                        addresses.append("%d.%d.%d.%d" % field)
+                    elif len(field) == 16:
+                        addresses.append(("%02x%02x:" * 8)[:-1] % field)
+                ttl_s = min(ttl_s, int.from_bytes(data[at + 4 : at + 8], "big"))
+                at = end
+        except IndexError:
+            pass  # it ends in the middle of a record
         return data[3] & 0x0F, addresses, ttl_s
 
 
@@ -872,45 +835,41 @@ if _RESOLVER:
 if _TLS:
     from binascii import a2b_base64
 
-    # A PEM text, PEM or DER data, or the name of a file that holds either; to bytes.
-    def _read_certificate(name, value):
-        if isinstance(value, str) and "-----BEGIN" not in value:
-            # Without its name, which CPython shows with the error that another one came from:
-            # who mistakes key= for data would show the key.
-            try:
-                with open(value, "rb") as file:
-                    return file.read()
-            except OSError as error:
-                reason = error.errno
-            except ValueError:  # CPython: U+0000
-                reason = "none"
-            raise LocalError("%s: can't read the file: errno %s" % (name, reason))
-        return _to_bytes(name, value)
-
-    # The DER blocks in a PEM text, but for the name of a curve that may stand before a key.
-    def _to_der(pem):
-        blocks = []
-        for part in pem.split(b"-----BEGIN ")[1:]:
-            if part.startswith(b"EC PARAM"):
-                continue
-            text = part.partition(b"-----")[2].partition(b"-----")[0]
-            blocks.append(a2b_base64(text.replace(b"\r", b"").replace(b"\n", b"")))
-        return blocks
-
-    # Some boards' libraries (rp2) read DER only: PEM is then taken apart here. A list of
-    # certificates becomes several calls; of a chain of our own only the first one is left.
-    def _load(name, load, *data):
+    # Have the library take certificates or keys. Each is a PEM text, PEM or DER data, or the
+    # name of a file that holds either.
+    def _load(name, load, *values):
+        data = []
+        failed = ": can't read the file: errno"
         try:
+            for value in values:
+                if isinstance(value, str) and "-----BEGIN" not in value:
+                    with open(value, "rb") as file:
+                        value = file.read()
+                data.append(_to_bytes(name, value))
+            failed = " can not be used:"
             try:
                 load(*data)
             except (OSError, ValueError):
-                blocks = [_to_der(one) for one in data]
-                if not all(blocks):
-                    raise
-                for row in zip(*blocks):
-                    load(*row)
-        except (OSError, ValueError) as error:
-            raise LocalError("%s can not be used: %s" % (name, error))
+                # Some boards' libraries (rp2) read DER only: PEM is then taken apart here, less
+                # the name of a curve that may stand before a key. A list of certificates
+                # becomes several calls; of a chain of our own only the first one is left.
+                lists = []
+                for pem in data:
+                    blocks = []
+                    for part in pem.split(b"-----BEGIN ")[1:]:
+                        if not part.startswith(b"EC PARAM"):
+                            blocks.append(a2b_base64(part.split(b"-----")[1]))
+                    if not blocks:
+                        raise
+                    lists.append(blocks)
+                for blocks in zip(*lists):
+                    load(*blocks)
+            return
+        except (OSError, ValueError, IndexError) as error:
+            # Without the file's name, which CPython shows with the error and with what comes
+            # from it: who mistakes key= for data would show the key.
+            reason = error.args[0]
+        raise LocalError("%s%s %s" % (name, failed, reason))
 
     def _tls_context(ca, cert, key, how):
         """Make the context that a client's TLS connections share.
@@ -928,32 +887,24 @@ if _TLS:
         reads files.
         """
         if how is not None and how != "insecure":
-            if not hasattr(how, "wrap_socket"):
+            if not hasattr(how, "wrap_socket") or (ca, cert, key) != (None, None, None):
                 kind = type(how).__name__  # not what it is: it may be a key
-                raise LocalError("tls is a %s, must be an SSLContext or 'insecure'" % kind)
-            if ca is not None or cert is not None or key is not None:
-                raise LocalError("tls is an SSLContext: load ca, cert and key into that")
+                raise LocalError(
+                    "tls is a %s, must be 'insecure' or an SSLContext: load ca, cert and key "
+                    "into that" % kind
+                )
             return how
-        if (cert is None) != (key is None):
-            raise LocalError("cert and key must be given together")
         context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
         # Said each time: `ssl` of MicroPython begins with no verification, `tls` with.
         context.verify_mode = tls.CERT_NONE if how else tls.CERT_REQUIRED
         if ca is not None:
-            _load("ca", context.load_verify_locations, _read_certificate("ca", ca))
+            _load("ca", context.load_verify_locations, ca)
         elif not how:
             if not hasattr(context, "load_default_certs"):
-                raise LocalError(
-                    "mqtts:// needs ca= here (or tls='insecure': nothing is verified)"
-                )
+                raise LocalError("mqtts:// needs ca= here (or tls='insecure': none is verified)")
             context.load_default_certs()
-        if cert is not None:
-            _load(
-                "cert or key",
-                context.load_cert_chain,
-                _read_certificate("cert", cert),
-                _read_certificate("key", key),
-            )
+        if (cert, key) != (None, None):
+            _load("cert or key", context.load_cert_chain, cert, key)
         if hasattr(context, "set_alpn_protocols"):
             context.set_alpn_protocols(["mqtt"])  # as registered with IANA
         return context
@@ -2072,6 +2023,10 @@ class MQTTClient:
     for a slot of the pipe, 30 for one in flight (32-bit). Blocks: never.
     """
 
+    # To be set by the application. Most are not, so they are no attributes of each client.
+    on_connect = on_online = on_offline = on_message = None
+    on_published = on_dropped = on_subscribed = on_error = user_data = None
+
     _made = 0  # clients of this process, so that two have two identifiers
 
     def __init__(
@@ -2097,50 +2052,77 @@ class MQTTClient:
         pipe_bytes_max: "int | None" = None,
         offline: str = "refuse",
     ) -> None:
-        if _FAILOVER and isinstance(uri, (list, tuple)):
-            if not uri:
-                raise LocalError("uri is an empty list, must name a server")
-            self._servers = [parse_uri(one) for one in uri]
-        elif isinstance(uri, (list, tuple)):
-            raise LocalError("uri is a list, and more than one server is not in this build")
-        else:
-            self._servers = [parse_uri(uri)]
-        self._server = 0  # index of the one in use
-        self._session_server = 0  # of the one that holds the session
-        self._user = None if user is None else _to_utf8("user", user)  # [MQTT-3.1.3-11]
-        self._password = None if password is None else _to_bytes("password", password)
-        self._raw = self._tls = None
-        if any(server[4] for server in self._servers):
+        if not isinstance(uri, (list, tuple)):
+            uri = (uri,)
+        elif not _FAILOVER:
+            raise LocalError(_NOT_BUILT % "uri is a list, which")
+        elif not uri:
+            raise LocalError("uri is an empty list, must name a server")
+        if user is not None:
+            user = _to_field("user", user)  # [MQTT-3.1.3-11]
+        if password is not None:
+            password = _to_field("password", password, False)
+        servers = []  # (host, port, user, password, is_tls) of each
+        is_tls = False
+        for one in uri:
+            server = list(parse_uri(one))
+            if user is not None:
+                server[2] = user
+            if password is not None:
+                server[3] = password
+                if server[2] is None:
+                    raise LocalError("password without user [MQTT-3.1.2-22]")
+            is_tls = is_tls or server[4]
+            servers.append(server)
+        if _FAILOVER:
+            self._servers = servers
+            self._turn = 0  # index of the one in use
+        self._server = self._session_server = servers[0]  # in use; has the session
+        if _TLS:
+            self._raw = self._tls = None
+        if _TLS and is_tls:
             self._tls = _tls_context(ca, cert, key, tls)
             self._is_insecure = tls == "insecure"  # and that has not been said yet
-        elif any(one is not None for one in (ca, cert, key, tls)):
+        elif (ca, cert, key, tls) != (None, None, None, None):
             raise LocalError("ca, cert, key and tls are for mqtts:// and ssl://")
-        for _, _, uri_user, uri_password, _ in self._servers:
-            if uri_user is None and self._user is None and self._password is not None:
-                raise LocalError("password without user [MQTT-3.1.2-22]")
-            _to_utf8("user of the URI", uri_user or b"")
-            if uri_password is not None and len(uri_password) > _STRING_BYTES_MAX:
-                raise LocalError("password of the URI is longer than 65535 bytes [3.1.3.5]")
-        if self._password is not None and len(self._password) > _STRING_BYTES_MAX:
-            raise LocalError("password is longer than 65535 bytes [3.1.3.5]")
         if client_id is None:
             # [MQTT-3.1.3-5]: up to 23 letters and digits are safe with any server.
-            serial = "".join("%02x" % byte for byte in unique_id()[-8:])
-            client_id = "mqtt%s%s" % (serial, MQTTClient._made or "")
+            client_id = "mqtt%s%s" % (unique_id()[-8:].hex(), MQTTClient._made or "")
         MQTTClient._made += 1
-        self.client_id = _to_utf8("client_id", client_id)  # [MQTT-3.1.3-2, -4]
+        self.client_id = _to_field("client_id", client_id)  # [MQTT-3.1.3-2, -4]
         if not self.client_id and not clean_session:
             raise LocalError("client_id '' needs clean_session=True [MQTT-3.1.3-7]")
-        self._clean_session = bool(clean_session)
-        self.keep_alive_s = _integer("keep_alive_s", keep_alive_s, 0, 65535)
-        self._will = None if will is None else self._checked_will(will)
+        self._clean_session = clean_session
+        if will is not None:
+            if not isinstance(will, (tuple, list)) or len(will) != 4:
+                raise LocalError(
+                    "will is %r, must be (topic_name, payload, qos, retain)" % (will,)
+                )
+            will = (  # [MQTT-3.1.2-14] [MQTT-3.1.3-10]
+                _to_topic(will[0]),
+                _to_field("will payload", will[1], False),
+                _integer("will qos", will[2], 0, _QOS_MAX),
+                will[3],
+            )
+        self._will = will
         if link is not None and not hasattr(link, "is_up"):
             raise LocalError("link is %r, must have is_up()" % (link,))
         self._link = link
-        self._packet_bytes_max = _integer(
-            "packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT
-        )
-        _integer("pipe_slots", pipe_slots, 1, 1000)
+        for limits in (
+            ("keep_alive_s", keep_alive_s, 0, 65535),
+            ("packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT),
+            ("pipe_slots", pipe_slots, 1, 1000),
+            ("in_flight_max", in_flight_max, 1, 200),
+            ("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX),
+            ("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX),
+            ("reconnect_max_ms", reconnect_max_ms, reconnect_min_ms, _MS_MAX),
+        ):
+            _integer(*limits)
+        self.keep_alive_s = keep_alive_s
+        self._packet_bytes_max = packet_bytes_max
+        self.connect_timeout_ms = connect_timeout_ms
+        self.reconnect_min_ms = reconnect_min_ms
+        self.reconnect_max_ms = reconnect_max_ms
         if _OFFLINE:
             if pipe_bytes_max is None:
                 pipe_bytes_max = min(16 * packet_bytes_max, _COUNT_HALF)
@@ -2148,16 +2130,7 @@ class MQTTClient:
             self._offline = self._policy(offline)
             self._is_telling = False
         elif offline != "refuse" or pipe_bytes_max is not None:
-            raise LocalError("offline and pipe_bytes_max are not in this build")
-        _integer("in_flight_max", in_flight_max, 1, 200)
-        self.connect_timeout_ms = _integer("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX)
-        self.reconnect_min_ms = _integer("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX)
-        self.reconnect_max_ms = _integer(
-            "reconnect_max_ms", reconnect_max_ms, reconnect_min_ms, _MS_MAX
-        )
-        self.on_connect = self.on_online = self.on_offline = self.on_message = None
-        self.on_published = self.on_dropped = self.on_subscribed = self.on_error = None
-        self.user_data = None
+            raise LocalError(_NOT_BUILT % "offline or pipe_bytes_max")
         if _STATS:
             self._counts = [0] * len(_COUNT_NAMES)
         self.state = _DOWN  # _move() only
@@ -2179,11 +2152,11 @@ class MQTTClient:
         self._socket = None
         self._addresses = ()  # not yet tried, of the present attempt
         if _RESOLVER:
-            # host name: [addresses, ticks_ms() until which they hold, or None]
-            self._known = {}
-            self._query = b""  # of the lookup under way
-            self._query_count = 0
-        self._interest = 0  # what the poll watches the socket for
+            self._known = {}  # host name: its addresses, the last that were good
+            self._known_until = {}  # host name: ticks_ms() until which they hold
+            self._tries = ()  # DNS servers still to be asked; of the lookup under way the first
+            self._query = b""  # what it was asked
+        self._interest = None  # what the poll watches the socket for; None: all
         self._outbox = Outbox(min(self._packet_bytes_max, _OUTBOX_BYTES))
         self._decoder = Decoder(self._packet_bytes_max)
         self._message = Message(self._decoder.buf)
@@ -2196,7 +2169,7 @@ class MQTTClient:
             self._pipe = Pipe(pipe_slots)
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
-        if _TLS and self._tls is not None:
+        if _TLS and is_tls:
             # For the TCP connection below TLS alone, apart from what step() sleeps on.
             self._probe = select.poll()
         self._timers = [None] * _TIMERS  # ticks_ms() of each deadline, or None
@@ -2209,23 +2182,9 @@ class MQTTClient:
         self._is_answered = False  # in this step the server was heard
         self._is_blocked = False  # the socket did not take all of the outbox
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
-        self._failures = 0  # in a row: the back-off's exponent
+        self._longest_ms = 0  # of the last pause, before it was drawn: the next one's is double
         self._kicks = 0  # in a row: closed by the server soon after CONNACK
         self._checked_topic = _NOTHING  # the last topic name that was bytes and legal
-
-    def _checked_will(self, will):
-        if not isinstance(will, (tuple, list)) or len(will) != 4:
-            raise LocalError("will must be (topic_name, payload, qos, retain), not %r" % (will,))
-        payload = _to_bytes("will payload", will[1])
-        if len(payload) > _STRING_BYTES_MAX:
-            raise LocalError("will payload is longer than 65535 bytes [3.1.3.3]")
-        # [MQTT-3.1.2-14] [MQTT-3.1.3-10]
-        return (
-            _to_topic_name(will[0]),
-            payload,
-            _integer("will qos", will[2], 0, _QOS_MAX),
-            bool(will[3]),
-        )
 
     # -- what the application calls ------------------------------------------
 
@@ -2310,7 +2269,7 @@ class MQTTClient:
         object of the last call. Blocks: see Pipe.put(). Spec: section 3.3.
         """
         if topic_name is not self._checked_topic:
-            checked = _to_topic_name(topic_name)
+            checked = _to_topic(topic_name)
             if checked is topic_name:  # bytes: what can not change is known by identity
                 self._checked_topic = checked
             topic_name = checked
@@ -2455,7 +2414,7 @@ class MQTTClient:
         Allocates: a row of the table, about 64 bytes. Blocks: never.
         Spec: section 3.8.
         """
-        topic_filter = _to_topic_filter(topic_filter)
+        topic_filter = _to_topic(topic_filter, True)
         if callback is not None and not callable(callback):
             raise LocalError("callback must be callable, not %s" % type(callback).__name__)
         _integer("qos", qos, 0, _QOS_MAX)
@@ -2475,7 +2434,7 @@ class MQTTClient:
 
         Allocates: little. Blocks: never. Spec: section 3.10.
         """
-        return self._put_filter(_UNSUBSCRIBE, _to_topic_filter(topic_filter), None, 0)
+        return self._put_filter(_UNSUBSCRIBE, _to_topic(topic_filter, True), None, 0)
 
     def _put_filter(self, first_byte, topic_filter, callback, qos):
         if len(topic_filter) + 10 > self._packet_bytes_max:
@@ -2931,8 +2890,6 @@ class MQTTClient:
             self._on_keep_alive()
         elif timer == _TIMER_ACK:
             self._check_acks()
-        elif _RESOLVER and timer == _TIMER_DNS:
-            self._ask()
         elif timer != _TIMER_STATE:
             raise TimedOut(_NO_ANSWER, _TIMER_STAGES[timer])
         elif self.state == _WAITING:
@@ -2941,9 +2898,6 @@ class MQTTClient:
             self._finish()  # drained or not: the time for it is over
         elif self.state == _ONLINE:
             self._is_stable = True
-            self._forget_address()  # a name is resolved afresh after this connection
-        elif _RESOLVER and self.state == _RESOLVING:
-            self._use_last_known(TimedOut(_NO_ANSWER, _STAGES[_RESOLVING]))
         else:
             raise TimedOut(_NO_ANSWER, _STAGES[self.state])
 
@@ -2990,75 +2944,70 @@ class MQTTClient:
             if state != _DOWN:
                 return False
             self._attempt()
+        elif state in (_SUBSCRIBING, _ONLINE):
+            self._move(_FINISH)
         elif state in (_DOWN, _CLOSING):
             return False
-        elif state in (_SUBSCRIBING, _ONLINE):
-            self._has_said_bye = False
-            self._move(_FINISH)
         else:
             self._close(_CLOSED, None)
         return True
 
     # One attempt: from here to CONNACK within connect_timeout_ms.
     def _attempt(self):
-        if not self._is_link_up():
+        try:
+            is_up = self._link is None or self._link.is_up()
+        except Exception as error:  # a link that fails to answer is down, and the reason is told
+            self._report(error)
+            is_up = False
+        if not is_up:
             self._move(_BACK_OFF)
             self._arm(_TIMER_STATE, _LINK_CHECK_MS)
-            self._forget_address()
+            if _RESOLVER:
+                self._known_until.clear()
             return
         self._is_stable = False
         self._move(_ATTEMPT)
         self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
         self._count(_N_ATTEMPTS)
-        host = self._servers[self._server][0]
-        if _RESOLVER:
-            known = self._known.get(host)
-            if is_literal(host):
-                self._connect_to((host,))
-            elif known and known[1] is not None and ticks_diff(known[1], self._now_ms) > 0:
-                self._connect_to(known[0])
-            else:
-                own = hosts(host)
-                if own:
-                    self._connect_to(own)
-                else:
-                    self._query_count = 0
-                    self._ask(_DNS_A)
+        host = self._server[0]
+        if not _RESOLVER:
+            self._addresses = socket.getaddrinfo(host, self._server[1], 0, socket.SOCK_STREAM)
+            self._connect_next()
         else:
-            self._connect_to((host,))
-
-    if _RESOLVER:
-        # Ask for the host's addresses: the next DNS server each time. A new socket has a
-        # new port: with the random identifier 32 bits that a forger has to guess.
-        def _ask(self, kind=0):
-            host = self._servers[self._server][0]
-            self._drop_socket()
+            until_ms = self._known_until.get(host)
+            if is_literal(host):
+                literals = (host,)
+            elif until_ms is not None and ticks_diff(until_ms, self._now_ms) > 0:
+                literals = self._known[host]
+            else:
+                literals = hosts(host)
+            if literals:
+                self._connect_to(literals)
+                return
+            servers = ()
             try:
-                servers = getattr(self._link, "dns_servers", dns_servers)()
+                # A list of our own: what a link answers may be any collection, or None.
+                servers = list(getattr(self._link, "dns_servers", dns_servers)() or ())
             except Exception as error:  # an interface that is not ready, or not ours
                 self._report(error)
-                servers = None
+            self._tries = (servers * _DNS_TRIES)[:_DNS_TRIES]
             if not servers:
-                raise TransportError("no DNS server is known", _STAGES[_RESOLVING])
-            if not self._is_link_up():
-                raise TransportError("the link is down", _STAGES[_RESOLVING])
-            if self._query_count == _DNS_TRIES:
-                self._use_last_known(TimedOut(_NO_ANSWER, _STAGES[_RESOLVING]))
-                return
-            server = servers[self._query_count % len(servers)]
-            self._query_count += 1
+                raise TransportError("no DNS server is known", "DNS")
+            self._query = encode_query(0, host, _DNS_A)
+            self._ask()
+
+    if _RESOLVER:
+        # Ask a DNS server for the host's addresses. A new socket has a new port: with the random
+        # identifier 32 bits that a forger has to guess.
+        def _ask(self):
             self._arm(_TIMER_DNS, _DNS_RETRY_MS)
-            draw = urandom(2)
-            self._query = encode_query(draw[0] << 8 | draw[1], host, kind or self._query[-3])
+            self._query = urandom(2) + self._query[2:]
+            server = self._tries[0]
             try:
                 if isinstance(server, str):
                     server = server, _DNS_PORT
-                family, _, _, _, address = socket.getaddrinfo(
-                    server[0], server[1], 0, socket.SOCK_DGRAM
-                )[0]
-                self._open(family, socket.SOCK_DGRAM, 0)
-                self._socket.connect(address)
-                self._socket.write(self._query)
+                self._addresses = socket.getaddrinfo(server[0], server[1], 0, socket.SOCK_DGRAM)
+                self._connect_next()
             except Exception as error:
                 self._drop_socket()  # the timer goes on to the next server
                 if not isinstance(error, OSError):  # what the link has named is no address
@@ -3072,79 +3021,73 @@ class MQTTClient:
             except OSError as error:
                 if error.errno == EAGAIN:
                     return False
-                self._ask()  # nobody listens at that address
-                return True
+                raise  # nobody listens at that address
             answer = decode_answer(data, self._query)
             if answer is None:
                 return True  # a stranger's datagram changes nothing
             code, addresses, ttl_s = answer
-            host = self._servers[self._server][0]
+            host = self._server[0]
+            is_last = self._query[-3] == _DNS_AAAA
             if addresses:
-                self._known[host] = [addresses, ticks_add(self._now_ms, ttl_s * 1000)]
+                self._known[host] = addresses
+                self._known_until[host] = ticks_add(self._now_ms, ttl_s * 1000)
                 self._connect_to(addresses)
-            elif code == _DNS_NO_SUCH_NAME or not code and self._query[-3] == _DNS_AAAA:
-                raise TransportError("no address for the name %s" % host, _STAGES[_RESOLVING])
-            elif not code and not data[2] & 0x02:
-                self._query_count -= 1  # the same server
-                self._ask(_DNS_AAAA)
-            else:  # this server has failed, or its answer was cut off
-                self._ask()
+            elif code or is_last or data[2] & 0x02:
+                # There is no such name or address, so no use to ask another server; else this
+                # server has failed, or its answer was cut off.
+                if code == _DNS_NO_SUCH_NAME or not code and is_last:
+                    self._tries = ()
+                raise TransportError(
+                    "no address for the name %s, the DNS server answers with code %d"
+                    % (host, code),
+                    "DNS",
+                )
+            else:
+                self._query = encode_query(0, host, _DNS_AAAA)
+                self._ask()  # the same server
             return True
 
-        # No answer: the address that was good the last time is better than none.
-        def _use_last_known(self, error):
-            known = self._known.get(self._servers[self._server][0])
-            if not known:
-                raise error
-            self._connect_to(known[0])
+        # Literal addresses to the port's own form: no network is asked for them.
+        def _connect_to(self, literals):
+            self._tries = ()
+            self._timers[_TIMER_DNS] = None
+            addresses = []
+            for literal in literals:  # TCP: a stream that loses no byte [MQTT-7.1.2-1]
+                addresses += socket.getaddrinfo(literal, self._server[1], 0, socket.SOCK_STREAM)
+            self._addresses = addresses
+            self._connect_next()
 
-    # A link that fails to answer is down, and the reason is told.
-    def _is_link_up(self):
-        try:
-            return self._link is None or self._link.is_up()
-        except Exception as error:
-            self._report(error)
-            return False
-
-    # Literal addresses to the port's own form: no network is asked for them.
-    def _connect_to(self, literals):
-        port = self._servers[self._server][1]
-        self._timers[_TIMER_DNS] = None
-        addresses = self._addresses = []
-        for literal in literals:  # TCP: a stream that loses no byte [MQTT-7.1.2-1]
-            addresses.extend(socket.getaddrinfo(literal, port, 0, socket.SOCK_STREAM))
-        self._connect_next()
-
-    def _open(self, family, kind, protocol):
+    # Begin a connection to the next address: for a lookup to a DNS server, else by TCP to the
+    # server. [MQTT-3.1.0-1]: CONNECT is the first packet; it waits in the outbox until the socket
+    # takes it. Each address has its share of the time that is left for the attempt.
+    def _connect_next(self):
+        family, kind, protocol, _, address = self._addresses.pop(0)
+        is_query = _RESOLVER and kind == socket.SOCK_DGRAM
+        if not is_query:
+            self._move(_RESOLVED)
+            left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
+            self._arm(_TIMER_STATE, left_ms // (len(self._addresses) + 1))
         self._drop_socket()
         sock = self._socket = socket.socket(family, kind, protocol)
         sock.setblocking(False)
-        self._interest = (
-            select.POLLIN | select.POLLOUT if kind == socket.SOCK_STREAM else select.POLLIN
-        )
-        self._poll.register(sock, self._interest)
-
-    # Begin a TCP connection to the next address. [MQTT-3.1.0-1]: CONNECT is the
-    # first packet; it waits in the outbox until the socket takes it.
-    # Each address has its share of the time that is left for the attempt.
-    def _connect_next(self):
-        family, kind, protocol, _, address = self._addresses.pop(0)
-        self._move(_RESOLVED)
-        self._arm_share()
-        self._open(family, kind, protocol)
-        sock = self._socket
-        _, _, user, password, is_tls = self._servers[self._server]
-        if _TLS and is_tls:
+        self._interest = None  # all; _watch() narrows it
+        self._poll.register(sock)
+        if _TLS and self._server[4] and not is_query:
             self._raw = sock
-            self._probe.register(sock, select.POLLIN | select.POLLOUT)
-        # Two small writes in a row would else meet Nagle's algorithm and the peer's delayed
-        # acknowledgement: 40 ms each. If this port has it not: one write a packet does most of it.
-        _try(sock.setsockopt, _IPPROTO_TCP, _TCP_NODELAY, 1)
+            self._probe.register(sock)
+        if not is_query:
+            # Two small writes in a row would else meet Nagle's algorithm and the peer's delayed
+            # acknowledgement: 40 ms each. If this port has it not: one write a packet does most
+            # of it.
+            _try(sock.setsockopt, _IPPROTO_TCP, _TCP_NODELAY, 1)
         try:
             sock.connect(address)
         except OSError as error:
             if error.errno != EINPROGRESS:
                 raise
+        if is_query:
+            sock.write(self._query)
+            return
         self._outbox.clear()
         self._decoder.reset()
         self._outbox.put_packet(
@@ -3152,16 +3095,11 @@ class MQTTClient:
                 self.client_id,
                 self._clean_session,
                 self.keep_alive_s,
-                user if self._user is None else self._user,
-                password if self._password is None else self._password,
+                self._server[2],
+                self._server[3],
                 self._will,
             )
         )
-
-    # This address' share of what is left of the time for the attempt.
-    def _arm_share(self):
-        left_ms = max(0, ticks_diff(self._attempt_end_ms, self._now_ms))
-        self._arm(_TIMER_STATE, left_ms // (len(self._addresses) + 1))
 
     if _TLS:
         # Does the TCP connection stand? Its first bytes are the TLS library's, so no write of
@@ -3178,19 +3116,20 @@ class MQTTClient:
             if events != select.POLLOUT:
                 count = sock.readinto(self._decoder.buf, 1)
                 if count is not None:
-                    reason = "it speaks before TLS begins" if count else "closed by the server"
-                    raise TransportError(reason, _STAGES[_TCP_CONNECTING])
+                    raise TransportError(
+                        "it speaks before TLS begins" if count else _SERVER_CLOSED, "TCP"
+                    )
                 if not events & select.POLLOUT:
                     return False
             if self._is_insecure:
                 self._is_insecure = False
                 self._report(LocalError("tls is 'insecure': anybody may be the server"))
-            stream = wrap_tls(self._tls, sock, self._servers[self._server][0])
+            stream = wrap_tls(self._tls, sock, self._server[0])
             self._poll.unregister(sock)
             self._socket = stream
-            self._poll.register(stream, self._interest)
+            self._interest = None
+            self._poll.register(stream)
             self._move(_CONNECTED)
-            self._arm_share()
             return True
 
     def _drop_socket(self):
@@ -3201,15 +3140,12 @@ class MQTTClient:
         _try(self._poll.unregister, sock)
         _try(sock.close)
         if _TLS and self._raw is not None:
-            self._close_raw(self._raw is sock)
-
-    if _TLS:
-        # A TLS stream closes the socket below it, unless its handshake has failed: then it has
-        # let go of that. Closing one twice closes somebody else's on the unix port, so
-        # the poll is asked first.
-        def _close_raw(self, is_closed):
+            # A TLS stream closes the socket below it, unless its handshake has failed: then it
+            # has let go of that. Closing one twice closes somebody else's on the unix port, so
+            # the poll is asked first.
             raw = self._raw
             self._raw = None
+            is_closed = raw is sock
             for _ in range(2):
                 try:
                     for _, events in self._probe.ipoll(0):
@@ -3223,22 +3159,34 @@ class MQTTClient:
                 _try(raw.close)
 
     # The attempt or the connection has failed: the network, or the server broke the
-    # protocol [MQTT-4.8.0-1], or there was no memory for a packet [MQTT-4.8.0-2].
+    # protocol [MQTT-4.8.0-1], or there was no memory for a packet [MQTT-4.8.0-2]. While
+    # there is another DNS server or another address, the attempt goes on; where no server
+    # answers, with the address that was good the last time: that is better than none.
     def _fail(self, error):
-        try:
-            error = self._explain(error)
-        except MemoryError:
-            error = _NO_MEMORY
-        while self._addresses and self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE):
+        while True:
             try:
-                self._connect_next()  # the host has another address
-                return
-            except (OSError, ValueError, MemoryError) as another:
-                error = self._explain(another)
+                error = self._explain(error)
+            except MemoryError:
+                error = _NO_MEMORY
+            try:
+                if _RESOLVER and self.state == _RESOLVING and self._tries:
+                    self._tries.pop(0)
+                    known = self._known.get(self._server[0])
+                    if self._tries and self._timers[_TIMER_STATE] is not None:
+                        return self._ask()
+                    if known:
+                        return self._connect_to(known)
+                if self.state not in (_TCP_CONNECTING, _TLS_HANDSHAKE) or not self._addresses:
+                    break
+                return self._connect_next()
+            except (OSError, ValueError, MQTTError, MemoryError) as another:
+                error = another
         self._close(_CLOSED if self.state == _CLOSING else _BACK_OFF, error)
 
     # What went wrong, in our own terms.
     def _explain(self, error):
+        if isinstance(error, MQTTError):
+            return error
         stage = _STAGES[self.state]
         errno = None
         reason = error
@@ -3246,31 +3194,30 @@ class MQTTClient:
             errno = error.errno
             if _TLS and self._raw is not None and isinstance(errno, int) and errno < 0:
                 if errno == _TLS_EOF:
-                    reason = "closed by the server"
+                    reason = _SERVER_CLOSED
                 elif errno > _TLS_ERRNO_MAX:  # the socket's, with the sign that mbedTLS wants
                     errno = -errno
                     reason = OSError(errno)
                 else:  # the library's own; before CONNACK it is the server that refuses us
-                    stage = _STAGES[_TLS_HANDSHAKE]
+                    stage = "TLS"
             reason = self._why_closed(reason)
-        elif isinstance(error, ValueError):  # so do ports tell that a certificate is not good
-            stage = _STAGES[_TLS_HANDSHAKE]
-            reason = "; ".join(line for line in str(error).split("\n") if line)
-            if _TLS and gmtime()[0] < _YEAR_MIN:
-                reason += "; the clock says %d and is not set, so none is valid" % gmtime()[0]
         elif isinstance(error, MemoryError):
-            reason = "out of memory"
-        if not isinstance(error, MQTTError):
-            host, port, _, _, _ = self._servers[self._server]
-            error = TransportError("%s, %s port %d" % (reason, host, port), stage, errno)
-        return error
+            reason = _OUT_OF_MEMORY
+        elif _TLS:  # a ValueError: so do ports tell that a certificate is not good
+            stage = "TLS"
+            reason = str(error).strip().replace("\n", "; ")
+            year = gmtime()[0]
+            if year < _YEAR_MIN:
+                reason += "; the clock says %d and is not set, so none is valid" % year
+        server = self._server
+        return TransportError("%s, %s port %d" % (reason, server[0], server[1]), stage, errno)
 
     # End the connection and everything that belongs to it alone.
     def _close(self, event, error):
         self._has_said_bye = False
         is_good = self._has_lasted()
         if is_good:
-            self._failures = self._kicks = 0
+            self._longest_ms = self._kicks = 0
         was_waiting = self.state == _WAITING
         self._release(True)  # what has left must not be sent once more
         self._pipe.rewind()
@@ -3278,42 +3225,36 @@ class MQTTClient:
         self._outbox.clear()
         self._session.on_lost()
         self._addresses = ()
-        if self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE, _AWAITING_CONNACK):
-            self._forget_address()  # it did not lead to the server: ask afresh
+        # After a connection of days the name is resolved afresh, and where the address did
+        # not lead to the server.
+        if _RESOLVER and (self._is_stable or _TCP_CONNECTING <= self.state <= _AWAITING_CONNACK):
+            self._known_until.pop(self._server[0], None)
         for timer in range(_TIMERS):
             self._timers[timer] = None
         self._due_ms = None
         self._move(event)
         if self.state == _WAITING:
+            pause_ms = 0
             # The first server is preferred: it is tried first when a good connection has
             # ended. The others follow at once; the pause comes after the last.
             if _FAILOVER:
-                self._server = 0 if is_good else (self._server + 1) % len(self._servers)
-            if self._server:
-                self._arm(_TIMER_STATE, 0)
-            else:
-                self._arm(_TIMER_STATE, self._back_off_ms())
-                self._failures = min(self._failures + 1, 16)
+                self._turn = 0 if is_good else (self._turn + 1) % len(self._servers)
+                self._server = self._servers[self._turn]
+            if not _FAILOVER or not self._turn:
+                # A random pause: its longest doubles with each failure in a row, and even the
+                # first is drawn, so that a thousand devices do not come back to a restarted
+                # server at once.
+                lowest_ms = self.reconnect_min_ms
+                pause_ms = 2 * max(lowest_ms, _BACK_OFF_MS, self._longest_ms)
+                pause_ms = self._longest_ms = min(pause_ms, self.reconnect_max_ms)
+                try:
+                    draw = int.from_bytes(urandom(2), "big")
+                    pause_ms = lowest_ms + (pause_ms - lowest_ms) * draw // 65535
+                except (OSError, MemoryError):
+                    pass  # the longest
+            self._arm(_TIMER_STATE, pause_ms)
         if not was_waiting:  # else it has been told
             self._emit(self.on_offline, error)
-
-    # The host's address holds no longer, but as the last that was good.
-    def _forget_address(self):
-        if _RESOLVER:
-            known = self._known.get(self._servers[self._server][0])
-            if known:
-                known[1] = None
-
-    # A random pause: its longest doubles with each failure in a row, and even the first
-    # is drawn, so that a thousand devices do not come back to a restarted server at once.
-    def _back_off_ms(self):
-        lowest = self.reconnect_min_ms
-        longest = min(max(lowest, _BACK_OFF_MS) << self._failures + 1, self.reconnect_max_ms)
-        try:
-            draw = urandom(2)
-        except (OSError, MemoryError):
-            return longest
-        return lowest + (longest - lowest) * (draw[0] << 8 | draw[1]) // 65535
 
     # -- receiving ---------------------------------------------------------------
 

@@ -315,7 +315,7 @@ def test_the_list_explains_each_switch_and_has_figures(get_interpreter, capsys):
         assert found, output
         profile, mpy_bytes, ram_bytes = found.groups()
         assert profile == build.SMALLEST[switch.name]
-        assert int(mpy_bytes.replace(",", "")) > 50 and int(ram_bytes.replace(",", "")) > 50
+        assert int(mpy_bytes.replace(",", "")) > 20 and int(ram_bytes.replace(",", "")) > 20
         assert switch.about, "what is %s?" % switch.name
     for profile in build.PROFILES:
         assert re.search(r"^  %s .* [\d,]{6,} +[\d,]{6,}$" % profile, output, re.M), output

@@ -139,7 +139,7 @@ class Poll:
         self.watched = []
         plan.watched.append(self.watched)
 
-    def register(self, thing, mask):
+    def register(self, thing, mask=5):
         self.plan.call("register")
         self.inner.register(unwrapped(thing), mask)
         if not is_in(thing, self.watched):

@@ -105,7 +105,7 @@ class Probe:
     def __init__(self):
         self.watched = []
 
-    def register(self, thing, mask):
+    def register(self, thing, mask=5):
         self.watched.append(thing)
 
     def unregister(self, thing):

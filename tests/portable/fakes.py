@@ -261,7 +261,7 @@ class Poll:
         self.is_given = True
         return self
 
-    def register(self, thing, mask):
+    def register(self, thing, mask=5):
         self.watched[id(thing)] = mask
 
     def modify(self, thing, mask):

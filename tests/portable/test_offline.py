@@ -163,7 +163,7 @@ def test_a_topic_name_belongs_to_its_own_publish():
     """Another thread, or a scheduled function, may publish between any two steps of ours."""
     bench = offline().go_online()
     client = bench.client
-    real = mqttpipe._to_topic_name
+    real = mqttpipe._to_topic
     inner = []
 
     def interrupted(value):
@@ -173,11 +173,11 @@ def test_a_topic_name_belongs_to_its_own_publish():
             client.publish("other", b"2")
         return checked
 
-    mqttpipe._to_topic_name = interrupted
+    mqttpipe._to_topic = interrupted
     try:
         client.publish("mine", b"1")
     finally:
-        mqttpipe._to_topic_name = real
+        mqttpipe._to_topic = real
     client.publish("mine", b"3")
     bench.steps()
     assert bench.server.received() == (

@@ -202,6 +202,48 @@ def test_no_such_name_is_an_error_that_names_it():
     assert bench.network.lookups[0].is_closed
 
 
+def test_what_the_last_server_answered_is_told():
+    bench = start()
+    for _ in range(4):
+        bench.network.lookups[-1].answers.append(answer([], flags=b"\x81\x82"))  # SERVFAIL
+        bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.TransportError and error.stage == "DNS", error
+    assert "mq.example" in str(error) and "code 2" in str(error), error
+    assert len(bench.network.lookups) == 4
+
+
+def test_a_name_that_is_no_more_is_not_taken_for_the_last_good_address():
+    bench = start(reconnect_min_ms=0)
+    bench.network.lookups[0].answers.append(answer([A1]))
+    bench.steps()
+    bench.exchange(CONNACK)
+    bench.clock.advance(61_000)
+    bench.server.is_ended = True
+    bench.steps()
+    bench.take_events()
+    bench.network.lookups[1].answers.append(answer([], flags=b"\x81\x83"))
+    bench.steps()
+    assert bench.error().stage == "DNS" and len(bench.network.connections) == 1
+
+
+def test_an_address_that_the_port_does_not_know_ends_the_attempt():
+    bench = start()
+    getaddrinfo = bench.network.getaddrinfo
+
+    def refuse(host, *others):
+        if ":" in host:
+            raise OSError(-9, "family not supported")
+        return getaddrinfo(host, *others)
+
+    bench.network.getaddrinfo = refuse
+    bench.network.lookups[0].answers.append(answer([]))
+    bench.steps()
+    bench.network.lookups[1].answers.append(answer([AAAA], bench.network.lookups[1].query))
+    bench.steps()
+    assert bench.error().stage == "DNS" and len(bench.network.lookups) == 2
+
+
 def test_a_name_without_ipv4_address_is_asked_for_its_ipv6_one():
     bench = start()
     bench.network.lookups[0].answers.append(answer([CNAME]))
@@ -299,6 +341,30 @@ def test_a_link_may_name_its_own_servers():
 
     bench = start(link=Link())
     assert bench.network.lookups[0].address == ("192.0.2.99", 5353)
+
+
+def test_a_link_may_name_them_in_any_collection():
+    class Link:
+        servers = ()
+
+        def is_up(self):
+            return True
+
+        def dns_servers(self):
+            return self.servers
+
+    for servers in ({"192.0.2.99"}, {"192.0.2.99": 1}, ("192.0.2.99",)):
+        Link.servers = servers
+        bench = start(link=Link())
+        assert bench.network.lookups[0].address == ("192.0.2.99", 53), servers
+    for servers, reported in ((set(), 0), (None, 0), (7, 1)):
+        Link.servers = servers
+        bench = Bench(uri="mqtt://mq.example", link=Link())
+        bench.client.connect()
+        bench.steps()
+        events = bench.take_events()
+        assert [name for name, _ in events] == ["error"] * reported + ["offline"], servers
+        assert "no DNS server" in str(events[-1][1]), servers
 
 
 def test_disconnect_while_resolving_closes_the_lookup():

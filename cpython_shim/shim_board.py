@@ -1,0 +1,47 @@
+"""What mqttpipe.py takes from a board, on CPython: all its names in one place.
+
+The client says `from shim_board import *` where a board has modules of its own, because each
+name of a module that is written there is in the memory of every board. What differs from
+CPython's own is said in each of the files named below.
+"""
+
+from _thread import allocate_lock
+from os import urandom
+
+import shim_select as select
+import shim_socket as socket
+import shim_tls as tls
+from shim_errno import EAGAIN, EINPROGRESS
+from shim_io import IOBase
+from shim_machine import unique_id
+from shim_micropython import const, print_exception
+from shim_thread import get_ident, pass_on, start_thread, wait_ready
+from shim_time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
+from shim_tls import wrap_tls
+
+Timer = None  # what drives step() in the background is a thread
+
+__all__ = [
+    "EAGAIN",
+    "EINPROGRESS",
+    "IOBase",
+    "Timer",
+    "allocate_lock",
+    "const",
+    "get_ident",
+    "gmtime",
+    "pass_on",
+    "print_exception",
+    "select",
+    "sleep_ms",
+    "socket",
+    "start_thread",
+    "ticks_add",
+    "ticks_diff",
+    "ticks_ms",
+    "tls",
+    "unique_id",
+    "urandom",
+    "wait_ready",
+    "wrap_tls",
+]
