@@ -347,18 +347,15 @@ _TIMERS = const(7)
 _NO_ANSWER = const("nothing came within the time allowed")
 _TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE")
 
-# A subscription: a list of six. What _STATE may be.
+# A subscription: a list of six. _STATE is the packet that it needs, or what came of that.
 _FILTER = const(0)
 _CALLBACK = const(1)
 _QOS = const(2)
-_TOKEN = const(3)
-_STATE = const(4)
-_IS_TOLD = const(5)  # the token's answer has been reported
-_TO_SUBSCRIBE = const(0)
-_TO_UNSUBSCRIBE = const(1)
-_ASKED = const(2)  # its SUBSCRIBE or UNSUBSCRIBE is on the way
+_TOKEN = const(3)  # of the last command; negative: the answer has been reported
+_STATE = const(4)  # _SUBSCRIBE, _UNSUBSCRIBE or one of these:
 _GRANTED = const(3)
 _REFUSED = const(4)  # asked for again at the next connection
+_ASKED = const(5)  # the _TOKEN whose packet is on the way, or None
 
 # What becomes of a message for which the pipe has no room, in the words of the API;
 # "latest": while offline only the newest message of each topic name waits.
@@ -370,15 +367,13 @@ _POLICIES = ("refuse", "drop_oldest", "latest")
 # In flight: a row of the session, a list of eight; _TOKEN is as above.
 _AWAITS = const(0)
 _ID = const(1)
-_PENDING = const(2)
+_TURN = const(2)  # of its PUBREC among them, modulo 65535
 _FIRST_BYTE = const(4)
 _TOPIC = const(5)
 _PAYLOAD = const(6)
 _SENT_MS = const(7)  # ticks_ms() of the last sending
 _ROW_FIELDS = const(8)
-# What _PENDING says that it is to be sent for; 0: not at all.
-_FIRST = const(1)  # it has never been on its way
-_AGAIN = const(2)
+_NOT_AWAITED = const("0x%02x for packet id %d, which does not await it [2.3.1, 4.3]")
 # What _AWAITS is: the type of the packet that must come, so that one comparison
 # serves all acknowledgements.
 _FREE = const(0)
@@ -390,7 +385,6 @@ _AWAITING_UNSUBACK = const(0xB0)
 
 _HASH = const(0x23)
 _PLUS = const(0x2B)
-_SLASH = const(0x2F)
 _DOLLAR = const(0x24)
 
 # Counters of the client: names in `stats`, and index of those it counts itself.
@@ -1303,37 +1297,33 @@ class Message:
     """
 
     def __init__(self, buf):
-        self._buf = buf
-        self._all = memoryview(buf)
-        self._view = None
-        self._view_start = self._view_end = 0
+        self._buf = memoryview(buf)
+        self._start = self._end = self._view = None
         self.set(0, 0, 0, 0)
 
     def set(self, first_byte, topic_end, start, end):
         self.qos = first_byte >> _QOS_SHIFT & 3
-        self.retain = bool(first_byte & _RETAIN)
-        self.dup = bool(first_byte & _DUP)
+        self.retain = first_byte & _RETAIN != 0
+        self.dup = first_byte & _DUP != 0
         self.topic_end = topic_end  # of the topic name, which begins at index 2
-        self._start = start  # of the payload
-        self._end = end
+        if start != self._start or end != self._end:
+            self._start = start  # of the payload
+            self._end = end
+            self._view = None
 
     if _ASYNCIO:
 
         def copy(self):
             """Return a Message that stays valid. Allocates: it, topic name and payload."""
-            kept = Message(bytes(self._all[: self._end]))
-            kept.qos = self.qos
-            kept.retain = self.retain
-            kept.dup = self.dup
-            kept.topic_end = self.topic_end
-            kept._start = self._start
-            kept._end = self._end
+            kept = Message(bytes(self._buf[: self._end]))
+            first_byte = self.dup << 3 | self.qos << _QOS_SHIFT | self.retain
+            kept.set(first_byte, self.topic_end, self._start, self._end)
             return kept
 
     @property
     def topic_name(self) -> str:
         """The topic name. Allocates: the str."""
-        return str(bytes(self._all[2 : self.topic_end]), "utf-8")
+        return str(self._buf[2 : self.topic_end], "utf-8")
 
     @property
     def payload(self) -> bytes:
@@ -1344,13 +1334,11 @@ class Message:
     def view(self):
         """The payload where it lies: a memoryview, no copy.
 
-        Allocates: nothing if the last message whose view was asked for had a
-        topic name and a payload of the same lengths, else a memoryview.
+        Allocates: nothing if the last message had a topic name and a payload of the
+        same lengths, else a memoryview.
         """
-        if self._view is None or self._view_start != self._start or self._view_end != self._end:
-            self._view_start = self._start
-            self._view_end = self._end
-            self._view = self._all[self._start : self._end]
+        if self._view is None:
+            self._view = self._buf[self._start : self._end]
         return self._view
 
 
@@ -1362,43 +1350,37 @@ def topic_matches(topic_filter, buf, start, end):
 
     Allocates: nothing. Spec: section 4.7.
     """
-    size = len(topic_filter)
-    if size == end - start and buf.find(topic_filter, start, end) == start:
+    if _len(topic_filter) == end - start and buf.find(topic_filter, start, end) == start:
         return True  # the same bytes: compared in C
     if buf[start] == _DOLLAR and topic_filter[0] != _DOLLAR:
         return False  # [MQTT-4.7.2-1]
     i = 0
-    at = start
-    while i < size:
+    while i < _len(topic_filter):
         byte = topic_filter[i]
         if byte == _HASH:
             return True
         if byte == _PLUS:
-            while at < end and buf[at] != _SLASH:
-                at += 1
-        elif at == end:
+            start = buf.find(b"/", start, end)
+            if start < 0:
+                start = end
+        elif start == end:
             # "a/#" matches its parent "a", too (section 4.7.1.2).
-            return byte == _SLASH and i + 2 == size and topic_filter[i + 1] == _HASH
-        elif buf[at] == byte:
-            at += 1
+            return topic_filter.find(b"/#", i) == i
+        elif buf[start] == byte:
+            start += 1
         else:
             return False
         i += 1
-    return at == end
+    return start == end
 
 
 # ---------------------------------------------------------------------------
 # Session (section 4.1): what outlives a connection
 # ---------------------------------------------------------------------------
-# A packet that waits for its acknowledgement is a row, a preallocated list:
-#
-#   rows[0:pubrels]      PUBREL sent, in the order in which PUBREC came   [MQTT-4.6.0-4]
-#   rows[pubrels:count]  PUBLISH, in the order in which they were taken   [MQTT-4.6.0-1]
-#   rows[count:-1]       free
-#   rows[-1]             at most one SUBSCRIBE or UNSUBSCRIBE
-#
-# So the rows stand in the order in which they are sent again after a connection is lost.
-# _PENDING: to be sent as soon as there is room, for the first time or again.
+# A packet that waits for its acknowledgement is a row, a preallocated list, which never moves
+# (another thread may look for a token in it): the last one is for SUBSCRIBE and UNSUBSCRIBE, one
+# at a time, the others are for PUBLISH. `pending` is what a new connection begins with: the rows
+# that have to be sent once more, in order.
 #
 # The topic name and payload stay until the exchange has ended, not only until
 # PUBREC: a server that has lost the session gets the message again.
@@ -1407,81 +1389,76 @@ def topic_matches(topic_filter, buf, start, end):
 class Session:
     def __init__(self, outbox, in_flight_max):
         self.outbox = outbox
-        self.rows = [[0] * _ROW_FIELDS for _ in range(in_flight_max + 1)]
-        self.count = self.pubrels = 0
-        self.moves = 0  # of rows; odd: one is on its way
-        self.pending_count = 0
-        self.sent_count = self.retransmitted_count = 0  # messages, modulo 2**30
+        self.rows = [[None] * _ROW_FIELDS for _ in range(in_flight_max + 1)]
+        self.count = 0  # of rows in use
+        self.pending = []
+        if _STATS:
+            self.sent_count = self.retransmitted_count = 0  # messages, modulo 2**30
         self.subscriptions = []  # see _FILTER and so on; searched in order
-        self.is_unsent = False  # one may be _TO_SUBSCRIBE or _TO_UNSUBSCRIBE
-        self.asked = ()  # ((subscription, token), ...) of the one on the way
+        self.is_unsent = False  # one may wait for its SUBSCRIBE or UNSUBSCRIBE
+        self.asked = ()  # the subscriptions in the one on the way
         self.received = []  # packet_id of each QoS 2 message that awaits its PUBREL
-        self.last_packet_id = 0
+        self.last_packet_id = self.last_turn = 0
 
-    # Give the row the next identifier that is not in use [MQTT-2.3.1-2]. It goes on
-    # counting through connections, so that an identifier rests as long as can be.
-    def _identify(self, row):
+    # The next identifier that is not in use [MQTT-2.3.1-2]. It goes on counting through
+    # connections, so that an identifier rests as long as can be.
+    def _next_id(self):
         packet_id = self.last_packet_id
-        is_used = True
-        while is_used:
+        while True:
             packet_id = packet_id % 65535 + 1
-            is_used = False
-            for other in self.rows:
-                if other[_ID] == packet_id:
-                    is_used = True
-        self.last_packet_id = row[_ID] = packet_id
+            for row in self.rows:
+                if row[_ID] == packet_id:
+                    break
+            else:
+                return packet_id
 
     def is_empty(self):
         """True if no packet waits to be sent or acknowledged."""
-        return not self.count and not self.rows[-1][_AWAITS]
+        return not self.count
 
     def has_token(self, token):
-        """True if the exchange of this token has not ended, or that can not be told now."""
-        moves = self.moves
-        for i in range(self.count):
-            if self.rows[i][_TOKEN] == token:
+        """True if the exchange of this token has not ended."""
+        for row in self.rows:
+            if row[_TOKEN] == token:
                 return True
         for subscription in self.subscriptions:
-            if subscription[_TOKEN] == token and not subscription[_IS_TOLD]:
+            # Both: a later command may have taken the place of the one on the way.
+            if subscription[_TOKEN] == token or subscription[_ASKED] == token:
                 return True
-        for subscription, asked_token in self.asked:
-            if asked_token == token != subscription[_TOKEN]:
-                return True  # a later command has taken its place in the table
-        return moves != self.moves or moves & 1
+        return False
 
-    # Take the row out of its place, and put it back at another. Another thread that looks for
-    # a token meanwhile may miss it, and must know: `moves` is odd, or has changed.
-    def _move_row(self, at, to):
-        rows = self.rows
-        row = rows[at]
-        step = 1 if to > at else -1
-        self.moves = self.moves + 1 & _COUNT_MASK
-        while at != to:
-            rows[at] = rows[at + step]
-            at += step
-        rows[to] = row
-        self.moves = self.moves + 1 & _COUNT_MASK
+    # The exchange is over: its identifier and its references are given up.
+    def _free(self, row):
+        row[_AWAITS] = row[_ID] = row[_TOKEN] = row[_TOPIC] = row[_PAYLOAD] = None
+        self.count -= 1
 
     # -- outgoing messages ---------------------------------------------------
 
     def start(self, token, first_byte, topic_name, payload, now_ms):
-        """Take a QoS 1 or 2 message into a free row and send it. False: none is free.
+        """Send a QoS 1 or 2 message and keep it in a row. False: no row or no room for it.
 
         Allocates: nothing. Spec: sections 4.3.2 and 4.3.3 [MQTT-4.3.2-1] [MQTT-4.3.3-1].
         """
-        if self.count == len(self.rows) - 1:
+        for row in self.rows:
+            if not row[_ID]:
+                break
+        if row is self.rows[-1]:
             return False
-        row = self.rows[self.count]
-        self._identify(row)
+        packet_id = self._next_id()
+        if not self.outbox.put_publish(
+            first_byte, topic_name, payload, _len(topic_name) + _len(payload), packet_id
+        ):
+            return False
+        self.last_packet_id = row[_ID] = packet_id
         row[_AWAITS] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
         row[_TOKEN] = token
         row[_FIRST_BYTE] = first_byte
         row[_TOPIC] = topic_name
         row[_PAYLOAD] = payload
-        row[_PENDING] = _FIRST
+        row[_SENT_MS] = now_ms
         self.count += 1
-        self.pending_count += 1
-        self.send_pending(now_ms)
+        if _STATS:
+            self.sent_count = self.sent_count + 1 & _COUNT_MASK
         return True
 
     def send_pending(self, now_ms):
@@ -1490,12 +1467,9 @@ class Session:
         Allocates: nothing. Spec: section 4.6.
         """
         outbox = self.outbox
-        at = 0
-        while self.pending_count:
-            row = self.rows[at]
-            at += 1
-            if not row[_PENDING]:
-                continue
+        pending = self.pending
+        while pending:
+            row = pending[0]
             if _QOS2 and row[_AWAITS] == _AWAITING_PUBCOMP:
                 if outbox.free() < _ACK_BYTES:
                     return False
@@ -1508,13 +1482,10 @@ class Session:
                 row[_ID],
             ):
                 return False
-            if row[_PENDING] == _FIRST:
-                self.sent_count = self.sent_count + 1 & _COUNT_MASK
-            else:
-                self.retransmitted_count = self.retransmitted_count + 1 & _COUNT_MASK
-            row[_PENDING] = 0
             row[_SENT_MS] = now_ms
-            self.pending_count -= 1
+            pending.pop(0)
+            if _STATS:
+                self.retransmitted_count = self.retransmitted_count + 1 & _COUNT_MASK
         return True
 
     def on_ack(self, packet_type, packet_id, now_ms):
@@ -1528,47 +1499,30 @@ class Session:
 
         Allocates: nothing. Spec: sections 4.3.2 and 4.3.3.
         """
-        at = 0
-        while at < self.count and self.rows[at][_ID] != packet_id:
-            at += 1
-        row = self.rows[at]
-        awaited = row[_AWAITS] if at < self.count else _FREE
-        if packet_type != awaited:
-            if _QOS2 and packet_type == _PUBREC and awaited in (_FREE, _AWAITING_PUBCOMP):
-                # Sent again, or from before a reset of this device: without its PUBREL
-                # the server would keep the identifier for ever.
-                self.outbox.put_ack(_PUBREL, packet_id)
-                return 0
-            if _QOS2 and packet_type == _PUBCOMP and awaited == _FREE:
-                return 0  # for a PUBREL of this kind
-            raise ServerError(
-                "0x%02x for packet id %d, which awaits 0x%02x [4.3]"
-                % (packet_type, packet_id, awaited)
-            )
-        if row[_PENDING]:
-            if row[_PENDING] == _FIRST:
-                raise ServerError("0x%02x for packet id %d, not sent" % (packet_type, packet_id))
-            # It answers what was sent on the connection before: that need not go again.
-            row[_PENDING] = 0
-            self.pending_count -= 1
-        if _QOS2 and packet_type == _PUBREC:
-            # [MQTT-4.3.3-1]; at once, so in the order of the PUBRECs [MQTT-4.6.0-4].
-            self.outbox.put_ack(_PUBREL, packet_id)
+        awaited = _FREE
+        for row in self.rows:
+            if row[_ID] == packet_id:
+                awaited = row[_AWAITS]
+                break
+        if packet_type == awaited:
+            if row in self.pending:
+                # It answers what was sent on the connection before: that need not go again.
+                self.pending.remove(row)
+            if packet_type != _PUBREC:
+                token = row[_TOKEN]
+                self._free(row)
+                return token
             row[_SENT_MS] = now_ms
             row[_AWAITS] = _AWAITING_PUBCOMP
-            self._move_row(at, self.pubrels)
-            self.pubrels += 1
-            return 0
-        if _QOS2 and packet_type == _PUBCOMP:
-            self.pubrels -= 1
-        self._move_row(at, self.count - 1)
-        self.count -= 1
-        self._free(row)
-        return row[_TOKEN]
-
-    # Its identifier and its references are given up.
-    def _free(self, row):
-        row[_AWAITS] = row[_ID] = row[_TOPIC] = row[_PAYLOAD] = 0
+            self.last_turn = row[_TURN] = self.last_turn % 65535 + 1
+        elif not _QOS2 or packet_type == _PUBACK or awaited not in (_FREE, _AWAITING_PUBCOMP):
+            raise ServerError(_NOT_AWAITED % (packet_type, packet_id))
+        if _QOS2 and packet_type == _PUBREC:
+            # [MQTT-4.3.3-1]; at once, so in the order of the PUBRECs [MQTT-4.6.0-4]. Also if it
+            # was sent again, or is from before a reset of this device: without its PUBREL the
+            # server would keep the identifier for ever. (The PUBCOMP of that is let pass.)
+            self.outbox.put_ack(_PUBREL, packet_id)
+        return 0
 
     # -- subscriptions ---------------------------------------------------------
 
@@ -1585,23 +1539,25 @@ class Session:
         """
         for subscription in self.subscriptions:
             if subscription[_FILTER] == topic_filter:
-                if subscription[_STATE] <= _TO_UNSUBSCRIBE:
+                if self._is_unsent(subscription):
                     return False
                 break
         else:
-            subscription = [topic_filter, None, 0, 0, 0, False]
+            subscription = [topic_filter, None, 0, 0, 0, None]
             self.subscriptions.append(subscription)
         # It stays in the table until UNSUBACK: what the server still sends
         # belongs to its callback (section 3.10.4).
-        subscription[_STATE] = _TO_UNSUBSCRIBE
         if first_byte == _SUBSCRIBE:
             subscription[_CALLBACK] = callback
             subscription[_QOS] = qos
-            subscription[_STATE] = _TO_SUBSCRIBE
+        subscription[_STATE] = first_byte
         subscription[_TOKEN] = token
-        subscription[_IS_TOLD] = False
         self.is_unsent = True
         return True
+
+    # Does it wait for a packet that is not on the way?
+    def _is_unsent(self, subscription):
+        return subscription[_STATE] > _REFUSED and subscription[_TOKEN] != subscription[_ASKED]
 
     def send_subscriptions(self, packet_bytes_max, now_ms):
         """Send one SUBSCRIBE or UNSUBSCRIBE for as many filters as fit in a packet.
@@ -1612,45 +1568,45 @@ class Session:
         Allocates: the packet, if there is any. Spec: sections 3.8 and 3.10.
         """
         row = self.rows[-1]
-        while self.is_unsent:
-            chosen = []
-            state = size = 0
-            for subscription in self.subscriptions:
-                if subscription[_STATE] > _TO_UNSUBSCRIBE:
-                    continue
-                if not chosen:
-                    state = subscription[_STATE]
-                size += len(subscription[_FILTER]) + 3
-                if subscription[_STATE] != state or chosen and size + 7 > packet_bytes_max:
+        if not self.is_unsent:
+            return True
+        if row[_AWAITS]:
+            return False
+        chosen = []  # [MQTT-3.8.3-3] [MQTT-3.10.3-2]: no packet without any
+        is_more = False
+        room = packet_bytes_max - 7
+        for subscription in self.subscriptions:
+            if self._is_unsent(subscription):
+                room -= len(subscription[_FILTER]) + 3
+                if chosen and (room < 0 or subscription[_STATE] != chosen[0][_STATE]):
+                    is_more = True
                     break
                 chosen.append(subscription)
-            if not chosen:  # [MQTT-3.8.3-3] [MQTT-3.10.3-2]
-                self.is_unsent = False
-                break
-            if row[_AWAITS]:
+        if chosen:
+            first_byte = chosen[0][_STATE]
+            packet_id = self._next_id()
+            if not self.outbox.put_packet(encode_subscriptions(first_byte, packet_id, chosen)):
                 return False
-            self._identify(row)
-            first_byte = _SUBSCRIBE if state == _TO_SUBSCRIBE else _UNSUBSCRIBE
-            if not self.outbox.put_packet(encode_subscriptions(first_byte, row[_ID], chosen)):
-                row[_ID] = 0
-                return False
+            self.last_packet_id = row[_ID] = packet_id
             # Table 2.1: an acknowledgement's type follows its packet's.
             row[_AWAITS] = (first_byte & _TYPE_MASK) + 0x10
             row[_SENT_MS] = now_ms
-            self.asked = [(subscription, subscription[_TOKEN]) for subscription in chosen]
+            self.count += 1
+            self.asked = chosen
             for subscription in chosen:
-                subscription[_STATE] = _ASKED
-        return True
+                subscription[_ASKED] = subscription[_TOKEN]
+        self.is_unsent = is_more
+        return not is_more
 
     def is_subscribed(self):
         """True if every subscription has been answered."""
         for subscription in self.subscriptions:
-            if subscription[_STATE] <= _ASKED:
+            if subscription[_STATE] > _REFUSED:
                 return False
         return True
 
     def on_suback(self, packet_type, packet_id, return_codes):
-        """Take SUBACK (return_codes: bytes, one a filter) or UNSUBACK (None).
+        """Take SUBACK (return_codes: bytes, one a filter) or UNSUBACK (b"").
 
         Returns:
             A list of (token, granted) to report: every first answer, and every
@@ -1659,57 +1615,51 @@ class Session:
         Raises:
             ServerError: the packet answers nothing we asked, or not all of it.
 
-        Allocates: the list. Spec: sections 3.9 and 3.11.
+        Allocates: the list, and the table anew. Spec: sections 3.9 and 3.11.
         """
         ask = self.rows[-1]
         if ask[_ID] != packet_id or ask[_AWAITS] != packet_type:
-            raise ServerError("0x%02x for packet id %d, not asked" % (packet_type, packet_id))
-        asked = self.asked
-        if return_codes is not None and len(return_codes) != len(asked):
+            raise ServerError(_NOT_AWAITED % (packet_type, packet_id))
+        is_suback = packet_type == _SUBACK
+        # What is left of the codes without those that there are?
+        if is_suback and (
+            len(return_codes) != len(self.asked) or return_codes.strip(b"\x00\x01\x02\x80")
+        ):
             raise ServerError(
-                "SUBACK has %d return codes for %d filters [MQTT-3.9.3-1]"
-                % (len(return_codes), len(asked))
+                "SUBACK for %d filters has %r [MQTT-3.9.3-1, -2]" % (len(self.asked), return_codes)
             )
-        for code in return_codes or b"":
-            if code > 2 and code != _SUBACK_FAILURE:
-                raise ServerError("SUBACK return code 0x%02x [MQTT-3.9.3-2]" % code)
         report = []
-        for i in range(len(asked)):
-            subscription, token = asked[i]
-            is_ours = subscription[_STATE] == _ASKED and subscription[_TOKEN] == token
-            if return_codes is None:
-                if is_ours:
-                    # A new list: another thread may be looking for a token in this one.
-                    rows = self.subscriptions
-                    self.subscriptions = [row for row in rows if row is not subscription]
-                continue
-            code = return_codes[i]
-            if not is_ours or not subscription[_IS_TOLD] or code == _SUBACK_FAILURE:
-                report.append((token, return_codes[i : i + 1]))
-            if is_ours:
-                subscription[_STATE] = _REFUSED if code == _SUBACK_FAILURE else _GRANTED
-                subscription[_IS_TOLD] = True
-        self.asked = ()
-        self._free(ask)
+        # A new list: another thread may be looking for a token in this one.
+        table = list(self.subscriptions)
+        for i, subscription in enumerate(self.asked):
+            token = subscription[_ASKED]
+            is_last = token == subscription[_TOKEN]  # no later command has taken its place
+            if is_suback:
+                is_refused = return_codes[i] == _SUBACK_FAILURE
+                if token > 0 or is_refused:
+                    report.append((abs(token), return_codes[i : i + 1]))
+                if is_last:
+                    subscription[_STATE] = _REFUSED if is_refused else _GRANTED
+                    subscription[_TOKEN] = -abs(token)
+            elif is_last:
+                table.remove(subscription)
+        self.subscriptions = table
+        self.forget_asked()
         return report
 
-    # -- connections -----------------------------------------------------------
+    def forget_asked(self):
+        """The SUBSCRIBE or UNSUBSCRIBE on the way is answered, or the connection is lost.
 
-    def on_lost(self):
-        """The connection has ended: what was asked must be asked again.
-
-        A SUBSCRIBE or UNSUBSCRIBE without its answer is asked again whatever the
-        server remembers: it may not have come to it. All else stays as it is
-        [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2].
+        Without its answer it is asked again whatever the server remembers: it may not have
+        come to it. All else stays as it is [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2].
         """
-        ask = self.rows[-1]
-        for subscription, token in self.asked:
-            if subscription[_STATE] == _ASKED and subscription[_TOKEN] == token:
-                subscription[_STATE] = (
-                    _TO_SUBSCRIBE if ask[_AWAITS] == _AWAITING_SUBACK else _TO_UNSUBSCRIBE
-                )
+        for subscription in self.asked:
+            subscription[_ASKED] = None
         self.asked = ()
-        self._free(ask)
+        if self.rows[-1][_AWAITS]:
+            self._free(self.rows[-1])
+
+    # -- connections -----------------------------------------------------------
 
     def resume(self, session_present):
         """A connection was accepted: mark everything that must be sent (again).
@@ -1720,38 +1670,41 @@ class Session:
                 come [MQTT-2.3.1-3] [MQTT-4.4.0-1]. False: it knows nothing: all exchanges begin
                 anew with new identifiers, all filters are subscribed again.
 
-        Allocates: the table anew, without what was to be unsubscribed.
+        Allocates: `pending` and the table anew.
         """
-        rows = self.rows
-        self.pending_count = self.count
-        if not session_present:
-            # Back to the order in which they were taken: identifiers count up.
-            last = self.last_packet_id
-            for at in range(self.count):
-                to = at
-                while to and (last - rows[to - 1][_ID]) % 65535 < (last - rows[at][_ID]) % 65535:
-                    to -= 1
-                self._move_row(at, to)
-            self.pubrels = 0
-        for i in range(self.count):
-            row = rows[i]
+        last_packet_id = self.last_packet_id
+        last_turn = self.last_turn
+
+        # PUBRELs go first, as their PUBRECs came [MQTT-4.6.0-4]; then messages as they were
+        # taken, so as their identifiers count up [MQTT-4.6.0-1].
+        def order(row):
+            if _QOS2 and session_present and row[_AWAITS] == _AWAITING_PUBCOMP:
+                return (row[_TURN] - last_turn - 1) % 65535 - 65535
+            return (row[_ID] - last_packet_id - 1) % 65535
+
+        self.pending = sorted([row for row in self.rows if row[_TOKEN]], key=order)
+        for row in self.pending:
             first_byte = row[_FIRST_BYTE]
-            if not session_present:
+            if session_present:
+                row[_FIRST_BYTE] = first_byte | _DUP  # [MQTT-3.3.1-1]
+            else:
                 row[_FIRST_BYTE] = first_byte & ~_DUP
                 row[_AWAITS] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
-                self._identify(row)
-            elif row[_PENDING] != _FIRST:
-                row[_FIRST_BYTE] = first_byte | _DUP  # [MQTT-3.3.1-1]
-            row[_PENDING] = row[_PENDING] or _AGAIN
+                self.last_packet_id = row[_ID] = self._next_id()
+        table = []
+        for subscription in self.subscriptions:
+            if session_present:
+                if subscription[_STATE] == _REFUSED:
+                    subscription[_STATE] = _SUBSCRIBE
+            elif subscription[_STATE] == _UNSUBSCRIBE:
+                continue  # the server has forgotten it already
+            else:
+                subscription[_STATE] = _SUBSCRIBE
+            table.append(subscription)
+        self.subscriptions = table
+        self.is_unsent = True
         if not session_present:  # [MQTT-3.1.2-6]
             self.received = []
-            # The server remembers no filter: those to be unsubscribed are already.
-            rows = self.subscriptions
-            self.subscriptions = [row for row in rows if row[_STATE] != _TO_UNSUBSCRIBE]
-        for subscription in self.subscriptions:
-            if not session_present or subscription[_STATE] == _REFUSED:
-                subscription[_STATE] = _TO_SUBSCRIBE
-        self.is_unsent = True
 
 
 # ---------------------------------------------------------------------------
@@ -2986,18 +2939,18 @@ class MQTTClient:
     # The oldest packet without an acknowledgement decides when to look again.
     def _check_acks(self):
         session = self._session
-        left_ms = None
+        if session.pending:
+            return  # _take() looks again when all that is on its way
+        age_ms = -1
         for row in session.rows:
-            if row[_AWAITS] and not row[_PENDING]:
-                age_ms = ticks_diff(self._now_ms, row[_SENT_MS])
-                if self._is_blocked:  # it may be on its way yet
-                    age_ms = min(age_ms, ticks_diff(self._now_ms, self._sent_ms))
-                if age_ms >= self.connect_timeout_ms:
-                    raise TimedOut(_NO_ANSWER, _TIMER_STAGES[_TIMER_ACK])
-                if left_ms is None or self.connect_timeout_ms - age_ms < left_ms:
-                    left_ms = self.connect_timeout_ms - age_ms
-        if left_ms is not None:
-            self._arm(_TIMER_ACK, left_ms)
+            if row[_AWAITS]:
+                age_ms = max(age_ms, ticks_diff(self._now_ms, row[_SENT_MS]))
+        if self._is_blocked:  # they may be on their way yet
+            age_ms = min(age_ms, ticks_diff(self._now_ms, self._sent_ms))
+        if age_ms >= self.connect_timeout_ms:
+            raise TimedOut(_NO_ANSWER, _TIMER_STAGES[_TIMER_ACK])
+        if age_ms >= 0:
+            self._arm(_TIMER_ACK, self.connect_timeout_ms - age_ms)
 
     # -- connecting ------------------------------------------------------------
 
@@ -3296,7 +3249,7 @@ class MQTTClient:
         self._pipe.rewind()
         self._drop_socket()
         self._outbox.clear()
-        self._session.on_lost()
+        self._session.forget_asked()
         self._addresses = ()
         if self.state in (_TCP_CONNECTING, _TLS_HANDSHAKE, _AWAITING_CONNACK):
             self._forget_address()  # it did not lead to the server: ask afresh
@@ -3550,12 +3503,9 @@ class MQTTClient:
             self._emit(self.on_message, message)
 
     def _on_suback(self, packet_type, packet_id):
-        return_codes = None
-        if packet_type == _SUBACK:
-            decoder = self._decoder
-            if decoder.is_cut or decoder.remaining_length < 3:
-                raise ServerError("SUBACK of %d bytes [3.9]" % decoder.remaining_length)
-            return_codes = bytes(decoder.buf[2 : decoder.remaining_length])
+        decoder = self._decoder
+        # One that is too short, or too long for the buffer, has not a code for each filter.
+        return_codes = bytes(decoder.buf[2 : decoder.remaining_length])
         for token, granted in self._session.on_suback(packet_type, packet_id, return_codes):
             self._emit(self.on_subscribed, token, granted)
 
@@ -3613,7 +3563,7 @@ class MQTTClient:
         session = self._session
         pipe = self._pipe
         now_ms = self._now_ms
-        if session.pending_count and not session.send_pending(now_ms):
+        if session.pending and not session.send_pending(now_ms):
             return
         if self._timers[_TIMER_ACK] is None and not session.is_empty():
             self._check_acks()
