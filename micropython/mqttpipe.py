@@ -415,6 +415,9 @@ _N_PING_MS = const(9)
 # `io.IOBase.ioctl` (py/stream.h of MicroPython).
 _IOCTL_POLL = const(3)
 
+# What drives step() can not be entered twice: by a callback, a coroutine, or beside start().
+_IS_DRIVEN = const("step() is driven already: by start(), run(), or around this callback")
+
 
 # Names that every message needs: MicroPython looks for a builtin among the globals first,
 # then, one by one, among the builtins.
@@ -2428,10 +2431,6 @@ class MQTTClient:
         Allocates: a row of the table, about 64 bytes. Blocks: never.
         Spec: section 3.8.
         """
-        topic_filter = _to_topic_filter(topic_filter)
-        if callback is not None and not callable(callback):
-            raise LocalError("callback must be callable, not %s" % type(callback).__name__)
-        _integer("qos", qos, 0, _QOS_MAX)
         return self._put_filter(_SUBSCRIBE, topic_filter, callback, qos)
 
     def unsubscribe(self, topic_filter: "str | bytes") -> int:
@@ -2448,16 +2447,22 @@ class MQTTClient:
 
         Allocates: little. Blocks: never. Spec: section 3.10.
         """
-        return self._put_filter(_UNSUBSCRIBE, _to_topic_filter(topic_filter), None, 0)
+        return self._put_filter(_UNSUBSCRIBE, topic_filter, None, 0)
 
     def _put_filter(self, first_byte, topic_filter, callback, qos):
-        if len(topic_filter) + 10 > self._packet_bytes_max:
+        topic_filter = _to_topic_filter(topic_filter)
+        if callback is not None and not callable(callback):
+            raise LocalError("callback is %r, must be callable" % (callback,))
+        _integer("qos", qos, 0, _QOS_MAX)
+        size = len(topic_filter) + 10
+        if size > self._packet_bytes_max:
             raise LocalError(
-                "topic filter of %d bytes makes a packet of up to %d, packet_bytes_max is %d"
-                % (len(topic_filter), len(topic_filter) + 10, self._packet_bytes_max)
+                "topic filter makes a packet of %d, packet_bytes_max is %d"
+                % (size, self._packet_bytes_max)
             )
         token = self._pipe.put(first_byte, topic_filter, callback, 0, qos)
-        self._count(_N_FILTERS)
+        if _STATS:
+            self._count(_N_FILTERS)
         if self.state == _DOWN and not self._is_wanted and not self._is_stepping:
             # Before connect() nobody need call step(), however many there are.
             self._now_ms = ticks_ms()
@@ -2484,39 +2489,34 @@ class MQTTClient:
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback.
         """
-        return self._wait(self.is_online, timeout_ms)
+        return self._wait(timeout_ms, self.is_online)
 
     def wait_for(self, token: int, timeout_ms: int) -> bool:
         """Drive step() until is_done(token), see there. False: not within timeout_ms.
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback.
         """
-        self.is_done(token)  # is it one at all?
-        return self._wait(lambda: self.is_done(token), timeout_ms)
+        return self._wait(timeout_ms, self.is_done, token)
 
-    def _wait(self, is_done, timeout_ms):
+    # Drive step(), or look on while it is driven, until what is waited for has come. Where it
+    # would have to go on meanwhile and can not, that is refused. (A timer's callback is in the
+    # main program's own thread: there it is only so while it is in step().)
+    def _wait(self, timeout_ms, has_come, *arguments):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
-        left_ms = timeout_ms
-        if self._driver is None:
-            self.step(0)
-        else:
-            self._refuse_inside()
-        while not is_done():
-            left_ms = ticks_diff(deadline_ms, ticks_ms())
-            if left_ms <= 0:
-                return False
-            if self._driver is None and not self._is_stepping:
+        if (_BACKGROUND or _ASYNCIO) and self._driver == get_ident():
+            if self._is_stepping or not _BACKGROUND or self._timer is None:
+                raise LocalError(_IS_DRIVEN)
+        left_ms = 0
+        while True:
+            if self._driver is None and not (left_ms and self._is_stepping):
                 self.step(left_ms)
             else:
                 sleep_ms(min(left_ms, _NAP_MS))
-        return True
-
-    # A wait where step() would have to go on meanwhile, and can not. A timer's callback is in the
-    # main program's own thread: there it is only so while it is in step().
-    def _refuse_inside(self):
-        is_timer = _BACKGROUND and self._timer is not None
-        if self._driver == get_ident() and (self._is_stepping or not is_timer):
-            raise LocalError("a wait can not be called in a callback or a coroutine")
+            if has_come(*arguments):
+                return True
+            left_ms = ticks_diff(deadline_ms, ticks_ms())
+            if left_ms <= 0:
+                return False
 
     # -- other ways to drive it ------------------------------------------------
     #
@@ -2565,13 +2565,13 @@ class MQTTClient:
             Allocates: the thread's stack. Blocks: never.
             """
             if self._driver is not None or self._is_stepping:
-                raise LocalError("step() is called by somebody else already")
+                raise LocalError(_IS_DRIVEN)
             self.connect()
             self._is_stopping = False
             self._driver = 0  # nobody's, until the thread runs
             try:
                 if Timer:
-                    self._timer = Timer(period=_TICK_MS, mode=Timer.PERIODIC, callback=self._tick)
+                    self._timer = Timer(period=_TICK_MS, mode=Timer.PERIODIC, callback=self._drive)
                 else:
                     start_thread(self._drive)
             except BaseException:
@@ -2593,63 +2593,55 @@ class MQTTClient:
             """
             if self._driver is None:
                 return True
-            self._refuse_inside()  # before anything changes
             if timeout_ms is None:
                 timeout_ms = min(2 * self.connect_timeout_ms + _DRIVE_MS, _MS_MAX)
+            return self._wait(timeout_ms, self._has_stopped)
+
+        # Asks for it, too, again and again: a step() may have begun before, and sleep.
+        def _has_stopped(self):
             self._is_stopping = True
             self.disconnect()
-            return self._wait(self._is_driverless, timeout_ms)
-
-        def _is_driverless(self):
-            self._pipe.wake()  # a step() that had begun already has slept through the first
             return self._driver is None
 
-        # Once round; False: that was the last time.
-        def _drive_once(self, timeout_ms):
-            try:
-                self._step(timeout_ms)
-            except Exception as error:
-                self._report(error)
-            return not self._is_stopping or self.state != _DOWN
-
-        def _drive(self):
+        # The thread, from start() to stop(); or one tick of the timer.
+        def _drive(self, timer=None):
             self._driver = get_ident()
-            is_wanted = True
+            is_over = False
             try:
-                while is_wanted:
+                while not is_over:
                     try:
-                        is_wanted = self._drive_once(_DRIVE_MS)
+                        self._step(0 if timer else _DRIVE_MS)
                     except KeyboardInterrupt:
                         pass  # the unix port gives a Ctrl-C to any thread: it is not for this one
+                    except Exception as error:
+                        self._report(error)
+                    is_over = self._is_stopping and self.state == _DOWN
+                    if timer:
+                        break
             except BaseException as error:  # SystemExit of a callback
+                is_over = True
                 self._report(error)
-                self._is_wanted = False
-                if self.state != _DOWN:
-                    self._quit()
+                self._quit()
             finally:
-                self._driver = None
-
-        def _tick(self, timer):
-            self._driver = get_ident()
-            if not self._drive_once(0):
-                timer.deinit()
-                self._timer = self._driver = None
+                if is_over:
+                    if timer:
+                        timer.deinit()
+                        self._timer = None
+                    self._driver = None
 
     if _ASYNCIO or _BACKGROUND:
         # Cancelled, or the thread ends: no time is left to wait for anything.
         def _quit(self):
-            if self.state in (_SUBSCRIBING, _ONLINE):
-                self._move(_FINISH)
+            self._is_wanted = False
+            self._on_wish()
             if self.state == _CLOSING:
                 self._finish()
-            else:
-                self._close(_CLOSED, None)
 
     if _ASYNCIO:
 
         def _is_ready(self):
             """For the port's asyncio: has step() anything to do? Allocates: nothing."""
-            if self._due_ms is not None and ticks_diff(ticks_ms(), self._due_ms) >= 0:
+            if self.next_deadline_ms() == 0:
                 return True
             for _ in self._poll.ipoll(0):
                 return True
@@ -2665,7 +2657,7 @@ class MQTTClient:
                 LocalError: something drives it already.
             """
             if self._driver is not None:
-                raise LocalError("step() is called by somebody else already")
+                raise LocalError(_IS_DRIVEN)
             changed = self._event()
             from asyncio import sleep
 
@@ -2681,18 +2673,15 @@ class MQTTClient:
                         changed.clear()
                         await sleep(0)
                     else:
-                        if self._socket is not None:
-                            self._watch()
+                        self._watch()
                         await wait_ready(self, self._pipe)
             finally:
                 self._poll.register(self._pipe, select.POLLIN)
                 self._driver = None
-                self._is_wanted = False
-                if self.state != _DOWN:
-                    self._quit()
                 self._changed = None  # the next run() may be another loop's
                 changed.set()
                 changed.clear()
+                self._quit()
 
         def _event(self):
             if self._changed is None:
@@ -2713,14 +2702,10 @@ class MQTTClient:
             Raises:
                 LocalError: an argument is wrong.
             """
+            changed = self._event()
             token = 0
-            is_run = False
             try:
                 while True:
-                    # A task of run() that was made just now may not have begun.
-                    if is_run and self._driver is None:
-                        return False
-                    is_run = self._driver is not None
                     if not token:
                         try:
                             token = self.publish(topic_name, payload, qos, retain)
@@ -2729,7 +2714,9 @@ class MQTTClient:
                             pass
                     if token and self.is_done(token):
                         return not self._awaited[token]
-                    await self._event().wait()
+                    await changed.wait()
+                    if changed is not self._changed:  # another run() has another
+                        return False
             finally:
                 self._awaited.pop(token, None)
 
@@ -2741,7 +2728,8 @@ class MQTTClient:
                     are asked for; one more is dropped and reported to on_error.
 
             Returns:
-                A Messages. Leave the loop and call its close(), or use it in `async with`.
+                A Messages. Leave the loop and call its close(), or use it in `async with`. The
+                loop ends by itself when run() has ended.
 
             Allocates: a copy of each message.
             """
@@ -2764,45 +2752,31 @@ class MQTTClient:
 
         Allocates: nothing in the steady state. Blocks: up to timeout_ms.
         """
-        if self._driver is not None:
-            raise LocalError("step() is called by start() or run() already")
+        if (_BACKGROUND or _ASYNCIO) and self._driver is not None:
+            raise LocalError(_IS_DRIVEN)
         if timeout_ms:
             _integer("timeout_ms", timeout_ms, 0, _MS_MAX)
         return self._step(timeout_ms)
 
     def _step(self, timeout_ms):
         if self._is_stepping:
-            raise LocalError("step() and the waits can not be called inside a callback")
+            raise LocalError(_IS_DRIVEN)
         self._is_stepping = True
         try:
-            if self._work():
-                return True
-            if timeout_ms:
-                try:
-                    self._sleep(timeout_ms)
-                except (OSError, MemoryError) as error:  # as with a socket that has failed
-                    if self._socket is None:
-                        self._report(error)
-                    else:
-                        self._fail(error)
-                return self._work()
-            return False
+            return self._work(0) or (self._work(timeout_ms) if timeout_ms else False)
+        except (OSError, ValueError, MQTTError, MemoryError) as error:
+            if _DOWN < self.state < _WAITING:
+                self._fail(error)
+            else:
+                self._report(error)  # of the poll, mostly: there is no connection to end
+            return True
         finally:
             self._is_stepping = False
 
-    # Sleep until the socket or the pipe is ready or a deadline has come. What the
-    # poll answers is not looked at: ports differ too much in what they say of a
-    # socket (ESP32 never says POLLERR). Reading and writing tell the truth.
-    def _sleep(self, timeout_ms):
-        if self._due_ms is not None:
-            timeout_ms = max(0, min(timeout_ms, ticks_diff(self._due_ms, ticks_ms())))
-        if self._socket is not None:
-            self._watch()
-        for _ in self._poll.ipoll(timeout_ms):
-            pass
-
     # What the socket is watched for now.
     def _watch(self):
+        if self._socket is None:
+            return 0
         interest = 0 if self._outbox.is_empty() else select.POLLOUT
         if self._outbox.free() >= _ACK_BYTES:  # see _receive()
             interest |= select.POLLIN
@@ -2811,30 +2785,35 @@ class MQTTClient:
             self._poll.modify(self._socket, interest)
         return interest
 
-    def _work(self):
-        pipe = self._pipe
-        if pipe.is_signalled:
-            pipe.is_signalled = False  # before the ring is looked at
+    # Once round: sleep, if there is time for it, and do what is ready then.
+    def _work(self, timeout_ms):
+        if timeout_ms:
+            # Until the socket or the pipe is ready or a deadline has come. What the poll
+            # answers is not looked at: ports differ too much in what they say of a socket
+            # (ESP32 never says POLLERR). Reading and writing tell the truth.
+            left_ms = self.next_deadline_ms()
+            if left_ms is not None and left_ms < timeout_ms:
+                timeout_ms = left_ms
+            self._watch()
+            self._poll.ipoll(timeout_ms)
+        if self._pipe.is_signalled:
+            self._pipe.is_signalled = False  # before the ring is looked at
         self._now_ms = ticks_ms()
-        self._is_answered = False
         if _ISR and self._isr_head != self._isr_tail:
             self._take_isr()
-        try:
-            # What has come and what can go is looked at before any deadline is: the
-            # caller may have been away for longer than it, with the answer in the socket.
-            happened = self._on_wish()
-            if self._move_bytes():
+        # What has come and what can go is looked at before any deadline is: the
+        # caller may have been away for longer than it, with the answer in the socket.
+        happened = self._on_wish()
+        if self._move_bytes():
+            happened = True
+        if self._due_ms is not None and ticks_diff(self._now_ms, self._due_ms) >= 0:
+            if self._on_due():
                 happened = True
-            if self._due_ms is not None and ticks_diff(self._now_ms, self._due_ms) >= 0:
-                if self._on_due():
-                    happened = True
-                    self._move_bytes()
-            return happened
-        except (OSError, ValueError, MQTTError, MemoryError) as error:
-            self._fail(error)
-            return True
+                self._move_bytes()
+        return happened
 
     def _move_bytes(self):
+        self._is_answered = False
         if self._socket is None:
             return False
         if _RESOLVER and self.state == _RESOLVING:
@@ -2843,14 +2822,11 @@ class MQTTClient:
         if _TLS and self.state == _TCP_CONNECTING and self._raw is not None:
             if not self._secure():
                 return False
-        happened = not is_connecting and self._receive()
+        has_read = not is_connecting and self._receive()
+        has_written = self._socket is not None and self._transmit()
         # What we send ourselves tells nothing of the server, but for the first bytes.
-        self._is_answered = happened
-        if self._socket is not None and self._transmit():
-            happened = True
-            if is_connecting:
-                self._is_answered = True
-        return happened
+        self._is_answered = has_read or is_connecting and has_written
+        return has_read or has_written
 
     # -- states and timers -----------------------------------------------------
 
@@ -2859,13 +2835,12 @@ class MQTTClient:
         if state == _X:
             raise LocalError("event %d is illegal in %s" % (event, self.state_name))
         self.state = state
-        if state in (_RESOLVING, _SUBSCRIBING, _CLOSING):
-            # The deadline of RESOLVING is that of the whole attempt.
-            self._arm(_TIMER_STATE, self.connect_timeout_ms)
-        elif state == _ONLINE:
+        if state == _ONLINE:
             self._arm(_TIMER_STATE, _STABLE_MS)
-        elif state == _DOWN:
-            self._timers[_TIMER_STATE] = None
+        elif _DOWN < state < _WAITING:
+            # The deadline of RESOLVING is that of the whole attempt, in which the next states
+            # have a share.
+            self._arm(_TIMER_STATE, self.connect_timeout_ms)
 
     def _arm(self, timer, delay_ms):
         at_ms = ticks_add(self._now_ms, delay_ms)
@@ -2874,51 +2849,47 @@ class MQTTClient:
             self._due_ms = at_ms
 
     # A timer that was stopped may have left `_due_ms` too early: then nothing is
-    # due, and the true next deadline is found. In a step in which the server was heard
-    # nothing is given up: such a timer is looked at again in the next one.
+    # due, and the true next deadline is found.
     def _on_due(self):
         happened = False
         for timer in range(_TIMERS):
             at_ms = self._timers[timer]
-            if at_ms is not None and ticks_diff(self._now_ms, at_ms) >= 0:
-                if self._is_answered and self._is_final(timer):
-                    continue
-                self._timers[timer] = None
-                self._on_timer(timer)
-                happened = True
+            if at_ms is None or ticks_diff(self._now_ms, at_ms) < 0:
+                continue
+            state = self.state
+            if timer == _TIMER_STATE:
+                is_final = _TCP_CONNECTING <= state <= _SUBSCRIBING
+            else:
+                is_final = _TIMER_PINGRESP <= timer <= _TIMER_WRITE
+            # In a step in which the server was heard nothing is given up: such a timer is
+            # looked at again in the next one.
+            if is_final and self._is_answered:
+                continue
+            self._timers[timer] = None
+            happened = True
+            if timer == _TIMER_PING:
+                self._on_keep_alive()
+            elif timer == _TIMER_ACK:
+                self._check_acks()
+            elif _RESOLVER and timer == _TIMER_DNS:
+                self._ask()
+            elif is_final:
+                raise TimedOut(_NO_ANSWER, _TIMER_STAGES[timer] or _STAGES[state])
+            elif state == _WAITING:
+                self._attempt()
+            elif state == _CLOSING:
+                self._finish()  # drained or not: the time for it is over
+            elif state == _ONLINE:
+                self._is_stable = True
+                self._forget_address()  # a name is resolved afresh after this connection
+            elif _RESOLVER:
+                self._use_last_known(TimedOut(_NO_ANSWER, _STAGES[state]))
         due_ms = None
         for at_ms in self._timers:
             if at_ms is not None and (due_ms is None or ticks_diff(at_ms, due_ms) < 0):
                 due_ms = at_ms
         self._due_ms = due_ms
         return happened
-
-    # Does the connection end when this timer runs out?
-    def _is_final(self, timer):
-        if timer == _TIMER_STATE:
-            return _TCP_CONNECTING <= self.state <= _SUBSCRIBING
-        return timer == _TIMER_ACK or _TIMER_STAGES[timer] != ""
-
-    def _on_timer(self, timer):
-        if timer == _TIMER_PING:
-            self._on_keep_alive()
-        elif timer == _TIMER_ACK:
-            self._check_acks()
-        elif _RESOLVER and timer == _TIMER_DNS:
-            self._ask()
-        elif timer != _TIMER_STATE:
-            raise TimedOut(_NO_ANSWER, _TIMER_STAGES[timer])
-        elif self.state == _WAITING:
-            self._attempt()
-        elif self.state == _CLOSING:
-            self._finish()  # drained or not: the time for it is over
-        elif self.state == _ONLINE:
-            self._is_stable = True
-            self._forget_address()  # a name is resolved afresh after this connection
-        elif _RESOLVER and self.state == _RESOLVING:
-            self._use_last_known(TimedOut(_NO_ANSWER, _STAGES[_RESOLVING]))
-        else:
-            raise TimedOut(_NO_ANSWER, _STAGES[self.state])
 
     # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it
     # was, so the timer is not moved by each packet: it looks when it runs out.
@@ -3388,22 +3359,21 @@ class MQTTClient:
     def _on_connack(self, flags, return_code):
         if return_code:
             reason = _REFUSALS[min(return_code, len(_REFUSALS) - 1)]
-            raise Refused(
-                "return code %d, %s" % (return_code, reason),
-                _STAGES[self.state],
-                return_code=return_code,
-            )
+            reason = "return code %d, %s" % (return_code, reason)
+            raise Refused(reason, _STAGES[_AWAITING_CONNACK], None, return_code)
         if flags > 1 or flags and self._clean_session:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
-        session_present = bool(flags)
-        self._count(_N_CONNECTIONS)
+        if _STATS:
+            self._count(_N_CONNECTIONS)
         self._move(_ACCEPTED)
         if self.keep_alive_s:
             self._arm(_TIMER_PING, self.keep_alive_s * 1000)
-        # What another server of the list remembers is not this session (section 4.1).
-        is_ours = not _FAILOVER or self._server == self._session_server
-        self._session_server = self._server
-        self._session.resume(session_present and is_ours)
+        session_present = is_ours = flags == 1
+        if _FAILOVER:
+            # What another server of the list remembers is not this session (section 4.1).
+            is_ours = session_present and self._server == self._session_server
+            self._session_server = self._server
+        self._session.resume(is_ours)
         self._emit(self.on_connect, session_present)
 
     # Section 3.3. The packet identifier and the topic name are checked before
@@ -3700,12 +3670,12 @@ class MQTTClient:
             self._report(error)
 
     def _report(self, error):
-        if self.on_error is not None:
-            try:
+        try:
+            if self.on_error is not None:
                 self.on_error(self, error)
                 return
-            except Exception as another:
-                error = another
+        except Exception as another:
+            error = another
         print_exception(error)
 
     # Counters wrap at 2**30, so that they never become heap objects.
