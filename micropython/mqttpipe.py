@@ -3689,11 +3689,13 @@ if _ASYNCIO:
     class Messages:
         """The messages of one filter, for `async for`; MQTTClient.messages() makes it.
 
-        Each is a copy, and stays valid.
+        Each is a copy, and stays valid. The loop ends when run() has ended, or close() was
+        called, and what has come is taken; another one goes on with the next run().
         """
 
         def __init__(self, client, topic_filter, qos, queue_max):
             self._client = client
+            self._changed = client._event()
             self._filter = topic_filter
             self._queue = []
             self._queue_max = queue_max
@@ -3705,24 +3707,23 @@ if _ASYNCIO:
             self._queue.append(message.copy())
 
         def __aiter__(self):
+            self._changed = self._client._event()  # each run() has its own
             return self
 
         async def __anext__(self):
             while not self._queue:
-                if self._filter is None:
+                if self._filter is None or self._changed is not self._client._changed:
                     raise StopAsyncIteration
-                await self._client._event().wait()
+                await self._changed.wait()
             return self._queue.pop(0)
 
         def close(self):
-            """Unsubscribe. The loop ends when what has come is taken."""
+            """Unsubscribe, and end the loop."""
             if self._filter is not None:
-                topic_filter = self._filter
-                self._client.unsubscribe(topic_filter)  # QueueFull: call close() again
+                self._client.unsubscribe(self._filter)  # QueueFull: call close() again
                 self._filter = None
-                changed = self._client._event()
-                changed.set()
-                changed.clear()
+                self._changed.set()
+                self._changed.clear()
 
         async def __aenter__(self):
             return self
