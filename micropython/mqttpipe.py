@@ -198,14 +198,9 @@ _HAS_PASSWORD = const(0x40)
 _HAS_USER = const(0x80)
 
 # Connect return codes (section 3.2.2.3, table 3.1).
-_REFUSALS = (
-    "",
-    "protocol version not accepted",
-    "client id not accepted",
-    "server unavailable",
-    "bad user or password",
-    "not authorized",
-    "reserved",
+_REFUSALS = const(
+    "protocol version not accepted,client id not accepted,server unavailable,"
+    "bad user or password,not authorized,reserved"
 )
 _SUBACK_FAILURE = const(0x80)  # return code in SUBACK (section 3.9.3)
 
@@ -387,30 +382,18 @@ _HASH = const(0x23)
 _PLUS = const(0x2B)
 _DOLLAR = const(0x24)
 
-# Counters of the client: names in `stats`, and index of those it counts itself.
-if _STATS:
-    _COUNT_NAMES = (
-        "attempts",  # to connect, whatever became of them
-        "connections",  # CONNACK accepted
-        "queued",  # commands of the pipe that were no messages; the rest is shown
-        "acknowledged",  # QoS 1 and 2
-        "expired",  # of those dropped
-        "received",  # messages given to the application
-        "duplicates_received",  # with DUP
-        "duplicates_suppressed",  # QoS 2: not given a second time
-        "too_large",  # received, larger than packet_bytes_max
-        "ping_ms",  # from the last PINGREQ to its PINGRESP
-    )
-_N_ATTEMPTS = const(0)
-_N_CONNECTIONS = const(1)
-_N_FILTERS = const(2)
-_N_ACKNOWLEDGED = const(3)
-_N_EXPIRED = const(4)
-_N_RECEIVED = const(5)
-_N_DUP = const(6)
-_N_SUPPRESSED = const(7)
-_N_TOO_LARGE = const(8)
-_N_PING_MS = const(9)
+# Counters of the client: index of each; their names stand in `stats`.
+_N_ATTEMPTS = const(0)  # to connect, whatever became of them
+_N_CONNECTIONS = const(1)  # CONNACK accepted
+_N_FILTERS = const(2)  # commands of the pipe that were no messages
+_N_ACKNOWLEDGED = const(3)  # QoS 1 and 2
+_N_EXPIRED = const(4)  # of those dropped
+_N_RECEIVED = const(5)  # messages given to the application
+_N_DUP = const(6)  # received with DUP
+_N_SUPPRESSED = const(7)  # QoS 2: not given a second time
+_N_TOO_LARGE = const(8)  # received, larger than packet_bytes_max
+_N_PING_MS = const(9)  # from the last PINGREQ to its PINGRESP
+_COUNTS = const(10)
 
 # `io.IOBase.ioctl` (py/stream.h of MicroPython).
 _IOCTL_POLL = const(3)
@@ -1395,6 +1378,7 @@ class Session:
         self.rows = [[None] * _ROW_FIELDS for _ in range(in_flight_max + 1)]
         self.count = 0  # of rows in use
         self.pending = []
+        self.flags_again = 0  # of a PUBLISH that is sent once more
         if _STATS:
             self.sent_count = self.retransmitted_count = 0  # messages, modulo 2**30
         self.subscriptions = []  # see _FILTER and so on; searched in order
@@ -1453,7 +1437,7 @@ class Session:
         ):
             return False
         self.last_packet_id = row[_ID] = packet_id
-        row[_AWAITS] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
+        row[_AWAITS] = _AWAITING_PUBREC if _QOS2 and first_byte & 0x04 else _AWAITING_PUBACK
         row[_TOKEN] = token
         row[_FIRST_BYTE] = first_byte
         row[_TOPIC] = topic_name
@@ -1478,7 +1462,7 @@ class Session:
                     return False
                 outbox.put_ack(_PUBREL, row[_ID])
             elif not outbox.put_publish(
-                row[_FIRST_BYTE],
+                row[_FIRST_BYTE] | self.flags_again,
                 row[_TOPIC],
                 row[_PAYLOAD],
                 _len(row[_TOPIC]) + _len(row[_PAYLOAD]),
@@ -1542,7 +1526,10 @@ class Session:
         """
         for subscription in self.subscriptions:
             if subscription[_FILTER] == topic_filter:
-                if self._is_unsent(subscription):
+                if (
+                    subscription[_STATE] > _REFUSED
+                    and subscription[_TOKEN] != subscription[_ASKED]
+                ):
                     return False
                 break
         else:
@@ -1557,10 +1544,6 @@ class Session:
         subscription[_TOKEN] = token
         self.is_unsent = True
         return True
-
-    # Does it wait for a packet that is not on the way?
-    def _is_unsent(self, subscription):
-        return subscription[_STATE] > _REFUSED and subscription[_TOKEN] != subscription[_ASKED]
 
     def send_subscriptions(self, packet_bytes_max, now_ms):
         """Send one SUBSCRIBE or UNSUBSCRIBE for as many filters as fit in a packet.
@@ -1579,7 +1562,7 @@ class Session:
         is_more = False
         room = packet_bytes_max - 7
         for subscription in self.subscriptions:
-            if self._is_unsent(subscription):
+            if subscription[_STATE] > _REFUSED and subscription[_TOKEN] != subscription[_ASKED]:
                 room -= len(subscription[_FILTER]) + 3
                 if chosen and (room < 0 or subscription[_STATE] != chosen[0][_STATE]):
                     is_more = True
@@ -1675,33 +1658,31 @@ class Session:
 
         Allocates: `pending` and the table anew.
         """
-        last_packet_id = self.last_packet_id
-        last_turn = self.last_turn
-
         # PUBRELs go first, as their PUBRECs came [MQTT-4.6.0-4]; then messages as they were
         # taken, so as their identifiers count up [MQTT-4.6.0-1].
-        def order(row):
-            if _QOS2 and session_present and row[_AWAITS] == _AWAITING_PUBCOMP:
-                return (row[_TURN] - last_turn - 1) % 65535 - 65535
-            return (row[_ID] - last_packet_id - 1) % 65535
-
-        self.pending = sorted([row for row in self.rows if row[_TOKEN]], key=order)
-        for row in self.pending:
-            first_byte = row[_FIRST_BYTE]
-            if session_present:
-                row[_FIRST_BYTE] = first_byte | _DUP  # [MQTT-3.3.1-1]
-            else:
-                row[_FIRST_BYTE] = first_byte & ~_DUP
-                row[_AWAITS] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
+        waiting = []
+        for row in self.rows:
+            if row[_TOKEN]:
+                age = (self.last_packet_id - row[_ID]) % 65535
+                if _QOS2 and session_present and row[_AWAITS] == _AWAITING_PUBCOMP:
+                    age = (self.last_turn - row[_TURN]) % 65535 + 65535
+                waiting.append((-age, row))
+        self.pending = []
+        for _, row in sorted(waiting):
+            if not session_present:
+                row[_AWAITS] = (
+                    _AWAITING_PUBREC if _QOS2 and row[_FIRST_BYTE] & 0x04 else _AWAITING_PUBACK
+                )
                 self.last_packet_id = row[_ID] = self._next_id()
+            self.pending.append(row)
+        self.flags_again = _DUP if session_present else 0  # [MQTT-3.3.1-1]
         table = []
         for subscription in self.subscriptions:
-            if session_present:
-                if subscription[_STATE] == _REFUSED:
-                    subscription[_STATE] = _SUBSCRIBE
-            elif subscription[_STATE] == _UNSUBSCRIBE:
-                continue  # the server has forgotten it already
-            else:
+            if not session_present:
+                if subscription[_STATE] == _UNSUBSCRIBE:
+                    continue  # the server has forgotten it already
+                subscription[_STATE] = _SUBSCRIBE
+            elif subscription[_STATE] == _REFUSED:
                 subscription[_STATE] = _SUBSCRIBE
             table.append(subscription)
         self.subscriptions = table
@@ -2134,7 +2115,7 @@ class MQTTClient:
         self.on_published = self.on_dropped = self.on_subscribed = self.on_error = None
         self.user_data = None
         if _STATS:
-            self._counts = [0] * len(_COUNT_NAMES)
+            self._counts = [0] * _COUNTS
         self.state = _DOWN  # _move() only
         self._is_wanted = False  # connect() and disconnect()
         self._is_stepping = False
@@ -2221,17 +2202,31 @@ class MQTTClient:
 
             Allocates: the dict.
             """
-            stats = dict(zip(_COUNT_NAMES, self._counts))
-            stats["queued"] = self._pipe.last_token - stats["queued"] & _COUNT_MASK
-            stats["reconnections"] = max(0, stats["connections"] - 1)
-            stats["packets_sent"] = self._outbox.packet_count
-            stats["bytes_sent"] = self._outbox.sent_count
-            stats["packets_received"] = self._decoder.packet_count
-            stats["bytes_received"] = self._decoder.byte_count
-            stats["sent"] = self._session.sent_count + self._pipe.sent_count & _COUNT_MASK
-            stats["retransmitted"] = self._session.retransmitted_count
-            stats["dropped"] = self._pipe.drop_count if _OFFLINE else 0
-            return stats
+            counts = self._counts
+            outbox = self._outbox
+            decoder = self._decoder
+            session = self._session
+            pipe = self._pipe
+            return {
+                "attempts": counts[_N_ATTEMPTS],
+                "connections": counts[_N_CONNECTIONS],
+                "reconnections": max(0, counts[_N_CONNECTIONS] - 1),
+                "queued": pipe.last_token - counts[_N_FILTERS] & _COUNT_MASK,
+                "sent": session.sent_count + pipe.sent_count & _COUNT_MASK,
+                "retransmitted": session.retransmitted_count,
+                "acknowledged": counts[_N_ACKNOWLEDGED],
+                "dropped": pipe.drop_count if _OFFLINE else 0,
+                "expired": counts[_N_EXPIRED],
+                "received": counts[_N_RECEIVED],
+                "too_large": counts[_N_TOO_LARGE],
+                "duplicates_received": counts[_N_DUP],
+                "duplicates_suppressed": counts[_N_SUPPRESSED],
+                "packets_sent": outbox.packet_count,
+                "bytes_sent": outbox.sent_count,
+                "packets_received": decoder.packet_count,
+                "bytes_received": decoder.byte_count,
+                "ping_ms": counts[_N_PING_MS],
+            }
 
     def connect(self) -> None:
         """Ask for a connection, to be kept until disconnect(). Returns at once.
@@ -2454,12 +2449,9 @@ class MQTTClient:
         if callback is not None and not callable(callback):
             raise LocalError("callback is %r, must be callable" % (callback,))
         _integer("qos", qos, 0, _QOS_MAX)
-        size = len(topic_filter) + 10
-        if size > self._packet_bytes_max:
-            raise LocalError(
-                "topic filter makes a packet of %d, packet_bytes_max is %d"
-                % (size, self._packet_bytes_max)
-            )
+        _integer(
+            "packet size (packet_bytes_max)", len(topic_filter) + 10, 0, self._packet_bytes_max
+        )
         token = self._pipe.put(first_byte, topic_filter, callback, 0, qos)
         if _STATS:
             self._count(_N_FILTERS)
@@ -2868,7 +2860,19 @@ class MQTTClient:
             self._timers[timer] = None
             happened = True
             if timer == _TIMER_PING:
-                self._on_keep_alive()
+                # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it
+                # was, so the timer is not moved by each packet: it looks when it runs out.
+                left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
+                if left_ms <= 0:
+                    left_ms = self.keep_alive_s * 1000
+                    # Without room for two bytes the socket has been stuck for a whole keep
+                    # alive: the deadline for the answer runs all the same.
+                    if self._outbox.free() >= 2 and not self._has_said_bye:
+                        self._outbox.put_empty(_PINGREQ)
+                        self._ping_ms = self._now_ms
+                    if self._timers[_TIMER_PINGRESP] is None:
+                        self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
+                self._arm(_TIMER_PING, left_ms)
             elif timer == _TIMER_ACK:
                 self._check_acks()
             elif _RESOLVER and timer == _TIMER_DNS:
@@ -2890,22 +2894,6 @@ class MQTTClient:
                 due_ms = at_ms
         self._due_ms = due_ms
         return happened
-
-    # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it
-    # was, so the timer is not moved by each packet: it looks when it runs out.
-    def _on_keep_alive(self):
-        keep_alive_ms = self.keep_alive_s * 1000
-        left_ms = keep_alive_ms - ticks_diff(self._now_ms, self._sent_ms)
-        if left_ms <= 0:
-            left_ms = keep_alive_ms
-            # Without room for two bytes the socket has been stuck for a whole keep
-            # alive: the deadline for the answer runs all the same.
-            if self._outbox.free() >= 2 and not self._has_said_bye:
-                self._outbox.put_empty(_PINGREQ)
-                self._ping_ms = self._now_ms
-            if self._timers[_TIMER_PINGRESP] is None:
-                self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
-        self._arm(_TIMER_PING, left_ms)
 
     # The oldest packet without an acknowledgement decides when to look again.
     def _check_acks(self):
@@ -3358,7 +3346,7 @@ class MQTTClient:
 
     def _on_connack(self, flags, return_code):
         if return_code:
-            reason = _REFUSALS[min(return_code, len(_REFUSALS) - 1)]
+            reason = _REFUSALS.split(",")[min(return_code, 6) - 1]
             reason = "return code %d, %s" % (return_code, reason)
             raise Refused(reason, _STAGES[_AWAITING_CONNACK], None, return_code)
         if flags > 1 or flags and self._clean_session:
