@@ -187,15 +187,8 @@ _HAS_USER = const(0x80)
 
 # Connect return codes (section 3.2.2.3, table 3.1).
 _REFUSALS = const(
-    (
-        "",
-        "protocol version not accepted",
-        "client id not accepted",
-        "server unavailable",
-        "bad user or password",
-        "not authorized",
-        "reserved",
-    )
+    "protocol version not accepted,client id not accepted,server unavailable,"
+    "bad user or password,not authorized,reserved"
 )
 _SUBACK_FAILURE = const(0x80)  # return code in SUBACK (section 3.9.3)
 
@@ -337,19 +330,16 @@ _TIMERS = const(6 + _RESOLVER)
 _NO_ANSWER = const("nothing came within the time allowed")
 _TIMER_STAGES = const(("", "", "PINGRESP", "ACK", "PACKET", "WRITE", "DNS"))
 
-# A subscription: a list of seven. What _STATE may be.
+# A subscription: a list of seven. _STATE is the packet that it needs, or what came of that.
 _FILTER = const(0)
 _CALLBACK = const(1)
 _QOS = const(2)
-_TOKEN = const(3)
-_STATE = const(4)
-_IS_TOLD = const(5)  # the token's answer has been reported
-_MATCHES = const(6)  # the topic name of the last message; None: not known
-_TO_SUBSCRIBE = const(0)
-_TO_UNSUBSCRIBE = const(1)
-_ASKED = const(2)  # its SUBSCRIBE or UNSUBSCRIBE is on the way
+_TOKEN = const(3)  # of the last command; negative: the answer has been reported
+_STATE = const(4)  # _SUBSCRIBE, _UNSUBSCRIBE or one of these:
 _GRANTED = const(3)
 _REFUSED = const(4)  # asked for again at the next connection
+_ASKED = const(5)  # the _TOKEN whose packet is on the way, or None
+_MATCHES = const(6)  # the topic name of the last message; None: not known
 
 # What becomes of a message for which the pipe has no room, in the words of the API;
 # "latest": while offline only the newest message of each topic name waits.
@@ -361,15 +351,13 @@ _POLICIES = const(("refuse", "drop_oldest", "latest"))
 # In flight: a row of the session, a list of eight; _TOKEN is as above.
 _AWAITS = const(0)
 _ID = const(1)
-_PENDING = const(2)
+_TURN = const(2)  # of its PUBREC among them, modulo 65535
 _FIRST_BYTE = const(4)
 _TOPIC = const(5)
 _PAYLOAD = const(6)
 _SENT_MS = const(7)  # ticks_ms() of the last sending
 _ROW_FIELDS = const(8)
-# What _PENDING says that it is to be sent for; 0: not at all.
-_FIRST = const(1)  # it has never been on its way
-_AGAIN = const(2)
+_NOT_AWAITED = const("0x%02x for packet id %d, which does not await it [2.3.1, 4.3]")
 # What _AWAITS is: the type of the packet that must come, so that one comparison
 # serves all acknowledgements.
 _FREE = const(0)
@@ -381,36 +369,26 @@ _AWAITING_UNSUBACK = const(0xB0)
 
 _HASH = const(0x23)
 _PLUS = const(0x2B)
-_SLASH = const(0x2F)
 _DOLLAR = const(0x24)
 
-# Counters of the client: names in `stats`, and index of those it counts itself.
-if _STATS:
-    _COUNT_NAMES = (
-        "attempts",  # to connect, whatever became of them
-        "connections",  # CONNACK accepted
-        "queued",  # commands of the pipe that were no messages; the rest is shown
-        "acknowledged",  # QoS 1 and 2
-        "expired",  # of those dropped
-        "received",  # messages given to the application
-        "duplicates_received",  # with DUP
-        "duplicates_suppressed",  # QoS 2: not given a second time
-        "too_large",  # received, larger than packet_bytes_max
-        "ping_ms",  # from the last PINGREQ to its PINGRESP
-    )
-_N_ATTEMPTS = const(0)
-_N_CONNECTIONS = const(1)
-_N_FILTERS = const(2)
-_N_ACKNOWLEDGED = const(3)
-_N_EXPIRED = const(4)
-_N_RECEIVED = const(5)
-_N_DUP = const(6)
-_N_SUPPRESSED = const(7)
-_N_TOO_LARGE = const(8)
-_N_PING_MS = const(9)
+# Counters of the client: index of each; their names stand in `stats`.
+_N_ATTEMPTS = const(0)  # to connect, whatever became of them
+_N_CONNECTIONS = const(1)  # CONNACK accepted
+_N_FILTERS = const(2)  # commands of the pipe that were no messages
+_N_ACKNOWLEDGED = const(3)  # QoS 1 and 2
+_N_EXPIRED = const(4)  # of those dropped
+_N_RECEIVED = const(5)  # messages given to the application
+_N_DUP = const(6)  # received with DUP
+_N_SUPPRESSED = const(7)  # QoS 2: not given a second time
+_N_TOO_LARGE = const(8)  # received, larger than packet_bytes_max
+_N_PING_MS = const(9)  # from the last PINGREQ to its PINGRESP
+_COUNTS = const(10)
 
 # `io.IOBase.ioctl` (py/stream.h of MicroPython).
 _IOCTL_POLL = const(3)
+
+# What drives step() can not be entered twice: by a callback, a coroutine, or beside start().
+_IS_DRIVEN = const("step() is driven already: by start(), run(), or around this callback")
 
 
 # Names that every message needs: MicroPython looks for a builtin among the globals first,
@@ -1226,37 +1204,33 @@ class Message:
     """
 
     def __init__(self, buf):
-        self._buf = buf
-        self._all = memoryview(buf)
-        self._view = None
-        self._view_start = self._view_end = 0
+        self._buf = memoryview(buf)
+        self._start = self._end = self._view = None
         self.set(0, 0, 0, 0)
 
     def set(self, first_byte, topic_end, start, end):
         self.qos = first_byte >> _QOS_SHIFT & 3
-        self.retain = bool(first_byte & _RETAIN)
-        self.dup = bool(first_byte & _DUP)
+        self.retain = first_byte & _RETAIN != 0
+        self.dup = first_byte & _DUP != 0
         self.topic_end = topic_end  # of the topic name, which begins at index 2
-        self._start = start  # of the payload
-        self._end = end
+        if start != self._start or end != self._end:
+            self._start = start  # of the payload
+            self._end = end
+            self._view = None
 
     if _ASYNCIO:
 
         def copy(self):
             """Return a Message that stays valid. Allocates: it, topic name and payload."""
-            kept = Message(bytes(self._all[: self._end]))
-            kept.qos = self.qos
-            kept.retain = self.retain
-            kept.dup = self.dup
-            kept.topic_end = self.topic_end
-            kept._start = self._start
-            kept._end = self._end
+            kept = Message(bytes(self._buf[: self._end]))
+            first_byte = self.dup << 3 | self.qos << _QOS_SHIFT | self.retain
+            kept.set(first_byte, self.topic_end, self._start, self._end)
             return kept
 
     @property
     def topic_name(self) -> str:
         """The topic name. Allocates: the str."""
-        return str(bytes(self._all[2 : self.topic_end]), "utf-8")
+        return str(self._buf[2 : self.topic_end], "utf-8")
 
     @property
     def payload(self) -> bytes:
@@ -1267,13 +1241,11 @@ class Message:
     def view(self):
         """The payload where it lies: a memoryview, no copy.
 
-        Allocates: nothing if the last message whose view was asked for had a
-        topic name and a payload of the same lengths, else a memoryview.
+        Allocates: nothing if the last message had a topic name and a payload of the
+        same lengths, else a memoryview.
         """
-        if self._view is None or self._view_start != self._start or self._view_end != self._end:
-            self._view_start = self._start
-            self._view_end = self._end
-            self._view = self._all[self._start : self._end]
+        if self._view is None:
+            self._view = self._buf[self._start : self._end]
         return self._view
 
 
@@ -1285,43 +1257,37 @@ def topic_matches(topic_filter, buf, start, end):
 
     Allocates: nothing. Spec: section 4.7.
     """
-    size = len(topic_filter)
-    if size == end - start and buf.find(topic_filter, start, end) == start:
+    if _len(topic_filter) == end - start and buf.find(topic_filter, start, end) == start:
         return True  # the same bytes: compared in C
     if buf[start] == _DOLLAR and topic_filter[0] != _DOLLAR:
         return False  # [MQTT-4.7.2-1]
     i = 0
-    at = start
-    while i < size:
+    while i < _len(topic_filter):
         byte = topic_filter[i]
         if byte == _HASH:
             return True
         if byte == _PLUS:
-            while at < end and buf[at] != _SLASH:
-                at += 1
-        elif at == end:
+            start = buf.find(b"/", start, end)
+            if start < 0:
+                start = end
+        elif start == end:
             # "a/#" matches its parent "a", too (section 4.7.1.2).
-            return byte == _SLASH and i + 2 == size and topic_filter[i + 1] == _HASH
-        elif buf[at] == byte:
-            at += 1
+            return topic_filter.find(b"/#", i) == i
+        elif buf[start] == byte:
+            start += 1
         else:
             return False
         i += 1
-    return at == end
+    return start == end
 
 
 # ---------------------------------------------------------------------------
 # Session (section 4.1): what outlives a connection
 # ---------------------------------------------------------------------------
-# A packet that waits for its acknowledgement is a row, a preallocated list:
-#
-#   rows[0:pubrels]      PUBREL sent, in the order in which PUBREC came   [MQTT-4.6.0-4]
-#   rows[pubrels:count]  PUBLISH, in the order in which they were taken   [MQTT-4.6.0-1]
-#   rows[count:-1]       free
-#   rows[-1]             at most one SUBSCRIBE or UNSUBSCRIBE
-#
-# So the rows stand in the order in which they are sent again after a connection is lost.
-# _PENDING: to be sent as soon as there is room, for the first time or again.
+# A packet that waits for its acknowledgement is a row, a preallocated list, which never moves
+# (another thread may look for a token in it): the last one is for SUBSCRIBE and UNSUBSCRIBE, one
+# at a time, the others are for PUBLISH. `pending` is what a new connection begins with: the rows
+# that have to be sent once more, in order.
 #
 # The topic name and payload stay until the exchange has ended, not only until
 # PUBREC: a server that has lost the session gets the message again.
@@ -1330,81 +1296,77 @@ def topic_matches(topic_filter, buf, start, end):
 class Session:
     def __init__(self, outbox, in_flight_max):
         self.outbox = outbox
-        self.rows = [[0] * _ROW_FIELDS for _ in range(in_flight_max + 1)]
-        self.count = self.pubrels = 0
-        self.moves = 0  # of rows; odd: one is on its way
-        self.pending_count = 0
-        self.sent_count = self.retransmitted_count = 0  # messages, modulo 2**30
+        self.rows = [[None] * _ROW_FIELDS for _ in range(in_flight_max + 1)]
+        self.count = 0  # of rows in use
+        self.pending = []
+        self.flags_again = 0  # of a PUBLISH that is sent once more
+        if _STATS:
+            self.sent_count = self.retransmitted_count = 0  # messages, modulo 2**30
         self.subscriptions = []  # see _FILTER and so on; searched in order
-        self.is_unsent = False  # one may be _TO_SUBSCRIBE or _TO_UNSUBSCRIBE
-        self.asked = ()  # ((subscription, token), ...) of the one on the way
+        self.is_unsent = False  # one may wait for its SUBSCRIBE or UNSUBSCRIBE
+        self.asked = ()  # the subscriptions in the one on the way
         self.received = []  # packet_id of each QoS 2 message that awaits its PUBREL
-        self.last_packet_id = 0
+        self.last_packet_id = self.last_turn = 0
 
-    # Give the row the next identifier that is not in use [MQTT-2.3.1-2]. It goes on
-    # counting through connections, so that an identifier rests as long as can be.
-    def _identify(self, row):
+    # The next identifier that is not in use [MQTT-2.3.1-2]. It goes on counting through
+    # connections, so that an identifier rests as long as can be.
+    def _next_id(self):
         packet_id = self.last_packet_id
-        is_used = True
-        while is_used:
+        while True:
             packet_id = packet_id % 65535 + 1
-            is_used = False
-            for other in self.rows:
-                if other[_ID] == packet_id:
-                    is_used = True
-        self.last_packet_id = row[_ID] = packet_id
+            for row in self.rows:
+                if row[_ID] == packet_id:
+                    break
+            else:
+                return packet_id
 
     def is_empty(self):
         """True if no packet waits to be sent or acknowledged."""
-        return not self.count and not self.rows[-1][_AWAITS]
+        return not self.count
 
     def has_token(self, token):
-        """True if the exchange of this token has not ended, or that can not be told now."""
-        moves = self.moves
-        for i in range(self.count):
-            if self.rows[i][_TOKEN] == token:
+        """True if the exchange of this token has not ended."""
+        for row in self.rows:
+            if row[_TOKEN] == token:
                 return True
         for subscription in self.subscriptions:
-            if subscription[_TOKEN] == token and not subscription[_IS_TOLD]:
+            # Both: a later command may have taken the place of the one on the way.
+            if subscription[_TOKEN] == token or subscription[_ASKED] == token:
                 return True
-        for subscription, asked_token in self.asked:
-            if asked_token == token != subscription[_TOKEN]:
-                return True  # a later command has taken its place in the table
-        return moves != self.moves or moves & 1
+        return False
 
-    # Take the row out of its place, and put it back at another. Another thread that looks for
-    # a token meanwhile may miss it, and must know: `moves` is odd, or has changed.
-    def _move_row(self, at, to):
-        rows = self.rows
-        row = rows[at]
-        step = 1 if to > at else -1
-        self.moves = self.moves + 1 & _COUNT_MASK
-        while at != to:
-            rows[at] = rows[at + step]
-            at += step
-        rows[to] = row
-        self.moves = self.moves + 1 & _COUNT_MASK
+    # The exchange is over: its identifier and its references are given up.
+    def _free(self, row):
+        row[_AWAITS] = row[_ID] = row[_TOKEN] = row[_TOPIC] = row[_PAYLOAD] = None
+        self.count -= 1
 
     # -- outgoing messages ---------------------------------------------------
 
     def start(self, token, first_byte, topic_name, payload, now_ms):
-        """Take a QoS 1 or 2 message into a free row and send it. False: none is free.
+        """Send a QoS 1 or 2 message and keep it in a row. False: no row or no room for it.
 
         Allocates: nothing. Spec: sections 4.3.2 and 4.3.3 [MQTT-4.3.2-1] [MQTT-4.3.3-1].
         """
-        if self.count == len(self.rows) - 1:
+        for row in self.rows:
+            if not row[_ID]:
+                break
+        if row is self.rows[-1]:
             return False
-        row = self.rows[self.count]
-        self._identify(row)
-        row[_AWAITS] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
+        packet_id = self._next_id()
+        if not self.outbox.put_publish(
+            first_byte, topic_name, payload, _len(topic_name) + _len(payload), packet_id
+        ):
+            return False
+        self.last_packet_id = row[_ID] = packet_id
+        row[_AWAITS] = _AWAITING_PUBREC if _QOS2 and first_byte & 0x04 else _AWAITING_PUBACK
         row[_TOKEN] = token
         row[_FIRST_BYTE] = first_byte
         row[_TOPIC] = topic_name
         row[_PAYLOAD] = payload
-        row[_PENDING] = _FIRST
+        row[_SENT_MS] = now_ms
         self.count += 1
-        self.pending_count += 1
-        self.send_pending(now_ms)
+        if _STATS:
+            self.sent_count = self.sent_count + 1 & _COUNT_MASK
         return True
 
     def send_pending(self, now_ms):
@@ -1413,31 +1375,25 @@ class Session:
         Allocates: nothing. Spec: section 4.6.
         """
         outbox = self.outbox
-        at = 0
-        while self.pending_count:
-            row = self.rows[at]
-            at += 1
-            if not row[_PENDING]:
-                continue
+        pending = self.pending
+        while pending:
+            row = pending[0]
             if _QOS2 and row[_AWAITS] == _AWAITING_PUBCOMP:
                 if outbox.room < _ACK_BYTES:
                     return False
                 outbox.put_ack(_PUBREL, row[_ID])
             elif not outbox.put_publish(
-                row[_FIRST_BYTE],
+                row[_FIRST_BYTE] | self.flags_again,
                 row[_TOPIC],
                 row[_PAYLOAD],
                 _len(row[_TOPIC]) + _len(row[_PAYLOAD]),
                 row[_ID],
             ):
                 return False
-            if row[_PENDING] == _FIRST:
-                self.sent_count = self.sent_count + 1 & _COUNT_MASK
-            else:
-                self.retransmitted_count = self.retransmitted_count + 1 & _COUNT_MASK
-            row[_PENDING] = 0
             row[_SENT_MS] = now_ms
-            self.pending_count -= 1
+            pending.pop(0)
+            if _STATS:
+                self.retransmitted_count = self.retransmitted_count + 1 & _COUNT_MASK
         return True
 
     def on_ack(self, packet_type, packet_id, now_ms):
@@ -1451,47 +1407,30 @@ class Session:
 
         Allocates: nothing. Spec: sections 4.3.2 and 4.3.3.
         """
-        at = 0
-        while at < self.count and self.rows[at][_ID] != packet_id:
-            at += 1
-        row = self.rows[at]
-        awaited = row[_AWAITS] if at < self.count else _FREE
-        if packet_type != awaited:
-            if _QOS2 and packet_type == _PUBREC and awaited in (_FREE, _AWAITING_PUBCOMP):
-                # Sent again, or from before a reset of this device: without its PUBREL
-                # the server would keep the identifier for ever.
-                self.outbox.put_ack(_PUBREL, packet_id)
-                return 0
-            if _QOS2 and packet_type == _PUBCOMP and awaited == _FREE:
-                return 0  # for a PUBREL of this kind
-            raise ServerError(
-                "0x%02x for packet id %d, which awaits 0x%02x [4.3]"
-                % (packet_type, packet_id, awaited)
-            )
-        if row[_PENDING]:
-            if row[_PENDING] == _FIRST:
-                raise ServerError("0x%02x for packet id %d, not sent" % (packet_type, packet_id))
-            # It answers what was sent on the connection before: that need not go again.
-            row[_PENDING] = 0
-            self.pending_count -= 1
-        if _QOS2 and packet_type == _PUBREC:
-            # [MQTT-4.3.3-1]; at once, so in the order of the PUBRECs [MQTT-4.6.0-4].
-            self.outbox.put_ack(_PUBREL, packet_id)
+        awaited = _FREE
+        for row in self.rows:
+            if row[_ID] == packet_id:
+                awaited = row[_AWAITS]
+                break
+        if packet_type == awaited:
+            if row in self.pending:
+                # It answers what was sent on the connection before: that need not go again.
+                self.pending.remove(row)
+            if packet_type != _PUBREC:
+                token = row[_TOKEN]
+                self._free(row)
+                return token
             row[_SENT_MS] = now_ms
             row[_AWAITS] = _AWAITING_PUBCOMP
-            self._move_row(at, self.pubrels)
-            self.pubrels += 1
-            return 0
-        if _QOS2 and packet_type == _PUBCOMP:
-            self.pubrels -= 1
-        self._move_row(at, self.count - 1)
-        self.count -= 1
-        self._free(row)
-        return row[_TOKEN]
-
-    # Its identifier and its references are given up.
-    def _free(self, row):
-        row[_AWAITS] = row[_ID] = row[_TOPIC] = row[_PAYLOAD] = 0
+            self.last_turn = row[_TURN] = self.last_turn % 65535 + 1
+        elif not _QOS2 or packet_type == _PUBACK or awaited not in (_FREE, _AWAITING_PUBCOMP):
+            raise ServerError(_NOT_AWAITED % (packet_type, packet_id))
+        if _QOS2 and packet_type == _PUBREC:
+            # [MQTT-4.3.3-1]; at once, so in the order of the PUBRECs [MQTT-4.6.0-4]. Also if it
+            # was sent again, or is from before a reset of this device: without its PUBREL the
+            # server would keep the identifier for ever. (The PUBCOMP of that is let pass.)
+            self.outbox.put_ack(_PUBREL, packet_id)
+        return 0
 
     # -- subscriptions ---------------------------------------------------------
 
@@ -1508,21 +1447,22 @@ class Session:
         """
         for subscription in self.subscriptions:
             if subscription[_FILTER] == topic_filter:
-                if subscription[_STATE] <= _TO_UNSUBSCRIBE:
+                if (
+                    subscription[_STATE] > _REFUSED
+                    and subscription[_TOKEN] != subscription[_ASKED]
+                ):
                     return False
                 break
         else:
-            subscription = [topic_filter, None, 0, 0, 0, False, None]
+            subscription = [topic_filter, None, 0, 0, 0, None, None]
             self.subscriptions.append(subscription)
         # It stays in the table until UNSUBACK: what the server still sends
         # belongs to its callback (section 3.10.4).
-        subscription[_STATE] = _TO_UNSUBSCRIBE
         if first_byte == _SUBSCRIBE:
             subscription[_CALLBACK] = callback
             subscription[_QOS] = qos
-            subscription[_STATE] = _TO_SUBSCRIBE
+        subscription[_STATE] = first_byte
         subscription[_TOKEN] = token
-        subscription[_IS_TOLD] = False
         self.is_unsent = True
         return True
 
@@ -1535,45 +1475,45 @@ class Session:
         Allocates: the packet, if there is any. Spec: sections 3.8 and 3.10.
         """
         row = self.rows[-1]
-        while self.is_unsent:
-            chosen = []
-            state = size = 0
-            for subscription in self.subscriptions:
-                if subscription[_STATE] > _TO_UNSUBSCRIBE:
-                    continue
-                if not chosen:
-                    state = subscription[_STATE]
-                size += len(subscription[_FILTER]) + 3
-                if subscription[_STATE] != state or chosen and size + 7 > packet_bytes_max:
+        if not self.is_unsent:
+            return True
+        if row[_AWAITS]:
+            return False
+        chosen = []  # [MQTT-3.8.3-3] [MQTT-3.10.3-2]: no packet without any
+        is_more = False
+        room = packet_bytes_max - 7
+        for subscription in self.subscriptions:
+            if subscription[_STATE] > _REFUSED and subscription[_TOKEN] != subscription[_ASKED]:
+                room -= len(subscription[_FILTER]) + 3
+                if chosen and (room < 0 or subscription[_STATE] != chosen[0][_STATE]):
+                    is_more = True
                     break
                 chosen.append(subscription)
-            if not chosen:  # [MQTT-3.8.3-3] [MQTT-3.10.3-2]
-                self.is_unsent = False
-                break
-            if row[_AWAITS]:
+        if chosen:
+            first_byte = chosen[0][_STATE]
+            packet_id = self._next_id()
+            if not self.outbox.put_packet(encode_subscriptions(first_byte, packet_id, chosen)):
                 return False
-            self._identify(row)
-            first_byte = _SUBSCRIBE if state == _TO_SUBSCRIBE else _UNSUBSCRIBE
-            if not self.outbox.put_packet(encode_subscriptions(first_byte, row[_ID], chosen)):
-                row[_ID] = 0
-                return False
+            self.last_packet_id = row[_ID] = packet_id
             # Table 2.1: an acknowledgement's type follows its packet's.
             row[_AWAITS] = (first_byte & _TYPE_MASK) + 0x10
             row[_SENT_MS] = now_ms
-            self.asked = [(subscription, subscription[_TOKEN]) for subscription in chosen]
+            self.count += 1
+            self.asked = chosen
             for subscription in chosen:
-                subscription[_STATE] = _ASKED
-        return True
+                subscription[_ASKED] = subscription[_TOKEN]
+        self.is_unsent = is_more
+        return not is_more
 
     def is_subscribed(self):
         """True if every subscription has been answered."""
         for subscription in self.subscriptions:
-            if subscription[_STATE] <= _ASKED:
+            if subscription[_STATE] > _REFUSED:
                 return False
         return True
 
     def on_suback(self, packet_type, packet_id, return_codes):
-        """Take SUBACK (return_codes: bytes, one a filter) or UNSUBACK (None).
+        """Take SUBACK (return_codes: bytes, one a filter) or UNSUBACK (b"").
 
         Returns:
             A list of (token, granted) to report: every first answer, and every
@@ -1582,57 +1522,51 @@ class Session:
         Raises:
             ServerError: the packet answers nothing we asked, or not all of it.
 
-        Allocates: the list. Spec: sections 3.9 and 3.11.
+        Allocates: the list, and the table anew. Spec: sections 3.9 and 3.11.
         """
         ask = self.rows[-1]
         if ask[_ID] != packet_id or ask[_AWAITS] != packet_type:
-            raise ServerError("0x%02x for packet id %d, not asked" % (packet_type, packet_id))
-        asked = self.asked
-        if return_codes is not None and len(return_codes) != len(asked):
+            raise ServerError(_NOT_AWAITED % (packet_type, packet_id))
+        is_suback = packet_type == _SUBACK
+        # What is left of the codes without those that there are?
+        if is_suback and (
+            len(return_codes) != len(self.asked) or return_codes.strip(b"\x00\x01\x02\x80")
+        ):
             raise ServerError(
-                "SUBACK has %d return codes for %d filters [MQTT-3.9.3-1]"
-                % (len(return_codes), len(asked))
+                "SUBACK for %d filters has %r [MQTT-3.9.3-1, -2]" % (len(self.asked), return_codes)
             )
-        for code in return_codes or b"":
-            if code > 2 and code != _SUBACK_FAILURE:
-                raise ServerError("SUBACK return code 0x%02x [MQTT-3.9.3-2]" % code)
         report = []
-        for i in range(len(asked)):
-            subscription, token = asked[i]
-            is_ours = subscription[_STATE] == _ASKED and subscription[_TOKEN] == token
-            if return_codes is None:
-                if is_ours:
-                    # A new list: another thread may be looking for a token in this one.
-                    rows = self.subscriptions
-                    self.subscriptions = [row for row in rows if row is not subscription]
-                continue
-            code = return_codes[i]
-            if not is_ours or not subscription[_IS_TOLD] or code == _SUBACK_FAILURE:
-                report.append((token, return_codes[i : i + 1]))
-            if is_ours:
-                subscription[_STATE] = _REFUSED if code == _SUBACK_FAILURE else _GRANTED
-                subscription[_IS_TOLD] = True
-        self.asked = ()
-        self._free(ask)
+        # A new list: another thread may be looking for a token in this one.
+        table = list(self.subscriptions)
+        for i, subscription in enumerate(self.asked):
+            token = subscription[_ASKED]
+            is_last = token == subscription[_TOKEN]  # no later command has taken its place
+            if is_suback:
+                is_refused = return_codes[i] == _SUBACK_FAILURE
+                if token > 0 or is_refused:
+                    report.append((abs(token), return_codes[i : i + 1]))
+                if is_last:
+                    subscription[_STATE] = _REFUSED if is_refused else _GRANTED
+                    subscription[_TOKEN] = -abs(token)
+            elif is_last:
+                table.remove(subscription)
+        self.subscriptions = table
+        self.forget_asked()
         return report
 
-    # -- connections -----------------------------------------------------------
+    def forget_asked(self):
+        """The SUBSCRIBE or UNSUBSCRIBE on the way is answered, or the connection is lost.
 
-    def on_lost(self):
-        """The connection has ended: what was asked must be asked again.
-
-        A SUBSCRIBE or UNSUBSCRIBE without its answer is asked again whatever the
-        server remembers: it may not have come to it. All else stays as it is
-        [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2].
+        Without its answer it is asked again whatever the server remembers: it may not have
+        come to it. All else stays as it is [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2].
         """
-        ask = self.rows[-1]
-        for subscription, token in self.asked:
-            if subscription[_STATE] == _ASKED and subscription[_TOKEN] == token:
-                subscription[_STATE] = (
-                    _TO_SUBSCRIBE if ask[_AWAITS] == _AWAITING_SUBACK else _TO_UNSUBSCRIBE
-                )
+        for subscription in self.asked:
+            subscription[_ASKED] = None
         self.asked = ()
-        self._free(ask)
+        if self.rows[-1][_AWAITS]:
+            self._free(self.rows[-1])
+
+    # -- connections -----------------------------------------------------------
 
     def resume(self, session_present):
         """A connection was accepted: mark everything that must be sent (again).
@@ -1643,38 +1577,39 @@ class Session:
                 come [MQTT-2.3.1-3] [MQTT-4.4.0-1]. False: it knows nothing: all exchanges begin
                 anew with new identifiers, all filters are subscribed again.
 
-        Allocates: the table anew, without what was to be unsubscribed.
+        Allocates: `pending` and the table anew.
         """
-        rows = self.rows
-        self.pending_count = self.count
-        if not session_present:
-            # Back to the order in which they were taken: identifiers count up.
-            last = self.last_packet_id
-            for at in range(self.count):
-                to = at
-                while to and (last - rows[to - 1][_ID]) % 65535 < (last - rows[at][_ID]) % 65535:
-                    to -= 1
-                self._move_row(at, to)
-            self.pubrels = 0
-        for i in range(self.count):
-            row = rows[i]
-            first_byte = row[_FIRST_BYTE]
+        # PUBRELs go first, as their PUBRECs came [MQTT-4.6.0-4]; then messages as they were
+        # taken, so as their identifiers count up [MQTT-4.6.0-1].
+        waiting = []
+        for row in self.rows:
+            if row[_TOKEN]:
+                age = (self.last_packet_id - row[_ID]) % 65535
+                if _QOS2 and session_present and row[_AWAITS] == _AWAITING_PUBCOMP:
+                    age = (self.last_turn - row[_TURN]) % 65535 + 65535
+                waiting.append((-age, row))
+        self.pending = []
+        for _, row in sorted(waiting):
             if not session_present:
-                row[_FIRST_BYTE] = first_byte & ~_DUP
-                row[_AWAITS] = _AWAITING_PUBACK if first_byte & 0x02 else _AWAITING_PUBREC
-                self._identify(row)
-            elif row[_PENDING] != _FIRST:
-                row[_FIRST_BYTE] = first_byte | _DUP  # [MQTT-3.3.1-1]
-            row[_PENDING] = row[_PENDING] or _AGAIN
+                row[_AWAITS] = (
+                    _AWAITING_PUBREC if _QOS2 and row[_FIRST_BYTE] & 0x04 else _AWAITING_PUBACK
+                )
+                self.last_packet_id = row[_ID] = self._next_id()
+            self.pending.append(row)
+        self.flags_again = _DUP if session_present else 0  # [MQTT-3.3.1-1]
+        table = []
+        for subscription in self.subscriptions:
+            if not session_present:
+                if subscription[_STATE] == _UNSUBSCRIBE:
+                    continue  # the server has forgotten it already
+                subscription[_STATE] = _SUBSCRIBE
+            elif subscription[_STATE] == _REFUSED:
+                subscription[_STATE] = _SUBSCRIBE
+            table.append(subscription)
+        self.subscriptions = table
+        self.is_unsent = True
         if not session_present:  # [MQTT-3.1.2-6]
             self.received = []
-            # The server remembers no filter: those to be unsubscribed are already.
-            rows = self.subscriptions
-            self.subscriptions = [row for row in rows if row[_STATE] != _TO_UNSUBSCRIBE]
-        for subscription in self.subscriptions:
-            if not session_present or subscription[_STATE] == _REFUSED:
-                subscription[_STATE] = _TO_SUBSCRIBE
-        self.is_unsent = True
 
 
 # ---------------------------------------------------------------------------
@@ -2132,7 +2067,7 @@ class MQTTClient:
         elif offline != "refuse" or pipe_bytes_max is not None:
             raise LocalError(_NOT_BUILT % "offline or pipe_bytes_max")
         if _STATS:
-            self._counts = [0] * len(_COUNT_NAMES)
+            self._counts = [0] * _COUNTS
         self.state = _DOWN  # _move() only
         self._is_wanted = False  # connect() and disconnect()
         self._is_stepping = False
@@ -2207,17 +2142,31 @@ class MQTTClient:
 
             Allocates: the dict.
             """
-            stats = dict(zip(_COUNT_NAMES, self._counts))
-            stats["queued"] = self._pipe.last_token - stats["queued"] & _COUNT_MASK
-            stats["reconnections"] = max(0, stats["connections"] - 1)
-            stats["packets_sent"] = self._outbox.packet_count
-            stats["bytes_sent"] = self._outbox.sent_count
-            stats["packets_received"] = self._decoder.packet_count
-            stats["bytes_received"] = self._decoder.byte_count
-            stats["sent"] = self._session.sent_count + self._pipe.sent_count & _COUNT_MASK
-            stats["retransmitted"] = self._session.retransmitted_count
-            stats["dropped"] = self._pipe.drop_count if _OFFLINE else 0
-            return stats
+            counts = self._counts
+            outbox = self._outbox
+            decoder = self._decoder
+            session = self._session
+            pipe = self._pipe
+            return {
+                "attempts": counts[_N_ATTEMPTS],
+                "connections": counts[_N_CONNECTIONS],
+                "reconnections": max(0, counts[_N_CONNECTIONS] - 1),
+                "queued": pipe.last_token - counts[_N_FILTERS] & _COUNT_MASK,
+                "sent": session.sent_count + pipe.sent_count & _COUNT_MASK,
+                "retransmitted": session.retransmitted_count,
+                "acknowledged": counts[_N_ACKNOWLEDGED],
+                "dropped": pipe.drop_count if _OFFLINE else 0,
+                "expired": counts[_N_EXPIRED],
+                "received": counts[_N_RECEIVED],
+                "too_large": counts[_N_TOO_LARGE],
+                "duplicates_received": counts[_N_DUP],
+                "duplicates_suppressed": counts[_N_SUPPRESSED],
+                "packets_sent": outbox.packet_count,
+                "bytes_sent": outbox.sent_count,
+                "packets_received": decoder.packet_count,
+                "bytes_received": decoder.byte_count,
+                "ping_ms": counts[_N_PING_MS],
+            }
 
     def connect(self) -> None:
         """Ask for a connection, to be kept until disconnect(). Returns at once.
@@ -2414,10 +2363,6 @@ class MQTTClient:
         Allocates: a row of the table, about 64 bytes. Blocks: never.
         Spec: section 3.8.
         """
-        topic_filter = _to_topic(topic_filter, True)
-        if callback is not None and not callable(callback):
-            raise LocalError("callback must be callable, not %s" % type(callback).__name__)
-        _integer("qos", qos, 0, _QOS_MAX)
         return self._put_filter(_SUBSCRIBE, topic_filter, callback, qos)
 
     def unsubscribe(self, topic_filter: "str | bytes") -> int:
@@ -2434,16 +2379,19 @@ class MQTTClient:
 
         Allocates: little. Blocks: never. Spec: section 3.10.
         """
-        return self._put_filter(_UNSUBSCRIBE, _to_topic(topic_filter, True), None, 0)
+        return self._put_filter(_UNSUBSCRIBE, topic_filter, None, 0)
 
     def _put_filter(self, first_byte, topic_filter, callback, qos):
-        if len(topic_filter) + 10 > self._packet_bytes_max:
-            raise LocalError(
-                "topic filter of %d bytes makes a packet of up to %d, packet_bytes_max is %d"
-                % (len(topic_filter), len(topic_filter) + 10, self._packet_bytes_max)
-            )
+        topic_filter = _to_topic(topic_filter, True)
+        if callback is not None and not callable(callback):
+            raise LocalError("callback is %r, must be callable" % (callback,))
+        _integer("qos", qos, 0, _QOS_MAX)
+        _integer(
+            "packet size (packet_bytes_max)", len(topic_filter) + 10, 0, self._packet_bytes_max
+        )
         token = self._pipe.put(first_byte, topic_filter, callback, 0, qos)
-        self._count(_N_FILTERS)
+        if _STATS:
+            self._count(_N_FILTERS)
         if self.state == _DOWN and not self._is_wanted and not self._is_stepping:
             # Before connect() nobody need call step(), however many there are.
             self._now_ms = ticks_ms()
@@ -2470,39 +2418,34 @@ class MQTTClient:
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback.
         """
-        return self._wait(self.is_online, timeout_ms)
+        return self._wait(timeout_ms, self.is_online)
 
     def wait_for(self, token: int, timeout_ms: int) -> bool:
         """Drive step() until is_done(token), see there. False: not within timeout_ms.
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback.
         """
-        self.is_done(token)  # is it one at all?
-        return self._wait(lambda: self.is_done(token), timeout_ms)
+        return self._wait(timeout_ms, self.is_done, token)
 
-    def _wait(self, is_done, timeout_ms):
+    # Drive step(), or look on while it is driven, until what is waited for has come. Where it
+    # would have to go on meanwhile and can not, that is refused. (A timer's callback is in the
+    # main program's own thread: there it is only so while it is in step().)
+    def _wait(self, timeout_ms, has_come, *arguments):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
-        left_ms = timeout_ms
-        if self._driver is None:
-            self.step(0)
-        else:
-            self._refuse_inside()
-        while not is_done():
-            left_ms = ticks_diff(deadline_ms, ticks_ms())
-            if left_ms <= 0:
-                return False
-            if self._driver is None and not self._is_stepping:
+        if (_BACKGROUND or _ASYNCIO) and self._driver == get_ident():
+            if self._is_stepping or not _BACKGROUND or self._timer is None:
+                raise LocalError(_IS_DRIVEN)
+        left_ms = 0
+        while True:
+            if self._driver is None and not (left_ms and self._is_stepping):
                 self.step(left_ms)
             else:
                 sleep_ms(min(left_ms, _NAP_MS))
-        return True
-
-    # A wait where step() would have to go on meanwhile, and can not. A timer's callback is in the
-    # main program's own thread: there it is only so while it is in step().
-    def _refuse_inside(self):
-        is_timer = _BACKGROUND and self._timer is not None
-        if self._driver == get_ident() and (self._is_stepping or not is_timer):
-            raise LocalError("a wait can not be called in a callback or a coroutine")
+            if has_come(*arguments):
+                return True
+            left_ms = ticks_diff(deadline_ms, ticks_ms())
+            if left_ms <= 0:
+                return False
 
     # -- other ways to drive it ------------------------------------------------
     #
@@ -2551,13 +2494,13 @@ class MQTTClient:
             Allocates: the thread's stack. Blocks: never.
             """
             if self._driver is not None or self._is_stepping:
-                raise LocalError("step() is called by somebody else already")
+                raise LocalError(_IS_DRIVEN)
             self.connect()
             self._is_stopping = False
             self._driver = 0  # nobody's, until the thread runs
             try:
                 if Timer:
-                    self._timer = Timer(period=_TICK_MS, mode=Timer.PERIODIC, callback=self._tick)
+                    self._timer = Timer(period=_TICK_MS, mode=Timer.PERIODIC, callback=self._drive)
                 else:
                     start_thread(self._drive)
             except BaseException:
@@ -2579,63 +2522,55 @@ class MQTTClient:
             """
             if self._driver is None:
                 return True
-            self._refuse_inside()  # before anything changes
             if timeout_ms is None:
                 timeout_ms = min(2 * self.connect_timeout_ms + _DRIVE_MS, _MS_MAX)
+            return self._wait(timeout_ms, self._has_stopped)
+
+        # Asks for it, too, again and again: a step() may have begun before, and sleep.
+        def _has_stopped(self):
             self._is_stopping = True
             self.disconnect()
-            return self._wait(self._is_driverless, timeout_ms)
-
-        def _is_driverless(self):
-            self._pipe.wake()  # a step() that had begun already has slept through the first
             return self._driver is None
 
-        # Once round; False: that was the last time.
-        def _drive_once(self, timeout_ms):
-            try:
-                self._step(timeout_ms)
-            except Exception as error:
-                self._report(error)
-            return not self._is_stopping or self.state != _DOWN
-
-        def _drive(self):
+        # The thread, from start() to stop(); or one tick of the timer.
+        def _drive(self, timer=None):
             self._driver = get_ident()
-            is_wanted = True
+            is_over = False
             try:
-                while is_wanted:
+                while not is_over:
                     try:
-                        is_wanted = self._drive_once(_DRIVE_MS)
+                        self._step(0 if timer else _DRIVE_MS)
                     except KeyboardInterrupt:
                         pass  # the unix port gives a Ctrl-C to any thread: it is not for this one
+                    except Exception as error:
+                        self._report(error)
+                    is_over = self._is_stopping and self.state == _DOWN
+                    if timer:
+                        break
             except BaseException as error:  # SystemExit of a callback
+                is_over = True
                 self._report(error)
-                self._is_wanted = False
-                if self.state != _DOWN:
-                    self._quit()
+                self._quit()
             finally:
-                self._driver = None
-
-        def _tick(self, timer):
-            self._driver = get_ident()
-            if not self._drive_once(0):
-                timer.deinit()
-                self._timer = self._driver = None
+                if is_over:
+                    if timer:
+                        timer.deinit()
+                        self._timer = None
+                    self._driver = None
 
     if _ASYNCIO or _BACKGROUND:
         # Cancelled, or the thread ends: no time is left to wait for anything.
         def _quit(self):
-            if self.state in (_SUBSCRIBING, _ONLINE):
-                self._move(_FINISH)
+            self._is_wanted = False
+            self._on_wish()
             if self.state == _CLOSING:
                 self._finish()
-            else:
-                self._close(_CLOSED, None)
 
     if _ASYNCIO:
 
         def _is_ready(self):
             """For the port's asyncio: has step() anything to do? Allocates: nothing."""
-            if self._due_ms is not None and ticks_diff(ticks_ms(), self._due_ms) >= 0:
+            if self.next_deadline_ms() == 0:
                 return True
             for _ in self._poll.ipoll(0):
                 return True
@@ -2651,7 +2586,7 @@ class MQTTClient:
                 LocalError: something drives it already.
             """
             if self._driver is not None:
-                raise LocalError("step() is called by somebody else already")
+                raise LocalError(_IS_DRIVEN)
             changed = self._event()
             from asyncio import sleep
 
@@ -2667,18 +2602,15 @@ class MQTTClient:
                         changed.clear()
                         await sleep(0)
                     else:
-                        if self._socket is not None:
-                            self._watch()
+                        self._watch()
                         await wait_ready(self, self._pipe)
             finally:
                 self._poll.register(self._pipe, select.POLLIN)
                 self._driver = None
-                self._is_wanted = False
-                if self.state != _DOWN:
-                    self._quit()
                 self._changed = None  # the next run() may be another loop's
                 changed.set()
                 changed.clear()
+                self._quit()
 
         def _event(self):
             if self._changed is None:
@@ -2699,14 +2631,10 @@ class MQTTClient:
             Raises:
                 LocalError: an argument is wrong.
             """
+            changed = self._event()
             token = 0
-            is_run = False
             try:
                 while True:
-                    # A task of run() that was made just now may not have begun.
-                    if is_run and self._driver is None:
-                        return False
-                    is_run = self._driver is not None
                     if not token:
                         try:
                             token = self.publish(topic_name, payload, qos, retain)
@@ -2715,7 +2643,9 @@ class MQTTClient:
                             pass
                     if token and self.is_done(token):
                         return not self._awaited[token]
-                    await self._event().wait()
+                    await changed.wait()
+                    if changed is not self._changed:  # another run() has another
+                        return False
             finally:
                 self._awaited.pop(token, None)
 
@@ -2727,7 +2657,8 @@ class MQTTClient:
                     are asked for; one more is dropped and reported to on_error.
 
             Returns:
-                A Messages. Leave the loop and call its close(), or use it in `async with`.
+                A Messages. Leave the loop and call its close(), or use it in `async with`. The
+                loop ends by itself when run() has ended.
 
             Allocates: a copy of each message.
             """
@@ -2750,45 +2681,31 @@ class MQTTClient:
 
         Allocates: nothing in the steady state. Blocks: up to timeout_ms.
         """
-        if self._driver is not None:
-            raise LocalError("step() is called by start() or run() already")
+        if (_BACKGROUND or _ASYNCIO) and self._driver is not None:
+            raise LocalError(_IS_DRIVEN)
         if timeout_ms:
             _integer("timeout_ms", timeout_ms, 0, _MS_MAX)
         return self._step(timeout_ms)
 
     def _step(self, timeout_ms):
         if self._is_stepping:
-            raise LocalError("step() and the waits can not be called inside a callback")
+            raise LocalError(_IS_DRIVEN)
         self._is_stepping = True
         try:
-            if self._work():
-                return True
-            if timeout_ms:
-                try:
-                    self._sleep(timeout_ms)
-                except (OSError, MemoryError) as error:  # as with a socket that has failed
-                    if self._socket is None:
-                        self._report(error)
-                    else:
-                        self._fail(error)
-                return self._work()
-            return False
+            return self._work(0) or (self._work(timeout_ms) if timeout_ms else False)
+        except (OSError, ValueError, MQTTError, MemoryError) as error:
+            if _DOWN < self.state < _WAITING:
+                self._fail(error)
+            else:
+                self._report(error)  # of the poll, mostly: there is no connection to end
+            return True
         finally:
             self._is_stepping = False
 
-    # Sleep until the socket or the pipe is ready or a deadline has come. What the
-    # poll answers is not looked at: ports differ too much in what they say of a
-    # socket (ESP32 never says POLLERR). Reading and writing tell the truth.
-    def _sleep(self, timeout_ms):
-        if self._due_ms is not None:
-            timeout_ms = max(0, min(timeout_ms, ticks_diff(self._due_ms, ticks_ms())))
-        if self._socket is not None:
-            self._watch()
-        for _ in self._poll.ipoll(timeout_ms):
-            pass
-
     # What the socket is watched for now.
     def _watch(self):
+        if self._socket is None:
+            return 0
         interest = select.POLLOUT if self._outbox.pending else 0
         if self._outbox.room >= _ACK_BYTES:  # see _receive()
             interest |= select.POLLIN
@@ -2797,30 +2714,35 @@ class MQTTClient:
             self._poll.modify(self._socket, interest)
         return interest
 
-    def _work(self):
-        pipe = self._pipe
-        if pipe.is_signalled:
-            pipe.is_signalled = False  # before the ring is looked at
+    # Once round: sleep, if there is time for it, and do what is ready then.
+    def _work(self, timeout_ms):
+        if timeout_ms:
+            # Until the socket or the pipe is ready or a deadline has come. What the poll
+            # answers is not looked at: ports differ too much in what they say of a socket
+            # (ESP32 never says POLLERR). Reading and writing tell the truth.
+            left_ms = self.next_deadline_ms()
+            if left_ms is not None and left_ms < timeout_ms:
+                timeout_ms = left_ms
+            self._watch()
+            self._poll.ipoll(timeout_ms)
+        if self._pipe.is_signalled:
+            self._pipe.is_signalled = False  # before the ring is looked at
         self._now_ms = ticks_ms()
-        self._is_answered = False
         if _ISR and self._isr_head != self._isr_tail:
             self._take_isr()
-        try:
-            # What has come and what can go is looked at before any deadline is: the
-            # caller may have been away for longer than it, with the answer in the socket.
-            happened = self._on_wish()
-            if self._move_bytes():
+        # What has come and what can go is looked at before any deadline is: the
+        # caller may have been away for longer than it, with the answer in the socket.
+        happened = self._on_wish()
+        if self._move_bytes():
+            happened = True
+        if self._due_ms is not None and ticks_diff(self._now_ms, self._due_ms) >= 0:
+            if self._on_due():
                 happened = True
-            if self._due_ms is not None and ticks_diff(self._now_ms, self._due_ms) >= 0:
-                if self._on_due():
-                    happened = True
-                    self._move_bytes()
-            return happened
-        except (OSError, ValueError, MQTTError, MemoryError) as error:
-            self._fail(error)
-            return True
+                self._move_bytes()
+        return happened
 
     def _move_bytes(self):
+        self._is_answered = False
         if self._socket is None:
             return False
         if _RESOLVER and self.state == _RESOLVING:
@@ -2829,14 +2751,11 @@ class MQTTClient:
         if _TLS and self.state == _TCP_CONNECTING and self._raw is not None:
             if not self._secure():
                 return False
-        happened = not is_connecting and self._receive()
+        has_read = not is_connecting and self._receive()
+        has_written = self._socket is not None and self._transmit()
         # What we send ourselves tells nothing of the server, but for the first bytes.
-        self._is_answered = happened
-        if self._socket is not None and self._transmit():
-            happened = True
-            if is_connecting:
-                self._is_answered = True
-        return happened
+        self._is_answered = has_read or is_connecting and has_written
+        return has_read or has_written
 
     # -- states and timers -----------------------------------------------------
 
@@ -2845,13 +2764,11 @@ class MQTTClient:
         if state == _X:
             raise LocalError("event %d is illegal in %s" % (event, self.state_name))
         self.state = state
-        if state in (_RESOLVING, _SUBSCRIBING, _CLOSING):
-            # The deadline of RESOLVING is that of the whole attempt.
-            self._arm(_TIMER_STATE, self.connect_timeout_ms)
-        elif state == _ONLINE:
+        if state == _ONLINE:
             self._arm(_TIMER_STATE, _STABLE_MS)
-        elif state == _DOWN:
-            self._timers[_TIMER_STATE] = None
+        elif state == _RESOLVING or _SUBSCRIBING <= state < _WAITING:
+            # That of RESOLVING is for the whole attempt; the states that follow share it.
+            self._arm(_TIMER_STATE, self.connect_timeout_ms)
 
     def _arm(self, timer, delay_ms):
         at_ms = ticks_add(self._now_ms, delay_ms)
@@ -2860,18 +2777,50 @@ class MQTTClient:
             self._due_ms = at_ms
 
     # A timer that was stopped may have left `_due_ms` too early: then nothing is
-    # due, and the true next deadline is found. In a step in which the server was heard
-    # nothing is given up: such a timer is looked at again in the next one.
+    # due, and the true next deadline is found.
     def _on_due(self):
         happened = False
         for timer in range(_TIMERS):
             at_ms = self._timers[timer]
-            if at_ms is not None and ticks_diff(self._now_ms, at_ms) >= 0:
-                if self._is_answered and self._is_final(timer):
-                    continue
-                self._timers[timer] = None
-                self._on_timer(timer)
-                happened = True
+            if at_ms is None or ticks_diff(self._now_ms, at_ms) < 0:
+                continue
+            state = self.state
+            if timer == _TIMER_STATE:
+                is_final = _TCP_CONNECTING <= state <= _SUBSCRIBING
+            else:
+                is_final = _TIMER_PINGRESP <= timer <= _TIMER_WRITE
+            # In a step in which the server was heard nothing is given up: such a timer is
+            # looked at again in the next one.
+            if is_final and self._is_answered:
+                continue
+            self._timers[timer] = None
+            happened = True
+            if timer == _TIMER_PING:
+                # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it
+                # was, so the timer is not moved by each packet: it looks when it runs out.
+                left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
+                if left_ms <= 0:
+                    left_ms = self.keep_alive_s * 1000
+                    # Without room for two bytes the socket has been stuck for a whole keep
+                    # alive: the deadline for the answer runs all the same.
+                    if self._outbox.room >= 2 and not self._has_said_bye:
+                        self._outbox.put_packet(_PINGREQ_PACKET)
+                        self._ping_ms = self._now_ms
+                    if self._timers[_TIMER_PINGRESP] is None:
+                        self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
+                self._arm(_TIMER_PING, left_ms)
+            elif timer == _TIMER_ACK:
+                self._check_acks()
+            elif is_final or timer != _TIMER_STATE:
+                raise TimedOut(_NO_ANSWER, _TIMER_STAGES[timer] or _STAGES[state])
+            elif state == _WAITING:
+                self._attempt()
+            elif state == _CLOSING:
+                self._finish()  # drained or not: the time for it is over
+            elif state == _ONLINE:
+                self._is_stable = True
+            else:
+                raise TimedOut(_NO_ANSWER, _STAGES[state])
         due_ms = None
         for at_ms in self._timers:
             if at_ms is not None and (due_ms is None or ticks_diff(at_ms, due_ms) < 0):
@@ -2879,59 +2828,21 @@ class MQTTClient:
         self._due_ms = due_ms
         return happened
 
-    # Does the connection end when this timer runs out?
-    def _is_final(self, timer):
-        if timer == _TIMER_STATE:
-            return _TCP_CONNECTING <= self.state <= _SUBSCRIBING
-        return timer == _TIMER_ACK or _TIMER_STAGES[timer] != ""
-
-    def _on_timer(self, timer):
-        if timer == _TIMER_PING:
-            self._on_keep_alive()
-        elif timer == _TIMER_ACK:
-            self._check_acks()
-        elif timer != _TIMER_STATE:
-            raise TimedOut(_NO_ANSWER, _TIMER_STAGES[timer])
-        elif self.state == _WAITING:
-            self._attempt()
-        elif self.state == _CLOSING:
-            self._finish()  # drained or not: the time for it is over
-        elif self.state == _ONLINE:
-            self._is_stable = True
-        else:
-            raise TimedOut(_NO_ANSWER, _STAGES[self.state])
-
-    # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it
-    # was, so the timer is not moved by each packet: it looks when it runs out.
-    def _on_keep_alive(self):
-        keep_alive_ms = self.keep_alive_s * 1000
-        left_ms = keep_alive_ms - ticks_diff(self._now_ms, self._sent_ms)
-        if left_ms <= 0:
-            left_ms = keep_alive_ms
-            # Without room for two bytes the socket has been stuck for a whole keep
-            # alive: the deadline for the answer runs all the same.
-            if self._outbox.room >= 2 and not self._has_said_bye:
-                self._outbox.put_packet(_PINGREQ_PACKET)
-                self._ping_ms = self._now_ms
-            if self._timers[_TIMER_PINGRESP] is None:
-                self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
-        self._arm(_TIMER_PING, left_ms)
-
     # The oldest packet without an acknowledgement decides when to look again.
     def _check_acks(self):
         session = self._session
-        left_ms = None
+        if session.pending:
+            return  # _take() looks again when all that is on its way
+        age_ms = -1
         for row in session.rows:
-            if row[_AWAITS] and not row[_PENDING]:
-                age_ms = ticks_diff(self._now_ms, row[_SENT_MS])
-                if self._is_blocked:  # it may be on its way yet
-                    age_ms = min(age_ms, ticks_diff(self._now_ms, self._sent_ms))
-                if age_ms >= self.connect_timeout_ms:
-                    raise TimedOut(_NO_ANSWER, _TIMER_STAGES[_TIMER_ACK])
-                if left_ms is None or self.connect_timeout_ms - age_ms < left_ms:
-                    left_ms = self.connect_timeout_ms - age_ms
-        if left_ms is not None:
-            self._arm(_TIMER_ACK, left_ms)
+            if row[_AWAITS]:
+                age_ms = max(age_ms, ticks_diff(self._now_ms, row[_SENT_MS]))
+        if self._is_blocked:  # they may be on their way yet
+            age_ms = min(age_ms, ticks_diff(self._now_ms, self._sent_ms))
+        if age_ms >= self.connect_timeout_ms:
+            raise TimedOut(_NO_ANSWER, _TIMER_STAGES[_TIMER_ACK])
+        if age_ms >= 0:
+            self._arm(_TIMER_ACK, self.connect_timeout_ms - age_ms)
 
     # -- connecting ------------------------------------------------------------
 
@@ -2968,7 +2879,8 @@ class MQTTClient:
         self._is_stable = False
         self._move(_ATTEMPT)
         self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
-        self._count(_N_ATTEMPTS)
+        if _STATS:
+            self._count(_N_ATTEMPTS)
         host = self._server[0]
         if not _RESOLVER:
             self._addresses = socket.getaddrinfo(host, self._server[1], 0, socket.SOCK_STREAM)
@@ -3223,7 +3135,7 @@ class MQTTClient:
         self._pipe.rewind()
         self._drop_socket()
         self._outbox.clear()
-        self._session.on_lost()
+        self._session.forget_asked()
         self._addresses = ()
         # After a connection of days the name is resolved afresh, and where the address did
         # not lead to the server.
@@ -3360,23 +3272,22 @@ class MQTTClient:
 
     def _on_connack(self, flags, return_code):
         if return_code:
-            reason = _REFUSALS[min(return_code, len(_REFUSALS) - 1)]
-            raise Refused(
-                "return code %d, %s" % (return_code, reason),
-                _STAGES[self.state],
-                return_code=return_code,
-            )
+            reason = _REFUSALS.split(",")[min(return_code, 6) - 1]
+            reason = "return code %d, %s" % (return_code, reason)
+            raise Refused(reason, _STAGES[_AWAITING_CONNACK], None, return_code)
         if flags > 1 or flags and self._clean_session:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
-        session_present = bool(flags)
-        self._count(_N_CONNECTIONS)
+        if _STATS:
+            self._count(_N_CONNECTIONS)
         self._move(_ACCEPTED)
         if self.keep_alive_s:
             self._arm(_TIMER_PING, self.keep_alive_s * 1000)
-        # What another server of the list remembers is not this session (section 4.1).
-        is_ours = not _FAILOVER or self._server == self._session_server
-        self._session_server = self._server
-        self._session.resume(session_present and is_ours)
+        session_present = is_ours = flags == 1
+        if _FAILOVER:
+            # What another server of the list remembers is not this session (section 4.1).
+            is_ours = session_present and self._server == self._session_server
+            self._session_server = self._server
+        self._session.resume(is_ours)
         self._emit(self.on_connect, session_present)
 
     # Section 3.3. The packet identifier and the topic name are checked before
@@ -3485,12 +3396,9 @@ class MQTTClient:
         return end
 
     def _on_suback(self, packet_type, packet_id):
-        return_codes = None
-        if packet_type == _SUBACK:
-            decoder = self._decoder
-            if not 3 <= decoder.remaining_length <= decoder.have:
-                raise ServerError("SUBACK of %d bytes [3.9]" % decoder.remaining_length)
-            return_codes = bytes(decoder.buf[2 : decoder.remaining_length])
+        decoder = self._decoder
+        # One that is too short, or too long for the buffer, has not a code for each filter.
+        return_codes = bytes(decoder.buf[2 : decoder.remaining_length])
         for token, granted in self._session.on_suback(packet_type, packet_id, return_codes):
             self._emit(self.on_subscribed, token, granted)
 
@@ -3501,7 +3409,7 @@ class MQTTClient:
         pipe = self._pipe
         happened = False
         if pipe.head == pipe.tail and not outbox.pending and self.state == _ONLINE:
-            if not self._session.pending_count and not self._session.is_unsent:
+            if not self._session.pending and not self._session.is_unsent:
                 return False  # nothing to do, as in most steps
         for _ in range(_FLUSHES_PER_STEP):
             if self.state >= _SUBSCRIBING and not self._has_said_bye:
@@ -3550,7 +3458,7 @@ class MQTTClient:
     def _take(self):
         session = self._session
         now_ms = self._now_ms
-        if session.pending_count and not session.send_pending(now_ms):
+        if session.pending and not session.send_pending(now_ms):
             return
         if self.state == _SUBSCRIBING:
             session.send_subscriptions(self._packet_bytes_max, now_ms)
@@ -3669,12 +3577,12 @@ class MQTTClient:
             self._report(error)
 
     def _report(self, error):
-        if self.on_error is not None:
-            try:
+        try:
+            if self.on_error is not None:
                 self.on_error(self, error)
                 return
-            except Exception as another:
-                error = another
+        except Exception as another:
+            error = another
         print_exception(error)
 
     # Counters wrap at 2**30, so that they never become heap objects.
@@ -3688,11 +3596,13 @@ if _ASYNCIO:
     class Messages:
         """The messages of one filter, for `async for`; MQTTClient.messages() makes it.
 
-        Each is a copy, and stays valid.
+        Each is a copy, and stays valid. The loop ends when run() has ended, or close() was
+        called, and what has come is taken; another one goes on with the next run().
         """
 
         def __init__(self, client, topic_filter, qos, queue_max):
             self._client = client
+            self._changed = client._event()
             self._filter = topic_filter
             self._queue = []
             self._queue_max = queue_max
@@ -3704,24 +3614,23 @@ if _ASYNCIO:
             self._queue.append(message.copy())
 
         def __aiter__(self):
+            self._changed = self._client._event()  # each run() has its own
             return self
 
         async def __anext__(self):
             while not self._queue:
-                if self._filter is None:
+                if self._filter is None or self._changed is not self._client._changed:
                     raise StopAsyncIteration
-                await self._client._event().wait()
+                await self._changed.wait()
             return self._queue.pop(0)
 
         def close(self):
-            """Unsubscribe. The loop ends when what has come is taken."""
+            """Unsubscribe, and end the loop."""
             if self._filter is not None:
-                topic_filter = self._filter
-                self._client.unsubscribe(topic_filter)  # QueueFull: call close() again
+                self._client.unsubscribe(self._filter)  # QueueFull: call close() again
                 self._filter = None
-                changed = self._client._event()
-                changed.set()
-                changed.clear()
+                self._changed.set()
+                self._changed.clear()
 
         async def __aenter__(self):
             return self

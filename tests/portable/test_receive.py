@@ -180,7 +180,9 @@ def test_many_qos_2_messages_at_once_are_each_delivered_once():
         if not packet_id % 64:
             bench.steps()
     publish(257, 257, 0x3C)
-    assert seen == list(range(1, 258)) and bench.client.is_online()
+    # Without a list to compare with: a board's heap may have no place for another of this size.
+    assert len(seen) == 257 and all(number == i + 1 for i, number in enumerate(seen))
+    assert bench.client.is_online()
     assert len(bench.client._session.received) == 1
 
 

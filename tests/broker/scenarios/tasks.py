@@ -461,7 +461,7 @@ async def check_close_wakes_who_waits(case):
     await case.end(client, task)
 
 
-async def check_a_loop_over_messages_outlives_a_run(case):
+async def check_a_loop_over_messages_ends_with_run_and_the_next_goes_on(case):
     client, task = await case.online()
     came = []
     messages = client.messages(case.topic, 1)
@@ -469,18 +469,33 @@ async def check_a_loop_over_messages_outlives_a_run(case):
     async def take():
         async for message in messages:
             came.append(message.payload)
+            await asyncio.sleep(0.02)  # run() may end while the loop's body is at work
 
-    taking = asyncio.create_task(take())
-    for number in range(3):
+    for number in range(4):
+        taking = asyncio.create_task(take())
         await client.publish_wait(case.topic, b"%d" % number, 1)
         await until(lambda number=number: len(came) == number + 1, "message")
-        await case.end(client, task)
+        if number % 2:
+            await asyncio.sleep(0.05)  # the loop waits for the next message
         assert not taking.done()
+        await case.end(client, task)
+        await asyncio.wait_for(taking, WAIT_S)
         _, task = await case.online_of(client)
     messages.close()
-    await asyncio.wait_for(taking, WAIT_S)
-    assert came == [b"0", b"1", b"2"]
+    assert await all_of(messages) == []
+    assert came == [b"0", b"1", b"2", b"3"]
     await case.end(client, task)
+
+
+async def check_a_loop_over_messages_before_run_waits_for_it(case):
+    messages = case.client.messages(case.topic, 1)
+    taking = asyncio.create_task(all_of(messages))
+    await asyncio.sleep(0.05)
+    client, task = await case.online_of(case.client)
+    await client.publish_wait(case.topic, b"x", 1)
+    await asyncio.sleep(0.05)
+    await cancelled(task)
+    assert await asyncio.wait_for(taking, WAIT_S) == [b"x"]
 
 
 async def check_waiting_for_a_message_can_be_cancelled(case):
