@@ -18,6 +18,7 @@ import types
 import paho.mqtt.client as paho
 import pytest
 import virtual_board as virtual
+from name_server import NameServer
 from time_server import TimeServer
 
 import certificates
@@ -324,6 +325,40 @@ def test_a_port_that_is_not_there_is_told(run_deploy, tmp_path):
     assert failure(run_deploy(port, status=1)) == "no board: there is no port %s" % port
 
 
+def test_ports_that_are_not_on_usb_are_no_boards(run_deploy, monkeypatch):
+    """Every PC has some: those of its board, of Bluetooth, of a modem that is built in."""
+    list_ports = pytest.importorskip("serial.tools.list_ports")
+    port = types.SimpleNamespace(device="/dev/ttyS0", description="n/a", vid=None)
+    monkeypatch.setattr(list_ports, "comports", lambda: [port])
+    assert failure(run_deploy(None, status=1)).startswith("no board: no serial port on USB")
+    board = types.SimpleNamespace(device="/dev/ttyACM7", description="Board", vid=0x2E8A)
+    monkeypatch.setattr(list_ports, "comports", lambda: [port, board])
+    assert deploy.find_port() == "/dev/ttyACM7"
+
+
+@pytest.mark.parametrize(
+    "told, reason",
+    (
+        ("[Errno 13] could not open port X: [Errno 13] Permission denied: 'X'", "its group"),
+        ("could not open port 'COM3': PermissionError(13, 'Access is denied.', 5)", "is busy"),
+        ("[Errno 16] could not open port X: [Errno 16] Device or resource busy: 'X'", "is busy"),
+        ("[Errno 5] could not open port X: [Errno 5] Input/output error: 'X'", "can't be opened"),
+    ),
+)
+def test_a_port_that_can_not_be_opened_is_told_with_the_reason(
+    run_deploy, monkeypatch, tmp_path, told, reason
+):
+    serial = pytest.importorskip("serial")
+
+    def refuse(*arguments, **options):
+        raise serial.SerialException(told)
+
+    monkeypatch.setattr(serial, "Serial", refuse)
+    port = tmp_path / "ttyUSB0"
+    port.touch()
+    assert reason in failure(run_deploy(str(port), status=1))
+
+
 def test_of_several_boards_each_is_listed(run_deploy, monkeypatch):
     ports = [("/dev/ttyACM0", "Board in FS mode"), ("/dev/ttyUSB0", "CP2102N USB to UART")]
     monkeypatch.setattr(deploy, "list_ports", lambda: ports)
@@ -615,9 +650,82 @@ def test_a_mistake_in_secrets_or_program_is_told_with_its_place_and_without_its_
     assert reason.startswith("can't read ") and files_on(board) == {}
 
 
+@pytest.mark.parametrize(
+    "value, reason",
+    (
+        ("hunter2", "a name that nothing defines: are there quotes missing?"),
+        ("['x', hunter2.y]", "a name that nothing defines: are there quotes missing?"),
+        ("hunter 2", "SyntaxError: invalid syntax"),
+        ("2hunter2", "SyntaxError: invalid syntax for number"),
+        ("0xhunter2", "SyntaxError: invalid syntax for integer with base 16"),
+    ),
+)
+def test_a_password_without_its_quotes_is_told_and_shown_nowhere(
+    ready, run_deploy, secrets, value, reason
+):
+    """The board would print it: NameError: name 'hunter2' isn't defined."""
+    text = secrets.read_text()
+    line = text[: text.index("PASSWORD = None")].count("\n") + 1
+    secrets.write_text(text.replace("PASSWORD = None", "PASSWORD = " + value))
+    board = ready()
+    printed = run_deploy(board, status=1)
+    assert failure(printed).startswith("secrets.py")
+    assert failure(printed).endswith("line %d: %s" % (line, reason))
+    assert "hunter" not in printed
+
+
+def test_names_that_secrets_define_may_be_used_in_it(ready, run_deploy, secrets):
+    secrets.write_text(
+        "from micropython import const\nimport sys as s\n"
+        "def twice(x):\n    return [y for y in (x, x)]\n"
+        "HOME = (%r, %r)\nWIFI = twice(HOME)\nPORT = const(1883)\n"
+        "SERVER = 'mqtt://%s:' + str(PORT)\nNAME = __name__ + s.platform\n"
+        "USER = PASSWORD = COUNTRY = ADDRESS = CA = TLS = None\nNTP = ()\n"
+        % (SSID, PASSWORD, SERVER_ADDRESS)
+    )
+    assert "board: mqtt: online" in run_deploy(ready())
+
+
+def test_a_setting_that_was_deleted_is_told(ready, run_deploy, secrets, tmp_path):
+    board = ready()
+    text = secrets.read_text()
+    secrets.write_text(text.replace("NAME = ", "MY_NAME = ").replace("CA = None", ""))
+    reason = failure(run_deploy(board, status=1))
+    assert reason == "secrets.py: main.py needs NAME and CA: boards/secrets_example.py has them"
+    program = tmp_path / "my_program.py"
+    program.write_text("print('mqtt: online, and it needs none of them')")
+    run_deploy(board, "--main", program)
+
+
 # ---------------------------------------------------------------------------
 # Going online
 # ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", deploy.build.PROFILES)
+def test_each_profile_goes_online(ready, run_deploy, peer, profile):
+    board = ready()
+    printed = run_deploy(board, "--profile", profile)
+    assert "board: mqtt: online" in printed
+    assert copied(printed) == ([] if profile == deploy.DEFAULT_PROFILE else ["mqttpipe.mpy"])
+    peer.ask("with " + profile)
+
+
+@pytest.mark.parametrize(
+    "machine, options",
+    (
+        (virtual.PICO_2_W, {}),
+        ("ESP32-C3 module with ESP32C3", {"has_own_usb": True}),
+        ("ESP32-S3 module with ESP32S3", {"has_own_usb": True}),
+    ),
+)
+def test_the_relatives_of_the_boards_go_online(
+    virtual_board, broker, run_deploy, machine, options
+):
+    """Among them those that make their own USB, so that their port vanishes with a reset."""
+    board = plug_in(virtual_board(machine, **options), broker)
+    printed = run_deploy(board)
+    assert sorted(files_on(board)) == ALL and "board: mqtt: online" in printed
 
 
 def test_a_wrong_password_is_told(ready, run_deploy):
@@ -643,6 +751,67 @@ def test_a_broker_that_is_away_is_told_in_the_client_s_own_words(ready, run_depl
     assert re.search(r"not online after 3 s: broker: TCP: .*192\.168\.4\.1 port 1883", reason)
 
 
+def test_a_trouble_that_is_over_is_not_told_as_the_reason(ready, run_deploy):
+    text = "wifi: down: refused: wrong password? (network 1)\\nwifi: up, 192.168.4.20, -55 dBm"
+    board = ready(main="print('%s')\n" % text)
+    printed = run_deploy(board, "--wait", 2, status=1)
+    assert "board: wifi: down: refused: wrong password?" in printed
+    assert failure(printed) == (
+        "the board is not online after 2 s: broker: no answer yet; the Wi-Fi is up"
+    )
+
+
+def test_a_dhcp_server_that_is_silent_is_told(ready, run_deploy):
+    main = main_with("rp2_pico_w", SAFE_BOOT_S=0)
+    main = main.replace("    wifi.on_up = ", "    wifi.ADDRESS_MS = 1_000\n    wifi.on_up = ")
+    board = ready(virtual.PICO_W, main=main)
+    board.world["dhcp_ms"] = None
+    reason = failure(run_deploy(board, "--wait", 5, status=1))
+    assert reason.endswith("Wi-Fi: joined, but got no address (network 1)")
+
+
+def test_a_name_that_no_server_has_is_told(ready, run_deploy, secrets):
+    secrets.write_text(secrets.read_text().replace(SERVER_ADDRESS, "nowhere.example"))
+    with NameServer() as names:
+        board = ready()
+        board.world["routes"]["192.168.4.1", 53] = names.address
+        reason = failure(run_deploy(board, "--wait", 3, status=1))
+        assert reason.endswith("broker: DNS: no address for the name nowhere.example")
+        printed = run_deploy(board, "--doctor", status=1)
+        assert "NOT OK broker: DNS: no address for the name nowhere.example" in printed
+
+
+def test_a_broker_that_refuses_is_told_and_its_password_nowhere(
+    ready, run_deploy, broker, secrets
+):
+    text = secrets.read_text()
+    with broker.another("allow_anonymous false") as locked:
+        for old, new in (
+            ("USER = None\nPASSWORD = None", "USER = 'jo'\nPASSWORD = '%s'" % PASSWORD),
+            ("mqtt://", "mqtt://jo:%s@" % PASSWORD),
+        ):
+            assert old in text
+            secrets.write_text(text.replace(old, new))
+            board = ready()
+            board.world["routes"][SERVER_ADDRESS, 1883] = (locked.host, locked.port)
+            printed = run_deploy(board, "--wait", 3, status=1)
+            assert failure(printed).endswith("broker: CONNACK: return code 5, not authorized")
+            assert "NOT OK broker: " in run_deploy(board, "--doctor", status=1)
+            assert PASSWORD not in board.output
+
+
+def test_a_broker_that_is_away_does_not_move_the_wifi(ready):
+    board = ready()
+    board.world["routes"][SERVER_ADDRESS, 1883] = ("127.0.0.1", servers.free_port())
+    board.reset_button()
+    since = len(board.events("wlan"))
+    for _ in range(3):
+        board.wait_for_output("mqtt: offline: TCP: ", since=len(board.output))
+    happened = [event[0] for event in board.events("wlan")[since:]]
+    assert happened.count("joining") == 1 and "lost" not in happened, happened
+    assert happened[-1] == "up", happened
+
+
 def test_a_program_that_fails_is_told_with_its_error(ready, run_deploy):
     board = ready(main="import secrets\nprint('it begins')\nraise KeyError('of its own')\n")
     reason = failure(run_deploy(board, status=1))
@@ -653,6 +822,25 @@ def test_a_program_that_says_nothing_is_not_waited_for_for_ever(ready, run_deplo
     board = ready(main="pass\n")
     reason = failure(run_deploy(board, "--wait", 2, status=1))
     assert "is not online after 2 s: it did not say what is wrong" in reason
+
+
+def test_a_program_that_was_there_before_is_named_when_it_does_not_go_online(
+    virtual_board, broker, run_deploy
+):
+    board = plug_in(virtual_board(files={"main.py": "print('theirs')\n"}), broker)
+    reason = failure(run_deploy(board, "--wait", 2, status=1))
+    assert reason == (
+        "the board is not online after 2 s: it runs the main.py that was on it, "
+        "which does not print `mqtt: online`: --force replaces it"
+    )
+
+
+def test_a_port_that_does_not_come_back_is_told(ready, run_deploy, monkeypatch):
+    monkeypatch.setattr(deploy, "REOPEN_TIMEOUT_S", 0.3)
+    board = ready(virtual.PICO_W)
+    monkeypatch.setattr(deploy.Board, "reset", lambda self: board.power_off())
+    reason = failure(run_deploy(board, status=1))
+    assert reason == "the port %s has not come back after the reset" % board.port
 
 
 # ---------------------------------------------------------------------------
