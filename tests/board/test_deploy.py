@@ -11,14 +11,13 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import types
 
-import paho.mqtt.client as paho
 import pytest
 import virtual_board as virtual
 from name_server import NameServer
+from peers import Peer
 from time_server import TimeServer
 
 import certificates
@@ -43,47 +42,9 @@ ALL = sorted(["deployed.json", "main.py", "secrets.py", *OURS])
 # ---------------------------------------------------------------------------
 
 
-class Peer:
-    """paho-mqtt, at the same server as the board: what it hears is in `heard`."""
-
-    def __init__(self, broker):
-        self.heard = []  # (topic, payload)
-        self._changed = threading.Condition()
-        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-        self.client.reconnect_delay_set(min_delay=1, max_delay=1)
-        self.client.on_connect = lambda client, *_: client.subscribe("boards/#", qos=1)
-        self.client.on_message = self._on_message
-        self.client.connect(broker.host, broker.port)
-        self.client.loop_start()
-
-    def _on_message(self, client, user_data, message):
-        with self._changed:
-            self.heard.append((message.topic, message.payload.decode()))
-            self._changed.notify_all()
-
-    def wait_for(self, topic, payload, since=0, timeout_s=WAIT_S):
-        """Wait until this message is among those heard; `since`: len(heard) of some moment."""
-        deadline_s = time.monotonic() + timeout_s
-        with self._changed:
-            while (topic, payload) not in self.heard[since:]:
-                left_s = deadline_s - time.monotonic()
-                assert left_s > 0, "not heard: %s %s; heard: %s" % (topic, payload, self.heard)
-                self._changed.wait(left_s)
-
-    def ask(self, text, timeout_s=WAIT_S):
-        """Publish a command, and wait for the board's answer."""
-        since = len(self.heard)
-        self.client.publish("boards/%s/command" % NAME, text, qos=1)
-        self.wait_for("boards/%s/answer" % NAME, text, since, timeout_s)
-
-    def close(self):
-        self.client.disconnect()
-        self.client.loop_stop()
-
-
 @pytest.fixture
 def peer(broker):
-    peer = Peer(broker)
+    peer = Peer(broker, NAME)
     yield peer
     peer.close()
 
