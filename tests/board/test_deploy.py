@@ -463,6 +463,32 @@ def test_an_update_that_does_not_fit_leaves_the_old_program_in_service(
     peer.ask("the old one")
 
 
+def test_ctrl_c_in_the_middle_changes_nothing_and_starts_the_old_program(
+    ready, run_deploy, peer, monkeypatch
+):
+    board = ready()
+    (board.files / "wifi.mpy").unlink()
+    (board.files / "station.mpy").write_bytes((board.files / "station.mpy").read_bytes() + b" ")
+    before = files_on(board)
+    real = deploy.copy_file
+    arrived = []
+
+    def press_ctrl_c(board, name, data):
+        if arrived:
+            raise KeyboardInterrupt
+        arrived.append(name)
+        return real(board, name, data)
+
+    monkeypatch.setattr(deploy, "copy_file", press_ctrl_c)
+    since = len(board.output)
+    assert run_deploy(board, "--force", status=130).endswith("deploy: stopped\n")
+    assert arrived and files_on(board) == before
+    board.wait_for_output("station: starts|Traceback", since=since)
+    monkeypatch.setattr(deploy, "copy_file", real)
+    assert copied(run_deploy(board, "--force")) == ["station.mpy", "wifi.mpy"]
+    peer.ask("after all")
+
+
 def test_a_file_that_does_not_arrive_whole_is_not_used(ready, run_deploy, monkeypatch):
     board = ready()
     (board.files / "wifi.mpy").unlink()
