@@ -769,23 +769,26 @@ def test_a_name_that_no_server_has_is_told(ready, run_deploy, secrets):
         assert "NOT OK broker: DNS: no address for the name nowhere.example" in printed
 
 
+@pytest.mark.parametrize(
+    "old, new",
+    (
+        ("USER = None\nPASSWORD = None", "USER = 'jo'\nPASSWORD = '%s'" % PASSWORD),
+        ("mqtt://", "mqtt://jo:%s@" % PASSWORD),
+    ),
+)
 def test_a_broker_that_refuses_is_told_and_its_password_nowhere(
-    ready, run_deploy, broker, secrets
+    ready, run_deploy, broker, secrets, old, new
 ):
     text = secrets.read_text()
+    assert old in text
+    secrets.write_text(text.replace(old, new))
     with broker.another("allow_anonymous false") as locked:
-        for old, new in (
-            ("USER = None\nPASSWORD = None", "USER = 'jo'\nPASSWORD = '%s'" % PASSWORD),
-            ("mqtt://", "mqtt://jo:%s@" % PASSWORD),
-        ):
-            assert old in text
-            secrets.write_text(text.replace(old, new))
-            board = ready()
-            board.world["routes"][SERVER_ADDRESS, 1883] = (locked.host, locked.port)
-            printed = run_deploy(board, "--wait", 3, status=1)
-            assert failure(printed).endswith("broker: CONNACK: return code 5, not authorized")
-            assert "NOT OK broker: " in run_deploy(board, "--doctor", status=1)
-            assert PASSWORD not in board.output
+        board = ready()
+        board.world["routes"][SERVER_ADDRESS, 1883] = (locked.host, locked.port)
+        printed = run_deploy(board, "--wait", 2, status=1)
+        assert failure(printed).endswith("broker: CONNACK: return code 5, not authorized")
+        assert "NOT OK broker: CONNACK: " in run_deploy(board, "--doctor", status=1)
+    assert PASSWORD not in board.output
 
 
 def test_a_broker_that_is_away_does_not_move_the_wifi(ready):
@@ -812,13 +815,12 @@ def test_a_program_that_says_nothing_is_not_waited_for_for_ever(ready, run_deplo
     assert "is not online after 2 s: it did not say what is wrong" in reason
 
 
-def test_a_program_that_was_there_before_is_named_when_it_does_not_go_online(
-    virtual_board, broker, run_deploy
-):
-    board = plug_in(virtual_board(files={"main.py": "print('theirs')\n"}), broker)
-    reason = failure(run_deploy(board, "--wait", 2, status=1))
+def test_a_program_that_was_there_before_is_named_when_it_does_not_go_online(ready, run_deploy):
+    board = ready()
+    (board.files / "main.py").write_text("print('theirs')\n")
+    reason = failure(run_deploy(board, "--wait", 1, status=1))
     assert reason == (
-        "the board is not online after 2 s: it runs the main.py that was on it, "
+        "the board is not online after 1 s: it runs the main.py that was on it, "
         "which does not print `mqtt: online`: --force replaces it"
     )
 
