@@ -23,6 +23,7 @@ board is online (or with --doctor: if all is well), else 1; the last line then s
 
 import argparse
 import ast
+import builtins
 import contextlib
 import errno
 import hashlib
@@ -74,6 +75,7 @@ TRIES = 3  # to interrupt a program
 PROGRESS_BYTES = 8192  # files as large as this show how far they are
 
 ONLINE = re.compile(r"^mqtt: online")
+WIFI_UP = re.compile(r"^wifi: up")
 TROUBLE = re.compile(r"^(wifi: down|mqtt: offline): (.*)")
 
 
@@ -461,29 +463,92 @@ def read_user_file(path):
     return data
 
 
-def settings_of(path):
-    """Return name -> value of the plain settings in a file; values that are computed are left."""
-    settings = {}
+def parse(path):
+    """Return the syntax tree of a file; an empty one if MicroPython takes it, this Python not."""
     try:
-        nodes = ast.parse(path.read_text(encoding="utf-8")).body
-    except (SyntaxError, ValueError):  # MicroPython takes it, this Python does not
-        nodes = []
-    for node in nodes:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])
+
+
+def settings_of(path):
+    """Return name -> value of the settings in a file; None for one that is computed."""
+    settings = {}
+    for node in parse(path).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            settings[node.targets[0].id] = None
             with contextlib.suppress(ValueError):
                 settings[node.targets[0].id] = ast.literal_eval(node.value)
     return settings
 
 
+class Names(ast.NodeVisitor):
+    """The names in a file: `defined` somewhere in it, and `used` as (line, name)."""
+
+    def __init__(self, path):
+        self.defined = set()  # "*": whatever that import brings
+        self.used = []
+        self.visit(parse(path))
+
+    def visit_Name(self, node):
+        if isinstance(node.ctx, ast.Load):
+            self.used.append((node.lineno, node.id))
+        else:
+            self.defined.add(node.id)
+
+    def visit_alias(self, node):
+        self.defined.add((node.asname or node.name).partition(".")[0])
+
+    def visit_FunctionDef(self, node):
+        self.defined.add(node.name)
+        self.generic_visit(node)
+
+    visit_ClassDef = visit_FunctionDef
+
+    def visit_arg(self, node):
+        self.defined.add(node.arg)
+
+    def visit_ExceptHandler(self, node):
+        self.defined.add(node.name)
+        self.generic_visit(node)
+
+
 def read_secrets(path):
-    """Return the bytes of secrets.py; raise DeployError if it was not filled in."""
-    data = read_user_file(path)
+    """Return the bytes of secrets.py; raise DeployError if it was not filled in.
+
+    No message shows what is in it. A password without quotes is found here because the board
+    would print it, in a NameError.
+    """
+    try:
+        data = read_user_file(path)
+    except DeployError as error:
+        # "invalid syntax for integer with base 16: '0x...'"
+        raise DeployError(re.sub(r"(Error: [^:]*):.*", r"\1", str(error))) from None
+    names = Names(path)
+    known = names.defined | set(dir(builtins)) | {"__name__", "__file__"}
+    for line, name in sorted(names.used):
+        if name not in known and "*" not in known:
+            raise DeployError(
+                "%s: line %d: a name that nothing defines: are there quotes missing?"
+                % (path.name, line)
+            )
     example = settings_of(EXAMPLE)
     settings = settings_of(path)
     for name in ("WIFI", "SERVER"):
         if settings.get(name) == example[name]:
             raise DeployError("%s: %s is still the example's: fill it in" % (path.name, name))
     return data
+
+
+def check_settings(path):
+    """Raise DeployError if a secrets.py lacks what the main.py of boards/ takes from it."""
+    defined = Names(path).defined
+    missing = [name for name in settings_of(EXAMPLE) if name not in defined]
+    if missing and defined and "*" not in defined:
+        raise DeployError(
+            "%s: main.py needs %s: boards/secrets_example.py has %s"
+            % (path.name, " and ".join(missing), "them" if missing[1:] else "it")
+        )
 
 
 def digest(data):
@@ -526,6 +591,8 @@ def plan_files(facts, options):
     is_given = options.main is not None
     path = options.main if is_given else BOARDS / facts.kind / "main.py"
     plan_user_file(plan, facts, options, "main.py", read_user_file(path), is_given)
+    if "secrets.py" in plan.copies and not is_given and "main.py" not in plan.kept:
+        check_settings(options.secrets or SECRETS)
     return plan
 
 
@@ -661,10 +728,15 @@ def copy_file(board, name, data):
 # ---------------------------------------------------------------------------
 
 
-def wait_online(board, timeout_s):
+def wait_online(board, timeout_s, is_main_theirs):
     """Print what the board prints until it says that it is online; raise DeployError if not."""
     began_s = time.monotonic()
-    trouble = ""
+    trouble = "it did not say what is wrong (main.py prints `mqtt: online`)"
+    if is_main_theirs:
+        trouble = (
+            "it runs the main.py that was on it, which does not print `mqtt: online`: "
+            "--force replaces it"
+        )
     has_failed = False
     for line in board.lines(timeout_s):
         if not line or not line.isprintable():
@@ -677,14 +749,13 @@ def wait_online(board, timeout_s):
         if found:
             subject = "Wi-Fi" if found.group(1).startswith("wifi") else "broker"
             trouble = "%s: %s" % (subject, found.group(2))
+        elif WIFI_UP.match(line):  # what was said of it before is over
+            trouble = "broker: no answer yet; the Wi-Fi is up"
         if line.startswith("Traceback"):
             has_failed = True
         elif has_failed and not line.startswith(" "):
             raise DeployError("the program on the board has failed: %s" % line)
-    raise DeployError(
-        "the board is not online after %d s: %s"
-        % (timeout_s, trouble or "it did not say what is wrong (main.py prints `mqtt: online`)")
-    )
+    raise DeployError("the board is not online after %d s: %s" % (timeout_s, trouble))
 
 
 def run_doctor(board, facts):
@@ -791,7 +862,8 @@ def deploy(options):
             board.reset()
         if options.dry_run or not options.wait:
             return 0
-        wait_online(board, options.wait)
+        is_main_ours = facts.hashes.get("main.py") == facts.record.get("main.py", [None])[0]
+        wait_online(board, options.wait, "main.py" in plan.kept and not is_main_ours)
     return 0
 
 

@@ -115,9 +115,9 @@ class WifiCore:
         country: two letters, for the channels and power that are legal there.
         hostname: str, at most 32 characters.
         power_save: None: the port's choice; else what the driver's config(pm=...) takes.
-        ntp: names or addresses (str) of time servers; () sets no clock. While the clock was
-            never set, the link is UP at most 10 s later for it: TLS needs the date.
-        dns: addresses (str) of DNS servers to be asked after the one of DHCP.
+        ntp: name or address (str) of a time server, or several; () sets no clock. While the clock
+            was never set, the link is UP at most 10 s later for it: TLS needs the date.
+        dns: address (str) of a DNS server to be asked after the one of DHCP, or several.
 
     Attributes to set: on_up(wifi); on_down(wifi, reason): the link broke, or an attempt to get it
         has failed; reason is a str without any name or password.
@@ -150,8 +150,8 @@ class WifiCore:
         country: "str | None" = None,
         hostname: "str | None" = None,
         power_save: "int | None" = None,
-        ntp: "list | tuple" = (),
-        dns: "list | tuple" = (),
+        ntp: "list | tuple | str" = (),
+        dns: "list | tuple | str" = (),
     ) -> None:
         if isinstance(networks, tuple) and len(networks) == 2 and isinstance(networks[0], str):
             networks = (networks,)
@@ -168,7 +168,7 @@ class WifiCore:
         self._country = country
         self._hostname = hostname
         self._power_save = self.POWER_SAVE if power_save is None else power_save
-        self._dns = list(dns)
+        self._dns = _listed(dns)
         self._sntp = Sntp(ntp, self.dns_servers) if ntp else None
         self.on_up: object = None
         self.on_down: object = None
@@ -463,6 +463,11 @@ class WifiCore:
             print("wifi: a callback raised %s: %s" % (type(error).__name__, error))
 
 
+# ("pool.ntp.org") lacks the comma of a tuple: it is a str, and each letter would be a server.
+def _listed(names):
+    return [names] if isinstance(names, str) else list(names)
+
+
 def _checked_network(one):
     if not isinstance(one, (tuple, list)) or len(one) != 2:
         raise ValueError("a network must be (name, password)")
@@ -492,25 +497,31 @@ class Sntp:
     """Sets the board's clock, and again every day.
 
     Args:
-        servers: names or addresses (str), asked in turn.
+        servers: names or addresses (str), asked in turn; one may come alone.
         dns_servers: function that returns addresses (str), for the names.
 
     Raises:
-        ValueError: a server is a name, and the client is a build without resolver.
+        ValueError: a server is a name that can't be, or the client is a build without resolver.
 
     Allocates: at each question and answer. Blocks: never.
     """
 
-    def __init__(self, servers: "list | tuple", dns_servers) -> None:
-        self._servers = list(servers)
+    def __init__(self, servers: "list | tuple | str", dns_servers) -> None:
+        self._servers = _listed(servers)
         self._dns_servers = dns_servers
         self._resolver = None  # the module with encode_query() and decode_answer()
-        if not all(is_literal(server) for server in self._servers):
+        names = [server for server in self._servers if not is_literal(server)]
+        if names:
             import mqttpipe
 
             if not hasattr(mqttpipe, "encode_query"):
                 raise ValueError("ntp: names need a client with resolver; give addresses")
             self._resolver = mqttpipe
+            for name in names:
+                try:
+                    mqttpipe.encode_query(0, name, 1)
+                except Exception as error:  # here, and not out of a step() some time later
+                    raise ValueError("ntp: %s" % error)
         self._socket: socket.socket = None
         self._query = b""  # the DNS question under way
         self._request = b""  # the NTP question under way

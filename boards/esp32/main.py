@@ -9,13 +9,17 @@ It keeps the board on its Wi-Fi and at its MQTT server, through everything that 
 """
 
 import secrets
-from time import ticks_add, ticks_diff, ticks_ms
 
 from station import Station, boot
 from wifi import Wifi
 
 from machine import Pin
 from mqttpipe import MQTTClient
+
+try:
+    from time import ticks_add, ticks_diff, ticks_ms
+except ImportError:  # CPython, with the simulated board of cpython_shim/
+    from shim_time import ticks_add, ticks_diff, ticks_ms
 
 # ---------------------------------------------------------------------------
 # This board

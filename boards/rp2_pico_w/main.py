@@ -9,7 +9,6 @@ It keeps the board on its Wi-Fi and at its MQTT server, through everything that 
 """
 
 import secrets
-from time import ticks_add, ticks_diff, ticks_ms
 
 import rp2
 from station import Station, boot
@@ -17,6 +16,11 @@ from wifi import Wifi
 
 from machine import Pin
 from mqttpipe import MQTTClient
+
+try:
+    from time import ticks_add, ticks_diff, ticks_ms
+except ImportError:  # CPython, with the simulated board of cpython_shim/
+    from shim_time import ticks_add, ticks_diff, ticks_ms
 
 # ---------------------------------------------------------------------------
 # This board

@@ -4,11 +4,15 @@ The same files as on a board (boards/, micropython/), the same simulation as in 
 and a debugger or coverage would work: cpython_shim/board/simulated_board.py.
 """
 
+import os
 import sys
+import threading
 import time
+import types
 
 import pytest
 from consoles import ROOT, InProcess
+from peers import Peer
 from virtual_board import ESP32, PICO_W
 
 WAIT_S = 20
@@ -87,3 +91,49 @@ def test_a_wrong_password_is_told_and_mended(console):
     wifi.start()
     step_until(wifi.is_up, wifi.step)
     assert "password" in reasons[0] and "password2" not in repr(reasons)
+
+
+def test_the_main_program_runs_here_as_on_a_board(console, broker, board_kind, monkeypatch, capfd):
+    """From the safe-boot window to the answer to a command; then the reset line is pulled."""
+    import board_bus
+
+    secrets = types.ModuleType("secrets")
+    secrets.WIFI = [("home", "password1")]
+    secrets.SERVER = "mqtt://192.168.4.2"
+    secrets.NAME = "in-process"
+    secrets.NTP = ()
+    for name in ("USER", "PASSWORD", "COUNTRY", "ADDRESS", "CA", "TLS"):
+        setattr(secrets, name, None)
+    monkeypatch.setitem(sys.modules, "secrets", secrets)
+    console.world["routes"]["192.168.4.2", 1883] = (broker.host, broker.port)
+    nobody_types, keyboard = os.pipe()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(nobody_types))
+    text = (ROOT / "boards" / FOLDERS[board_kind] / "main.py").read_text()
+    for old, new in (("SAFE_BOOT_S = 2", "SAFE_BOOT_S = 0"), ("WATCHDOG_S = 0", "WATCHDOG_S = 5")):
+        assert old in text
+        text = text.replace(old, new)
+    peer = Peer(broker, "in-process")
+    troubles = []
+
+    def talk():
+        try:
+            peer.wait_for("boards/in-process/status", "online")
+            peer.ask("hello")
+        except BaseException as error:
+            troubles.append(error)
+        board_bus.on_reset(1)
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        with pytest.raises(board_bus.BoardReset):
+            exec(compile(text, "main.py", "exec"), {"__name__": "__main__"})
+    finally:
+        thread.join(2 * WAIT_S)
+        peer.close()
+        sys.stdin.close()
+        os.close(keyboard)
+    assert troubles == []
+    printed = capfd.readouterr().out
+    assert "wifi: up, 192.168.4.20, -70 dBm" in printed and "mqtt: online" in printed
+    assert console.events("watchdog started") == [(5000,)] and console.events("pin")

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -17,6 +18,7 @@ ROOT = deploy.ROOT
 PAGE = (ROOT / "boards" / "README.md").read_text(encoding="utf-8")
 SSID, PASSWORD = "the wifi of the test", "its secret password"
 TIMEOUT_S = 100
+WAIT_MS = 20_000
 
 
 def section(text, title):
@@ -85,9 +87,11 @@ def edit(path):
     path.write_text(text.replace("mqtt://broker.example", "mqtt://192.168.4.1"), encoding="utf-8")
 
 
-def test_without_wifi_the_client_takes_any_link(monkeypatch):
+def test_without_wifi_the_client_goes_online_over_any_link(monkeypatch, broker):
     lines = section(PAGE, "Without Wi-Fi").splitlines()
     program = "\n".join(line[4:] for line in lines if line.startswith("    "))
+    assert '"mqtt://broker.example"' in program
+    program = program.replace("mqtt://broker.example", broker.uri)
 
     class Lan:
         is_plugged_in = False
@@ -110,11 +114,28 @@ def test_without_wifi_the_client_takes_any_link(monkeypatch):
     exec(compile(program, "boards/README.md", "exec"), names)
     client = names["client"]
     client.connect()
-    client.step()
-    assert client.state_name == "WAITING"
+    step_until(client, lambda: client.state_name == "WAITING")
+    assert client.stats["attempts"] == 0
     Lan.is_plugged_in = True
-    client.wait_online(300)  # it looks at the link four times a second
-    assert client.state_name in ("RESOLVING", "WAITING") and client.stats["attempts"] == 1
+    assert client.wait_online(WAIT_MS)
+
+    # Somebody pulls the cable, and the connection ends.
+    Lan.is_plugged_in = False
+    broker.restart()
+    step_until(client, lambda: not client.is_online())
+    assert not client.wait_online(500) and client.stats["attempts"] == 1
+    Lan.is_plugged_in = True
+    assert client.wait_online(WAIT_MS)
+    assert names["link"].dns_servers() == ["192.0.2.53"]
+    client.disconnect()
+    step_until(client, lambda: client.state_name == "DOWN")
+
+
+def step_until(client, is_so):
+    deadline_s = time.monotonic() + WAIT_MS / 1000
+    while not is_so():
+        client.step(100)
+        assert time.monotonic() < deadline_s, client.state_name
 
 
 def test_each_option_and_error_that_the_page_names_is_the_tool_s():
@@ -188,8 +209,12 @@ def test_what_was_not_run_on_hardware_says_so():
 
 def test_each_page_links_to_what_is_there():
     for page in (ROOT / "boards").rglob("README.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
             assert (page.parent / target).exists(), (page, target)
+        titles = [title.lower().replace(" ", "-") for title in re.findall("^## (.+)$", text, re.M)]
+        for target in re.findall(r"\]\(#([^)]+)\)", text):
+            assert target in titles, (page, target)
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")

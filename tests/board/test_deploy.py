@@ -11,13 +11,13 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import types
 
-import paho.mqtt.client as paho
 import pytest
 import virtual_board as virtual
+from name_server import NameServer
+from peers import Peer
 from time_server import TimeServer
 
 import certificates
@@ -42,47 +42,9 @@ ALL = sorted(["deployed.json", "main.py", "secrets.py", *OURS])
 # ---------------------------------------------------------------------------
 
 
-class Peer:
-    """paho-mqtt, at the same server as the board: what it hears is in `heard`."""
-
-    def __init__(self, broker):
-        self.heard = []  # (topic, payload)
-        self._changed = threading.Condition()
-        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-        self.client.reconnect_delay_set(min_delay=1, max_delay=1)
-        self.client.on_connect = lambda client, *_: client.subscribe("boards/#", qos=1)
-        self.client.on_message = self._on_message
-        self.client.connect(broker.host, broker.port)
-        self.client.loop_start()
-
-    def _on_message(self, client, user_data, message):
-        with self._changed:
-            self.heard.append((message.topic, message.payload.decode()))
-            self._changed.notify_all()
-
-    def wait_for(self, topic, payload, since=0, timeout_s=WAIT_S):
-        """Wait until this message is among those heard; `since`: len(heard) of some moment."""
-        deadline_s = time.monotonic() + timeout_s
-        with self._changed:
-            while (topic, payload) not in self.heard[since:]:
-                left_s = deadline_s - time.monotonic()
-                assert left_s > 0, "not heard: %s %s; heard: %s" % (topic, payload, self.heard)
-                self._changed.wait(left_s)
-
-    def ask(self, text, timeout_s=WAIT_S):
-        """Publish a command, and wait for the board's answer."""
-        since = len(self.heard)
-        self.client.publish("boards/%s/command" % NAME, text, qos=1)
-        self.wait_for("boards/%s/answer" % NAME, text, since, timeout_s)
-
-    def close(self):
-        self.client.disconnect()
-        self.client.loop_stop()
-
-
 @pytest.fixture
 def peer(broker):
-    peer = Peer(broker)
+    peer = Peer(broker, NAME)
     yield peer
     peer.close()
 
@@ -149,7 +111,8 @@ def deployed(quick_boards, broker, get_interpreter):
 
     def files_of(machine):
         if machine not in made:
-            facts = types.SimpleNamespace(kind=KIND_OF[machine], mpy_version=6)
+            kind = "esp32" if "ESP32" in machine else "rp2_pico_w"
+            facts = types.SimpleNamespace(kind=kind, mpy_version=6)
             made[machine] = deploy.build_files(facts, deploy.DEFAULT_PROFILE, False)
             made[machine]["main.py"] = (quick_boards / facts.kind / "main.py").read_bytes()
         return dict(made[machine])
@@ -250,12 +213,14 @@ def test_a_blank_board_goes_into_service_and_stays_there(
 
     # Wi-Fi goes away, the broker with it, and both come back: nobody touches the board.
     since = len(peer.heard)
+    printed_before = len(board.output)
     board.world.switch_off()
     board.wait_for_output("wifi: down: the link broke")
     broker.stop()
-    time.sleep(1)
-    broker.start()
     board.world.switch_on()
+    board.wait_for_output("wifi: up, ", since=printed_before, timeout_s=40)
+    board.wait_for_output("mqtt: offline: ", since=printed_before, timeout_s=40)
+    broker.start()
     peer.wait_for(status, "online", since, timeout_s=40)
     peer.ask("are you back?")
     assert board.events("crash") == [], "it came back by a reset"
@@ -322,6 +287,40 @@ def test_no_board_is_told(run_deploy, monkeypatch):
 def test_a_port_that_is_not_there_is_told(run_deploy, tmp_path):
     port = str(tmp_path / "ttyUSB9")
     assert failure(run_deploy(port, status=1)) == "no board: there is no port %s" % port
+
+
+def test_ports_that_are_not_on_usb_are_no_boards(run_deploy, monkeypatch):
+    """Every PC has some: those of its board, of Bluetooth, of a modem that is built in."""
+    list_ports = pytest.importorskip("serial.tools.list_ports")
+    port = types.SimpleNamespace(device="/dev/ttyS0", description="n/a", vid=None)
+    monkeypatch.setattr(list_ports, "comports", lambda: [port])
+    assert failure(run_deploy(None, status=1)).startswith("no board: no serial port on USB")
+    board = types.SimpleNamespace(device="/dev/ttyACM7", description="Board", vid=0x2E8A)
+    monkeypatch.setattr(list_ports, "comports", lambda: [port, board])
+    assert deploy.find_port() == "/dev/ttyACM7"
+
+
+@pytest.mark.parametrize(
+    "told, reason",
+    (
+        ("[Errno 13] could not open port X: [Errno 13] Permission denied: 'X'", "its group"),
+        ("could not open port 'COM3': PermissionError(13, 'Access is denied.', 5)", "is busy"),
+        ("[Errno 16] could not open port X: [Errno 16] Device or resource busy: 'X'", "is busy"),
+        ("[Errno 5] could not open port X: [Errno 5] Input/output error: 'X'", "can't be opened"),
+    ),
+)
+def test_a_port_that_can_not_be_opened_is_told_with_the_reason(
+    run_deploy, monkeypatch, tmp_path, told, reason
+):
+    serial = pytest.importorskip("serial")
+
+    def refuse(*arguments, **options):
+        raise serial.SerialException(told)
+
+    monkeypatch.setattr(serial, "Serial", refuse)
+    port = tmp_path / "ttyUSB0"
+    port.touch()
+    assert reason in failure(run_deploy(str(port), status=1))
 
 
 def test_of_several_boards_each_is_listed(run_deploy, monkeypatch):
@@ -462,6 +461,32 @@ def test_an_update_that_does_not_fit_leaves_the_old_program_in_service(
     assert files_on(board) == before
     board.wait_for_output("mqtt: online", since=board.output.rindex("station: starts in"))
     peer.ask("the old one")
+
+
+def test_ctrl_c_in_the_middle_changes_nothing_and_starts_the_old_program(
+    ready, run_deploy, peer, monkeypatch
+):
+    board = ready()
+    (board.files / "wifi.mpy").unlink()
+    (board.files / "station.mpy").write_bytes((board.files / "station.mpy").read_bytes() + b" ")
+    before = files_on(board)
+    real = deploy.copy_file
+    arrived = []
+
+    def press_ctrl_c(board, name, data):
+        if arrived:
+            raise KeyboardInterrupt
+        arrived.append(name)
+        return real(board, name, data)
+
+    monkeypatch.setattr(deploy, "copy_file", press_ctrl_c)
+    since = len(board.output)
+    assert run_deploy(board, "--force", status=130).endswith("deploy: stopped\n")
+    assert arrived and files_on(board) == before
+    board.wait_for_output("station: starts|Traceback", since=since)
+    monkeypatch.setattr(deploy, "copy_file", real)
+    assert copied(run_deploy(board, "--force")) == ["station.mpy", "wifi.mpy"]
+    peer.ask("after all")
 
 
 def test_a_file_that_does_not_arrive_whole_is_not_used(ready, run_deploy, monkeypatch):
@@ -615,9 +640,80 @@ def test_a_mistake_in_secrets_or_program_is_told_with_its_place_and_without_its_
     assert reason.startswith("can't read ") and files_on(board) == {}
 
 
+@pytest.mark.parametrize(
+    "value, reason",
+    (
+        ("hunter2", "a name that nothing defines: are there quotes missing?"),
+        ("['x', hunter2.y]", "a name that nothing defines: are there quotes missing?"),
+        ("hunter 2", "SyntaxError: invalid syntax"),
+        ("2hunter2", "SyntaxError: invalid syntax for number"),
+        ("0xhunter2", "SyntaxError: invalid syntax for integer with base 16"),
+    ),
+)
+def test_a_password_without_its_quotes_is_told_and_shown_nowhere(
+    ready, run_deploy, secrets, value, reason
+):
+    """The board would print it: NameError: name 'hunter2' isn't defined."""
+    text = secrets.read_text()
+    line = text[: text.index("PASSWORD = None")].count("\n") + 1
+    secrets.write_text(text.replace("PASSWORD = None", "PASSWORD = " + value))
+    board = ready()
+    printed = run_deploy(board, status=1)
+    assert failure(printed).startswith("secrets.py")
+    assert failure(printed).endswith("line %d: %s" % (line, reason))
+    assert "hunter" not in printed
+
+
+def test_names_that_secrets_define_may_be_used_in_it(ready, run_deploy, secrets):
+    secrets.write_text(
+        "from micropython import const\nimport sys as s\n"
+        "def twice(x):\n    return [y for y in (x, x)]\n"
+        "HOME = (%r, %r)\nWIFI = twice(HOME)\nPORT = const(1883)\n"
+        "SERVER = 'mqtt://%s:' + str(PORT)\nNAME = __name__ + s.platform\n"
+        "USER = PASSWORD = COUNTRY = ADDRESS = CA = TLS = None\nNTP = ()\n"
+        % (SSID, PASSWORD, SERVER_ADDRESS)
+    )
+    assert "board: mqtt: online" in run_deploy(ready())
+
+
+def test_a_setting_that_was_deleted_is_told(ready, run_deploy, secrets, tmp_path):
+    board = ready()
+    text = secrets.read_text()
+    secrets.write_text(text.replace("NAME = ", "MY_NAME = ").replace("CA = None", ""))
+    reason = failure(run_deploy(board, status=1))
+    assert reason == "secrets.py: main.py needs NAME and CA: boards/secrets_example.py has them"
+    program = tmp_path / "my_program.py"
+    program.write_text("print('mqtt: online, and it needs none of them')")
+    run_deploy(board, "--main", program)
+
+
 # ---------------------------------------------------------------------------
 # Going online
 # ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", deploy.build.PROFILES)
+def test_each_profile_goes_online(ready, run_deploy, peer, profile):
+    board = ready()
+    printed = run_deploy(board, "--profile", profile)
+    assert "board: mqtt: online" in printed
+    assert copied(printed) == ([] if profile == deploy.DEFAULT_PROFILE else ["mqttpipe.mpy"])
+    peer.ask("with " + profile)
+
+
+@pytest.mark.parametrize(
+    "machine, options",
+    (
+        (virtual.PICO_2_W, {}),
+        ("ESP32-C3 module with ESP32C3", {"has_own_usb": True}),
+        ("ESP32-S3 module with ESP32S3", {"has_own_usb": True}),
+    ),
+)
+def test_the_relatives_of_the_boards_go_online(ready, run_deploy, machine, options):
+    """Among them those that make their own USB, so that their port vanishes with a reset."""
+    printed = run_deploy(ready(machine, **options))
+    assert "deploy: %s, " % machine in printed and copied(printed) == []
+    assert "board: mqtt: online" in printed
 
 
 def test_a_wrong_password_is_told(ready, run_deploy):
@@ -643,6 +739,70 @@ def test_a_broker_that_is_away_is_told_in_the_client_s_own_words(ready, run_depl
     assert re.search(r"not online after 3 s: broker: TCP: .*192\.168\.4\.1 port 1883", reason)
 
 
+def test_a_trouble_that_is_over_is_not_told_as_the_reason(ready, run_deploy):
+    text = "wifi: down: refused: wrong password? (network 1)\\nwifi: up, 192.168.4.20, -55 dBm"
+    board = ready(main="print('%s')\n" % text)
+    printed = run_deploy(board, "--wait", 2, status=1)
+    assert "board: wifi: down: refused: wrong password?" in printed
+    assert failure(printed) == (
+        "the board is not online after 2 s: broker: no answer yet; the Wi-Fi is up"
+    )
+
+
+def test_a_dhcp_server_that_is_silent_is_told(ready, run_deploy):
+    main = main_with("rp2_pico_w", SAFE_BOOT_S=0)
+    main = main.replace("    wifi.on_up = ", "    wifi.ADDRESS_MS = 1_000\n    wifi.on_up = ")
+    board = ready(virtual.PICO_W, main=main)
+    board.world["dhcp_ms"] = None
+    reason = failure(run_deploy(board, "--wait", 5, status=1))
+    assert reason.endswith("Wi-Fi: joined, but got no address (network 1)")
+
+
+def test_a_name_that_no_server_has_is_told(ready, run_deploy, secrets):
+    secrets.write_text(secrets.read_text().replace(SERVER_ADDRESS, "nowhere.example"))
+    with NameServer() as names:
+        board = ready()
+        board.world["routes"]["192.168.4.1", 53] = names.address
+        reason = failure(run_deploy(board, "--wait", 3, status=1))
+        assert reason.endswith("broker: DNS: no address for the name nowhere.example")
+        printed = run_deploy(board, "--doctor", status=1)
+        assert "NOT OK broker: DNS: no address for the name nowhere.example" in printed
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    (
+        ("USER = None\nPASSWORD = None", "USER = 'jo'\nPASSWORD = '%s'" % PASSWORD),
+        ("mqtt://", "mqtt://jo:%s@" % PASSWORD),
+    ),
+)
+def test_a_broker_that_refuses_is_told_and_its_password_nowhere(
+    ready, run_deploy, broker, secrets, old, new
+):
+    text = secrets.read_text()
+    assert old in text
+    secrets.write_text(text.replace(old, new))
+    with broker.another("allow_anonymous false") as locked:
+        board = ready()
+        board.world["routes"][SERVER_ADDRESS, 1883] = (locked.host, locked.port)
+        printed = run_deploy(board, "--wait", 2, status=1)
+        assert failure(printed).endswith("broker: CONNACK: return code 5, not authorized")
+        assert "NOT OK broker: CONNACK: " in run_deploy(board, "--doctor", status=1)
+    assert PASSWORD not in board.output
+
+
+def test_a_broker_that_is_away_does_not_move_the_wifi(ready):
+    board = ready()
+    board.world["routes"][SERVER_ADDRESS, 1883] = ("127.0.0.1", servers.free_port())
+    board.reset_button()
+    since = len(board.events("wlan"))
+    for _ in range(3):
+        board.wait_for_output("mqtt: offline: TCP: ", since=len(board.output))
+    happened = [event[0] for event in board.events("wlan")[since:]]
+    assert happened.count("joining") == 1 and "lost" not in happened, happened
+    assert happened[-1] == "up", happened
+
+
 def test_a_program_that_fails_is_told_with_its_error(ready, run_deploy):
     board = ready(main="import secrets\nprint('it begins')\nraise KeyError('of its own')\n")
     reason = failure(run_deploy(board, status=1))
@@ -653,6 +813,24 @@ def test_a_program_that_says_nothing_is_not_waited_for_for_ever(ready, run_deplo
     board = ready(main="pass\n")
     reason = failure(run_deploy(board, "--wait", 2, status=1))
     assert "is not online after 2 s: it did not say what is wrong" in reason
+
+
+def test_a_program_that_was_there_before_is_named_when_it_does_not_go_online(ready, run_deploy):
+    board = ready()
+    (board.files / "main.py").write_text("print('theirs')\n")
+    reason = failure(run_deploy(board, "--wait", 1, status=1))
+    assert reason == (
+        "the board is not online after 1 s: it runs the main.py that was on it, "
+        "which does not print `mqtt: online`: --force replaces it"
+    )
+
+
+def test_a_port_that_does_not_come_back_is_told(ready, run_deploy, monkeypatch):
+    monkeypatch.setattr(deploy, "REOPEN_TIMEOUT_S", 0.3)
+    board = ready(virtual.PICO_W)
+    monkeypatch.setattr(deploy.Board, "reset", lambda self: board.power_off())
+    reason = failure(run_deploy(board, status=1))
+    assert reason == "the port %s has not come back after the reset" % board.port
 
 
 # ---------------------------------------------------------------------------
@@ -714,7 +892,7 @@ def test_an_error_in_the_program_ends_in_a_reset_and_not_at_a_prompt_that_nobody
 
 
 def test_the_doctor_finds_a_healthy_board_well_and_changes_nothing(ready, board_kind, run_deploy):
-    board = ready(board_kind)
+    board = ready(board_kind, heap="96k")
     before = files_on(board)
     printed = run_deploy(board, "--doctor")
     for line in (
@@ -743,14 +921,21 @@ def test_the_doctor_tells_what_is_wrong_with_the_wifi(ready, run_deploy):
     assert "NOT OK Wi-Fi: not joined: refused: wrong password? (network 1)" in printed
 
 
-def test_the_doctor_tells_what_is_wrong_with_the_broker_and_the_clock(ready, run_deploy, secrets):
+def test_the_doctor_tells_what_is_wrong_with_the_broker(ready, run_deploy, secrets):
     text = secrets.read_text().replace("mqtt://", "mqtts://")
     secrets.write_text(text.replace("TLS = None", 'TLS = "insecure"'))
     board = ready()
     board.world["routes"][SERVER_ADDRESS, 8883] = ("127.0.0.1", servers.free_port())
     printed = run_deploy(board, "--doctor", status=1)
-    assert re.search(r"NOT OK clock: 2000-01-01 .* never set, so that no certificate", printed)
     assert re.search(r"NOT OK broker: TCP: .* port 8883", printed)
+    # Of a certificate that is to be verified: test_over_tls_a_board_needs_the_time_and_gets_it.
+    assert re.search(r'       clock: 2000-01-01 .* never set; TLS = "insecure" does', printed)
+
+
+def test_the_doctor_tells_of_a_weak_signal(ready, run_deploy):
+    board = ready()
+    board.world["networks"][SSID]["rssi"] = -86
+    assert "ok     Wi-Fi: joined, -86 dBm, which is weak, address" in run_deploy(board, "--doctor")
 
 
 def test_the_doctor_tells_of_old_firmware(ready, run_deploy):

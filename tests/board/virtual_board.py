@@ -90,6 +90,9 @@ UNREAD_BYTES_MAX = 1 << 16
 
 READS_PER_STEP = 16
 
+# A Ctrl-C waits so long for a program that computes to sleep.
+BUSY_S = 0.3
+
 EXIT_SOFT_RESET = 75
 
 # Places in the page: vm/board_bus.py says what they are.
@@ -206,6 +209,7 @@ class VirtualBoard:
         self._for_board = bytearray()
         self._reset_asked = None
         self._interrupt = None  # (processor time, switches) of the process at the last SIGINT
+        self._busy_since_s = None  # a SIGINT is due, and the process computes
         self._outer_is_due_s = None
 
     # -- for tests --
@@ -423,7 +427,7 @@ class VirtualBoard:
         self._call_socket = ours
         self._page[INTERRUPT] = INTERRUPT_HOLD
         self._show()
-        self._interrupt = None
+        self._interrupt = self._busy_since_s = None
         config = dict(
             self._config,
             call_fd=theirs.fileno(),
@@ -613,7 +617,9 @@ class VirtualBoard:
 
     # The unix port dies of a second SIGINT that comes before it has looked at the first
     # (unix_mphal.c, sighandler()). So the next one waits until the process has run, or slept,
-    # since.
+    # since. And it raises the exception out of the signal handler, wherever that is: out of an
+    # allocation, which leaves the heap locked for ever. No board does that. So it is best to wait
+    # until the program sleeps; one that never does must be hit somewhere.
     def _send_interrupt(self):
         now = _progress_of(self._process.pid)
         if self._interrupt is not None and now is not None:
@@ -622,6 +628,13 @@ class VirtualBoard:
             has_slept = now[2] and now[1] > switches
             if not has_run and not has_slept:
                 return False
+        if now is not None and not now[2]:
+            now_s = time.monotonic()
+            if self._busy_since_s is None:
+                self._busy_since_s = now_s
+            if now_s - self._busy_since_s < BUSY_S:
+                return False
+        self._busy_since_s = None
         self._interrupt = now[:2] if now else None
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGINT)

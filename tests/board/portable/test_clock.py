@@ -229,6 +229,19 @@ def test_a_name_needs_a_client_that_can_resolve_it():
             mqttpipe.encode_query = found
 
 
+def test_one_server_may_be_given_without_a_list_around_it():
+    """("192.0.2.1") looks like a tuple, and is a str."""
+    bench = Bench("192.0.2.9")
+    bench.sntp = Sntp("192.0.2.1", list)
+    bench.run(4_000)
+    assert bench.hosts() == ["192.0.2.1"]
+
+
+def test_a_name_that_nobody_can_have_is_told_at_once():
+    for name in ("time..example", "", "n" * 64):
+        raises(ValueError, Sntp, ("192.0.2.1", name), list)
+
+
 def test_closing_gives_the_socket_back_and_may_be_repeated():
     bench = Bench("192.0.2.1")
     bench.sntp.close()

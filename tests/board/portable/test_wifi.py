@@ -260,6 +260,8 @@ def test_the_dns_servers_are_dhcp_s_and_then_the_given():
     assert bench.wifi.dns_servers() == ["192.0.2.53", "192.0.2.99"]
     bench.driver.dns = "0.0.0.0"
     assert bench.wifi.dns_servers() == ["192.0.2.99", "192.0.2.53"]
+    bench = WifiBench(dns="192.0.2.99").go_up()
+    assert bench.wifi.dns_servers() == ["192.0.2.53", "192.0.2.99"]
 
 
 def test_wrong_arguments_are_told_without_name_or_password():
