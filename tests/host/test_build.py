@@ -294,6 +294,64 @@ def test_a_text_without_a_place_for_the_names_stays_as_it_is():
     assert build.arrange(text) == text
 
 
+TEXTS = '''\
+"""A client."""
+
+def const(value):
+    return value
+
+_LEFT_OUT = const(0)
+_AGAIN = const("the same text once more")
+
+
+def say(number):
+    """A docstring that nobody needs on a board."""
+    if _LEFT_OUT:
+        return "a text that is in no build"
+    if number > 2:
+        return (
+            "of two parts, a\\ttab, %d and "
+            "ümläuts: %s"
+            % (number, _AGAIN)
+        ), "short"
+
+    def within(word): return "ünd a text within: " + word, _AGAIN
+    return within("a text behind ümläuts")
+'''
+
+
+def test_the_long_texts_of_functions_are_one_object_and_say_the_same():
+    pooled = build.pool_texts(TEXTS)
+    said = []
+    for text in (TEXTS, pooled):
+        names = {}
+        exec(compile(text, "client", "exec"), names)
+        said.append([names["say"](1), names["say"](3)])
+    assert said[0] == said[1] and said[0][1][1] == "short"
+    before, after = TEXTS.splitlines(), pooled.splitlines()
+    assert after[: len(before)] != before and len(after) == len(before) + 2
+    functions = "\n".join(after[: len(before)])
+    assert functions.count("the same text once more") == 1, "where it is a constant"
+    assert "within" in functions and "of two parts" not in functions
+    assert "in no build" not in after[-2] and "docstring" not in after[-2]
+
+
+def test_a_text_that_has_no_long_ones_stays_as_it_is():
+    assert build.pool_texts(SMALL) == SMALL
+
+
+def test_one_object_for_the_texts_takes_less_of_a_board(get_interpreter, monkeypatch, tmp_path):
+    get_interpreter(BOARD)
+    vm = vm_memory.find()
+    text = configured(build.parts_of("standard", SWITCHES))
+    taken = []
+    for pool in (build.pool_texts, lambda same: same):
+        monkeypatch.setattr(build, "pool_texts", pool)
+        (tmp_path / "mqttpipe.mpy").write_bytes(build.compile_mpy(text))
+        taken.append(vm.import_bytes(tmp_path))
+    assert taken[0] < taken[1] - 500, taken
+
+
 def test_a_romfs_has_the_client_and_runs(get_interpreter, tmp_path, capsys):
     assert build.main(["--romfs", "--out", str(tmp_path)]) == 0
     image = tmp_path / "mqttpipe.romfs"
