@@ -171,11 +171,9 @@ _RETAIN = const(0x01)
 
 _QOS_MAX = const(1 + _QOS2)
 
-# What a server may send: remaining length for each packet type, in the order of
-# table 2.1. Any: the length varies. Never: a client does not receive this type.
-_ANY = const(0xFE)
-_NEVER = const(0xFF)
-_LENGTH_RECEIVED = const(b"\xff\xff\x02\xfe\x02\x02\x02\x02\xff\xfe\xff\x02\xff\x00\xff\xff")
+# How a packet may begin that a server sends, beside PUBLISH and SUBACK. Their remaining length
+# is 2; that of PINGRESP is 0.
+_RECEIVED = const(b"\x20\x40\x50\x62\x70\xb0\xd0")
 
 # Connect flags (section 3.1.2.3, figure 3.4).
 _CLEAN_SESSION = const(0x02)
@@ -1134,15 +1132,14 @@ class Decoder:
                     break
                 if shift == 28:
                     raise ServerError("remaining length goes on after four bytes [2.2.3]")
-            legal_length = _LENGTH_RECEIVED[first_byte >> 4]
-            byte = first_byte & 0x0F
             if first_byte & _TYPE_MASK == _PUBLISH:
                 # QoS 3 [MQTT-3.3.1-4]; DUP at QoS 0 [MQTT-3.3.1-2].
-                is_legal = byte & 0x06 != 0x06 and byte & 0x0E != _DUP
+                is_legal = first_byte & 0x06 != 0x06 and first_byte & 0x0E != _DUP
+            elif first_byte == _SUBACK:
+                is_legal = True
             else:  # [MQTT-2.2.2-2]
-                is_legal = byte == (2 if first_byte >> 4 == _PUBREL >> 4 else 0)
-            if legal_length == _NEVER or legal_length < _ANY and legal_length != length:
-                is_legal = False
+                is_legal = first_byte in _RECEIVED
+                is_legal = is_legal and length == (0 if first_byte == _PINGRESP else 2)
             if not is_legal:
                 raise ServerError(
                     "illegal packet 0x%02x with remaining length %d [2.2]" % (first_byte, length)
