@@ -76,15 +76,11 @@ try:
         import gc
         from time import gmtime
 
-        # The C module itself: `ssl` is a Python module around it, which only costs memory. Before
-        # MicroPython 1.23 it was itself called so; a port without TLS has neither.
+        # The C module itself: `ssl` is a Python module around it, which only costs memory.
         try:
             import tls
-        except ImportError:
-            try:
-                import ssl as tls
-            except ImportError:
-                tls = None
+        except ImportError:  # a port without TLS
+            tls = None
 
         def wrap_tls(context, sock, host):
             gc.collect()  # the library may need 17 KB in one piece
@@ -185,16 +181,10 @@ _HAS_USER = const(0x80)
 
 # Connect return codes (section 3.2.2.3, table 3.1).
 _REFUSALS = const(
-    (
-        "",
-        "protocol version not accepted",
-        "client id not accepted",
-        "server unavailable",
-        "bad user or password",
-        "not authorized",
-        "reserved",
-    )
+    "accepted;protocol version not accepted;client id not accepted;server unavailable;"
+    "bad user or password;not authorized;reserved"
 )
+_REFUSALS_LAST = const(6)
 _SUBACK_FAILURE = const(0x80)  # return code in SUBACK (section 3.9.3)
 
 # Limits of the protocol: a two byte length (section 1.5.3), four bytes of
@@ -292,8 +282,9 @@ STATE_NAMES = (
     "WAITING",
 )
 
-# The stage that an error names, for each state.
-_STAGES = const(("DOWN", "DNS", "TCP", "TLS", "CONNACK", "SUBACK", "ONLINE", "DISCONNECT", "LINK"))
+# The stage that an error names, for each state: words of one text, which is one object; as a
+# tuple they would be ten.
+_STAGE_WORDS = const("DOWN DNS TCP TLS CONNACK SUBACK ONLINE DISCONNECT LINK")
 
 # The events that move it: the columns of _NEXT_STATE.
 _ATTEMPT = const(0)  # a connection is wanted, and it is time
@@ -333,7 +324,7 @@ _TIMER_WRITE = const(5)  # the socket accepts nothing
 _TIMER_DNS = const(6)  # no answer: ask again
 _TIMERS = const(6 + _RESOLVER)
 _NO_ANSWER = const("nothing came within the time allowed")
-_TIMER_STAGES = const(("", "", "PINGRESP", "ACK", "PACKET", "WRITE", "DNS"))
+_TIMER_WORDS = const("PINGRESP ACK PACKET WRITE DNS")  # from _TIMER_PINGRESP on
 
 # A subscription: a list of six. What _STATE may be.
 _FILTER = const(0)
@@ -524,12 +515,6 @@ def _to_bytes(name, value):
     raise LocalError("%s must be str or bytes, not %s" % (name, type(value).__name__))
 
 
-# By how many bytes follow the first one of a character: what stands before its bits in that
-# byte, and the least character that needs so many (Unicode, tables 3-6 and 3-7).
-_UTF8_LEAD = const((0, 0xC0, 0xE0, 0xF0))
-_UTF8_LEAST = const((0, 0x80, 0x800, 0x10000))
-
-
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
 # surrogates [MQTT-1.5.3-1] and U+0000 [MQTT-1.5.3-2]. MicroPython's own decoder takes surrogates
 # and characters written longer than need be. EF BB BF is a character like any other
@@ -547,9 +532,20 @@ def _is_utf8(buf, start, end):
             if not more and (character < least or character >> 11 == 0x1B or character > 0x10FFFF):
                 return False
         elif byte > 0x7F:
-            more = 1 if byte < 0xE0 else 2 if byte < 0xF0 else 3
-            least = _UTF8_LEAST[more]
-            character = byte - _UTF8_LEAD[more]  # of 0x80..0xBF negative: below the least
+            # How many bytes follow, the least character that needs so many, and the first bits
+            # of this one (Unicode, tables 3-6 and 3-7). Of 0x80..0xBF they are negative: below.
+            if byte < 0xE0:
+                more = 1
+                least = 0x80
+                character = byte - 0xC0
+            elif byte < 0xF0:
+                more = 2
+                least = 0x800
+                character = byte - 0xE0
+            else:
+                more = 3
+                least = 0x10000
+                character = byte - 0xF0
         elif not byte:
             return False
     return not more
@@ -2903,7 +2899,7 @@ class MQTTClient:
     def _is_final(self, timer):
         if timer == _TIMER_STATE:
             return _TCP_CONNECTING <= self.state <= _SUBSCRIBING
-        return timer == _TIMER_ACK or _TIMER_STAGES[timer] != ""
+        return timer >= _TIMER_PINGRESP
 
     def _on_timer(self, timer):
         if timer == _TIMER_PING:
@@ -2911,7 +2907,7 @@ class MQTTClient:
         elif timer == _TIMER_ACK:
             self._check_acks()
         elif timer != _TIMER_STATE:
-            raise TimedOut(_NO_ANSWER, _TIMER_STAGES[timer])
+            raise TimedOut(_NO_ANSWER, _TIMER_WORDS.split()[timer - _TIMER_PINGRESP])
         elif self.state == _WAITING:
             self._attempt()
         elif self.state == _CLOSING:
@@ -2919,7 +2915,7 @@ class MQTTClient:
         elif self.state == _ONLINE:
             self._is_stable = True
         else:
-            raise TimedOut(_NO_ANSWER, _STAGES[self.state])
+            raise TimedOut(_NO_ANSWER, _STAGE_WORDS.split()[self.state])
 
     # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it
     # was, so the timer is not moved by each packet: it looks when it runs out.
@@ -2947,7 +2943,7 @@ class MQTTClient:
                 if self._is_blocked:  # it may be on its way yet
                     age_ms = min(age_ms, ticks_diff(self._now_ms, self._sent_ms))
                 if age_ms >= self.connect_timeout_ms:
-                    raise TimedOut(_NO_ANSWER, _TIMER_STAGES[_TIMER_ACK])
+                    raise TimedOut(_NO_ANSWER, "ACK")
                 if left_ms is None or self.connect_timeout_ms - age_ms < left_ms:
                     left_ms = self.connect_timeout_ms - age_ms
         if left_ms is not None:
@@ -3207,7 +3203,7 @@ class MQTTClient:
     def _explain(self, error):
         if isinstance(error, MQTTError):
             return error
-        stage = _STAGES[self.state]
+        stage = _STAGE_WORDS.split()[self.state]
         errno = None
         reason = error
         if isinstance(error, OSError):
@@ -3309,7 +3305,9 @@ class MQTTClient:
                 break
             happened = True
             if count == 0:
-                raise TransportError(self._why_closed("closed by the server"), _STAGES[self.state])
+                raise TransportError(
+                    self._why_closed(_SERVER_CLOSED), _STAGE_WORDS.split()[self.state]
+                )
             decoder.on_bytes(count)
             if decoder.late_at and decoder.is_idle():
                 self._on_late_id()
@@ -3375,10 +3373,10 @@ class MQTTClient:
 
     def _on_connack(self, flags, return_code):
         if return_code:
-            reason = _REFUSALS[min(return_code, len(_REFUSALS) - 1)]
+            reason = _REFUSALS.split(";")[min(return_code, _REFUSALS_LAST)]
             raise Refused(
                 "return code %d, %s" % (return_code, reason),
-                _STAGES[self.state],
+                _STAGE_WORDS.split()[self.state],
                 return_code=return_code,
             )
         if flags > 1 or flags and self._clean_session:
@@ -3438,7 +3436,7 @@ class MQTTClient:
             elif len(received) >= _RECEIVED_MAX:
                 raise TransportError(
                     "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX,
-                    _STAGES[self.state],
+                    _STAGE_WORDS.split()[self.state],
                 )
             else:
                 received.append(packet_id)
