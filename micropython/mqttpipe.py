@@ -131,10 +131,11 @@ try:
 except ImportError:
     from shim_board import *  # noqa: F403  all the names above
 
-try:
-    from network import STA_IF, WLAN
-except ImportError:  # no interface of our own: the system's files know the DNS servers
-    WLAN = None
+if _RESOLVER or _BACKGROUND:  # the commands of mqttpipe_repl.py look at it, too
+    try:
+        from network import STA_IF, WLAN
+    except ImportError:  # no interface of our own: the system's files know the DNS servers
+        WLAN = None
 
 # ---------------------------------------------------------------------------
 # Constants
@@ -2123,21 +2124,17 @@ class MQTTClient:
         if link is not None and not hasattr(link, "is_up"):
             raise LocalError("link is %r, must have is_up()" % (link,))
         self._link = link
-        for limits in (
-            ("keep_alive_s", keep_alive_s, 0, 65535),
-            ("packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT),
-            ("pipe_slots", pipe_slots, 1, 1000),
-            ("in_flight_max", in_flight_max, 1, 200),
-            ("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX),
-            ("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX),
-            ("reconnect_max_ms", reconnect_max_ms, reconnect_min_ms, _MS_MAX),
-        ):
-            _integer(*limits)
-        self.keep_alive_s = keep_alive_s
-        self._packet_bytes_max = packet_bytes_max
-        self.connect_timeout_ms = connect_timeout_ms
-        self.reconnect_min_ms = reconnect_min_ms
-        self.reconnect_max_ms = reconnect_max_ms
+        self.keep_alive_s = _integer("keep_alive_s", keep_alive_s, 0, 65535)
+        self._packet_bytes_max = _integer(
+            "packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT
+        )
+        _integer("pipe_slots", pipe_slots, 1, 1000)
+        _integer("in_flight_max", in_flight_max, 1, 200)
+        self.connect_timeout_ms = _integer("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX)
+        self.reconnect_min_ms = _integer("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX)
+        self.reconnect_max_ms = _integer(
+            "reconnect_max_ms", reconnect_max_ms, reconnect_min_ms, _MS_MAX
+        )
         if _OFFLINE:
             if pipe_bytes_max is None:
                 pipe_bytes_max = min(16 * packet_bytes_max, _COUNT_HALF)
