@@ -76,15 +76,11 @@ try:
         import gc
         from time import gmtime
 
-        # The C module itself: `ssl` is a Python module around it, which only costs memory. Before
-        # MicroPython 1.23 it was itself called so; a port without TLS has neither.
+        # The C module itself: `ssl` is a Python module around it, which only costs memory.
         try:
             import tls
-        except ImportError:
-            try:
-                import ssl as tls
-            except ImportError:
-                tls = None
+        except ImportError:  # a port without TLS
+            tls = None
 
         def wrap_tls(context, sock, host):
             gc.collect()  # the library may need 17 KB in one piece
@@ -135,10 +131,11 @@ try:
 except ImportError:
     from shim_board import *  # noqa: F403  all the names above
 
-try:
-    from network import STA_IF, WLAN
-except ImportError:  # no interface of our own: the system's files know the DNS servers
-    WLAN = None
+if _RESOLVER or _BACKGROUND:  # the commands of mqttpipe_repl.py look at it, too
+    try:
+        from network import STA_IF, WLAN
+    except ImportError:  # no interface of our own: the system's files know the DNS servers
+        WLAN = None
 
 # ---------------------------------------------------------------------------
 # Constants
@@ -185,9 +182,10 @@ _HAS_USER = const(0x80)
 
 # Connect return codes (section 3.2.2.3, table 3.1).
 _REFUSALS = const(
-    "protocol version not accepted,client id not accepted,server unavailable,"
-    "bad user or password,not authorized,reserved"
+    "accepted;protocol version not accepted;client id not accepted;server unavailable;"
+    "bad user or password;not authorized;reserved"
 )
+_REFUSALS_LAST = const(6)
 _SUBACK_FAILURE = const(0x80)  # return code in SUBACK (section 3.9.3)
 
 # Limits of the protocol: a two byte length (section 1.5.3), four bytes of
@@ -285,8 +283,9 @@ STATE_NAMES = (
     "WAITING",
 )
 
-# The stage that an error names, for each state.
-_STAGES = const(("DOWN", "DNS", "TCP", "TLS", "CONNACK", "SUBACK", "ONLINE", "DISCONNECT", "LINK"))
+# The stage that an error names, for each state: words of one text, which is one object; as a
+# tuple they would be ten.
+_STAGE_WORDS = const("DOWN DNS TCP TLS CONNACK SUBACK ONLINE DISCONNECT LINK")
 
 # The events that move it: the columns of _NEXT_STATE.
 _ATTEMPT = const(0)  # a connection is wanted, and it is time
@@ -326,7 +325,7 @@ _TIMER_WRITE = const(5)  # the socket accepts nothing
 _TIMER_DNS = const(6)  # no answer: ask again
 _TIMERS = const(6 + _RESOLVER)
 _NO_ANSWER = const("nothing came within the time allowed")
-_TIMER_STAGES = const(("", "", "PINGRESP", "ACK", "PACKET", "WRITE", "DNS"))
+_TIMER_WORDS = const("PINGRESP ACK PACKET WRITE DNS")  # from _TIMER_PINGRESP on
 
 # A subscription: a list of seven. _STATE is the packet that it needs, or what came of that.
 _FILTER = const(0)
@@ -503,12 +502,6 @@ def _to_bytes(name, value):
     raise LocalError("%s must be str or bytes, not %s" % (name, type(value).__name__))
 
 
-# By how many bytes follow the first one of a character: what stands before its bits in that
-# byte, and the least character that needs so many (Unicode, tables 3-6 and 3-7).
-_UTF8_LEAD = const((0, 0xC0, 0xE0, 0xF0))
-_UTF8_LEAST = const((0, 0x80, 0x800, 0x10000))
-
-
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
 # surrogates [MQTT-1.5.3-1] and U+0000 [MQTT-1.5.3-2]. MicroPython's own decoder takes surrogates
 # and characters written longer than need be. EF BB BF is a character like any other
@@ -526,9 +519,20 @@ def _is_utf8(buf, start, end):
             if not more and (character < least or character >> 11 == 0x1B or character > 0x10FFFF):
                 return False
         elif byte > 0x7F:
-            more = 1 if byte < 0xE0 else 2 if byte < 0xF0 else 3
-            least = _UTF8_LEAST[more]
-            character = byte - _UTF8_LEAD[more]  # of 0x80..0xBF negative: below the least
+            # How many bytes follow, the least character that needs so many, and the first bits
+            # of this one (Unicode, tables 3-6 and 3-7). Of 0x80..0xBF they are negative: below.
+            if byte < 0xE0:
+                more = 1
+                least = 0x80
+                character = byte - 0xC0
+            elif byte < 0xF0:
+                more = 2
+                least = 0x800
+                character = byte - 0xE0
+            else:
+                more = 3
+                least = 0x10000
+                character = byte - 0xF0
         elif not byte:
             return False
     return not more
@@ -2040,21 +2044,17 @@ class MQTTClient:
         if link is not None and not hasattr(link, "is_up"):
             raise LocalError("link is %r, must have is_up()" % (link,))
         self._link = link
-        for limits in (
-            ("keep_alive_s", keep_alive_s, 0, 65535),
-            ("packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT),
-            ("pipe_slots", pipe_slots, 1, 1000),
-            ("in_flight_max", in_flight_max, 1, 200),
-            ("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX),
-            ("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX),
-            ("reconnect_max_ms", reconnect_max_ms, reconnect_min_ms, _MS_MAX),
-        ):
-            _integer(*limits)
-        self.keep_alive_s = keep_alive_s
-        self._packet_bytes_max = packet_bytes_max
-        self.connect_timeout_ms = connect_timeout_ms
-        self.reconnect_min_ms = reconnect_min_ms
-        self.reconnect_max_ms = reconnect_max_ms
+        self.keep_alive_s = _integer("keep_alive_s", keep_alive_s, 0, 65535)
+        self._packet_bytes_max = _integer(
+            "packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT
+        )
+        _integer("pipe_slots", pipe_slots, 1, 1000)
+        _integer("in_flight_max", in_flight_max, 1, 200)
+        self.connect_timeout_ms = _integer("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX)
+        self.reconnect_min_ms = _integer("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX)
+        self.reconnect_max_ms = _integer(
+            "reconnect_max_ms", reconnect_max_ms, reconnect_min_ms, _MS_MAX
+        )
         if _OFFLINE:
             if pipe_bytes_max is None:
                 pipe_bytes_max = min(16 * packet_bytes_max, _COUNT_HALF)
@@ -2808,8 +2808,8 @@ class MQTTClient:
                 self._arm(_TIMER_PING, left_ms)
             elif timer == _TIMER_ACK:
                 self._check_acks()
-            elif is_final or timer != _TIMER_STATE:
-                raise TimedOut(_NO_ANSWER, _TIMER_STAGES[timer] or _STAGES[state])
+            elif timer != _TIMER_STATE:
+                raise TimedOut(_NO_ANSWER, _TIMER_WORDS.split()[timer - _TIMER_PINGRESP])
             elif state == _WAITING:
                 self._attempt()
             elif state == _CLOSING:
@@ -2817,7 +2817,7 @@ class MQTTClient:
             elif state == _ONLINE:
                 self._is_stable = True
             else:
-                raise TimedOut(_NO_ANSWER, _STAGES[state])
+                raise TimedOut(_NO_ANSWER, _STAGE_WORDS.split()[state])
         due_ms = None
         for at_ms in self._timers:
             if at_ms is not None and (due_ms is None or ticks_diff(at_ms, due_ms) < 0):
@@ -2837,7 +2837,7 @@ class MQTTClient:
         if self._is_blocked:  # they may be on their way yet
             age_ms = min(age_ms, ticks_diff(self._now_ms, self._sent_ms))
         if age_ms >= self.connect_timeout_ms:
-            raise TimedOut(_NO_ANSWER, _TIMER_STAGES[_TIMER_ACK])
+            raise TimedOut(_NO_ANSWER, "ACK")
         if age_ms >= 0:
             self._arm(_TIMER_ACK, self.connect_timeout_ms - age_ms)
 
@@ -3096,7 +3096,7 @@ class MQTTClient:
     def _explain(self, error):
         if isinstance(error, MQTTError):
             return error
-        stage = _STAGES[self.state]
+        stage = _STAGE_WORDS.split()[self.state]
         errno = None
         reason = error
         if isinstance(error, OSError):
@@ -3185,7 +3185,7 @@ class MQTTClient:
                 happened = True
                 if count == 0:
                     raise TransportError(
-                        self._why_closed("closed by the server"), _STAGES[self.state]
+                        self._why_closed(_SERVER_CLOSED), _STAGE_WORDS.split()[self.state]
                     )
                 if _STATS:
                     decoder.byte_count = decoder.byte_count + count & _COUNT_MASK
@@ -3269,9 +3269,9 @@ class MQTTClient:
 
     def _on_connack(self, flags, return_code):
         if return_code:
-            reason = _REFUSALS.split(",")[min(return_code, 6) - 1]
+            reason = _REFUSALS.split(";")[min(return_code, _REFUSALS_LAST)]
             reason = "return code %d, %s" % (return_code, reason)
-            raise Refused(reason, _STAGES[_AWAITING_CONNACK], None, return_code)
+            raise Refused(reason, "CONNACK", None, return_code)
         if flags > 1 or flags and self._clean_session:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
         if _STATS:
@@ -3364,7 +3364,8 @@ class MQTTClient:
             return False
         if len(received) >= _RECEIVED_MAX:
             raise TransportError(
-                "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX, _STAGES[self.state]
+                "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX,
+                _STAGE_WORDS.split()[self.state],
             )
         received.append(packet_id)
         return True
