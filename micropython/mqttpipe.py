@@ -340,7 +340,7 @@ _TIMER_WRITE = const(5)  # the socket accepts nothing
 _TIMER_DNS = const(6)  # no answer: ask again
 _TIMERS = const(7)
 _NO_ANSWER = const("nothing came within the time allowed")
-_TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE")
+_TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE", "")
 
 # A subscription: a list of six. _STATE is the packet that it needs, or what came of that.
 _FILTER = const(0)
@@ -1413,10 +1413,12 @@ class Session:
                 return True
         return False
 
-    # The exchange is over: its identifier and its references are given up.
+    # The exchange is over: its identifier and its references are given up. Returns its token.
     def _free(self, row):
+        token = row[_TOKEN]
         row[_AWAITS] = row[_ID] = row[_TOKEN] = row[_TOPIC] = row[_PAYLOAD] = None
         self.count -= 1
+        return token
 
     # -- outgoing messages ---------------------------------------------------
 
@@ -1495,9 +1497,7 @@ class Session:
                 # It answers what was sent on the connection before: that need not go again.
                 self.pending.remove(row)
             if first_byte != _PUBREC:
-                token = row[_TOKEN]
-                self._free(row)
-                return token
+                return self._free(row)
             row[_SENT_MS] = now_ms
             row[_AWAITS] = _AWAITING_PUBCOMP
             self.last_turn = row[_TURN] = self.last_turn % 65535 + 1
@@ -1585,10 +1585,6 @@ class Session:
                 subscription[_ASKED] = subscription[_TOKEN]
         self.is_unsent = is_more
         return not is_more
-
-    def is_subscribed(self):
-        """True if every subscription has been answered."""
-        return not self.is_unsent and not self.asked
 
     def on_suback(self, first_byte, packet_id, payload):
         """Take SUBACK (payload: a return code for each filter) or UNSUBACK.
@@ -2608,20 +2604,19 @@ class MQTTClient:
                         self._step(0 if timer else _DRIVE_MS)
                     except KeyboardInterrupt:
                         pass  # the unix port gives a Ctrl-C to any thread: it is not for this one
-                    except Exception as error:
+                    except BaseException as error:
                         self._report(error)
+                        if not isinstance(error, Exception):  # SystemExit of a callback
+                            self._is_stopping = True
+                            self._quit()
                     is_over = self._is_stopping and self.state == _DOWN
                     if timer:
                         break
-            except BaseException as error:  # SystemExit of a callback
-                is_over = True
-                self._report(error)
-                self._quit()
             finally:
-                if is_over:
-                    if timer:
-                        timer.deinit()
-                        self._timer = None
+                if is_over and timer:
+                    timer.deinit()
+                    self._timer = None
+                if is_over or not timer:
                     self._driver = None
 
     if _ASYNCIO or _BACKGROUND:
@@ -2854,13 +2849,12 @@ class MQTTClient:
             if at_ms is None or ticks_diff(now_ms, at_ms) < 0:
                 continue
             state = self.state
-            if timer == _TIMER_STATE:
-                is_final = _TCP_CONNECTING <= state <= _SUBSCRIBING
-            else:
-                is_final = _TIMER_PINGRESP <= timer <= _TIMER_WRITE
+            stage = _TIMER_STAGES[timer]
+            if timer == _TIMER_STATE and _TCP_CONNECTING <= state <= _SUBSCRIBING:
+                stage = _STAGES[state]
             # In a step in which the server was heard nothing is given up: such a timer is
             # looked at again in the next one.
-            if is_final and self._is_answered:
+            if stage and self._is_answered:
                 continue
             timers[timer] = None
             happened = True
@@ -2882,8 +2876,8 @@ class MQTTClient:
                 self._check_acks()
             elif _RESOLVER and timer == _TIMER_DNS:
                 self._ask()
-            elif is_final:
-                raise TimedOut(_NO_ANSWER, _TIMER_STAGES[timer] or _STAGES[state])
+            elif stage:
+                raise TimedOut(_NO_ANSWER, stage)
             elif state == _WAITING:
                 self._attempt()
             elif state == _CLOSING:
@@ -3531,9 +3525,8 @@ class MQTTClient:
         if self._timers[_TIMER_ACK] is None and not session.is_empty():
             self._check_acks()
         if self.state == _SUBSCRIBING:
-            session.send_subscriptions(self._packet_bytes_max, now_ms)
-            if not session.is_subscribed():
-                return
+            if not session.send_subscriptions(self._packet_bytes_max, now_ms) or session.asked:
+                return  # some filter has not been answered yet
             self._move(_SUBSCRIBED)
             self._emit(self.on_online, _NOTHING)
         if not _OFFLINE:
