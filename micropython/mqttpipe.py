@@ -28,7 +28,7 @@ Rules for this file
 2. Packets, Outbox, Decoder and Session do no I/O of their own and read no clock.
 3. The steady state allocates nothing; a function that allocates says so.
 4. Only the portability block knows where it runs.
-5. A wait is a deadline in `_timers`. step() sleeps only in `_sleep()`; other threads only
+5. A wait is a deadline in `_timers`. step() sleeps only in `_work()`; other threads only
    in `_wait()` and, for 20 ms at most, in the Pipe.
 
 Section numbers and [MQTT-x.y.z-n] tags refer to MQTT Version 3.1.1, OASIS
@@ -340,7 +340,7 @@ _TIMER_WRITE = const(5)  # the socket accepts nothing
 _TIMER_DNS = const(6)  # no answer: ask again
 _TIMERS = const(7)
 _NO_ANSWER = const("nothing came within the time allowed")
-_TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE", "")
+_TIMER_STAGES = ("", "", "PINGRESP", "ACK", "PACKET", "WRITE", "DNS")
 
 # A subscription: a list of six. _STATE is the packet that it needs, or what came of that.
 _FILTER = const(0)
@@ -398,7 +398,7 @@ _COUNTS = const(10)
 _IOCTL_POLL = const(3)
 
 # What drives step() can not be entered twice: by a callback, a coroutine, or beside start().
-_IS_DRIVEN = const("step() is driven already: by start(), run(), or around this callback")
+_IS_DRIVEN = const("step() runs already: by start(), run() or around a callback")
 
 
 # Names that every message needs: MicroPython looks for a builtin among the globals first,
@@ -1496,7 +1496,7 @@ class Session:
             if row in self.pending:
                 # It answers what was sent on the connection before: that need not go again.
                 self.pending.remove(row)
-            if first_byte != _PUBREC:
+            if not _QOS2 or first_byte != _PUBREC:
                 return self._free(row)
             row[_SENT_MS] = now_ms
             row[_AWAITS] = _AWAITING_PUBCOMP
@@ -1609,7 +1609,7 @@ class Session:
             and (len(payload) != len(asked) or payload.strip(b"\x00\x01\x02\x80"))
         ):
             raise ServerError(
-                "0x%02x for packet id %d, %r: not what was asked for [3.9, 3.11]"
+                "0x%02x for packet id %d, %r: not as asked [3.9, 3.11]"
                 % (first_byte, packet_id, payload)
             )
         report = []
