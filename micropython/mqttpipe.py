@@ -28,7 +28,7 @@ Rules for this file
 2. Packets, Outbox, Decoder and Session do no I/O of their own and read no clock.
 3. The steady state allocates nothing; a function that allocates says so.
 4. Only the portability block knows where it runs.
-5. A wait is a deadline in `_timers`. step() sleeps only in `_sleep()`; other threads only
+5. A wait is a deadline in `_timers`. step() sleeps only in `_work()`; other threads only
    in `_wait()` and, for 20 ms at most, in the Pipe.
 
 Section numbers and [MQTT-x.y.z-n] tags refer to MQTT Version 3.1.1, OASIS
@@ -354,7 +354,6 @@ _TOPIC = const(5)
 _PAYLOAD = const(6)
 _SENT_MS = const(7)  # ticks_ms() of the last sending
 _ROW_FIELDS = const(8)
-_NOT_AWAITED = const("0x%02x for packet id %d, which does not await it [2.3.1, 4.3]")
 # What _AWAITS is: the type of the packet that must come, so that one comparison
 # serves all acknowledgements.
 _FREE = const(0)
@@ -385,7 +384,7 @@ _COUNTS = const(10)
 _IOCTL_POLL = const(3)
 
 # What drives step() can not be entered twice: by a callback, a coroutine, or beside start().
-_IS_DRIVEN = const("step() is driven already: by start(), run(), or around this callback")
+_IS_DRIVEN = const("step() runs already: by start(), run() or around a callback")
 
 
 # Names that every message needs: MicroPython looks for a builtin among the globals first,
@@ -1336,10 +1335,12 @@ class Session:
                 return True
         return False
 
-    # The exchange is over: its identifier and its references are given up.
+    # The exchange is over: its identifier and its references are given up. Returns its token.
     def _free(self, row):
+        token = row[_TOKEN]
         row[_AWAITS] = row[_ID] = row[_TOKEN] = row[_TOPIC] = row[_PAYLOAD] = None
         self.count -= 1
+        return token
 
     # -- outgoing messages ---------------------------------------------------
 
@@ -1397,7 +1398,7 @@ class Session:
                 self.retransmitted_count = self.retransmitted_count + 1 & _COUNT_MASK
         return True
 
-    def on_ack(self, packet_type, packet_id, now_ms):
+    def on_ack(self, first_byte, packet_id, now_ms):
         """Take an acknowledgement. The caller has seen 4 bytes free in the outbox.
 
         Returns:
@@ -1413,20 +1414,21 @@ class Session:
             if row[_ID] == packet_id:
                 awaited = row[_AWAITS]
                 break
-        if packet_type == awaited:
+        if first_byte == awaited:
             if row in self.pending:
                 # It answers what was sent on the connection before: that need not go again.
                 self.pending.remove(row)
-            if packet_type != _PUBREC:
-                token = row[_TOKEN]
-                self._free(row)
-                return token
+            if not _QOS2 or first_byte != _PUBREC:
+                return self._free(row)
             row[_SENT_MS] = now_ms
             row[_AWAITS] = _AWAITING_PUBCOMP
             self.last_turn = row[_TURN] = self.last_turn % 65535 + 1
-        elif not _QOS2 or packet_type == _PUBACK or awaited not in (_FREE, _AWAITING_PUBCOMP):
-            raise ServerError(_NOT_AWAITED % (packet_type, packet_id))
-        if _QOS2 and packet_type == _PUBREC:
+        elif not _QOS2 or first_byte == _PUBACK or awaited not in (_FREE, _AWAITING_PUBCOMP):
+            raise ServerError(
+                "0x%02x for packet id %d, which awaits 0x%02x [4.3]"
+                % (first_byte, packet_id, awaited)
+            )
+        if _QOS2 and first_byte == _PUBREC:
             # [MQTT-4.3.3-1]; at once, so in the order of the PUBRECs [MQTT-4.6.0-4]. Also if it
             # was sent again, or is from before a reset of this device: without its PUBREL the
             # server would keep the identifier for ever. (The PUBCOMP of that is let pass.)
@@ -1506,15 +1508,8 @@ class Session:
         self.is_unsent = is_more
         return not is_more
 
-    def is_subscribed(self):
-        """True if every subscription has been answered."""
-        for subscription in self.subscriptions:
-            if subscription[_STATE] > _REFUSED:
-                return False
-        return True
-
-    def on_suback(self, packet_type, packet_id, return_codes):
-        """Take SUBACK (return_codes: bytes, one a filter) or UNSUBACK (b"").
+    def on_suback(self, first_byte, packet_id, payload):
+        """Take SUBACK (payload: a return code for each filter) or UNSUBACK.
 
         Returns:
             A list of (token, granted) to report: every first answer, and every
@@ -1526,26 +1521,30 @@ class Session:
         Allocates: the list, and the table anew. Spec: sections 3.9 and 3.11.
         """
         ask = self.rows[-1]
-        if ask[_ID] != packet_id or ask[_AWAITS] != packet_type:
-            raise ServerError(_NOT_AWAITED % (packet_type, packet_id))
-        is_suback = packet_type == _SUBACK
-        # What is left of the codes without those that there are?
-        if is_suback and (
-            len(return_codes) != len(self.asked) or return_codes.strip(b"\x00\x01\x02\x80")
+        asked = self.asked
+        is_suback = first_byte == _SUBACK
+        if (
+            ask[_ID] != packet_id
+            or ask[_AWAITS] != first_byte
+            # [MQTT-3.9.3-1, -2]. What is left without the return codes that there are?
+            or is_suback
+            and (len(payload) != len(asked) or payload.strip(b"\x00\x01\x02\x80"))
         ):
             raise ServerError(
-                "SUBACK for %d filters has %r [MQTT-3.9.3-1, -2]" % (len(self.asked), return_codes)
+                "0x%02x for packet id %d, %r: not as asked [3.9, 3.11]"
+                % (first_byte, packet_id, payload)
             )
         report = []
         # A new list: another thread may be looking for a token in this one.
         table = list(self.subscriptions)
-        for i, subscription in enumerate(self.asked):
+        for i in range(len(asked)):
+            subscription = asked[i]
             token = subscription[_ASKED]
             is_last = token == subscription[_TOKEN]  # no later command has taken its place
             if is_suback:
-                is_refused = return_codes[i] == _SUBACK_FAILURE
+                is_refused = payload[i] == _SUBACK_FAILURE
                 if token > 0 or is_refused:
-                    report.append((abs(token), return_codes[i : i + 1]))
+                    report.append((abs(token), payload[i : i + 1]))
                 if is_last:
                     subscription[_STATE] = _REFUSED if is_refused else _GRANTED
                     subscription[_TOKEN] = -abs(token)
@@ -2427,7 +2426,7 @@ class MQTTClient:
     # Drive step(), or look on while it is driven, until what is waited for has come. Where it
     # would have to go on meanwhile and can not, that is refused. (A timer's callback is in the
     # main program's own thread: there it is only so while it is in step().)
-    def _wait(self, timeout_ms, has_come, *arguments):
+    def _wait(self, timeout_ms, is_done, *arguments):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
         if (_BACKGROUND or _ASYNCIO) and self._driver == get_ident():
             if self._is_stepping or not _BACKGROUND or self._timer is None:
@@ -2438,7 +2437,7 @@ class MQTTClient:
                 self.step(left_ms)
             else:
                 sleep_ms(min(left_ms, _NAP_MS))
-            if has_come(*arguments):
+            if is_done(*arguments):
                 return True
             left_ms = ticks_diff(deadline_ms, ticks_ms())
             if left_ms <= 0:
@@ -2539,20 +2538,19 @@ class MQTTClient:
                         self._step(0 if timer else _DRIVE_MS)
                     except KeyboardInterrupt:
                         pass  # the unix port gives a Ctrl-C to any thread: it is not for this one
-                    except Exception as error:
+                    except BaseException as error:
                         self._report(error)
+                        if not isinstance(error, Exception):  # SystemExit of a callback
+                            self._is_stopping = True
+                            self._quit()
                     is_over = self._is_stopping and self.state == _DOWN
                     if timer:
                         break
-            except BaseException as error:  # SystemExit of a callback
-                is_over = True
-                self._report(error)
-                self._quit()
             finally:
-                if is_over:
-                    if timer:
-                        timer.deinit()
-                        self._timer = None
+                if is_over and timer:
+                    timer.deinit()
+                    self._timer = None
+                if is_over or not timer:
                     self._driver = None
 
     if _ASYNCIO or _BACKGROUND:
@@ -2767,8 +2765,8 @@ class MQTTClient:
             # That of RESOLVING is for the whole attempt; the states that follow share it.
             self._arm(_TIMER_STATE, self.connect_timeout_ms)
 
-    def _arm(self, timer, delay_ms):
-        at_ms = ticks_add(self._now_ms, delay_ms)
+    def _arm(self, timer, timeout_ms):
+        at_ms = ticks_add(self._now_ms, timeout_ms)
         self._timers[timer] = at_ms
         if self._due_ms is None or ticks_diff(at_ms, self._due_ms) < 0:
             self._due_ms = at_ms
@@ -2776,34 +2774,35 @@ class MQTTClient:
     # A timer that was stopped may have left `_due_ms` too early: then nothing is
     # due, and the true next deadline is found.
     def _on_due(self):
+        timers = self._timers
+        now_ms = self._now_ms
         happened = False
         for timer in range(_TIMERS):
-            at_ms = self._timers[timer]
-            if at_ms is None or ticks_diff(self._now_ms, at_ms) < 0:
+            at_ms = timers[timer]
+            if at_ms is None or ticks_diff(now_ms, at_ms) < 0:
                 continue
             state = self.state
+            is_final = timer >= _TIMER_PINGRESP
             if timer == _TIMER_STATE:
                 is_final = _TCP_CONNECTING <= state <= _SUBSCRIBING
-            else:
-                is_final = _TIMER_PINGRESP <= timer <= _TIMER_WRITE
             # In a step in which the server was heard nothing is given up: such a timer is
             # looked at again in the next one.
             if is_final and self._is_answered:
                 continue
-            self._timers[timer] = None
+            timers[timer] = None
             happened = True
             if timer == _TIMER_PING:
                 # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it
                 # was, so the timer is not moved by each packet: it looks when it runs out.
-                left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
+                left_ms = self.keep_alive_s * 1000 - ticks_diff(now_ms, self._sent_ms)
                 if left_ms <= 0:
                     left_ms = self.keep_alive_s * 1000
                     # Without room for two bytes the socket has been stuck for a whole keep
                     # alive: the deadline for the answer runs all the same.
                     if self._outbox.room >= 2 and not self._has_said_bye:
                         self._outbox.put_packet(_PINGREQ_PACKET)
-                        self._ping_ms = self._now_ms
-                    if self._timers[_TIMER_PINGRESP] is None:
+                        self._ping_ms = now_ms
+                    if timers[_TIMER_PINGRESP] is None:
                         self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
                 self._arm(_TIMER_PING, left_ms)
             elif timer == _TIMER_ACK:
@@ -2819,7 +2818,7 @@ class MQTTClient:
             else:
                 raise TimedOut(_NO_ANSWER, _STAGE_WORDS.split()[state])
         due_ms = None
-        for at_ms in self._timers:
+        for at_ms in timers:
             if at_ms is not None and (due_ms is None or ticks_diff(at_ms, due_ms) < 0):
                 due_ms = at_ms
         self._due_ms = due_ms
@@ -3393,11 +3392,11 @@ class MQTTClient:
         self._topic_end = end
         return end
 
-    def _on_suback(self, packet_type, packet_id):
+    def _on_suback(self, first_byte, packet_id):
         decoder = self._decoder
         # One that is too short, or too long for the buffer, has not a code for each filter.
-        return_codes = bytes(decoder.buf[2 : decoder.remaining_length])
-        for token, granted in self._session.on_suback(packet_type, packet_id, return_codes):
+        payload = bytes(decoder.buf[2 : decoder.remaining_length])
+        for token, granted in self._session.on_suback(first_byte, packet_id, payload):
             self._emit(self.on_subscribed, token, granted)
 
     # -- sending -----------------------------------------------------------------
@@ -3459,9 +3458,8 @@ class MQTTClient:
         if session.pending and not session.send_pending(now_ms):
             return
         if self.state == _SUBSCRIBING:
-            session.send_subscriptions(self._packet_bytes_max, now_ms)
-            if not session.is_subscribed():
-                return
+            if not session.send_subscriptions(self._packet_bytes_max, now_ms) or session.asked:
+                return  # some filter has not been answered yet
             self._move(_SUBSCRIBED)
             self._emit(self.on_online, _NOTHING)
         self._take_commands(True)
