@@ -549,10 +549,18 @@ async def check_50_tasks_beside_a_client(case):
     say("figure", "worst delay of the loop with one at work, us", worst_us[1])
 
 
+async def to_its_end(check, ended):
+    await check
+    ended.append(True)
+
+
 def main(name, options, topic):
     case = Case(read_argument(options), topic)
     for _ in range(LOOPS.get(name, 1)):
-        asyncio.run(globals()["check_" + name](case))
+        ended = []
+        asyncio.run(to_its_end(globals()["check_" + name](case), ended))
+        # MicroPython's run() returns as well when all tasks wait and nothing could wake them.
+        assert ended, "all tasks wait for ever"
     wrong = [error_text(error) for error in case.errors if isinstance(error, LocalError)]
     assert not wrong, wrong
     say("ok")
