@@ -137,6 +137,8 @@ _run_next_callback = (
     None  # ctypes' callable; kept here, or the interpreter would call freed memory
 )
 _add_pending_call = None  # ctypes.pythonapi.Py_AddPendingCall
+_loading = set()  # threads that are about to set these two
+_loading_lock = threading.Lock()
 _is_running = False  # a scheduled function is running: on a board the scheduler is locked then
 
 
@@ -150,8 +152,9 @@ def schedule(function, arg):
     """
     if len(_queue) >= _SCHEDULE_DEPTH:
         raise RuntimeError("schedule queue full")
-    if _add_pending_call is None:
-        _load_pending_calls()
+    if _add_pending_call is None and not _load_pending_calls():
+        _queue.append((function, arg))
+        return  # the call that we interrupt asks for it
     _queue.append((function, arg))
     # The result is not looked at: the interpreter's queue (32 places) can be full of other
     # people's calls, and then ours runs with the next one, or at the next poll or sleep.
@@ -162,6 +165,22 @@ def schedule(function, arg):
 
 def _load_pending_calls():
     # Not at import: ctypes takes longer to import than this whole shim, and most never schedule.
+    # So long, that an interrupt of this thread may well come meanwhile, and find ctypes half
+    # imported. False: this is such a one.
+    ident = threading.get_ident()
+    if ident in _loading:
+        return False
+    _loading.add(ident)  # before the lock: it must not be waited for by who holds it
+    try:
+        with _loading_lock:
+            if _add_pending_call is None:  # else another thread was faster, and has asked already
+                _import_ctypes()
+    finally:
+        _loading.discard(ident)
+    return True
+
+
+def _import_ctypes():
     global _run_next_callback, _add_pending_call
     import ctypes
 
@@ -282,12 +301,14 @@ def wait_ns(delay_ns):
 
 def _forget_in_child():
     # After os.fork() both processes hold the same pipe: a ring here would wake the parent.
-    global _bell, _sleeps, _bell_lock, _is_running, _MAIN_THREAD_IDENT
+    global _bell, _sleeps, _bell_lock, _is_running, _loading_lock, _MAIN_THREAD_IDENT
     if _bell is not None:
         _bell.close()
     _bell, _sleeps, _bell_lock, _is_running = None, 0, threading.RLock(), False
     _MAIN_THREAD_IDENT = threading.get_ident()  # the only thread that a child has
     _queue.clear()
+    _loading.clear()
+    _loading_lock = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

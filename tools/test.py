@@ -3,11 +3,18 @@
     python3 tools/test.py                          everything
     python3 tools/test.py tests/host -k pipe       arguments that are not below go to pytest
     python3 tools/test.py --broker=docker          which broker: auto, docker, mosquitto or a URI
-    python3 tools/test.py --long-chaos             the long form of the chaos tests as well
-    python3 tools/test.py --all-personalities      also what is slow as an ESP32, as an rp2, ...
     python3 tools/test.py --no-lint                leave out ruff
     python3 tools/test.py --no-broker              leave out the tests that need a broker
     python3 tools/test.py --no-micropython         leave out the tests in real MicroPython
+
+More of what takes minutes, each for one file of tests as well as for all:
+
+    --all-personalities    also what is slow in CPython as an ESP32, as an rp2, ...
+    --long-chaos           a chaos of cut connections that goes on for longer
+    --long-threads         8 threads publish 10,000 messages each, on 32 bits as well
+    --long-leaks           1,000 connections of each kind, and nothing left of them
+    --every-call           let every call of the system fail, not every n-th
+    --idle-s=60            look that many seconds at how much an idle client takes
 
 Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit and 32-bit
 in `.cache` (tools/get_micropython.py), and mosquitto unless docker has one (tests/servers.py).

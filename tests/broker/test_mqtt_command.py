@@ -538,6 +538,25 @@ def test_who_is_refused_gets_the_return_code_as_status(guarded_broker, launch):
                 assert b"wrong" not in err and SECRET.encode() not in err
 
 
+def test_who_gives_user_and_password_is_let_in(guarded_broker, launch, topic):
+    who = ["-u", "joe", "-P", SECRET]
+    for whose in BOTH:
+        options = ["-t", topic, "-r", "-m", whose, "-q", "1", "-k", "10"]
+        assert launch(whose, "pub", guarded_broker, *options, *who).finish() == (0, b"", b"")
+        for subscriber in BOTH:
+            run = launch(subscriber, "sub", guarded_broker, "-t", topic, "-C", 1, *who)
+            assert run.finish() == (0, whose.encode() + b"\n", b""), (whose, subscriber)
+    launch(OURS, "pub", guarded_broker, "-t", topic, "-r", "-n", *who).finish()
+
+
+def test_the_keep_alive_is_what_k_says(loud_broker, launch, topic):
+    for whose in BOTH:
+        client_id = "%s-%s" % (topic.replace("/", "-"), whose)
+        words = ["-t", topic, "-n", "-k", "17", "-i", client_id]
+        assert launch(whose, "pub", loud_broker, *words).finish() == (0, b"", b"")
+        assert re.search(r"as %s \(.*k17[,)]" % re.escape(client_id), loud_broker.log()), whose
+
+
 def command_line_of(process):
     return pathlib.Path("/proc/%d/cmdline" % process.pid).read_bytes()
 
@@ -618,6 +637,24 @@ def test_insecure_leaves_out_the_name_and_nothing_else(add_broker, made, launch)
         assert launch(whose, "pub", Where, *PUB, *good).finish()[0] != 0, whose
         assert launch(whose, "pub", Where, *PUB, *good, "--insecure").finish()[0] == 0, whose
         assert launch(whose, "pub", Where, *PUB, *wrong, "--insecure").finish()[0] != 0, whose
+
+
+def test_a_certificate_of_our_own_opens_the_door_for_both(add_broker, made, launch, topic):
+    own = add_broker(tls=servers.Tls(made.server, client_ca=made.ca))
+
+    class Where:
+        host = "localhost"
+        port = own.port
+
+    tls = ["--cafile", made.ca.cert_pem_file]
+    ours = ["--cert", made.client.cert_pem_file, "--key", made.client.key_pem_file]
+    for whose in BOTH:
+        options = ["-t", topic, "-r", "-m", whose, "-q", "1"]
+        assert launch(whose, "pub", Where, *options, *tls, "--quiet").finish()[0] != 0, whose
+        assert launch(whose, "pub", Where, *options, *tls, *ours).finish() == (0, b"", b"")
+        for subscriber in BOTH:
+            run = launch(subscriber, "sub", Where, "-t", topic, "-C", 1, *tls, *ours)
+            assert run.finish() == (0, whose.encode() + b"\n", b""), (whose, subscriber)
 
 
 # ---------------------------------------------------------------------------

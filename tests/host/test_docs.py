@@ -55,6 +55,22 @@ class WLAN:
         return ("127.0.0.1", "255.0.0.0", "127.0.0.1", "127.0.0.1")
 """
 
+# The same for the program with an interrupt, which comes at once: its message waits.
+MACHINE = """\
+class Pin:
+    IN = 0
+    PULL_UP = 1
+    IRQ_FALLING = 2
+
+    def __init__(self, number, mode, pull):
+        pass
+
+    def irq(self, handler, trigger):
+        handler(self)
+"""
+
+STAND_INS = {"network": NETWORK, "machine": MACHINE}
+
 # Each is typed by itself, as at a REPL: the value of an expression is printed.
 TYPE_IN = """\
 for typed in %r:
@@ -69,6 +85,7 @@ class Block:
         text = PAGES[page]
         self.name = "%s:%d" % (page, text.count("\n", 0, match.start()) + 1)
         self.language, self.text, self.output = match.groups()
+        self.line_count = len([line for line in self.text.splitlines() if line.strip()])
         if self.language == "pycon":
             examples = doctest.DocTestParser().get_examples(self.text)
             self.text = TYPE_IN % [example.source for example in examples]
@@ -103,8 +120,9 @@ def program(block, broker, folder):
     """Write the block's program, with the broker's address, and return its path."""
     path = folder / "test_program.py"
     path.write_text(block.text.replace(SERVER, broker.uri), encoding="utf-8")
-    if "import network" in block.text:
-        (folder / "network.py").write_text(NETWORK, encoding="utf-8")
+    for name, source in STAND_INS.items():
+        if re.search(r"^(import|from) %s\b" % name, block.text, re.M):
+            (folder / (name + ".py")).write_text(source, encoding="utf-8")
     return path
 
 
@@ -180,8 +198,17 @@ def test_each_block_says_what_it_is():
 
 def test_a_sample_has_at_most_20_lines():
     for block in blocks_of("samples.md"):
-        lines = [line for line in block.text.splitlines() if line.strip()]
-        assert len(lines) <= 20, block.name
+        assert block.line_count <= 20, block.name
+
+
+@pytest.mark.parametrize(
+    "call",
+    ("mqtt_start(", ".step(", ".start()", ".run()", ".pollables()", ".publish_isr("),
+)
+def test_each_way_to_drive_it_is_shown_in_a_program_of_at_most_20_lines(call):
+    """Each of PROGRAMS is run, see above."""
+    guide = [block for block in PROGRAMS if block.name.startswith("user-guide.md")]
+    assert min(block.line_count for block in guide if call in block.text) <= 20
 
 
 # ---------------------------------------------------------------------------

@@ -70,6 +70,14 @@ def test_each_script_named_is_there():
         assert (TOP / script).is_file(), script
 
 
+def test_what_people_start_and_every_option_of_the_tests_is_named():
+    for script in ("demo", "test", "build", "deploy", "repl", "mqtt"):
+        assert "tools/%s.py" % script in README, script
+    conftest = (TOP / "tests" / "conftest.py").read_text(encoding="utf-8")
+    for option in re.findall(r'addoption\(\s*"(--[a-z-]+)"', conftest):
+        assert "`%s" % option in README, option
+
+
 def test_ci_runs_the_test_command_and_nothing_else():
     lines = (TOP / ".ci" / "run").read_text().splitlines()
     commands = [line for line in lines if line and not line.startswith(("#", "cd "))]

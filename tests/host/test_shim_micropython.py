@@ -1,6 +1,7 @@
 """schedule() on CPython: the main thread, one at a time, out of every kind of wait."""
 
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -34,6 +35,42 @@ def in_thread(function):
 def empty_queue():
     yield
     assert wait_until(lambda: not shim_micropython._queue), "the test left something scheduled"
+
+
+# A program of its own, as ctypes is imported once in a process. What runs in the middle of the
+# import does so as a signal's handler would: in the same thread, with the import half done.
+INTERRUPTED_IMPORT = """\
+import sys
+import shim_micropython, shim_time
+
+ran = []
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "_ctypes" and not ran:
+            ran.append("interrupted")
+            for number in (1, 2):
+                shim_micropython.schedule(ran.append, number)
+
+assert "ctypes" not in sys.modules
+sys.meta_path.insert(0, Interrupt())
+shim_micropython.schedule(ran.append, 3)
+while len(ran) < 4:
+    pass
+print(ran)
+"""
+
+
+def test_an_interrupt_may_schedule_in_the_middle_of_the_first_call():
+    ran = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT],
+        env=dict(os.environ, PYTHONPATH=os.path.dirname(shim_micropython.__file__)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=20,
+    )
+    assert (ran.returncode, ran.stdout) == (0, "['interrupted', 1, 2, 3]\n"), ran.stdout
 
 
 def test_a_scheduled_function_gets_its_argument_in_the_main_thread():

@@ -5,6 +5,7 @@ No address in here is real: example.org is reserved for examples.
 
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -311,6 +312,16 @@ def test_help_is_given_from_any_folder_before_anything_is_set_up(tmp_path):
     output = subprocess.check_output(command, cwd=tmp_path, env=environment, timeout=30, text=True)
     for option in ("--no-lint", "--no-broker", "--no-micropython", "--broker="):
         assert option in output
+
+
+def test_the_help_tells_every_option_of_the_tests():
+    command = [sys.executable, str(ROOT / "tools" / "test.py"), "--help"]
+    output = subprocess.check_output(command, timeout=30, text=True)
+    conftest = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
+    options = re.findall(r'addoption\(\s*"(--[a-z-]+)"', conftest)
+    assert len(options) >= 9
+    for option in options:
+        assert re.search(r" %s[ =]" % option, output), option
 
 
 def test_the_shim_wins_over_the_folder_that_is_named_micropython():

@@ -70,10 +70,6 @@ def every_millisecond(function):
     return lambda: setitimer(0, struct.pack("llll", 0, 0, 0, 0), None)
 
 
-def print_nothing(_):
-    pass
-
-
 keep = []
 
 
@@ -90,7 +86,6 @@ def main(options, topic, how, count, deadline_s):
     interrupts = Interrupts(client, (topic + "/isr").encode(), int(count))
     interrupts.publish_bound = interrupts.publish  # a bound method made in time
     function = interrupts.publish if how == "signal" else interrupts.schedule
-    schedule(print_nothing, 0)  # on CPython the first call imports, which a signal would interrupt
     end = every_millisecond(function)
     published = 0
     name = (topic + "/main").encode()

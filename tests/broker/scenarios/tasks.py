@@ -57,10 +57,10 @@ class Case:
         assert client.state_name == "DOWN" and client._driver is None
 
 
-async def until(condition, what):
+async def until(condition, what, limit_ms=WAIT_S * 1000):
     begin_ms = ticks_ms()
     while not condition():
-        assert ticks_diff(ticks_ms(), begin_ms) < WAIT_S * 1000, "no " + what
+        assert ticks_diff(ticks_ms(), begin_ms) < limit_ms, "no " + what
         await asyncio.sleep(0.002)
 
 
@@ -292,6 +292,7 @@ async def check_a_thread_may_publish_and_wakes_it(case):
 
     client, task = await case.online(keep_alive_s=0)
     await asyncio.sleep(0.1)  # it sleeps
+    assert client.next_deadline_ms() > 5_000
     tokens = []
 
     def publish():
@@ -299,15 +300,18 @@ async def check_a_thread_may_publish_and_wakes_it(case):
             tokens.append(client.publish(case.topic, b"%d" % number, 1))
 
     _thread.start_new_thread(publish, ())
-    await until(lambda: len(tokens) == 5 and all(client.is_done(t) for t in tokens), "PUBACKs")
+    await until(
+        lambda: len(tokens) == 5 and all(client.is_done(t) for t in tokens), "PUBACKs", 5_000
+    )
     await case.end(client, task)
 
 
 async def check_an_interrupt_wakes_it(case):
     client, task = await case.online(keep_alive_s=0)
     await asyncio.sleep(0.1)
+    assert client.next_deadline_ms() > 5_000
     assert client.publish_isr(case.topic.encode(), b"x", 1)
-    await until(lambda: client.stats["acknowledged"] == 1, "PUBACK")
+    await until(lambda: client.stats["acknowledged"] == 1, "PUBACK", 5_000)
     await case.end(client, task)
 
 
@@ -564,10 +568,18 @@ async def check_50_tasks_beside_a_client(case):
     say("figure", "worst delay of the loop with one at work, us", worst_us[1])
 
 
+async def to_its_end(check, ended):
+    await check
+    ended.append(True)
+
+
 def main(name, options, topic):
     case = Case(read_argument(options), topic)
     for _ in range(LOOPS.get(name, 1)):
-        asyncio.run(globals()["check_" + name](case))
+        ended = []
+        asyncio.run(to_its_end(globals()["check_" + name](case), ended))
+        # MicroPython's run() returns as well when all tasks wait and nothing could wake them.
+        assert ended, "all tasks wait for ever"
     wrong = [error_text(error) for error in case.errors if isinstance(error, LocalError)]
     assert not wrong, wrong
     say("ok")
