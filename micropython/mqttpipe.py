@@ -93,7 +93,8 @@ try:
 
         # What drives step() in the background. On rp2 a second thread would run on the second
         # core, with no lock between the two interpreters: in the middle of anything the first
-        # one does. A timer's callback runs between two bytecodes of the main program instead.
+        # one does. A timer's callback runs between two bytecodes of the main program instead
+        # (before MicroPython 1.24 on either core, if the program has a thread: py/scheduler.c).
         if platform == "rp2":
             from machine import Timer
         else:
@@ -120,6 +121,12 @@ try:
                 yield core._io_queue.queue_read(pipe)
             finally:
                 pipe.is_ready = None
+
+        try:
+            import mqttpipe_unix as select
+            from mqttpipe_unix import wait_ready
+        except ImportError:  # no board has such a file, or needs it
+            pass
 
     try:
         from machine import unique_id
@@ -1458,7 +1465,9 @@ class Session:
                 break
         else:
             subscription = [topic_filter, None, 0, 0, 0, None, None]
-            self.subscriptions.append(subscription)
+            # A new list: another thread may be looking for a token in this one, and append()
+            # may move what it looks at.
+            self.subscriptions = self.subscriptions + [subscription]
         # It stays in the table until UNSUBACK: what the server still sends
         # belongs to its callback (section 3.10.4).
         if first_byte == _SUBSCRIBE:
@@ -2530,6 +2539,10 @@ class MQTTClient:
 
         # The thread, from start() to stop(); or one tick of the timer.
         def _drive(self, timer=None):
+            # A tick that has interrupted a put(), which holds the lock: a callback that publishes
+            # would wait for it in vain. The next tick is in 10 ms.
+            if timer and self._pipe._lock.locked():
+                return
             self._driver = get_ident()
             is_over = False
             try:

@@ -107,6 +107,9 @@ def test_a_person_at_a_board(deployed, open_repl, broker):
     enter(repl, "mqtt_publish('board/b', 'from the board')", "-> board/b: done after")
     repl.wait_for("<- board/b: from the board")
     enter(repl, "mqtt_status()", "ONLINE for")
+    enter(repl, "mqtt_unsubscribe('board/#')", "unsubscribe board/#: done after")
+    enter(repl, "mqtt_publish('board/b', 'to nobody')", "-> board/b: done after")
+    assert not any("to nobody" in row for row in repl.lines() if row.startswith("<-"))
 
     enter(repl, "mqtt_test('start', 20)", "20 messages/s")
     repl.type("import time; time.sleep(1); print('slept')\r")
