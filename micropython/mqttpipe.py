@@ -467,6 +467,7 @@ class TimedOut(MQTTError):
 
 # Texts of more than one error.
 _NOT_BUILT = const("%s is not in this build")
+_PACKET_SIZE = const("packet size (packet_bytes_max)")
 _SERVER_CLOSED = const("closed by the server")
 _OUT_OF_MEMORY = const("out of memory")
 
@@ -2238,11 +2239,7 @@ class MQTTClient:
         if size + _PUBLISH_HEADER_MAX > self._packet_bytes_max:
             length = size + (4 if first_byte & 0x06 else 2)
             packet_size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
-            if packet_size > self._packet_bytes_max:
-                raise LocalError(
-                    "payload of %d bytes makes a packet of %d, packet_bytes_max is %d"
-                    % (len(payload), packet_size, self._packet_bytes_max)
-                )
+            _integer(_PACKET_SIZE, packet_size, 0, self._packet_bytes_max)
         pipe = self._pipe
         if _OFFLINE:
             policy = self._offline if offline is None else self._policy(offline)
@@ -2256,7 +2253,7 @@ class MQTTClient:
                 self._tell_dropped()
             return token
         if offline is not None or expiry_s is not None:
-            raise LocalError("offline and expiry_s are not in this build")
+            raise LocalError(_NOT_BUILT % "offline or expiry_s")
         return pipe.put(first_byte, topic_name, payload, size)
 
     if _ISR:
@@ -2349,7 +2346,8 @@ class MQTTClient:
                 and ticks_diff(self._now_ms, ring[at + 4]) >= 0
             ):
                 self._pipe.drop(at)
-                self._count(_N_EXPIRED)
+                if _STATS:
+                    self._count(_N_EXPIRED)
 
     def subscribe(self, topic_filter: "str | bytes", callback=None, qos: int = 0) -> int:
         """Subscribe now and after every reconnection, until unsubscribe().
@@ -2391,9 +2389,7 @@ class MQTTClient:
         if callback is not None and not callable(callback):
             raise LocalError("callback is %r, must be callable" % (callback,))
         _integer("qos", qos, 0, _QOS_MAX)
-        _integer(
-            "packet size (packet_bytes_max)", len(topic_filter) + 10, 0, self._packet_bytes_max
-        )
+        _integer(_PACKET_SIZE, len(topic_filter) + 10, 0, self._packet_bytes_max)
         token = self._pipe.put(first_byte, topic_filter, callback, 0, qos)
         if _STATS:
             self._count(_N_FILTERS)
@@ -3271,7 +3267,8 @@ class MQTTClient:
             else:
                 token = self._session.on_ack(packet_type, packet_id, self._now_ms)
                 if token:
-                    self._count(_N_ACKNOWLEDGED)
+                    if _STATS:
+                        self._count(_N_ACKNOWLEDGED)
                     self._emit(self.on_published, token)
 
     def _packet_id(self, packet_id):
@@ -3321,7 +3318,8 @@ class MQTTClient:
             if start > length:
                 raise ServerError("PUBLISH of %d bytes is too short [3.3]" % length)
             if decoder.have < length:
-                self._count(_N_TOO_LARGE)
+                if _STATS:
+                    self._count(_N_TOO_LARGE)
                 self._report(
                     LocalError(
                         "message of %d bytes dropped, packet_bytes_max is %d"
@@ -3333,7 +3331,7 @@ class MQTTClient:
                 return
             if qos:
                 packet_id = self._packet_id(body[topic_end] << 8 | body[topic_end + 1])
-                if first_byte & _DUP:
+                if _STATS and first_byte & _DUP:
                     self._count(_N_DUP)
                 if qos == 4:
                     is_new = self._is_first(packet_id)
@@ -3369,10 +3367,11 @@ class MQTTClient:
     # there is no room for that, the server still has the message.
     def _is_first(self, packet_id):
         if not _QOS2:
-            raise ServerError("PUBLISH at QoS 2, which is not in this build")
+            raise ServerError(_NOT_BUILT % "PUBLISH at QoS 2, which")
         received = self._session.received
         if packet_id in received:
-            self._count(_N_SUPPRESSED)
+            if _STATS:
+                self._count(_N_SUPPRESSED)
             return False
         if len(received) >= _RECEIVED_MAX:
             raise TransportError(
@@ -3594,9 +3593,9 @@ class MQTTClient:
             error = another
         print_exception(error)
 
-    # Counters wrap at 2**30, so that they never become heap objects.
-    def _count(self, index):
-        if _STATS:
+    if _STATS:
+        # Counters wrap at 2**30, so that they never become heap objects.
+        def _count(self, index):
             self._counts[index] = self._counts[index] + 1 & _COUNT_MASK
 
 

@@ -147,8 +147,8 @@ def test_publish_refuses_and_queues_nothing():
         (("t", b"p", -1), "qos is -1"),
         (("t", b"p", "1"), "qos is '1'"),
         (("t", b"p", 1.5), "1.5"),
-        (("t", b"x" * 100), "packet_bytes_max is 64"),
-        (("t" * 61, b""), "a packet of 65, packet_bytes_max is 64"),
+        (("t", b"x" * 100), "packet size (packet_bytes_max) is 105, must be an int in 0..64"),
+        (("t" * 61, b""), "packet size (packet_bytes_max) is 65, "),
     )
     for arguments, part in cases:
         message = raises(LocalError, client.publish, *arguments)
