@@ -19,8 +19,9 @@ out, and that is said.
 How. Each figure is the median of --rounds runs, each in a fresh process; the clients take turns,
 so that a slow moment of the machine hits all of them. Each client has its own defaults. The broker
 has `set_tcp_nodelay`, or its own delays would be measured. What is received comes from a sender
-that is as fast as a socket, for a broker is slower than the clients. Compare ratios, within one
-run; the absolute figures are this machine's.
+that is as fast as a socket, for a broker is slower than the clients; and what is published goes to
+the broker, and to a socket that reads all away. Compare ratios, within one run; the absolute
+figures are this machine's.
 
 In `umqtt.simple` a QoS 1 message waits for its acknowledgement before the next one leaves.
 """
@@ -84,8 +85,9 @@ Key = collections.namedtuple("Key", "interpreter client task qos size")
 class Sender:
     """An MQTT server for one client: it grants the subscription, then sends without pause.
 
-    It answers PUBREC with PUBREL and reads all else away. (No broker could do this: mosquitto
-    hands out some 100,000 messages a second here, and the fastest clients take more.)
+    It answers PUBREC with PUBREL and reads all else away; without a job, it reads all away. (No
+    broker could do this: mosquitto hands out some 100,000 messages a second here and takes some
+    300,000, and the fastest clients do more.)
     """
 
     def __init__(self):
@@ -96,6 +98,9 @@ class Sender:
 
     def prepare(self, qos, size):
         self._job = qos, size
+
+    def prepare_to_read(self):
+        self._job = None
 
     def _serve(self):
         while True:
@@ -108,6 +113,11 @@ class Sender:
             reader = connection.makefile("rb")
             self._read_packet(reader)  # CONNECT
             connection.sendall(b"\x20\x02\x00\x00")
+            if self._job is None:
+                buf = bytearray(1 << 20)
+                while connection.recv_into(buf):
+                    pass
+                return
             subscribe = self._read_packet(reader)
             qos, size = self._job
             connection.sendall(b"\x90\x03" + subscribe[:2] + bytes((qos,)))
@@ -238,14 +248,16 @@ class Bench:
             clients = self.clients_of(interpreter)
             for size in self.options.sizes:
                 for qos in (0, 1, 2):
-                    for task in ("publish", "receive"):
+                    for task in ("publish", "sink", "receive"):
+                        if task == "sink" and qos:
+                            continue  # nobody would acknowledge
                         for client in clients:
                             if qos not in QOS_OF[client]:
                                 continue
                             key = Key(interpreter, client, task, qos, size)
                             job = {"task": task, "qos": qos, "size": size, "seconds": seconds}
                             job.update(at_broker)
-                            if task == "receive":
+                            if task != "publish":
                                 job.update(host="127.0.0.1", port=sender.port)
                             yield key, job
             for qos in (0, 1):
@@ -281,7 +293,10 @@ class Bench:
         task = progress.add_task("measuring", total=sum(map(len, rounds)) + len(once))
         for key, job in [pair for one in rounds for pair in one] + once:
             progress.update(task, description="%s, %s: %s QoS %d, %d bytes" % key)
-            if job["task"] in ("receive", "allocation"):
+            if job["task"] == "sink":
+                sender.prepare_to_read()
+                job = dict(job, task="publish")
+            elif job["task"] in ("receive", "allocation"):
                 sender.prepare(job["qos"], job["size"])
             answer = self.run(key.interpreter, key.client, job)
             self.figures.setdefault(key, []).append(answer)
@@ -335,6 +350,7 @@ class Bench:
 
 FIELD = {
     "publish": "rate",
+    "sink": "rate",
     "receive": "rate",
     "latency": "p50_ms",
     "memory": "bytes",
@@ -371,6 +387,7 @@ def rows_of(figures, interpreter):
         cells = [median(figures, Key(interpreter, c, task, qos, size)) for c in clients]
         title = {
             "publish": "published/s, QoS %d, %d bytes" % (qos, size),
+            "sink": "published/s to a socket that reads, %d bytes" % size,
             "receive": "received/s, QoS %d, %d bytes" % (qos, size),
             "latency": "latency median ms, QoS %d" % qos,
             "memory": "heap: import, client, connection; bytes",

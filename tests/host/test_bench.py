@@ -134,7 +134,9 @@ def test_a_whole_run_prints_and_writes_its_figures(get_interpreter, tmp_path):
     for qos in (0, 1, 2):
         assert rates["mqttpipe", "publish", qos] > 0
         assert rates["mqttpipe", "receive", qos] > 0
-    assert rates["umqtt.simple", "publish", 0] > 0
+    for client in ("mqttpipe", "mqttpipe full", "umqtt.simple", "raw"):
+        assert rates[client, "publish", 0] > 0 and rates[client, "sink", 0] > 0, client
+    assert ("mqttpipe", "sink", 1) not in rates, "nobody acknowledges"
     heap = [
         figure["runs"][0].get("bytes")
         for figure in figures
