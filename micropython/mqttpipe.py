@@ -123,8 +123,8 @@ try:
                 pipe.is_ready = None
 
         try:
-            import mqttpipe_unix as select
-            from mqttpipe_unix import wait_ready
+            import mqttpipe_unix as select  # type: ignore
+            from mqttpipe_unix import wait_ready  # type: ignore
         except ImportError:  # no board has such a file, or needs it
             pass
 

@@ -764,7 +764,7 @@ def test_a_name_that_no_server_has_is_told(ready, run_deploy, secrets):
         board = ready()
         board.world["routes"]["192.168.4.1", 53] = names.address
         reason = failure(run_deploy(board, "--wait", 3, status=1))
-        assert reason.endswith("broker: DNS: no address for the name nowhere.example")
+        assert "broker: DNS: no address for the name nowhere.example, " in reason
         printed = run_deploy(board, "--doctor", status=1)
         assert "NOT OK broker: DNS: no address for the name nowhere.example" in printed
 
@@ -839,13 +839,14 @@ def test_a_port_that_does_not_come_back_is_told(ready, run_deploy, monkeypatch):
 
 
 def test_a_running_watchdog_is_fed_while_files_are_copied(ready, run_deploy, peer):
-    # Copying the client takes longer than this watchdog lets a loop take.
-    board = ready(main=main_with("esp32", WATCHDOG_S=1, SAFE_BOOT_S=0))
+    # The whole takes longer than this watchdog lets a loop take. (It fires in real time: with 1 s
+    # it did so on a busy machine before the tool had come to feed it.)
+    board = ready(main=main_with("esp32", WATCHDOG_S=2, SAFE_BOOT_S=0))
     board.wait_for_output("mqtt: online")
     (board.files / "mqttpipe.mpy").unlink()
     began_s = time.monotonic()
     printed = run_deploy(board)
-    assert time.monotonic() - began_s > 1 and copied(printed) == ["mqttpipe.mpy"]
+    assert time.monotonic() - began_s > 2 and copied(printed) == ["mqttpipe.mpy"]
     assert board.events("start")[1:] == [(virtual.board_simulation.HARD_RESET,)], "the tool's own"
 
 
