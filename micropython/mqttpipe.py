@@ -610,7 +610,14 @@ def parse_uri(uri: str) -> tuple:
         rule = "must begin with mqtt://, tcp://, mqtts:// or ssl://"
     elif is_tls and not (_TLS and tls):
         rule = _NOT_BUILT % "needs TLS, which"
-    elif not host or "/" in host or " " in host or not port.isdigit() or not 0 < int(port) < 65536:
+    elif (
+        not host
+        or "/" in host
+        or " " in host
+        or "[" in host
+        or not port.isdigit()
+        or not 0 < int(port) < 65536
+    ):
         rule = "has no host[:port] as broker.example or [::1]:1883, port 1..65535"
     elif at:
         try:
@@ -801,6 +808,8 @@ if _RESOLVER:
                 start = at + 10
                 end = start + (data[at + 8] << 8 | data[at + 9])
                 field = tuple(data[start:end])
+                if end > len(data):
+                    break
                 if data[at : at + 4] == query[-4:]:
                     if len(field) == 4:
                         addresses.append("%d.%d.%d.%d" % field)
@@ -1027,6 +1036,7 @@ class Outbox:
     # What stands before the packet identifier. The topic name comes first [MQTT-3.3.2-1].
     def _make_head(self, first_byte, topic_name, size):
         head = self.head
+        self.head_of = None  # until it is whole
         head[_EVERYTHING] = b""
         head.append(first_byte)
         # The identifier only at QoS 1 and 2 [MQTT-2.3.1-5].
@@ -1048,7 +1058,7 @@ class Outbox:
         Allocates: nothing. Raises: what the stream raises.
         """
         written = 0
-        while self.pending:
+        while self.pending > 0:
             part = self.part
             end = self.end or len(part)
             size = end - self.at
@@ -1058,7 +1068,7 @@ class Outbox:
             self.pending -= count
             self.sent_count = self.sent_count + count & _COUNT_MASK
             self.end = end
-            if count < size:
+            if count < size or not count:
                 break
             self.end = 0
             if end == len(part):  # else something has come behind what was refused
@@ -1222,9 +1232,9 @@ class Message:
         self.dup = first_byte & _DUP != 0
         self.topic_end = topic_end  # of the topic name, which begins at index 2
         if start != self._start or end != self._end:
+            self._view = None
             self._start = start  # of the payload
             self._end = end
-            self._view = None
 
     if _ASYNCIO:
 
@@ -1315,6 +1325,8 @@ class Session:
         self.asked = ()  # the subscriptions in the one on the way
         self.received = []  # packet_id of each QoS 2 message that awaits its PUBREL
         self.last_packet_id = self.last_turn = 0
+        self.is_whole = True  # no resume() has failed in its middle
+        self.is_doubtful = False  # the server may have begun another session unheard
 
     # The next identifier that is not in use [MQTT-2.3.1-2]. It goes on counting through
     # connections, so that an identifier rests as long as can be.
@@ -1429,9 +1441,9 @@ class Session:
             if not _QOS2 or first_byte != _PUBREC:
                 return self._free(row)
             row[_SENT_MS] = now_ms
-            row[_AWAITS] = _AWAITING_PUBCOMP
             self.last_turn = row[_TURN] = self.last_turn % 65535 + 1
-        elif not _QOS2 or first_byte == _PUBACK or awaited not in (_FREE, _AWAITING_PUBCOMP):
+            row[_AWAITS] = _AWAITING_PUBCOMP
+        elif not _QOS2 or first_byte == _PUBACK or awaited in (_AWAITING_PUBACK, _AWAITING_PUBREC):
             raise ServerError(
                 "0x%02x for packet id %d, which awaits 0x%02x [4.3]"
                 % (first_byte, packet_id, awaited)
@@ -1591,6 +1603,8 @@ class Session:
         """
         # PUBRELs go first, as their PUBRECs came [MQTT-4.6.0-4]; then messages as they were
         # taken, so as their identifiers count up [MQTT-4.6.0-1].
+        session_present = session_present and self.is_whole
+        self.is_whole = session_present  # else, without the memory for what follows, once more
         waiting = []
         for row in self.rows:
             if row[_TOKEN]:
@@ -1609,17 +1623,18 @@ class Session:
         self.flags_again = _DUP if session_present else 0  # [MQTT-3.3.1-1]
         table = []
         for subscription in self.subscriptions:
-            if not session_present:
-                if subscription[_STATE] == _UNSUBSCRIBE:
+            if subscription[_STATE] == _UNSUBSCRIBE:
+                if not session_present:
                     continue  # the server has forgotten it already
-                subscription[_STATE] = _SUBSCRIBE
-            elif subscription[_STATE] == _REFUSED:
+            elif not session_present or self.is_doubtful or subscription[_STATE] == _REFUSED:
                 subscription[_STATE] = _SUBSCRIBE
             table.append(subscription)
         self.subscriptions = table
         self.is_unsent = True
         if not session_present:  # [MQTT-3.1.2-6]
             self.received = []
+        self.is_whole = True
+        self.is_doubtful = False
 
 
 # ---------------------------------------------------------------------------
@@ -1874,9 +1889,9 @@ class Pipe(IOBase):
             at += _SLOT_FIELDS
             if at == size:
                 at = 0
+        self.head = at  # what is before it is the writers' from here on
         if _OFFLINE:
             self._freed_bytes = self._freed_bytes + freed & _COUNT_MASK
-        self.head = at  # what is before it is the writers' from here on
         return token
 
     def rewind(self):
@@ -1964,7 +1979,7 @@ class MQTTClient:
     Raises:
         LocalError: an argument that MQTT or this client forbids.
 
-    Allocates: packet_bytes_max bytes to receive and up to 1 KiB to send, 20 bytes
+    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 20 bytes
     for a slot of the pipe, 30 for one in flight (32-bit). Blocks: never.
     """
 
@@ -2239,7 +2254,8 @@ class MQTTClient:
         if size + _PUBLISH_HEADER_MAX > self._packet_bytes_max:
             length = size + (4 if first_byte & 0x06 else 2)
             packet_size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
-            _integer(_PACKET_SIZE, packet_size, 0, self._packet_bytes_max)
+            if packet_size > self._packet_bytes_max:
+                _integer(_PACKET_SIZE, packet_size, 0, self._packet_bytes_max)
         pipe = self._pipe
         if _OFFLINE:
             policy = self._offline if offline is None else self._policy(offline)
@@ -2697,7 +2713,7 @@ class MQTTClient:
         self._is_stepping = True
         try:
             return self._work(0) or (self._work(timeout_ms) if timeout_ms else False)
-        except (OSError, ValueError, MQTTError, MemoryError) as error:
+        except (OSError, ValueError, MQTTError, MemoryError, StopIteration) as error:
             if _DOWN < self.state < _WAITING:
                 self._fail(error)
             else:
@@ -2819,6 +2835,7 @@ class MQTTClient:
             elif timer != _TIMER_STATE:
                 raise TimedOut(_NO_ANSWER, _TIMER_WORDS.split()[timer - _TIMER_PINGRESP])
             elif state == _WAITING:
+                self._arm(_TIMER_STATE, _LINK_CHECK_MS)  # if is_up() does not come back
                 self._attempt()
             elif state == _CLOSING:
                 self._finish()  # drained or not: the time for it is over
@@ -3120,6 +3137,8 @@ class MQTTClient:
             reason = self._why_closed(reason)
         elif isinstance(error, MemoryError):
             reason = _OUT_OF_MEMORY
+        elif isinstance(error, StopIteration):  # of the decoder
+            reason = "interrupted"
         elif _TLS:  # a ValueError: so do ports tell that a certificate is not good
             stage = "TLS"
             reason = str(error).strip().replace("\n", "; ")
@@ -3141,6 +3160,8 @@ class MQTTClient:
         self._drop_socket()
         self._outbox.clear()
         self._session.forget_asked()
+        if self.state == _AWAITING_CONNACK:
+            self._session.is_doubtful = True
         self._addresses = ()
         # After a connection of days the name is resolved afresh, and where the address did
         # not lead to the server.
@@ -3179,8 +3200,8 @@ class MQTTClient:
         decoder = self._decoder
         happened = False
         is_held = False  # by ourselves
-        packets = _PACKETS_PER_STEP
-        reads = 0 if self._has_said_bye else _READS_PER_STEP
+        packets = 0 if self._has_said_bye else _PACKETS_PER_STEP
+        reads = _READS_PER_STEP
         while packets:
             if not decoder.is_whole:
                 if not reads:
@@ -3209,6 +3230,7 @@ class MQTTClient:
                 is_held = True
                 break
             packets -= 1
+            happened = True
             try:
                 if first_byte & _TYPE_MASK == _PUBLISH and self.state >= _SUBSCRIBING:
                     self._on_publish()
@@ -3475,6 +3497,7 @@ class MQTTClient:
         if session.pending and not session.send_pending(now_ms):
             return flushes
         if self.state == _SUBSCRIBING:
+            self._take_commands(False)  # what on_connect has asked for
             if not session.send_subscriptions(self._packet_bytes_max, now_ms) or session.asked:
                 return flushes  # some filter has not been answered yet
             self._move(_SUBSCRIBED)

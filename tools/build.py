@@ -305,7 +305,8 @@ def pool_texts(text):
 
 
 def is_long_text(value):
-    return isinstance(value, str) and len(value) >= TEXT_LENGTH_MIN and "\n" not in value
+    is_long = isinstance(value, str) and len(value) >= TEXT_LENGTH_MIN and "\n" not in value
+    return is_long and not value.isidentifier()  # those are for the interpreter, and may be hot
 
 
 # CPython 3.11 counts the depth of a tree for all threads together, and says "AST constructor

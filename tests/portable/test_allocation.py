@@ -121,6 +121,34 @@ def test_publishing_qos_0_allocates_nothing():
     check(once)
 
 
+def test_publishing_packets_of_nearly_the_largest_size_allocates_nothing():
+    topic = b"home"
+    for size in range(1006, 1016):  # with its header 1,014 to 1,024 bytes, the default's largest
+        bench, client, server = online()
+        payload = b"x" * size
+
+        def once(client=client, payload=payload):
+            client.publish(topic, payload)
+            client.step()
+
+        check(once)
+
+
+def test_messages_of_alternating_topics_allocate_nothing():
+    bench, client, server = online()
+    client.subscribe("home/+/lamp", print)
+    client.subscribe("cellar/#", lambda client, message: message.retain)
+    client.step()
+    packets = (b"\x30\x0e\x00\x0bhome/x/lamo1", b"\x31\x0b\x00\x08cellar/a2")
+
+    def once():
+        for packet in packets:
+            server.feed(packet)
+            client.step()
+
+    check(once)
+
+
 def test_publishing_under_changing_topics_allocates_nothing():
     bench, client, server = online()
     one, two, payload = b"home/kitchen", b"home/cellar", b"21.5"
