@@ -685,7 +685,7 @@ def build(options):
         print_smallest_heap(options.out)
     else:
         print("%s: %s bytes, -O%d" % (target, shown(len(made)), options.opt))
-        print("bytecode: %s" % header)
+        print("bytecode: %s; the client itself needs 1.23" % header)
     if options.romfs:
         image = make_romfs(made)
         write(target.with_suffix(".romfs"), image)
