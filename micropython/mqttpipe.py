@@ -219,7 +219,7 @@ _READS_PER_STEP = const(64)
 
 # The same for writing: a callback that publishes each time it is told of a message
 # that has left would keep one step() going for ever.
-_FLUSHES_PER_STEP = const(8)
+_FLUSHES_PER_STEP = const(32)
 
 # Packet identifiers of incoming QoS 2 messages held until their PUBREL, 4 bytes each.
 # Servers keep 10 (HiveMQ), 20 (mosquitto) or 32 (EMQX) in flight to one client by

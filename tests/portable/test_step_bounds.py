@@ -9,10 +9,10 @@ TIMEOUT_MS = 500
 KEEP_ALIVE_S = 2
 
 # It deals with 16 packets of at most five reads (the head, three more bytes of length, the body),
-# and one read may find nothing. It writes 8 times, each in up to three parts (what was refused,
+# and one read may find nothing. It writes 32 times, each in up to three parts (what was refused,
 # what has come behind it, a large payload).
 READS_MAX = 16 * 5 + 1
-WRITES_MAX = 8 * 3
+WRITES_MAX = 32 * 3
 
 # PUBLISH at QoS 1; more of it than the answers to it that fit the client.
 FLOOD = b"\x32\x06\x00\x01t\x00\x01x" * 200
