@@ -216,7 +216,10 @@ class Bench:
             "MICROPYPATH": ".frozen",
             "PYTHONPATH": "%s:%s" % (ROOT / "micropython", ROOT / "cpython_shim"),
         }
-        command = [*prefix, *self.commands[interpreter], str(WORKER), json.dumps(job)]
+        # Not as an argument itself: in MicroPython's unix port that may have 255 bytes at most.
+        job_file = pathlib.Path(self._folder.name) / "job.json"
+        job_file.write_text(json.dumps(job))
+        command = [*prefix, *self.commands[interpreter], str(WORKER), str(job_file)]
         try:
             ran = subprocess.run(
                 command,

@@ -1,6 +1,6 @@
 """One measurement, in the interpreter that is measured; tools/bench.py starts it.
 
-    worker.py '{"client": "mqttpipe", "task": "publish", "qos": 0, "size": 64, "seconds": 1, ...}'
+    worker.py FILE      with {"client": "mqttpipe", "task": "publish", "qos": 0, "size": 64, ...}
 
 Prints one line of JSON. Clients, each with its own defaults:
 
@@ -531,4 +531,5 @@ def main(job):
     }[job["task"]](client, job)
 
 
-print(json.dumps(main(json.loads(sys.argv[1]))))
+with open(sys.argv[1]) as job_file:
+    print(json.dumps(main(json.load(job_file))))
