@@ -227,13 +227,13 @@ def find_mirrors():
 # ---------------------------------------------------------------------------
 
 
-def write_apt_state(folder, architecture, mirror, suite, keyring):
+def write_apt_state(folder, architecture, mirror, suite, keyring, kind="deb"):
     """Fill `folder` with an apt state of our own, and return the path of its configuration."""
     for name in ("state/lists/partial", "cache/archives/partial", "log"):
         (folder / name).mkdir(parents=True)
     (folder / "state" / "status").touch()
-    source = "deb [arch=%s signed-by=%s] %s %s main\n" % (architecture, keyring, mirror, suite)
-    (folder / "sources.list").write_text(source)
+    options = "arch=%s signed-by=%s" % (architecture, keyring)
+    (folder / "sources.list").write_text("%s [%s] %s %s main\n" % (kind, options, mirror, suite))
     configuration = folder / "apt.conf"
     configuration.write_text(APT_CONFIGURATION.format(architecture=architecture, folder=folder))
     return configuration
