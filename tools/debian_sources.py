@@ -57,9 +57,7 @@ def find(suite, packages):
     found = {}
     for package in packages:
         tarballs = (CACHE / suite).glob(package + "_[0-9]*.orig.tar.*")
-        tarballs = [
-            path for path in tarballs if path.suffix in UNPACKERS
-        ]  # no signatures
+        tarballs = [path for path in tarballs if path.suffix in UNPACKERS]  # no signatures
         if tarballs:
             found[package] = max(tarballs, key=sort_key)
     return found
