@@ -1,0 +1,874 @@
+"""Drive the client of release 0.1 and the present one through the same life, and compare.
+
+    python3 tests/old_and_new.py                     1,000 lives
+    python3 tests/old_and_new.py --runs 100000 --jobs 2
+    python3 tests/old_and_new.py --seed 4711         one life, told action by action
+    python3 tests/old_and_new.py --new FILE          another client than micropython/mqttpipe.py
+
+A life is a list of actions, made from its seed: calls of the application, packets and silences of
+the server, cuts at a byte, time that passes. Both clients get each of them, on a clock, a network
+and a server of their own (tests/portable/fakes.py and `Broker` below). After an action both ends go
+on until nothing moves any more. Then these must be equal:
+
+- the state, and the tokens that are not done;
+- what the application was told, in order, for each kind of event;
+- what the server was told, in order: messages with PUBREL, acknowledgements, filters, the rest.
+
+Text of errors, packet identifiers and how packets share a write are the client's own business.
+A difference that is meant is named in ALLOWED, and counted. One that changes what is under way
+ends the comparison of single actions; what a life must come to holds all the same: every message
+is there, QoS 2 once, in order, every token ends, the filters in force are the same.
+
+Release 0.1 is kept beside this file, release_0_1.py.gz: a shallow clone has it, too.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import gzip
+import importlib
+import pathlib
+import random
+import sys
+import types
+
+TESTS = pathlib.Path(__file__).resolve().parent
+ROOT = TESTS.parent
+OLD = TESTS / "release_0_1.py.gz"
+NEW = ROOT / "micropython" / "mqttpipe.py"
+
+for folder in ("micropython", "cpython_shim", "tests/portable"):
+    if str(ROOT / folder) not in sys.path:
+        sys.path.append(str(ROOT / folder))
+
+SLOTS = 8
+IN_FLIGHT_MAX = 3
+PACKET_BYTES_MAX = 100
+TIMEOUT_MS = 1000
+ROUNDS_MAX = 3000  # of one action; more is one without end
+SLICE_MS = 250
+CALM_MS = 600_000  # in which a life has to come to its end
+GRACE_MS = 3000  # by which a deadline may come at another time
+LATE = "a deadline comes at another time"
+
+CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = range(0x10, 0x80, 0x10)
+SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = range(0x80, 0xF0, 0x10)
+ANSWERS = (CONNACK, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, PINGRESP)
+
+TOPICS = ("a", "a/b", "a/c", "long/" + "x" * 40)
+FILTERS = ("a", "a/+", "a/#", "#", "long/#", "b")
+
+# What a server may not send, or what a client need not mind: name -> bytes.
+ODD = {
+    "PUBACK that nothing waits for": b"\x40\x02\x7f\xff",
+    "PUBREC that nothing waits for": b"\x50\x02\x7f\xff",
+    "PUBCOMP that nothing waits for": b"\x70\x02\x7f\xff",
+    "SUBACK that nothing waits for": b"\x90\x03\x7f\xff\x00",
+    "UNSUBACK that nothing waits for": b"\xb0\x02\x7f\xff",
+    "PINGRESP that nothing waits for": b"\xd0\x00",
+    "PUBREL that nothing waits for": b"\x62\x02\x7f\xff",
+    "DUP at QoS 0": b"\x38\x05\x00\x01aod",
+    "wildcard in a topic name": b"\x30\x05\x00\x01+od",
+    "topic name that is no UTF-8": b"\x30\x05\x00\x01\xffod",
+    "empty topic name": b"\x30\x04\x00\x00od",
+    "QoS 3": b"\x36\x05\x00\x01aod",
+    "packet identifier 0": b"\x32\x05\x00\x01a\x00\x00",
+    "a second CONNACK": b"\x20\x02\x00\x00",
+    "reserved flags": b"\x41\x02\x00\x01",
+    "reserved type": b"\xf0\x00",
+    "a packet of the client": b"\xc0\x00",
+    "remaining length of five bytes": b"\x30\xff\xff\xff\xff\x01",
+}
+
+
+class Difference(Exception):
+    """The clients differ in what they must not; the message says where."""
+
+
+# ---------------------------------------------------------------------------
+# Differences that are meant
+# ---------------------------------------------------------------------------
+# Odd packet -> why release 0.1 ends the connection and the present client does not.
+ALLOWED_ODD = {
+    "PUBACK that nothing waits for": "an acknowledgement that nothing waits for is ignored",
+    "PUBREC that nothing waits for": "an acknowledgement that nothing waits for is ignored",
+    "PUBCOMP that nothing waits for": "an acknowledgement that nothing waits for is ignored",
+    "SUBACK that nothing waits for": "an acknowledgement that nothing waits for is ignored",
+    "UNSUBACK that nothing waits for": "an acknowledgement that nothing waits for is ignored",
+    "DUP at QoS 0": "DUP at QoS 0 is ignored [MQTT-3.3.1-2 binds the sender]",
+    "wildcard in a topic name": "a wildcard in a topic name: the message is dropped and told",
+    "topic name that is no UTF-8": "a topic name that is no UTF-8 is dropped and told",
+    "a second CONNACK": "a second CONNACK with a return code says why",
+}
+
+
+# ---------------------------------------------------------------------------
+# The server
+# ---------------------------------------------------------------------------
+
+
+def packet(first_byte, body):
+    length = bytearray()
+    left = len(body)
+    while left > 0x7F:
+        length.append(left & 0x7F | 0x80)
+        left >>= 7
+    length.append(left)
+    return bytes((first_byte,)) + bytes(length) + body
+
+
+def field(text):
+    return len(text).to_bytes(2, "big") + text
+
+
+class Broker:
+    """A server with a session: it speaks with the newest connection of a bench.
+
+    Attributes:
+        filters: filter -> QoS, what is in force.
+        accepted: (qos, payload) of each message that it took.
+        told: kind -> list, what it was told since the last look: "message", "ack", "filter",
+            "other".
+        withheld: the types of packets that it does not send; they wait.
+        refusal: return code of the next CONNACKs.
+    """
+
+    def __init__(self, bench):
+        self.network = bench.network
+        self.filters = {}
+        self.accepted = []
+        self.told = collections.defaultdict(list)
+        self.withheld = set()
+        self.refusal = 0
+        self.has_session = False
+        self.names = {}  # packet identifier of the client's -> payload
+        self.unreleased = {}  # the same, of QoS 2, until PUBREL
+        self.held = []  # [id, qos, topic, payload, type that must come, retain]
+        self.losses = 0  # of a session that had begun
+        self.last_id = 0
+        self._begin(None)
+
+    def _begin(self, connection):
+        self.connection = connection
+        self.buf = b""
+        self.queue = []
+        self.is_accepted = False
+
+    def look(self):
+        """Read what has come; queue the answers. True if anything came."""
+        connections = self.network.connections
+        if connections and connections[-1] is not self.connection:
+            self._begin(connections[-1])
+        if self.connection is None or not self.connection.from_client:
+            return False
+        self.buf += self.connection.received()
+        while len(self.buf) > 1:
+            at, shift, length = 1, 0, 0
+            while True:
+                length |= (self.buf[at] & 0x7F) << shift
+                shift += 7
+                at += 1
+                if self.buf[at - 1] < 0x80:
+                    break
+                if at == len(self.buf):
+                    return True
+            if len(self.buf) < at + length:
+                break
+            first_byte, body = self.buf[0], self.buf[at : at + length]
+            self.buf = self.buf[at + length :]
+            self._on_packet(first_byte, body)
+        return True
+
+    def send(self):
+        """Send what is not withheld. True if anything went."""
+        connection = self.connection
+        if connection is None or connection.is_closed or connection.error:
+            return False
+        kept = []
+        moved = False
+        for one in self.queue:
+            # Nothing passes CONNACK.
+            if one[0] & 0xF0 in self.withheld or kept and kept[0][0] == CONNACK:
+                kept.append(one)
+            else:
+                connection.send(one)
+                moved = True
+        self.queue = kept
+        return moved
+
+    def publish(self, topic, qos, payload, retain, dup=False):
+        if qos:
+            self.last_id = self.last_id % 65535 + 1
+            awaited = PUBACK if qos == 1 else PUBREC
+            self.held.append([self.last_id, qos, topic, payload, awaited, retain])
+        if self.is_accepted:
+            self.queue.append(self._publish(self.last_id, qos, topic, payload, dup, retain))
+
+    def _publish(self, packet_id, qos, topic, payload, dup, retain):
+        body = field(topic.encode()) + (packet_id.to_bytes(2, "big") if qos else b"") + payload
+        return packet(PUBLISH | dup << 3 | qos << 1 | retain, body)
+
+    def _on_packet(self, first_byte, body):
+        kind = first_byte & 0xF0
+        number = body[:2]
+        if kind == CONNECT:
+            self._on_connect(body)
+        elif kind == PUBLISH:
+            self._on_publish(first_byte, body)
+        elif kind == PUBREL:
+            self.told["message"].append(("PUBREL", self.names.get(number)))
+            self.unreleased.pop(number, None)
+            self.queue.append(packet(PUBCOMP, number))
+        elif kind in (PUBACK, PUBREC, PUBCOMP):
+            self._on_ack(kind, int.from_bytes(number, "big"))
+        elif kind in (SUBSCRIBE, UNSUBSCRIBE):
+            self._on_filters(kind, number, body)
+        else:
+            self.told["other"].append(("PINGREQ" if kind == PINGREQ else "DISCONNECT",))
+            if kind == PINGREQ:
+                self.queue.append(packet(PINGRESP, b""))
+            else:
+                self.connection.is_ended = True
+
+    def _on_connect(self, body):
+        self.told["other"].append(("CONNECT", body))
+        is_clean = body[7] & 0x02
+        if self.refusal:
+            self.queue.append(packet(CONNACK, bytes((0, self.refusal))))
+            return
+        if is_clean or not self.has_session:
+            self.lose_session()
+        self.queue.append(packet(CONNACK, bytes((self.has_session and not is_clean, 0))))
+        self.is_accepted = True
+        self.has_session = not is_clean
+        for packet_id, qos, topic, payload, awaited, retain in self.held:
+            if awaited == PUBCOMP:
+                self.queue.append(packet(PUBREL | 2, packet_id.to_bytes(2, "big")))
+            else:
+                self.queue.append(self._publish(packet_id, qos, topic, payload, True, retain))
+
+    def lose_session(self):
+        self.losses += self.has_session
+        self.has_session = False
+        self.filters = {}
+        self.unreleased = {}
+        self.held = []
+
+    def _on_publish(self, first_byte, body):
+        qos = first_byte >> 1 & 3
+        end = 2 + int.from_bytes(body[:2], "big")
+        topic = body[2:end]
+        number = b""
+        if qos:
+            number, end = body[end : end + 2], end + 2
+            self.names[number] = body[end:]
+        dup, retain = first_byte >> 3 & 1, first_byte & 1
+        self.told["message"].append(("PUBLISH", topic, body[end:], qos, retain, dup))
+        if qos == 2:
+            if number in self.unreleased and not dup:
+                raise Difference("%r: the identifier of a QoS 2 message under way" % body[end:])
+            if number not in self.unreleased:
+                self.unreleased[number] = body[end:]
+                self.accepted.append((qos, body[end:]))
+            self.queue.append(packet(PUBREC, number))
+            return
+        self.accepted.append((qos, body[end:]))
+        if qos:
+            self.queue.append(packet(PUBACK, number))
+
+    def _on_ack(self, kind, number):
+        self.told["ack"].append((kind, number))
+        for message in self.held:
+            if message[0] == number and message[4] == kind:
+                if kind == PUBREC:
+                    message[4] = PUBCOMP
+                else:
+                    self.held.remove(message)
+                break
+        if kind == PUBREC:
+            self.queue.append(packet(PUBREL | 2, number.to_bytes(2, "big")))
+
+    def _on_filters(self, kind, number, body):
+        at = 2
+        granted = b""
+        while at < len(body):
+            end = at + 2 + int.from_bytes(body[at : at + 2], "big")
+            name = body[at + 2 : end].decode()
+            at = end
+            if kind == SUBSCRIBE:
+                qos = body[at]
+                at += 1
+                if name == "b":  # which this server refuses
+                    granted += b"\x80"
+                else:
+                    granted += bytes((qos,))
+                    self.filters[name] = qos
+                self.told["filter"].append(("SUBSCRIBE", name, qos))
+            else:
+                self.filters.pop(name, None)
+                self.told["filter"].append(("UNSUBSCRIBE", name))
+        self.queue.append(packet(SUBACK if kind == SUBSCRIBE else UNSUBACK, number + granted))
+
+
+# ---------------------------------------------------------------------------
+# A client and its world
+# ---------------------------------------------------------------------------
+
+
+class NoCollector:
+    """CPython is not short of memory, and gc.collect() would take longer than all the rest."""
+
+    collect = staticmethod(lambda: None)
+
+
+class Client:
+    """A client's module, with fakes of its own."""
+
+    def __init__(self, text, name):
+        module = types.ModuleType("mqttpipe")
+        module.__file__ = name
+        names = ("mqttpipe", "fakes")
+        kept = {one: sys.modules.pop(one, None) for one in names}
+        sys.modules["mqttpipe"] = module
+        try:
+            exec(compile(text, name, "exec"), module.__dict__)
+            self.fakes = importlib.import_module("fakes")
+        finally:
+            for one in names:
+                sys.modules.pop(one, None)
+                if kept[one] is not None:
+                    sys.modules[one] = kept[one]
+        self.fakes.gc = NoCollector
+        module.gc = NoCollector
+        self.module = module
+
+
+class Link:
+    is_there = True
+
+    def is_up(self):
+        return self.is_there
+
+
+class World:
+    """One client, its server, and what both were told."""
+
+    def __init__(self, client, options):
+        options = dict(options)
+        self.module = client.module
+        self.link = options["link"] = Link()
+        self.will_raise = options.pop("will_raise")
+        self.bench = client.fakes.Bench(**options)
+        self.client = self.bench.client
+        self.clock = self.bench.clock
+        self.network = self.bench.network
+        self.broker = Broker(self.bench)
+        self.client.on_dropped = lambda c, token: self.bench.events.append(("dropped", token))
+        self.tokens = {}  # token -> number of its call
+        self.calls = 0
+        self.messages = []  # (who was called, qos, payload): what reached the application
+        self.published = {}  # number of a call -> payload, of QoS 1 and 2
+        self.dropped = set()  # numbers of calls
+        self.told = collections.defaultdict(list)  # kind -> events since the last look
+
+    def call(self, function, *arguments, **options):
+        """Call the client; returns its answer or the name of what it raised."""
+        self.calls += 1
+        try:
+            answer = function(*arguments, **options)
+        except self.module.MQTTError as error:
+            answer = type(error).__name__
+        self.told["answer"].append(answer if isinstance(answer, str) else type(answer).__name__)
+        if isinstance(answer, int) and not isinstance(answer, bool):
+            self.tokens[answer] = self.calls
+            if function == self.client.publish and arguments[2]:
+                self.published[self.calls] = arguments[1]
+
+    def on_filter(self, name):
+        """Return a callback for a filter."""
+
+        def callback(client, message):
+            self.note_message(name, message)
+            if message.payload[:1] == b"p":  # one that asks for an answer
+                text = b"answer %d to %s" % (self.calls, message.payload)
+                self.call(client.publish, "a/c", text, message.qos)
+            elif message.payload[:1] == b"r" and self.will_raise:
+                raise ValueError("by the test")
+
+        return callback
+
+    def note_message(self, name, message):
+        told = (name, message.topic_name, message.payload, message.qos, message.retain)
+        self.told["message"].append(told + (message.dup,))
+        self.messages.append((name, message.qos, message.payload))
+
+    def settle(self):
+        """Go on until nothing moves."""
+        for _ in range(ROUNDS_MAX):
+            moved = self.client.step()
+            if self.broker.look():
+                moved = True
+            if self.broker.send():
+                moved = True
+            if not moved:
+                return
+        raise Difference("it finds work without end, in " + self.client.state_name)
+
+    def advance(self, ms):
+        while ms > 0:
+            self.clock.advance(min(ms, SLICE_MS))
+            ms -= SLICE_MS
+            self.settle()
+
+    def apply(self, action):
+        getattr(self, "do_" + action[0])(*action[1:])
+
+    # -- actions
+    def do_publish(self, topic, payload, qos, options):
+        self.call(self.client.publish, topic, payload, qos, **options)
+
+    def do_subscribe(self, name, qos, has_callback):
+        self.call(self.client.subscribe, name, self.on_filter(name) if has_callback else None, qos)
+
+    def do_unsubscribe(self, name):
+        self.call(self.client.unsubscribe, name)
+
+    def do_connect(self):
+        self.call(self.client.connect)
+
+    def do_disconnect(self):
+        self.call(self.client.disconnect)
+
+    def do_serve(self, topic, payload, qos, retain, dup):
+        self.broker.publish(topic, qos, payload, retain, dup and qos > 0)
+
+    def do_withhold(self, kinds):
+        self.broker.withheld = set(kinds)
+
+    def do_refuse(self, code):
+        self.broker.refusal = code
+
+    def do_lose_session(self):
+        if not self.broker.is_accepted:  # a server that is restarted
+            self.broker.lose_session()
+
+    def do_cut(self, how, credit, tail):
+        """The connection ends, after `credit` more bytes to the server, and `tail` from it."""
+        connection = self.broker.connection
+        if connection is None or connection.is_closed:
+            return
+        if credit is not None:
+            connection.write_credit = credit
+        self.settle()
+        if connection is not self.broker.connection:
+            return  # it has ended by itself
+        rest = b"".join(self.broker.queue)[:tail]
+        if rest and not connection.is_closed:
+            connection.send(rest)
+            self.client.step()
+            self.client.step()
+        self.broker.look()
+        self.broker.queue = []
+        self.broker.is_accepted = False
+        if how == "reset":
+            connection.error = 104
+        else:
+            connection.is_ended = True
+
+    def do_narrow(self, read_max, write_max):
+        if self.network.connections:
+            self.network.connections[-1].read_max = read_max
+            self.network.connections[-1].write_max = write_max
+
+    def do_credit(self, count):
+        if self.network.connections:
+            self.network.connections[-1].write_credit = count
+
+    def do_silent(self, is_silent):
+        self.network.is_silent = is_silent
+
+    def do_closed_port(self, is_closed):
+        self.network.connect_error = 111 if is_closed else 0
+
+    def do_link(self, is_there):
+        self.link.is_there = is_there
+
+    def do_odd(self, name):
+        if self.broker.is_accepted:
+            self.broker.connection.send(ODD[name])
+
+    def do_steps(self, count):
+        for _ in range(count):
+            self.client.step()
+
+    def do_advance(self, ms):
+        self.advance(ms)
+
+    # -- what has come of it
+    def collect(self):
+        """Take what was told since the last time: kind -> list."""
+        for event in self.bench.take_events():
+            name = event[0]
+            if name == "message":
+                self.told["message"].append(event[1:])
+                self.messages.append((None, event[3], event[2]))
+            elif name in ("offline", "error"):
+                error = event[1]
+                what = error and (type(error).__name__, getattr(error, "stage", None))
+                self.told["life" if name == "offline" else "error"].append((name, what))
+            elif name in ("connect", "online"):
+                self.told["life"].append(event)
+            else:
+                number = self.tokens.get(event[1])
+                if name == "dropped":
+                    self.dropped.add(number)
+                self.told[name].append((number,) + event[2:])
+        told = {"told " + kind: list(what) for kind, what in self.told.items() if what}
+        told.update({"sent " + kind: list(what) for kind, what in self.broker.told.items() if what})
+        self.told.clear()
+        self.broker.told.clear()
+        return told
+
+    def undone(self):
+        return sorted(self.tokens[one] for one in self.tokens if not self.client.is_done(one))
+
+    def is_quiet(self):
+        return not self.undone() and not self.broker.held
+
+    def is_free(self):
+        """True if a slot is free in any case."""
+        return len(self.undone()) < SLOTS - 1
+
+    def is_idle(self):
+        return not self.undone()
+
+    def calm(self):
+        """The server, the network and the link are well from now on."""
+        self.do_withhold(())
+        self.do_refuse(0)
+        self.do_silent(False)
+        self.do_closed_port(False)
+        self.do_link(True)
+        self.do_credit(1 << 30)
+        self.do_narrow(1 << 20, 1 << 20)
+
+
+# ---------------------------------------------------------------------------
+# A life
+# ---------------------------------------------------------------------------
+
+
+def make_options(draw):
+    options = {
+        "clean_session": draw.random() < 0.4,
+        "keep_alive_s": draw.choice((0, 2, 5, 60)),
+        "packet_bytes_max": PACKET_BYTES_MAX,
+        "pipe_slots": SLOTS,
+        "in_flight_max": IN_FLIGHT_MAX,
+        "connect_timeout_ms": TIMEOUT_MS,
+        "reconnect_min_ms": draw.choice((100, 1000)),
+        "now_ms": draw.choice((1000, 0x3FFFFFFF - 2000)),
+        "will_raise": draw.random() < 0.3,
+    }
+    if draw.random() < 0.2:
+        options.update(user="u", password=draw.choice((None, "secret", b"")))
+    if draw.random() < 0.2:
+        options["will"] = ("a/will", b"gone", draw.randrange(3), draw.random() < 0.5)
+    if draw.random() < 0.2:
+        options["uri"] = ["mqtt://192.0.2.1", "mqtt://192.0.2.2:1884"]
+    options["offline"] = draw.choice(("refuse", "refuse", "drop_oldest", "latest"))
+    return options
+
+
+def make_actions(draw):
+    """Return the actions of a life; each message has a payload of its own."""
+    actions = []
+    count = draw.randrange(10, 50)
+    for number in range(count):
+        kind = draw.choices(*zip(*WEIGHTS))[0]
+        actions.append(make_action(draw, kind, number))
+        if draw.random() < 0.7:
+            actions.append(("settle",))
+    if draw.random() < 0.8:
+        actions.insert(0, ("connect",))
+    return actions
+
+
+WEIGHTS = (
+    ("publish", 20),
+    ("serve", 14),
+    ("subscribe", 6),
+    ("unsubscribe", 3),
+    ("connect", 4),
+    ("disconnect", 2),
+    ("withhold", 8),
+    ("release", 8),
+    ("refuse", 1),
+    ("lose_session", 2),
+    ("cut", 8),
+    ("narrow", 2),
+    ("credit", 3),
+    ("silent", 1),
+    ("closed_port", 1),
+    ("link", 1),
+    ("odd", 2),
+    ("steps", 2),
+    ("advance", 14),
+)
+
+
+def make_action(draw, kind, number):
+    payload = b"%s%d" % (draw.choice((b"m", b"m", b"p", b"r")), number)
+    qos = draw.randrange(3)
+    retain = draw.random() < 0.2
+    if kind == "publish":
+        payload += b"." * draw.choice((0, 0, 0, 10, 40, 200))
+        options = {}
+        if draw.random() < 0.1:
+            options["offline"] = draw.choice(("refuse", "drop_oldest", "latest"))
+        if draw.random() < 0.1:
+            options["expiry_s"] = draw.choice((1, 5))
+        if retain:
+            options["retain"] = True
+        return (kind, draw.choice(TOPICS + ("a/+",)), payload, qos, options)
+    if kind == "serve":
+        payload += b"." * draw.choice((0, 0, 0, 10, 40, 200))
+        return (kind, draw.choice(TOPICS), payload, qos, retain, draw.random() < 0.1)
+    if kind == "subscribe":
+        return (kind, draw.choice(FILTERS), qos, draw.random() < 0.7)
+    if kind == "unsubscribe":
+        return (kind, draw.choice(FILTERS))
+    if kind == "withhold":
+        return (kind, draw.sample(ANSWERS, draw.randrange(1, 4)))
+    if kind == "release":
+        return ("withhold", [])
+    if kind == "refuse":
+        return (kind, draw.randrange(6))
+    if kind == "cut":
+        credit = draw.choice((None, None, draw.randrange(60)))
+        return (kind, draw.choice(("reset", "end")), credit, draw.choice((0, 0, draw.randrange(9))))
+    if kind == "narrow":
+        return (kind, draw.choice((1, 2, 7, 1 << 20)), draw.choice((1, 3, 50, 1 << 20)))
+    if kind == "credit":
+        return (kind, draw.choice((0, 1, 10, 1 << 30)))
+    if kind in ("silent", "closed_port", "link"):
+        return (kind, draw.random() < 0.5)
+    if kind == "odd":
+        return (kind, draw.choice(list(ODD)))
+    if kind == "steps":
+        return (kind, draw.randrange(1, 4))
+    if kind == "advance":
+        return (kind, draw.choice((10, 100, 500, 1001, 2000, 5000, 61_000)))
+    return (kind,)
+
+
+class Life:
+    """Both clients, from the first action to the last.
+
+    Attributes: allowed: why -> how often; is_exact: single actions are compared.
+    """
+
+    def __init__(self, old, new, seed, say=None):
+        self.draw = random.Random(seed)
+        self.options = make_options(self.draw)
+        self.actions = make_actions(self.draw)
+        policies = [self.options["offline"]]
+        policies += [one[4].get("offline") for one in self.actions if one[0] == "publish"]
+        self.has_latest = "latest" in policies
+        self.old = World(old, self.options)
+        self.new = World(new, self.options)
+        self.worlds = (self.old, self.new)
+        self.allowed = collections.Counter()
+        self.is_exact = True
+        self.compared = 0
+        self.say = say or (lambda *what: None)
+
+    def run(self):
+        self.say("options", self.options)
+        for action in self.actions:
+            if self.is_legal(action):
+                self.take(action)
+        self.finish()
+        return self
+
+    def is_legal(self, action):
+        """Can both be asked this without a difference that is known and said?
+
+        In release 0.1 a message under way has left its slot, and a filter takes one: the present
+        client keeps messages in their slots to the end, and has a table for filters. So slots are
+        filled only while nothing is under way.
+        """
+        if action[0] in ("publish", "subscribe", "unsubscribe", "serve"):
+            return all(world.is_free() for world in self.worlds)
+        return True
+
+    def take(self, action):
+        self.say(*action)
+        for world in self.worlds:
+            world.settle() if action[0] == "settle" else world.apply(action)
+        if action[0] == "odd":
+            self.take_odd(action[1])
+        if action[0] in ("settle", "advance", "odd"):
+            self.compare(action)
+
+    # An odd packet: what both made of it may differ if that is meant.
+    def take_odd(self, name):
+        for world in self.worlds:
+            world.settle()
+        if self.old.client.state != self.new.client.state and name in ALLOWED_ODD:
+            self.allow(ALLOWED_ODD[name])
+
+    def allow(self, why):
+        if self.is_exact:
+            self.allowed[why] += 1
+            self.say("-- allowed:", why)
+        self.is_exact = False
+
+    def compare(self, action):
+        told = [world.collect() for world in self.worlds]
+        if not self.is_exact:
+            return
+        views = [self.view(world, what) for world, what in zip(self.worlds, told)]
+        if views[0] == views[1]:
+            self.compared += 1
+            return
+        why = self.explain(action, *views)
+        if why:
+            self.allow(why)
+            return
+        raise Difference(
+            "after %r:\n%s"
+            % (
+                action,
+                "\n".join(
+                    "  %s\n    0.1: %r\n    now: %r" % (key, views[0].get(key), views[1].get(key))
+                    for key in sorted(set(views[0]) | set(views[1]))
+                    if views[0].get(key) != views[1].get(key)
+                ),
+            )
+        )
+
+    def view(self, world, told):
+        view = dict(told)
+        view["state"] = world.client.state_name
+        view["undone"] = world.undone()
+        return view
+
+    def explain(self, action, old, new):
+        """Why this difference is meant, or None."""
+        return None
+
+    def finish(self):
+        """What a life has to come to."""
+        for world in self.worlds:
+            world.calm()
+            world.call(world.client.connect)
+            for _ in range(CALM_MS // 1000):
+                world.advance(1000)
+                if world.client.is_online() and world.is_quiet():
+                    break
+            else:
+                raise Difference(
+                    "it does not come to an end: %s, not done: %r, held by the server: %r"
+                    % (world.client.state_name, world.undone(), world.broker.held)
+                )
+        self.compare(("finish",))
+        old, new = (world.broker.filters for world in self.worlds)
+        if old != new:
+            raise Difference("filters in force at the end: 0.1: %r, now: %r" % (old, new))
+        for world in self.worlds:
+            self.check_deliveries(world)
+
+    def check_deliveries(self, world):
+        """QoS 1 and 2 arrive, in order, QoS 2 once."""
+        broker = world.broker
+        arrived = [payload for qos, payload in broker.accepted if qos]
+        kept = [world.published[one] for one in world.published if one not in world.dropped]
+        first = list(dict.fromkeys(arrived))
+        # What was dropped may have been sent before. "latest" puts a message where another was.
+        first = [one for one in first if one in set(kept)]
+        if self.has_latest:
+            first.sort()
+            kept.sort()
+        if first != kept:
+            raise Difference("the server got %r instead of %r" % (first, kept))
+        if self.options["clean_session"] or broker.losses or "uri" in self.options:
+            return  # a message under way may be sent as a new one
+        for once in (
+            [payload for qos, payload in broker.accepted if qos == 2],
+            [(name, payload) for name, qos, payload in world.messages if qos == 2],
+        ):
+            if len(once) != len(set(once)):
+                raise Difference("a message at QoS 2 came twice: %r" % once)
+
+
+# ---------------------------------------------------------------------------
+# Many lives
+# ---------------------------------------------------------------------------
+
+
+def load(new=NEW):
+    """Return the two Clients: release 0.1, and the present one."""
+    return (
+        Client(gzip.decompress(OLD.read_bytes()).decode(), "release 0.1"),
+        Client(pathlib.Path(new).read_text(encoding="utf-8"), str(new)),
+    )
+
+
+def run_many(first, count, new=NEW):
+    """Run some lives; returns (failures: seed -> text, allowed, comparisons, exact to the end)."""
+    clients = load(new)
+    failures = {}
+    allowed = collections.Counter()
+    compared = exact = 0
+    for seed in range(first, first + count):
+        life = Life(*clients, seed)
+        try:
+            life.run()
+        except Exception as error:
+            failures[seed] = "%s: %s" % (type(error).__name__, error)
+        allowed.update(life.allowed)
+        compared += life.compared
+        exact += life.is_exact
+    return failures, allowed, compared, exact
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seed", type=int, help="this one alone, told action by action")
+    parser.add_argument("--new", type=pathlib.Path, default=NEW)
+    options = parser.parse_args(arguments)
+    if options.seed is not None:
+        Life(*load(options.new), options.seed, say=print).run()
+        print("no difference")
+        return 0
+    chunk = max(1, min(500, options.runs // options.jobs))
+    starts = range(options.first, options.first + options.runs, chunk)
+    failures, allowed, compared, exact = {}, collections.Counter(), 0, 0
+    with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
+        end = options.first + options.runs
+        jobs = [pool.submit(run_many, at, min(chunk, end - at), options.new) for at in starts]
+        for job in concurrent.futures.as_completed(jobs):
+            found = job.result()
+            failures.update(found[0])
+            allowed.update(found[1])
+            compared += found[2]
+            exact += found[3]
+    for seed in sorted(failures)[:20]:
+        print("seed %d: %s" % (seed, failures[seed]))
+    print(
+        "%d lives, %d of them equal action by action, %d comparisons; %d with a difference"
+        % (options.runs, exact, compared, len(failures))
+    )
+    for why, count in allowed.most_common():
+        print("  allowed, %d times: %s" % (count, why))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
