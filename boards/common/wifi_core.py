@@ -25,6 +25,8 @@ Rules for this file
 1. A state changes only in `_move()`, along _NEXT_STATE.
 2. A wait is a deadline in `_due_ms`. Nothing sleeps.
 3. Neither a network's name nor its password is ever printed or put into an error.
+4. Nothing that a driver, a server or a full heap raises leaves start(), stop() or step().
+   `except Exception`, no tuple of kinds: that would be made when there is no memory for it.
 """
 
 try:
@@ -100,10 +102,10 @@ _NTP_RETRY_MS = const(15_000)
 _NTP_RETRY_DOUBLINGS = const(8)
 _NTP_AGAIN_MS = const(86_400_000)  # a day: a clock drifts by seconds in it
 _NTP_BYTES = const(48)
-# 1 January 2024 in seconds since 1900. What is less is of the era that begins in 2036.
+# 1 January 2024 and 2100 in seconds since 1900. What is less is of the era that begins in 2036.
 _NTP_2024_S = const(3_913_056_000)
+_NTP_2100_S = const(6_311_433_600)
 _YEAR_MIN = const(2024)  # a clock that is behind was never set: boards begin in 2000 or 2021
-_YEAR_MAX = const(2099)
 
 
 class WifiCore:
@@ -209,21 +211,22 @@ class WifiCore:
         it was joined to, with settings that may be old.
         """
         if self.state == _OFF:
-            if self._wlan is None:
-                self._wlan = network.WLAN(network.STA_IF)
             self._now_ms = self._look_ms = ticks_ms()
             self._move(_START)
-            self._leave(True)
-            self._choose()
             self._arm(0)
+            try:
+                self._open()
+                self._leave(True)
+            except Exception:
+                pass  # _join() meets it again, and has a state for it
+            self._choose()
 
     def stop(self) -> None:
         """Leave the network and switch the interface off."""
         was_up = self.state == _UP
         self._move(_STOP)
         self._drop_sntp()
-        if self._wlan is not None:
-            self._leave(True)
+        self._leave(True)
         if was_up:
             self._tell(self.on_down, "stopped")
 
@@ -254,18 +257,29 @@ class WifiCore:
                 self._on_linked()
             else:
                 self._on_waiting()
-        except (OSError, RuntimeError, ValueError, MemoryError) as error:  # drivers raise them all
-            self._fail("the driver says: %s" % error, True)
+        except Exception as error:
+            reason = "out of memory"
+            try:
+                reason = "the driver says: %s" % error
+            except MemoryError:
+                pass
+            try:
+                self._fail(reason, True)
+            except MemoryError:
+                pass  # a call had no room for its frame: the next look meets the same again
         return self.state != state
 
     def dns_servers(self) -> list:
-        """Return the addresses of the DNS servers to ask, as a list of str: for the client."""
+        """Return the addresses of the DNS servers to ask, as a list of str: for the client.
+
+        Raises: what the driver raises.
+        """
         found = self._wlan.ifconfig()[3]
         own = [found] if found and found != "0.0.0.0" else []
         return own + [one for one in self._dns if one not in own]
 
     def address(self) -> str:
-        """Return our own address, "0.0.0.0" if there is none."""
+        """Return our own address, "0.0.0.0" if there is none. Raises: what the driver raises."""
         return self._wlan.ifconfig()[0]
 
     # -- states ----------------------------------------------------------------
@@ -358,7 +372,12 @@ class WifiCore:
 
     # -- attempts ----------------------------------------------------------------
 
+    def _open(self):
+        if self._wlan is None:
+            self._wlan = network.WLAN(network.STA_IF)
+
     def _join(self):
+        self._open()
         wlan = self._wlan
         if not wlan.active():
             self._switch_on()
@@ -394,15 +413,17 @@ class WifiCore:
     # Leave the network. What the driver says of it does not matter.
     def _leave(self, is_bounce):
         wlan = self._wlan
+        if wlan is None:
+            return
         try:
             if wlan.active():
                 wlan.disconnect()
-        except (OSError, RuntimeError):
+        except Exception:
             pass
         try:
             if is_bounce and wlan.active():
                 wlan.active(False)
-        except (OSError, RuntimeError):
+        except Exception:
             pass
 
     def _fail(self, reason, is_bounce=False):
@@ -415,16 +436,23 @@ class WifiCore:
             self._rounds = min(self._rounds + 1, 8)
             pause_ms = min(pause_ms << self._rounds - 1, max(_PAUSE_MAX_MS, pause_ms))
         self._arm(pause_ms)
-        number = self.number
+        self.reason = reason
+        try:
+            self.reason = "%s (network %d)" % (reason, self.number)
+        except MemoryError:
+            pass
         self._choose()
-        self.reason = "%s (network %d)" % (reason, number)
         self._tell(self.on_down, self.reason)
 
     # The next network of this round; a new round begins with the strongest known.
     def _choose(self):
         if not self._round:
-            indexes = list(range(len(self._networks)))
-            self._round = sorted(indexes, key=lambda i: (-(self._signals[i] or -200), i))
+            try:
+                indexes = list(range(len(self._networks)))
+                self._round = sorted(indexes, key=lambda i: (-(self._signals[i] or -200), i))
+            except MemoryError:
+                self._network = (self._network + 1) % len(self._networks)
+                return
         self._network = self._round.pop(0)
 
     # The port's answer to: what does this status mean?
@@ -440,7 +468,7 @@ class WifiCore:
     def _read_signal(self):
         try:
             self.signal_dbm = self._wlan.status("rssi")
-        except (OSError, RuntimeError, ValueError, TypeError):
+        except Exception:
             self.signal_dbm = None  # not every firmware tells, nor at all times
         if self.signal_dbm is not None:
             self._signals[self._network] = self.signal_dbm
@@ -460,7 +488,10 @@ class WifiCore:
             else:
                 callback(self, reason)
         except Exception as error:
-            print("wifi: a callback raised %s: %s" % (type(error).__name__, error))
+            try:
+                print("wifi: a callback raised %s: %s" % (type(error).__name__, error))
+            except Exception:
+                pass  # no memory for that text, or an error that can not be shown
 
 
 # ("pool.ntp.org") lacks the comma of a tuple: it is a str, and each letter would be a server.
@@ -503,6 +534,9 @@ class Sntp:
     Raises:
         ValueError: a server is a name that can't be, or the client is a build without resolver.
 
+    A server with a date before 2024 or after 2099, with an answer of another form, or that
+    can't be asked at all is passed over: the next one is asked.
+
     Allocates: at each question and answer. Blocks: never.
     """
 
@@ -533,22 +567,31 @@ class Sntp:
         return gmtime()[0] >= _YEAR_MIN
 
     def step(self, now_ms) -> bool:
-        """Do what is due. True: the clock has just been set."""
+        """Do what is due. True: the clock has just been set. Raises: nothing."""
         try:
             if self._socket is not None and self._receive(now_ms):
                 return True
             if self._due_ms is None or ticks_diff(now_ms, self._due_ms) >= 0:
                 self._ask(now_ms)
-        except OSError:
-            self.close()  # this server can't be asked; the timer goes on to the next one
+        except Exception:
+            # This server can't be asked, or what it said can't be used, or there is no memory
+            # now: no reason to give up the link. The timer goes on to the next one.
+            self.close()
         return False
 
     def close(self) -> None:
         """Give the socket back, and ask again at the next step() if the clock is not set."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._drop_socket()
         self._query = self._request = b""
+
+    def _drop_socket(self):
+        sock = self._socket
+        self._socket = None
+        if sock is not None:
+            try:
+                sock.close()
+            except Exception:
+                pass
 
     def _ask(self, now_ms):
         self.close()
@@ -577,11 +620,12 @@ class Sntp:
 
     # A socket of its own for each question: with its new port, one thing more to guess.
     def _send(self, address, port, data):
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        family, kind, _, _, where = socket.getaddrinfo(address, port, 0, socket.SOCK_DGRAM)[0]
-        sock = self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._drop_socket()
+        # Without a kind of socket: lwIP would print a complaint about it, and answer SOCK_STREAM
+        # all the same. An address is not asked for anywhere, so this does not block.
+        found = socket.getaddrinfo(address, port)[0]
+        where = found[4]
+        sock = self._socket = socket.socket(found[0], socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.connect(where)
         sock.write(data)
@@ -617,7 +661,7 @@ def decode_time(data: bytes, request: bytes) -> "tuple | None":
 
     Returns:
         The time as gmtime() gives it, or None: it is no answer to this request, or of a server
-        that has no good time itself (section 5 of RFC 4330).
+        that has no good time itself (section 5 of RFC 4330), or not in the years 2024 to 2099.
     """
     if len(data) < _NTP_BYTES or data[24:32] != request[40:48]:
         return None
@@ -629,6 +673,8 @@ def decode_time(data: bytes, request: bytes) -> "tuple | None":
         return None
     if seconds < _NTP_2024_S:
         seconds += 1 << 32
+    # gmtime() of a board raises OverflowError for what is not in its 32 bits.
+    if seconds >= _NTP_2100_S:
+        return None
     epoch_s = 3_155_673_600 if gmtime(0)[0] == 2000 else 2_208_988_800
-    when = gmtime(seconds - epoch_s)
-    return when if _YEAR_MIN <= when[0] <= _YEAR_MAX else None
+    return gmtime(seconds - epoch_s)

@@ -45,12 +45,17 @@ class Socket:
         if self.network.receive_error:
             raise OSError(self.network.receive_error)
         if not self.answers:
-            raise OSError(EAGAIN)
-        return self.answers.pop(0)[:count]
+            raise OSError(EAGAIN, "nothing yet")
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer[:count]
 
     def close(self):
         assert not self.is_closed, "closed twice"
         self.is_closed = True
+        if self.network.close_error:
+            raise self.network.close_error
 
 
 class Network:
@@ -61,12 +66,15 @@ class Network:
     def __init__(self):
         self.sockets = []
         self.connect_error = self.receive_error = 0
+        self.close_error = None
 
-    def getaddrinfo(self, host, port, family, kind):
+    # lwIP prints a complaint if it is asked for datagrams, and answers a stream in any case.
+    def getaddrinfo(self, host, port):
         assert host.replace(".", "").isdigit(), "a name would block: " + host
-        return [(2, kind, 0, "", (host, port))]
+        return [(2, 1, 0, "", (host, port))]
 
     def socket(self, family, kind):
+        assert kind == self.SOCK_DGRAM
         assert not [one for one in self.sockets if not one.is_closed], "two at a time"
         self.sockets.append(Socket(self))
         return self.sockets[-1]
@@ -251,3 +259,129 @@ def test_closing_gives_the_socket_back_and_may_be_repeated():
     assert bench.socket.is_closed
     bench.run(15_500)
     assert len(bench.network.sockets) == 2
+
+
+def board_gmtime(epoch):
+    """gmtime() of a board: what is not in 32 bits is an error (extmod/modtime.c)."""
+
+    def gmtime(seconds=None):
+        if seconds is None:
+            return (2021, 1, 1, 0, 0, 0, 4, 1)  # never set
+        if not 0 <= seconds < 1 << 32:
+            raise OverflowError("overflow converting long int to machine word")
+        if epoch == 2000:  # a date that is in both: 10,957 days lie between the two
+            if not seconds:
+                return (2000, 1, 1, 0, 0, 0, 5, 1)
+            seconds += 946_684_800
+        return REAL_GMTIME(seconds)
+
+    return gmtime
+
+
+SECONDS_2024 = 3_913_056_000
+SECONDS_2100 = 6_311_433_600 - (1 << 32)  # of the era after 2036
+
+
+def test_a_date_before_2024_or_after_2099_is_passed_over_on_boards_too():
+    request = b"\x23" + bytes(39) + NONCE
+    for epoch in (1970, 2000):
+        bench = Bench("192.0.2.1", "192.0.2.2")
+        wifi_core.gmtime = board_gmtime(epoch)
+        bench.step()
+        for seconds in (
+            2_208_988_800 + 1_500_000_000,  # July 2017
+            SECONDS_2024 - 1,
+            SECONDS_2100,
+            1 << 31,
+            SECONDS_2024 - (1 << 20),
+        ):
+            assert decode_time(answer(request, seconds), request) is None, seconds
+            bench.socket.answers.append(answer(bench.socket.sent, seconds))
+            assert not bench.step() and Rtc.set_to is None, seconds
+        bench.run(3_250)
+        assert bench.hosts()[-1] == "192.0.2.2", "the next one is asked"
+        bench.socket.answers.append(answer(bench.socket.sent))
+        assert bench.step() and Rtc.set_to[:3] == NOW[:3], Rtc.set_to
+
+
+def test_the_first_and_the_last_second_are_good():
+    """gmtime() of the 32-bit unix port ends in 2038: so this one tells what it is asked for."""
+    request = b"\x23" + bytes(39) + NONCE
+    wifi_core.gmtime = lambda seconds: (1970,) if not seconds else (seconds,)
+    for seconds, since_1970 in (
+        (SECONDS_2024, 1_704_067_200),  # 2024-01-01 00:00:00
+        (SECONDS_2100 - 1, 4_102_444_799),  # 2099-12-31 23:59:59
+    ):
+        assert decode_time(answer(request, seconds), request) == (since_1970,)
+
+
+def test_every_truncation_and_every_changed_byte_is_survived():
+    good = answer(b"\x23" + bytes(39) + NONCE)
+    bench = Bench("192.0.2.1")
+    wifi_core.gmtime = board_gmtime(1970)
+    for size in range(len(good)):
+        bench.step()
+        bench.socket.answers.append(good[:size])
+        assert not bench.step(), size
+    for at in range(len(good)):
+        for byte in (0, 0x7F, 0x80, 0xFF):
+            bench.sntp.close()
+            bench.sntp._due_ms = None
+            bench.step()
+            bench.socket.answers.append(good[:at] + bytes((byte,)) + good[at + 1 :])
+            bench.step()
+            bench.network.sockets = bench.network.sockets[-1:]
+            year = Rtc.set_to[0] if Rtc.set_to else 2026
+            assert 2024 <= year <= 2099, (at, byte)
+
+
+def test_whatever_is_raised_costs_this_server_s_turn_and_no_more():
+    for error in (OSError(5), ValueError("by the test"), MemoryError(), OverflowError()):
+        bench = Bench("192.0.2.1", "192.0.2.2")
+        bench.step()
+        bench.network.close_error = error
+        bench.socket.answers.append(error)
+        assert not bench.step()
+        bench.network.close_error = None
+        bench.run(3_250)
+        assert bench.hosts()[-1] == "192.0.2.2", error
+        bench.socket.answers.append(answer(bench.socket.sent))
+        assert bench.step(), error
+
+
+def test_a_clock_that_can_not_be_set_is_no_end():
+    class Broken:
+        def datetime(self, when):
+            raise ValueError("by the test")
+
+    bench = Bench("192.0.2.1")
+    wifi_core.RTC = Broken
+    bench.step()
+    bench.socket.answers.append(answer(bench.socket.sent))
+    assert not bench.step()
+    wifi_core.RTC = Rtc
+    bench.run(15_500)
+    bench.socket.answers.append(answer(bench.socket.sent))
+    assert bench.step()
+
+
+def test_an_address_that_this_board_has_no_form_for_is_passed_over():
+    """ESP32 answers None for the address of an IPv6 literal."""
+    bench = Bench("192.0.2.1", "192.0.2.2")
+    real = bench.network.getaddrinfo
+
+    def getaddrinfo(host, port):
+        return [(2, 1, 0, "", None)] if host == "192.0.2.1" else real(host, port)
+
+    def connect(self, where):
+        if where is None:
+            raise TypeError("object of type 'NoneType' has no len()")
+        self.where = where
+
+    bench.network.getaddrinfo = getaddrinfo
+    kept, Socket.connect = Socket.connect, connect
+    try:
+        bench.run(3_250)
+        assert bench.socket.where == ("192.0.2.2", 123)
+    finally:
+        Socket.connect = kept

@@ -2,6 +2,7 @@
 
 import gc
 
+import wifi_core
 from board_fakes import STATUS_IDLE, Port, WifiBench, raises
 
 
@@ -176,29 +177,93 @@ def test_the_driver_s_errors_end_the_attempt_and_switch_it_off_and_on():
         bench.until("JOINING")
 
 
+METHODS = ("active", "connect", "disconnect", "isconnected", "status", "ifconfig", "config")
+
+
 def test_every_call_of_the_driver_may_fail():
     """Whichever call it is that raises, first or later: step() does not, and it comes up."""
-    for method in ("active", "connect", "disconnect", "isconnected", "status", "ifconfig"):
+    for method in METHODS:
         for at in range(1, 12):
-            bench = WifiBench()
-            fail_once(bench.driver, method, at)
+            bench = WifiBench(power_save=1)
+            fail(bench.driver, method, at, OSError("by the test"))
             bench.wifi.start()
-            for _ in range(400):
-                bench.wifi.step()
-                if bench.driver.calls and bench.driver.calls[-1][0] == "connect":
-                    bench.driver.is_linked = True
-                bench.clock.advance(250)
+            come_up(bench)
             assert bench.wifi.is_up(), (method, at, bench.wifi.state_name)
 
 
-def fail_once(driver, method, at):
+def test_it_may_fail_with_whatever_a_driver_raises():
+    for error in (ValueError("x"), MemoryError(), OverflowError("x"), TypeError(), KeyError(1)):
+        for method in METHODS:
+            for at in (1, 3):
+                bench = WifiBench(power_save=1)
+                fail(bench.driver, method, at, error)
+                bench.wifi.start()
+                come_up(bench)
+                assert bench.wifi.is_up(), (method, at, error)
+
+
+def test_a_driver_that_always_fails_makes_no_call_of_ours_raise():
+    for error in (OSError(5), ValueError("x"), MemoryError()):
+        bench = WifiBench()
+        for method in METHODS:
+            fail(bench.driver, method, 0, error)
+        bench.wifi.start()
+        bench.run(20_000)
+        assert not bench.wifi.is_up() and bench.wifi.reason
+        bench.wifi.stop()
+        assert bench.wifi.state_name == "OFF"
+
+
+def test_an_interface_that_is_not_there_yet_is_asked_for_again():
+    bench = WifiBench()
+    network = wifi_core.network
+    count = [0]
+
+    def missing(interface):
+        count[0] += 1
+        if count[0] < 4:
+            raise MemoryError
+        return bench.driver
+
+    network.WLAN = missing
+    bench.wifi.stop()
+    bench.wifi.start()
+    come_up(bench)
+    assert bench.wifi.is_up() and count[0] == 4
+
+
+def test_a_text_that_finds_no_memory_is_left_out():
+    """An error that can not be shown stands for it: `%` raises in the same place."""
+
+    class NoRoom(Exception):
+        def __str__(self):
+            raise MemoryError
+
+    bench = WifiBench()
+    fail(bench.driver, "connect", 1, NoRoom())
+    bench.wifi.on_down = lambda wifi, reason: (_ for _ in ()).throw(NoRoom())
+    bench.wifi.start()
+    come_up(bench)
+    assert bench.wifi.is_up()
+
+
+def come_up(bench):
+    for _ in range(400):
+        bench.wifi.step()
+        if bench.driver.calls and bench.driver.calls[-1][0] == "connect":
+            bench.driver.is_linked = True
+        bench.clock.advance(250)
+
+
+def fail(driver, method, at, error):
+    """Have the call of this number raise; 0: every call."""
     real = getattr(driver, method)
     count = [0]
 
     def fails(*arguments, **settings):
         count[0] += 1
-        if count[0] == at:
-            raise OSError("by the test")
+        if at in (0, count[0]):
+            raise error
         return real(*arguments, **settings)
 
     setattr(driver, method, fails)
