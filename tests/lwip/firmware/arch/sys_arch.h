@@ -1,0 +1,1 @@
+// Empty: lwIP runs without threads, NO_SYS.
