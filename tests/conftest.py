@@ -3,6 +3,7 @@
     pytest --broker=auto|docker|mosquitto|URI      which broker (tests/servers.py says more)
     pytest --no-broker                             leave out what needs a broker
     pytest --no-micropython                        leave out what needs real MicroPython
+    pytest --no-lwip                               leave out what needs the emulated board
     pytest --all-personalities                     with the slow ones (tests/broker/conftest.py)
 
 Fixtures:
@@ -34,6 +35,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "cpython_shim"), str(ROOT / "micropython")]
 sys.path.append(str(ROOT / "tools"))
 
+import get_lwip_board  # noqa: E402
 import get_micropython  # noqa: E402
 import servers  # noqa: E402
 
@@ -96,6 +98,9 @@ def pytest_addoption(parser):
         "--no-micropython", action="store_true", help="leave out the tests in real MicroPython"
     )
     group.addoption(
+        "--no-lwip", action="store_true", help="leave out the tests on the emulated board"
+    )
+    group.addoption(
         "--long-threads", action="store_true", help="run the long form of the thread tests as well"
     )
     group.addoption(
@@ -144,6 +149,10 @@ def pytest_report_header(config):
                 lines.append("%s: %s, %s" % (name, interpreter.version, interpreter.command[0]))
             else:
                 lines.append("%s: NOT FOUND, its tests will fail" % name)
+    if not config.getoption("--no-lwip"):
+        firmware = get_lwip_board.find()
+        found = firmware and "%s, %s" % (get_lwip_board.describe(), firmware.name)
+        lines.append("emulated board: " + (found or "NOT FOUND, its tests will fail"))
     return lines + left_out(config)
 
 
@@ -154,6 +163,8 @@ def left_out(config):
         lines.append("LEFT OUT: all that needs a broker (--no-broker)")
     if config.getoption("--no-micropython"):
         lines.append("LEFT OUT: all that needs real MicroPython (--no-micropython)")
+    if config.getoption("--no-lwip"):
+        lines.append("LEFT OUT: all that needs the emulated board (--no-lwip)")
     return lines
 
 

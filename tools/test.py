@@ -6,6 +6,7 @@
     python3 tools/test.py --no-lint                leave out ruff
     python3 tools/test.py --no-broker              leave out the tests that need a broker
     python3 tools/test.py --no-micropython         leave out the tests in real MicroPython
+    python3 tools/test.py --no-lwip                leave out the tests on the emulated board
 
 More of what takes minutes, each for one file of tests as well as for all:
 
@@ -17,7 +18,8 @@ More of what takes minutes, each for one file of tests as well as for all:
     --idle-s=60            look that many seconds at how much an idle client takes
 
 Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit and 32-bit
-in `.cache` (tools/get_micropython.py), and mosquitto unless docker has one (tests/servers.py).
+in `.cache` (tools/get_micropython.py), the emulated board beside them (tools/get_lwip_board.py),
+and mosquitto unless docker has one (tests/servers.py).
 The exit status is pytest's, or 1 if the style check failed: then the tests do not run.
 """
 
@@ -26,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 
+import get_lwip_board
 import get_micropython
 import setup_env
 
@@ -36,7 +39,7 @@ LINT_TIMEOUT_S = 60
 MOVED = "tests/host/test_stall_matrix.py"
 HALVES = (
     ("tests/broker", "tests/test_portable.py", MOVED),
-    ("tests/host", "tests/board", "--ignore=" + MOVED),
+    ("tests/host", "tests/board", "tests/lwip", "--ignore=" + MOVED),
 )
 NO_TESTS = 5  # pytest's status if an option such as -k has left none
 
@@ -106,6 +109,10 @@ def main(arguments):
     else:
         for bits in get_micropython.BITS:
             get_micropython.ensure(bits)  # says why not; the tests that need it fail then
+    if "--no-lwip" in arguments:
+        say("--no-lwip: the tests on the emulated board are LEFT OUT")
+    else:
+        get_lwip_board.ensure()  # says why not; the tests that need it fail then
     if "--no-broker" in arguments:
         say("--no-broker: the tests that need a broker are LEFT OUT")
     if "--no-lint" in arguments:
