@@ -29,6 +29,7 @@ import pathlib
 import random
 import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -341,9 +342,9 @@ print(lan.ifconfig())
 """
 
 COMMANDS = """\
-    .venv/bin/mpremote connect {port}
-    python3 tools/deploy.py --port {port}
-    python3 tools/repl.py --port {port}
+    .venv/bin/mpremote connect {port}            its REPL
+    python3 tools/deploy.py --port {port}        all that a board needs
+    python3 tools/repl.py --port {port}          MQTT by hand, then
 """
 
 
@@ -364,6 +365,7 @@ def main():
     firmware = get_lwip_board.ensure(options.suite)
     if not firmware:
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with Board(firmware, flash=options.flash, has_port=True) as board:
             print("board: %s, at %s" % (get_lwip_board.describe(options.suite), board.port))
