@@ -29,11 +29,12 @@ the answer takes a round trip, so here nothing is heard of a connect() for ROUND
 Where a quirk is from is said beside it. Paths are MicroPython's, with the lines of
 v1.29.0-preview: modsocket.c is ports/esp32/modsocket.c, modlwip.c is extmod/modlwip.c. "lwIP" is
 the network stack of both boards, read in Espressif's form of January 2024. What was tried on the
-real unix port says so; nothing here was seen on a real board.
+real unix port says so. "Seen on the module": modsocket.c itself was run, of v1.26.1, over lwIP
+2.2.1 on a PC (tools/get_esp32_sockets.py). Nothing here was seen on a real board.
 
 Not imitated: rp2's write() that blocks for up to 10 s when lwIP has no memory (modlwip.c:795-815);
 DNS that hangs with the link; receive windows; lwIP's own retransmission times; getaddrinfo() of
-rp2 that calls every address AF_INET (modlwip.c:1894); boards' setblocking() that says nothing of a
+rp2 that calls every address AF_INET (modlwip.c:1894); rp2's setblocking() that says nothing of a
 closed socket; `fileno`, which rp2 has not, and this shim needs.
 """
 
@@ -464,11 +465,25 @@ class _Esp32Socket(_LwipSocket):
         self.open_sockets.discard(self)
         super().close()
 
-    # Inferred: to the port it is connected (modsocket.c:401), so lwIP answers, and mqtt_as has to
-    # tolerate errors here. The lwIP that was read would answer "would block" (netconn_recv_data()
-    # in api_lib.c). The harder of the two is taken.
+    # Seen on the module: an IPv6 literal wants a socket of AF_INET6.
+    def connect(self, address):
+        if self._sock.family == _socket.AF_INET and ":" in address[0]:
+            raise self._error("EINVAL")
+        super().connect(address)
+
+    # Seen on the module: it looks at no answer of lwIP's (modsocket.c, _socket_settimeout()).
+    def setblocking(self, flag):
+        if self._state != _CLOSED:
+            super().setblocking(flag)
+
+    def settimeout(self, value):
+        if self._state != _CLOSED:
+            super().settimeout(value)
+
+    # Seen on the module. To the port it is connected (modsocket.c:401), so lwIP answers, "would
+    # block" (netconn_recv_data() in api_lib.c).
     def _read_connecting(self):
-        raise self._error("ENOTCONN")
+        return None
 
     # modsocket.c:617-625: "A new socket cannot be read from."
     def _read_new(self):

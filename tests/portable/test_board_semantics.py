@@ -30,6 +30,11 @@ _NVAL = 32
 _GIVE_UP_MS = 5000
 
 
+def is_esp32():
+    """Whether this is the ESP32's socket module, or the shim's: newlib's numbers tell."""
+    return errno.EINPROGRESS == 119
+
+
 def error_of(function, *args):
     """Return the errno of the OSError that function(*args) raises; None if it raises none."""
     try:
@@ -239,8 +244,20 @@ def test_a_refused_connection_is_ready_and_writing_raises():
     near.setblocking(False)
     assert error_of(near.connect, address) == errno.EINPROGRESS
     assert poll_one(near, _IN | _OUT) != 0
-    assert error_of(near.write, b"x") is not None
+    number = error_of(near.write, b"x")
+    assert number == errno.ECONNRESET if is_esp32() else number is not None
     near.close()
+
+
+def test_reading_and_writing_while_connecting_answer_none_or_do_it():
+    listener, address = listen()
+    near = socket.socket()
+    near.setblocking(False)
+    assert error_of(near.connect, address) == errno.EINPROGRESS
+    assert near.readinto(bytearray(1)) is None
+    assert near.write(b"x") in (None, 1)  # it may stand by now
+    near.close()
+    listener.close()
 
 
 def test_a_closed_socket_raises_and_polls_as_invalid():
@@ -256,9 +273,12 @@ def test_a_closed_socket_raises_and_polls_as_invalid():
         (near.readinto, bytearray(1)),
         (near.read, 1),
         (near.recv, 1),
-        (near.setblocking, False),
     ):
         assert error_of(call, argument) == errno.EBADF, call
+    if is_esp32():
+        near.setblocking(False)  # says nothing
+    else:
+        assert error_of(near.setblocking, False) == errno.EBADF
     far.close()
 
 
@@ -271,7 +291,7 @@ def test_accept_with_nobody_there_raises_eagain():
 
 def test_a_timeout_raises_etimedout():
     near, far = make_pair()
-    near.settimeout(0.02)
+    near.settimeout(0.1)  # ESP32 counts in these; less is "would block" after as long
     assert error_of(near.readinto, bytearray(1)) == errno.ETIMEDOUT
     near.settimeout(0)
     assert near.readinto(bytearray(1)) is None
