@@ -4,6 +4,7 @@
     pytest --no-broker                             leave out what needs a broker
     pytest --no-micropython                        leave out what needs real MicroPython
     pytest --no-lwip                               leave out what needs the emulated board
+    pytest --no-esp32-sockets                      leave out what runs on the ESP32's sockets
     pytest --all-personalities                     with the slow ones (tests/broker/conftest.py)
 
 Fixtures:
@@ -11,8 +12,8 @@ Fixtures:
                       .start() .restart() on the same port, .another(extra_config, files)
     micropython       an Interpreter of real MicroPython; the test runs once for each width
     micropythons      name -> Interpreter, both widths
-    get_interpreter   a function: a name -> Interpreter; "CPython", or one of MICROPYTHONS or
-                      PERSONALITIES
+    get_interpreter   a function: a name -> Interpreter; "CPython", ESP32_SOCKETS, or one of
+                      MICROPYTHONS or PERSONALITIES
     compile_mpy       a function: (source, target, *options), with mpy-cross
 
 `tools/test.py` sets up everything and calls pytest; a bare `pytest` in a virtual environment that
@@ -35,14 +36,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "cpython_shim"), str(ROOT / "micropython")]
 sys.path.append(str(ROOT / "tools"))
 
+import get_esp32_sockets  # noqa: E402
 import get_lwip_board  # noqa: E402
 import get_micropython  # noqa: E402
 import servers  # noqa: E402
 
 # Run by test_portable.py in each interpreter, not by pytest.
-collect_ignore = ["portable", "run_portable.py"]
+collect_ignore = ["portable", "run_portable.py", "esp32_sockets"]
 
 MICROPYTHONS = {"MicroPython 64-bit": 64, "MicroPython 32-bit": 32}
+
+# MicroPython with the ESP32's own socket module, over lwIP (tools/get_esp32_sockets.py).
+ESP32_SOCKETS = "ESP32 sockets"
 
 # CPython that behaves as another port does: cpython_shim/shim_personality.py says how.
 PERSONALITIES = {
@@ -74,7 +79,10 @@ def find_interpreter(name):
         if name in PERSONALITIES:
             command += [str(ROOT / "tests" / "personality_run.py"), PERSONALITIES[name]]
         return Interpreter(name, command, "CPython " + platform.python_version())
-    command = get_micropython.find(MICROPYTHONS[name])
+    if name == ESP32_SOCKETS:
+        command = get_esp32_sockets.find()
+    else:
+        command = get_micropython.find(MICROPYTHONS[name])
     return command and Interpreter(name, command, get_micropython.version(command))
 
 
@@ -99,6 +107,11 @@ def pytest_addoption(parser):
     )
     group.addoption(
         "--no-lwip", action="store_true", help="leave out the tests on the emulated board"
+    )
+    group.addoption(
+        "--no-esp32-sockets",
+        action="store_true",
+        help="leave out the tests on the ESP32's sockets",
     )
     group.addoption(
         "--long-threads", action="store_true", help="run the long form of the thread tests as well"
@@ -142,18 +155,29 @@ def pytest_report_header(config):
     lines = []
     if config.stash[BROKER]:
         lines.append("broker: " + config.stash[BROKER].description)
-    if not config.getoption("--no-micropython"):
-        for name in MICROPYTHONS:
-            interpreter = find_interpreter(name)
-            if interpreter:
-                lines.append("%s: %s, %s" % (name, interpreter.version, interpreter.command[0]))
-            else:
-                lines.append("%s: NOT FOUND, its tests will fail" % name)
+    for name in [*MICROPYTHONS, ESP32_SOCKETS]:
+        if left_out_by(config, name):
+            continue
+        interpreter = find_interpreter(name)
+        if interpreter:
+            lines.append("%s: %s, %s" % (name, interpreter.version, interpreter.command[0]))
+        else:
+            lines.append("%s: NOT FOUND, its tests will fail" % name)
     if not config.getoption("--no-lwip"):
         firmware = get_lwip_board.find()
         found = firmware and "%s, %s" % (get_lwip_board.describe(), firmware.name)
         lines.append("emulated board: " + (found or "NOT FOUND, its tests will fail"))
     return lines + left_out(config)
+
+
+def left_out_by(config, name):
+    """Return the option that leaves an interpreter out, or None."""
+    if name in MICROPYTHONS or name == ESP32_SOCKETS:
+        if config.getoption("--no-micropython"):
+            return "--no-micropython"
+    if name == ESP32_SOCKETS and config.getoption("--no-esp32-sockets"):
+        return "--no-esp32-sockets"
+    return None
 
 
 def left_out(config):
@@ -165,6 +189,8 @@ def left_out(config):
         lines.append("LEFT OUT: all that needs real MicroPython (--no-micropython)")
     if config.getoption("--no-lwip"):
         lines.append("LEFT OUT: all that needs the emulated board (--no-lwip)")
+    if config.getoption("--no-esp32-sockets"):
+        lines.append("LEFT OUT: all that runs on the ESP32's sockets (--no-esp32-sockets)")
     return lines
 
 
@@ -234,11 +260,14 @@ def get_interpreter(request):
     """A function that returns the Interpreter of a name, or skips or fails the test."""
 
     def get(name):
-        if name in MICROPYTHONS and request.config.getoption("--no-micropython"):
-            pytest.skip("--no-micropython")
+        option = left_out_by(request.config, name)
+        if option:
+            pytest.skip(option)
         interpreter = find_interpreter(name)
         if not interpreter:
-            advice = "python3 tools/get_micropython.py gets it, --no-micropython leaves it out"
+            tool = "esp32_sockets" if name == ESP32_SOCKETS else "micropython"
+            advice = "python3 tools/get_%s.py gets it, --no-%s leaves it out"
+            advice %= (tool, tool.replace("_", "-"))
             pytest.fail("no %s: %s" % (name, advice), pytrace=False)
         return interpreter
 

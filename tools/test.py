@@ -7,6 +7,7 @@
     python3 tools/test.py --no-broker              leave out the tests that need a broker
     python3 tools/test.py --no-micropython         leave out the tests in real MicroPython
     python3 tools/test.py --no-lwip                leave out the tests on the emulated board
+    python3 tools/test.py --no-esp32-sockets       leave out those on the ESP32's sockets
 
 More of what takes minutes, each for one file of tests as well as for all:
 
@@ -18,8 +19,9 @@ More of what takes minutes, each for one file of tests as well as for all:
     --idle-s=60            look that many seconds at how much an idle client takes
 
 Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit and 32-bit
-in `.cache` (tools/get_micropython.py), the emulated board beside them (tools/get_lwip_board.py),
-and mosquitto unless docker has one (tests/servers.py).
+in `.cache` (tools/get_micropython.py), beside them one with the ESP32's sockets and the emulated
+board (tools/get_esp32_sockets.py, tools/get_lwip_board.py: minutes), and mosquitto unless docker
+has one (tests/servers.py).
 The exit status is pytest's, or 1 if the style check failed: then the tests do not run.
 """
 
@@ -28,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 
+import get_esp32_sockets
 import get_lwip_board
 import get_micropython
 import setup_env
@@ -113,6 +116,10 @@ def main(arguments):
         say("--no-lwip: the tests on the emulated board are LEFT OUT")
     else:
         get_lwip_board.ensure()  # says why not; the tests that need it fail then
+    if {"--no-micropython", "--no-esp32-sockets"} & set(arguments):
+        say("--no-esp32-sockets: the tests on the ESP32's sockets are LEFT OUT")
+    else:
+        get_esp32_sockets.ensure()  # the same
     if "--no-broker" in arguments:
         say("--no-broker: the tests that need a broker are LEFT OUT")
     if "--no-lint" in arguments:
