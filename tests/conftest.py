@@ -135,7 +135,8 @@ def pytest_addoption(parser):
     group.addoption(
         "--all-personalities",
         action="store_true",
-        help="run every test with a broker in CPython as ESP32, rp2, unix and hostile",
+        help="run every test with a broker in CPython as ESP32, rp2, unix and hostile, "
+        "and on the ESP32's sockets",
     )
 
 

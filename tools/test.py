@@ -11,7 +11,8 @@
 
 More of what takes minutes, each for one file of tests as well as for all:
 
-    --all-personalities    also what is slow in CPython as an ESP32, as an rp2, ...
+    --all-personalities    also what is slow in CPython as an ESP32, as an rp2, ..., on the
+                           ESP32's sockets
     --long-chaos           a chaos of cut connections that goes on for longer
     --long-threads         8 threads publish 10,000 messages each, on 32 bits as well
     --long-leaks           1,000 connections of each kind, and nothing left of them

@@ -1,7 +1,7 @@
 """Fixtures of the tests with a real broker.
 
-    interpreter   the test runs in CPython, MicroPython 64-bit and MicroPython 32-bit, and in
-                  CPython with the personalities of other ports
+    interpreter   the test runs in CPython, MicroPython 64-bit, MicroPython 32-bit, MicroPython
+                  with the ESP32's sockets, and CPython with the personalities of other ports
     topic         a topic that no other test uses
     start         start(script, *arguments): run a script of scenarios/ in the interpreter
     remote        remote(**options): a connected client that does what it is told (remote.py)
@@ -35,22 +35,30 @@ from proxy import Proxy
 STORIES = pytest.StashKey()
 TOPIC_NUMBERS = itertools.count(1)
 
-# Left out with a personality, unless --all-personalities says otherwise: or these tests would
-# take more than twice the time. Each pattern is searched in the name of a test.
+# Left out with a personality and on the ESP32's sockets, unless --all-personalities says
+# otherwise: or these tests would take more than twice the time. Each pattern is searched in the
+# name of a test.
 SPARED = [
     # Most of the time goes to the client's own timers, and no socket has a part in it.
-    r"test_a_silent_server_ends_in_timed_out\[CPython .*\]",  # 6 s
-    r"test_a_client_finds_the_broker_by_name\[CPython .*-lost\]",
-    r"test_an_idle_connection_is_kept_alive.*\[CPython (as rp2|as unix|hostile)",  # 4 s; once
+    r"test_a_silent_server_ends_in_timed_out\[(CPython .*|ESP32 sockets)\]",  # 6 s
+    r"test_a_client_finds_the_broker_by_name\[(CPython .*|ESP32 sockets)-lost\]",
+    r"test_an_idle_connection_is_kept_alive.*\[(CPython (as rp2|as unix|hostile)|ESP32 s)",  # 4 s
     r"test_a_server_that_is_silent_in_the_handshake.*\[CPython (as unix|hostile)",
     # A connection takes ESP32 some ticks of 10 ms; the other form of the same test is run.
-    r"test_a_cut_after_every_byte_of_the_first_150\[CPython as ESP32-down\]",  # 5 s
-    r"test_chaos\[CPython as ESP32-clean session\]",
+    r"test_a_cut_after_every_byte_of_the_first_150\[(CPython as ESP32|ESP32 sockets)-down\]",
+    r"test_chaos\[(CPython as ESP32|ESP32 sockets)-clean session\]",
     # The real unix port does the same; where connections are cut and closed, both are run.
     r"test_(chaos|many_messages|a_large_message|20_connections).*\[CPython as unix",
     # Datagrams are whole and on time there.
     r"test_a_(client_finds_the_broker_by_name|name_without_an_address).*\[CPython hostile",
     r"test_long_chaos\[CPython ",  # minutes
+    # Certificates are the affair of mbedTLS, which the other MicroPythons have as well.
+    r"test_a_server_(is_verified|with_a_bad|of_another).*\[ESP32 sockets",
+    r"test_(ssl_is|an_intermediate|an_address_is|without_a_ca|insecure).*\[ESP32 sockets",
+    r"test_a_(client_is_known|client_without|key_that).*\[ESP32 sockets",
+    # The client takes getaddrinfo()'s address, which is None there.
+    r"test_an_ipv6_address.*\[ESP32 sockets\]",
+    r"test_under_asyncio_over_tls\[ESP32 sockets-(?!messages)",
 ]
 SPARED_COUNT = pytest.StashKey()
 
@@ -256,7 +264,8 @@ def add_broker(broker, closing):
 def pytest_terminal_summary(terminalreporter, config):
     figures.print_all(terminalreporter, config)
     if config.stash[SPARED_COUNT]:
-        text = "LEFT OUT: %d slow tests with a personality (--all-personalities runs them)"
+        text = "LEFT OUT: %d slow tests with a personality, or on the ESP32's sockets"
+        text += " (--all-personalities runs them)"
         terminalreporter.write_line(text % config.stash[SPARED_COUNT])
     if config.stash[traffic.CHAOS_TABLE]:
         terminalreporter.section("long chaos")

@@ -23,7 +23,8 @@ SCENARIOS = HERE / "scenarios"
 BOARD = "MicroPython 32-bit"  # has a board's width, and a board's heap
 BOARD_HEAP = "96k"
 PERSONALITIES = ["CPython as ESP32", "CPython as rp2", "CPython as unix", "CPython hostile"]
-INTERPRETERS = ["CPython", "MicroPython 64-bit", BOARD, *PERSONALITIES]
+ESP32_SOCKETS = "ESP32 sockets"
+INTERPRETERS = ["CPython", "MicroPython 64-bit", BOARD, ESP32_SOCKETS, *PERSONALITIES]
 
 WAIT_S = 10  # how long to wait for what takes milliseconds on an idle machine
 DEADLINE_S = 60  # of a scenario: it ends by itself if we should forget it
@@ -172,6 +173,8 @@ class Scenario(Waiting):
             [str(ROOT / "micropython"), str(ROOT / "cpython_shim")]
         )
         environment["PYTHONUNBUFFERED"] = "1"
+        # On the ESP32's sockets, 127.0.0.1 would be the board's own (tests/esp32_sockets/).
+        environment["HOSTNET_LOOPBACK"] = "host"
         command.append(str(SCENARIOS / script))
         for number, argument in enumerate(arguments):
             command.append(self._to_text(argument, "argument-%d" % number))

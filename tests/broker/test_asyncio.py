@@ -15,7 +15,7 @@ import pytest
 
 SOURCE = (ends.SCENARIOS / "tasks.py").read_text()
 CHECKS = re.findall(r"^async def check_(\w+)\(", SOURCE, re.M)
-INTERPRETERS = ["CPython", "MicroPython 64-bit", ends.BOARD]
+INTERPRETERS = ["CPython", "MicroPython 64-bit", ends.BOARD, ends.ESP32_SOCKETS]
 DEVELOPMENT = ["-X", "dev", "-W", "error"]
 
 # Over TLS the same, as far as the transport has a part in it.

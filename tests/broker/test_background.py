@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = (ends.SCENARIOS / "background.py").read_text()
 CHECKS = re.findall(r"^def check_(\w+)\(", SOURCE, re.M)
-INTERPRETERS = ["CPython", "MicroPython 64-bit", ends.BOARD]
+INTERPRETERS = ["CPython", "MicroPython 64-bit", ends.BOARD, ends.ESP32_SOCKETS]
 
 
 @pytest.fixture(params=INTERPRETERS)

@@ -45,7 +45,7 @@ NAMES = {
 }
 
 
-@pytest.fixture(params=["CPython", "MicroPython 64-bit", ends.BOARD])
+@pytest.fixture(params=["CPython", "MicroPython 64-bit", ends.BOARD, ends.ESP32_SOCKETS])
 def interpreter(request, get_interpreter):
     return get_interpreter(request.param)
 

@@ -10,7 +10,7 @@ import pytest
 from proxy import random_cuts
 
 COUNT = 800
-INTERPRETERS = ["CPython", "MicroPython 64-bit", ends.BOARD]
+INTERPRETERS = ["CPython", "MicroPython 64-bit", ends.BOARD, ends.ESP32_SOCKETS]
 
 
 @pytest.fixture(params=INTERPRETERS)

@@ -1,7 +1,7 @@
 // The network interface under lwIP, and a module for tests to look at it and to disturb it:
 //     hostnet.drop(True)    frames vanish in both directions (out of reach of the access point)
 //     hostnet.down(True)    the interface is down, as after Wi-Fi was left
-//     hostnet.sockets()     how many of lwIP's sockets are open
+//     hostnet.sockets()     the numbers of lwIP's sockets that are open
 // In the environment, HOSTNET_LOOPBACK=host makes 127.0.0.1 this machine's; it is lwIP's own
 // otherwise. This machine's is 10.0.2.2 in any case.
 // The DNS server of lwIP's getaddrinfo() is an address where nobody is: a call that should not
@@ -126,11 +126,13 @@ static mp_obj_t hostnet_down(mp_obj_t is_wanted) {
 static MP_DEFINE_CONST_FUN_OBJ_1(hostnet_down_obj, hostnet_down);
 
 static mp_obj_t hostnet_sockets(void) {
-    int count = 0;
+    mp_obj_t numbers = mp_obj_new_list(0, NULL);
     for (int fd = LWIP_SOCKET_OFFSET; fd < LWIP_SOCKET_OFFSET + MEMP_NUM_NETCONN; fd++) {
-        count += lwip_fcntl(fd, F_GETFL, 0) != -1;
+        if (lwip_fcntl(fd, F_GETFL, 0) != -1) {
+            mp_obj_list_append(numbers, MP_OBJ_NEW_SMALL_INT(fd));
+        }
     }
-    return mp_obj_new_int(count);
+    return numbers;
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(hostnet_sockets_obj, hostnet_sockets);
 

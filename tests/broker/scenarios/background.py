@@ -8,10 +8,9 @@ other side it asks for: ["please", what], and then waits for a line on its stand
 
 import _thread
 import gc
-import os
 import sys
 
-from control import error_text, read_argument, say
+from control import error_text, open_files, read_argument, say
 
 import mqttpipe
 from mqttpipe import LocalError, MQTTClient, TransportError, sleep_ms, ticks_diff, ticks_ms
@@ -68,7 +67,7 @@ def raises(function, *arguments):
 
 def descriptors():
     gc.collect()
-    return len(os.listdir("/proc/self/fd"))
+    return len(open_files())
 
 
 # ---------------------------------------------------------------------------

@@ -10,9 +10,15 @@ others. ends.py looks whether the machine itself stood still, and else fails the
 """
 
 import json
+import os
 import sys
 
 import mqttpipe
+
+try:
+    import hostnet
+except ImportError:
+    hostnet = None
 
 SLOW_MS = 50
 
@@ -44,6 +50,13 @@ def waited_us():
             return int(file.read().split()[1]) // 1000 & _US_MASK
     except OSError:  # not Linux
         return 0
+
+
+def open_files():
+    """Return the numbers of what this process has open; of the ESP32's sockets: those of lwIP."""
+    if hostnet:
+        return hostnet.sockets()
+    return sorted([int(name) for name in os.listdir("/proc/self/fd")])
 
 
 _step = mqttpipe.MQTTClient.step

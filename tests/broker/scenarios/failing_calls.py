@@ -13,10 +13,9 @@ its name, [what was wrong, ...]]; ["over", sessions].
 """
 
 import gc
-import os
 import sys
 
-from control import error_text, read_argument, say
+from control import error_text, open_files, read_argument, say
 
 import mqttpipe
 
@@ -53,10 +52,6 @@ def make_error_of(number):
         return error if can_raise(name, error) else ERRORS[0](name)
 
     return make_error
-
-
-def open_files():
-    return sorted(int(name) for name in os.listdir("/proc/self/fd"))
 
 
 # By the system's word: a TLS stream may have closed the socket below it.

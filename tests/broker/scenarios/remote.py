@@ -8,17 +8,19 @@ in it (file names, PEM), made as a user of this interpreter would make it.
 
 Orders: ["connect"], ["publish", topic_name, payload as hex, qos, retain], ["disconnect"],
 ["subscribe", topic_filter, qos], ["unsubscribe", topic_filter], ["quit"], and
-["publish_large", topic_name, bytes, qos], whose payload is large_payload().
+["publish_large", topic_name, bytes, qos], whose payload is large_payload(), and ["files"], which
+asks how many files and sockets are open.
 Events: what the client's callbacks are told, ["token", ...] for each order that gets one, and
 ["unsubscribed", token] when the client says that this is done; ["offline", text, return code];
 ["large", topic_name, bytes, SHA-256 as hex] for a message that is too large to be printed here;
+["files", count];
 ["refused", text] when the client does not take the options: then it ends.
 """
 
 import hashlib
 import sys
 
-from control import Control, error_text, leave, read_argument, say
+from control import Control, error_text, leave, open_files, read_argument, say
 
 import mqttpipe
 
@@ -104,6 +106,8 @@ def obey(client, order, arguments, unsubscriptions):
         client.connect()
     elif order == "disconnect":
         client.disconnect()
+    elif order == "files":
+        say("files", len(open_files()))
     else:
         raise ValueError(order)
 

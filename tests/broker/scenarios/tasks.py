@@ -9,10 +9,9 @@ says that it is done. ["figure", name, value] is a figure to be shown.
 
 import asyncio
 import gc
-import os
 import sys
 
-from control import error_text, read_argument, say
+from control import error_text, open_files, read_argument, say
 
 import mqttpipe
 from mqttpipe import LocalError, MQTTClient, QueueFull, Refused, ticks_diff, ticks_ms
@@ -91,7 +90,7 @@ def raises(function, *arguments):
 # What a client that has ended may leave behind: nothing.
 def left_behind():
     gc.collect()
-    left = [len(os.listdir("/proc/self/fd"))]
+    left = [len(open_files())]
     if IS_CPYTHON:
         loop = asyncio.get_running_loop()
         left.append(len(loop._selector.get_map()))
