@@ -170,10 +170,26 @@ def _shown(data):
             break
         except UnicodeError:
             pass
-    # Control characters: below the blank, DEL, and the ones between DEL and no-break space.
-    if text is None or any(not " " <= one < "\x7f" and one < "\xa0" for one in text):
+    if text is None or any(map(_is_harmful, text)):
         text = repr(start)
     return "%s... (%d bytes)" % (text, len(data)) if is_cut else text
+
+
+def _is_harmful(one):
+    """Is it a control character, or one that ends a line or turns the direction of writing?"""
+    if one < "\xa0":  # below the blank, DEL, and the ones between DEL and no-break space
+        return not " " <= one < "\x7f"
+    return (
+        "\u2028" <= one <= "\u202e"
+        or "\u2066" <= one <= "\u2069"
+        or one in "\u061c\u200e\u200f\ufeff"
+    )
+
+
+def _error_text(error):
+    """The text of an error, which may name what a server or a driver has sent."""
+    text = str(error)
+    return repr(text.encode()) if any(map(_is_harmful, text)) else text
 
 
 def _age(since_ms):
@@ -225,12 +241,12 @@ def _on_offline(client, error):
         return  # asked for
     # The same again and again, as attempts go on: once is enough.
     if _last_error is None or str(error) != str(_last_error):
-        _tell("mqtt: offline: %s" % error)
+        _tell("mqtt: offline: %s" % _error_text(error))
     _last_error = error
 
 
 def _on_error(client, error):
-    _tell("mqtt: %s: %s" % (type(error).__name__, error))
+    _tell("mqtt: %s: %s" % (type(error).__name__, _error_text(error)))
 
 
 def _on_subscribed(client, token, granted):
@@ -255,7 +271,7 @@ def _started():
 
 def _why_offline():
     if _last_error is not None:
-        return "offline, %s" % _last_error
+        return "offline, %s" % _error_text(_last_error)
     return "offline (%s)" % _client.state_name
 
 
@@ -310,7 +326,7 @@ def _find_link(secrets):
         print("the Wi-Fi is not connected, and there is no wifi.py with a secrets.py to do that")
         return None
     wifi.on_up = lambda wifi: _tell("wifi: up")
-    wifi.on_down = lambda wifi, reason: _tell("wifi: down: %s" % reason)
+    wifi.on_down = lambda wifi, reason: _tell("wifi: down: %s" % _error_text(reason))
     wifi.start()
     print("joining the Wi-Fi")
     return _Link(wifi)

@@ -8,7 +8,10 @@
     python3 tools/mqtt.py pub --help
 
 The options of `pub` and `sub` are those of mosquitto_pub and mosquitto_sub, as far as MQTT 3.1.1
-goes, and so are the exit status and what is printed:
+goes, and so are the exit status and what is printed. One thing differs: what others publish can
+not control your terminal. `sub` escapes control characters, and those that end a line or turn the
+direction of writing, where its output is a terminal; --raw has them printed as they are, which
+mosquitto_sub always does. To a file or a pipe every byte goes as it came.
 
     0         done; also after Ctrl-C in `sub`
     1         wrong options, or the server can't be reached
@@ -21,7 +24,8 @@ goes, and so are the exit status and what is printed:
 Secrets. What stands on a command line everybody on the machine can read. So the password may also
 come from a file, `-o FILE`, one option a line (`--pw secret`), or from the environment:
 MQTT_URL, MQTT_USERNAME, MQTT_PASSWORD. The command line goes before the file, and that before the
-environment.
+environment. User and password of a URL may have any "/" in them, and reach to the last "@"; no
+message shows them.
 
 It is the client of micropython/mqttpipe.py on CPython, and needs nothing but the standard library.
 """

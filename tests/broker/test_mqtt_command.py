@@ -722,6 +722,23 @@ def test_a_publisher_gives_up_when_its_time_is_over(add_broker, add_proxy, launc
 
 
 # ---------------------------------------------------------------------------
+# At a terminal
+# ---------------------------------------------------------------------------
+
+HARMFUL = "\x1b]0;title\x07\x1b[2J\u202e\u2028é".encode() + b"\x9b1m"
+
+
+def test_what_others_publish_does_nothing_to_a_terminal(broker, peer, topic):
+    peer.publish(topic + "/\u202e", HARMFUL, 1, retain=True)
+    command = [sys.executable, MQTT, "sub", "-L", broker.uri, "-t", topic + "/#", "-v", "-C", "1"]
+    with Terminal(command, columns=200) as terminal:
+        terminal.wait_for(topic + r"/\u202e \x1b]0;title\x07\x1b[2J\u202e\u2028é\x9b1m")
+    with Terminal([*command, "--raw"], columns=200) as terminal:
+        terminal.wait_until(lambda rows: HARMFUL in terminal.raw(), "raw payload")
+    peer.publish(topic + "/\u202e", b"", 1, retain=True)
+
+
+# ---------------------------------------------------------------------------
 # shell
 # ---------------------------------------------------------------------------
 

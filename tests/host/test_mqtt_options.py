@@ -3,6 +3,7 @@
 tests/broker/test_mqtt_command.py compares it with mosquitto_pub and mosquitto_sub.
 """
 
+import json
 import os
 import pathlib
 import subprocess
@@ -14,6 +15,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 MQTT = TOP / "tools" / "mqtt.py"
 sys.path.append(str(TOP / "tools" / "mqtt"))
 
+sys.path[:0] = [str(TOP / "cpython_shim"), str(TOP / "micropython")]
+
 import mqtt_options  # noqa: E402
 from mqtt_format import FORMAT_HELP, PERCENT, Format  # noqa: E402
 from mqtt_options import (  # noqa: E402
@@ -23,6 +26,8 @@ from mqtt_options import (  # noqa: E402
     read_options,
     split_url,
 )
+
+import mqttpipe  # noqa: E402
 
 SECRET = "s3cret of the tests"
 
@@ -57,6 +62,15 @@ def test_the_topic_of_a_url_is_all_behind_the_server():
     assert split_url("mqtt://h") == ("mqtt://h", None, False)
     with pytest.raises(UsageError):
         split_url("ws://h/t")
+
+
+def test_a_slash_in_user_or_password_is_theirs():
+    assert split_url("mqtt://u:a/b@h/t/u") == ("mqtt://u:a/b@h", "t/u", False)
+    assert split_url("mqtts://u/v:/@@h:1") == ("mqtts://u/v:/@@h:1", None, True)
+    assert split_url("mqtt://@h/t") == ("mqtt://@h", "t", False)
+    uri = uri_of("-L", "mqtt://jo/e:s/c@t@broker.example:99/a")
+    parsed = mqttpipe.parse_uri(uri)
+    assert parsed == ("broker.example", 99, b"jo/e", b"s/c@t", False)
 
 
 def test_the_next_word_is_the_value_whatever_it_begins_with():
@@ -164,6 +178,40 @@ def test_json_of_a_payload_that_is_none_is_told_and_not_raised():
     assert not form.take_errors()
 
 
+HARMFUL = "\x1b]0;t\x07\r\n\x9b2J\u202e\u2028\x00é".encode() + b"\xff"
+HARMLESS = r"\x1b]0;t\x07\r\n\x9b2J\u202e\u2028\x00é\xff".encode()
+
+
+def on_terminal(message, **options):
+    return Format(options, is_terminal=True).render(b"t\x1b\xe2\x80\xae", message)
+
+
+def test_control_characters_are_escaped_for_a_terminal():
+    message = Message(HARMFUL)
+    assert on_terminal(message) == HARMLESS + b"\n"
+    assert on_terminal(message, verbose=True) == rb"t\x1b\u202e " + HARMLESS + b"\n"
+    assert on_terminal(message, format="%t\\t%p") == rb"t\x1b\u202e" + b"\t" + HARMLESS + b"\n"
+    assert on_terminal(Message(), verbose=True) == rb"t\x1b\u202e (null)" + b"\n"
+
+
+def test_what_is_counted_and_what_is_hex_is_of_the_payload_itself():
+    assert on_terminal(Message(b"\x1b"), format="%l %x") == b"1 1b\n"
+
+
+def test_json_for_a_terminal_is_json_still():
+    text = on_terminal(Message(HARMFUL[:-1] + "\U000e0001".encode()), format="%j", pretty=True)
+    assert all(one.isprintable() or one in "\n\t" for one in text.decode())
+    told = json.loads(text)
+    assert told["payload"] == HARMFUL[:-1].decode() + "\U000e0001"
+    assert told["topic"] == "t\x1b\u202e"
+
+
+def test_to_a_file_or_with_raw_every_byte_goes_as_it_came():
+    assert rendered(Message(HARMFUL)) == HARMFUL + b"\n"
+    assert on_terminal(Message(HARMFUL), raw=True) == HARMFUL + b"\n"
+    assert b"\x1b" in on_terminal(Message(HARMFUL), raw=True, format="%t")
+
+
 def test_the_help_names_every_letter_of_a_format():
     for letter in PERCENT:
         assert "%" + letter in FORMAT_HELP, letter
@@ -189,6 +237,24 @@ def test_help_tells_every_option_of_a_command(command):
         if command in commands:
             assert "%s" % long in out and text in out and short in out
     assert "MQTT_PASSWORD" in out and "\n    27 " in out
+
+
+@pytest.mark.parametrize(
+    "url",
+    (
+        "mqtt://%s:pass@192.0.2.1:0/t",
+        "mqtt://user:%s@/t",
+        "mqtt://user:%%zz%s@h/t",
+        "mqtt://us/er:%s@h:x/t",
+        "mqtt://user:a/%s@b/c@[h]/t",
+        "ws://user:%s@h/t",
+        "mqtt://user:%s@127.0.0.1:1/t",  # nobody listens
+    ),
+)
+def test_nothing_before_the_at_of_a_url_is_printed(url):
+    status, out, err = run("pub", "-L", url % SECRET, "-t", "t", "-m", "x", "-d", "-W", "5")
+    assert status and err
+    assert SECRET not in out + err and "user" not in out + err, err
 
 
 def test_without_a_command_it_says_how_to_use_it():

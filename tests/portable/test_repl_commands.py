@@ -206,8 +206,21 @@ def test_what_is_shown_of_a_payload_can_not_control_the_terminal():
         (b"\x7f", "b'\\x7f'"),
         ("\x9b1m".encode(), "b'\\xc2\\x9b1m'"),
         (b"\xff\xfe", "b'\\xff\\xfe'"),
+        ("a\u202eb".encode(), "b'a\\xe2\\x80\\xaeb'"),
+        ("\u2028".encode(), "b'\\xe2\\x80\\xa8'"),
+        ("\u2066".encode(), "b'\\xe2\\x81\\xa6'"),
+        ("\u200f".encode(), "b'\\xe2\\x80\\x8f'"),
+        ("\u2027\u202f\u2065\u206a".encode(), "\u2027\u202f\u2065\u206a"),
+        ("\U0001f642".encode(), "\U0001f642"),
     ):
         assert repl._shown(data) == shown, (data, repl._shown(data))
     assert repl._shown(b"x" * 300) == "x" * 200 + "... (300 bytes)"
     assert repl._shown(b"x" + "\u65e5".encode() * 99) == "x" + "\u65e5" * 66 + "... (298 bytes)"
     assert repl._shown(memoryview(b"abc")) == "abc"
+
+
+def test_what_an_error_says_of_a_server_can_not_control_the_terminal():
+    skip_without_it()
+    assert repl._error_text(OSError("refused")) == "refused"
+    assert repl._error_text("topic \x1b[2J") == "b'topic \\x1b[2J'"
+    assert repl._error_text("topic \u202e") == "b'topic \\xe2\\x80\\xae'"

@@ -1,4 +1,8 @@
-"""How tools/mqtt.py prints a message: -F, -v, -N and --pretty, as mosquitto_sub does."""
+"""How tools/mqtt.py prints a message: -F, -v, -N and --pretty, as mosquitto_sub does.
+
+But for control characters: whoever may publish could have them clear the screen, rename the
+window, or show one text for another. To a terminal they are escaped, unless --raw is given.
+"""
 
 import json
 import time
@@ -25,10 +29,23 @@ ESCAPES = {
 }
 
 
-class Format:
-    """How a message is printed: -F, -v or neither, and -N."""
+def shown(text):
+    """Return a text in which what is no printable character is escaped, as in \\x1b.
 
-    def __init__(self, options):
+    That is also what ends a line or turns the direction of writing, as U+202E.
+    """
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+class Format:
+    """How a message is printed: -F, -v or neither, and -N.
+
+    Args:
+        options: of mqtt_options. is_terminal: what is printed goes to one.
+    """
+
+    def __init__(self, options, is_terminal=False):
+        self._is_escaped = is_terminal and "raw" not in options
         self._format = options.get("format")
         self._is_verbose = "verbose" in options
         self._is_pretty = "pretty" in options
@@ -85,11 +102,17 @@ class Format:
         payload = message.payload
         if self._format is not None:
             return self._formatted(name, message, payload) + self._end
+        name, payload = self._escaped(name), self._escaped(payload)
         if self._is_verbose:
             if not payload:
                 return name + b" (null)\n" if self._end else b""
             return name + b" " + payload + self._end
         return payload + self._end if payload else b""
+
+    def _escaped(self, data):
+        if not self._is_escaped:
+            return data
+        return shown(data.decode(errors="backslashreplace")).encode()
 
     def _formatted(self, name, message, payload):
         now_s = time.time()
@@ -130,6 +153,7 @@ class Format:
         if letter in "pxX":
             # A width is the most that is printed, too; and as hex only half of that: so
             # mosquitto_sub counts.
+            payload = self._escaped(payload) if letter == "p" else payload
             payload = payload[:width] if width else payload
             if letter != "p":
                 payload = payload[: len(payload) // 2] if width else payload
@@ -140,7 +164,7 @@ class Format:
             number = len(payload) if letter == "l" else packet_id(message)
             text = b"%d" % number
             return text.ljust(width) if is_left else text.rjust(width, fill)
-        text = name if letter == "t" else self._stamp(now_s, "%Y-%m-%dT%H:%M:%S%z")
+        text = self._escaped(name) if letter == "t" else self._stamp(now_s, "%Y-%m-%dT%H:%M:%S%z")
         text = text if precision is None else text[:precision]
         return text.ljust(width) if is_left else text.rjust(width)
 
@@ -165,12 +189,17 @@ class Format:
                 fields["payload"] = json.loads(payload)
             except ValueError:
                 text = "Error: Message payload is not valid JSON on topic %s."
-                self._errors.append(text % name.decode())
+                self._errors.append(text % shown(name.decode()))
                 return b""
         how = {"separators": (",", ":")}
         if self._is_pretty:
             how = {"separators": (",", ":\t"), "indent": "\t"}
         text = json.dumps(fields, ensure_ascii=False, **how)
+        if self._is_escaped:  # as JSON does it; the lines of --pretty are our own
+            text = "".join(
+                one if one.isprintable() or one in "\n\t" else json.dumps(one)[1:-1]
+                for one in text
+            )
         return text.encode(errors="surrogateescape")
 
 

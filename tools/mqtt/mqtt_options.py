@@ -54,6 +54,7 @@ OPTIONS = (
     ("-v", "--verbose", SUB, FLAG, "print the topic name before each message"),
     ("-F", "--format", SUB, TEXT, "print each message so: %t topic, %p payload, ...; see below"),
     ("-N", "--no-eol", SUB, FLAG, "no end of line after a message"),
+    ("", "--raw", SUB, FLAG, "control characters as they are, to a terminal too"),
     ("", "--pretty", SUB, FLAG, "JSON of -F on several lines"),
     ("-C", "--count", SUB, NUMBER, "end after so many messages"),
     ("-E", "--exit-after-sub", SUB, FLAG, "end when the subscriptions are acknowledged"),
@@ -174,12 +175,17 @@ def check_range(options, key, lowest, highest, name):
 
 
 def split_url(url):
-    """Return (the URI without its topic, the topic or None, is it TLS?)."""
+    """Return (the URI without its topic, the topic or None, is it TLS?).
+
+    What stands before the last @ is user and password, with every "/" in it: the "/" that ends
+    the host is behind that. A topic with an @ in it has to be given with -t.
+    """
     scheme, slashes, rest = url.partition("://")
     if not slashes or scheme not in ("mqtt", "mqtts"):
         raise UsageError("unsupported URL scheme.")
-    authority, _, topic = rest.partition("/")
-    return "%s://%s" % (scheme, authority), topic or None, scheme == "mqtts"
+    secret, at, rest = rest.rpartition("@")
+    host, _, topic = rest.partition("/")
+    return "%s://%s%s%s" % (scheme, secret, at, host), topic or None, scheme == "mqtts"
 
 
 def client_arguments(options):

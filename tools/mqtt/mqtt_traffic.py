@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from mqtt_format import Format
+from mqtt_format import Format, shown
 from mqtt_options import UsageError, client_arguments
 
 import mqttpipe
@@ -60,11 +60,12 @@ class Command:
 
     def debug(self, text):
         if "debug" in self.options:
-            print("Client %s: %s" % (self.client.client_id.decode(), text), file=sys.stderr)
+            text = "Client %s: %s" % (self.client.client_id.decode(), text)
+            print(shown(text), file=sys.stderr)
 
     def complain(self, text):
         if "quiet" not in self.options:
-            print(text, file=sys.stderr, flush=True)
+            print(shown(text), file=sys.stderr, flush=True)  # it may name what the server sent
 
     def end(self, status, text=""):
         if self.ended is None:
@@ -276,7 +277,7 @@ class Subscribe(Command):
         if "no_retained" in options and "retained_only" in options:
             raise UsageError("Combining '-R' and '--retained-only' makes no sense.")
         super().__init__(options, packet_bytes_max=PACKET_BYTES_MAX)
-        self.format = Format(options)
+        self.format = Format(options, sys.stdout.isatty())
         self.out = bytearray()  # to be printed
         self.left = options.get("count")
         self.is_finished = False
