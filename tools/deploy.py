@@ -14,6 +14,8 @@ from boards/secrets_example.py first. Nothing of it is ever printed.
   was read back whole, the names are changed. A copy that fails changes nothing.
 - What somebody has changed on the board, main.py and secrets.py first of all, is not touched
   without --force. (deployed.json on the board has the hashes of what was put there.)
+- Nothing that a board says is trusted: each of its answers has a limit in bytes and seconds, and
+  must be of the form that was asked for. What is printed of it does nothing to the terminal.
 - The board's program is interrupted for this. A watchdog that station.py has started is fed
   meanwhile. At the end the board is reset, also after --dry-run and --doctor.
 
@@ -71,6 +73,16 @@ ONLINE_TIMEOUT_S = 90
 DOCTOR_TIMEOUT_S = 30  # for each line of it
 COMPILE_TIMEOUT_S = 60
 
+WRITE_TIMEOUT_S = 10  # for what a board takes no more of
+RUN_TIMEOUT_S = 120  # for all that one piece of code prints
+DOCTOR_ALL_S = 300
+
+# Bytes. The largest answer is the list of what is on the disk.
+ANSWER_BYTES_MAX = 256 * 1024
+PRINTED_BYTES_MAX = 1024 * 1024  # while we wait for the board to be online
+LINE_BYTES_MAX = 1024
+SHOWN_MAX = 1000  # characters of a line
+
 TRIES = 3  # to interrupt a program
 PROGRESS_BYTES = 8192  # files as large as this show how far they are
 
@@ -83,6 +95,20 @@ class DeployError(Exception):
     """What is wrong, in one line that one can act on."""
 
 
+class Endless(DeployError):
+    """The board's answer has no end."""
+
+    def __init__(self, port):
+        super().__init__("the board at %s answers without end" % port)
+
+
+class Nonsense(DeployError):
+    """The board's answer is not what was asked for."""
+
+    def __init__(self, port):
+        super().__init__("the board at %s answers nonsense" % port)
+
+
 class DiskFull(DeployError):
     """The board's disk can't hold what is to be copied; nothing was changed."""
 
@@ -91,8 +117,18 @@ class DiskFull(DeployError):
         super().__init__(text % (kib(needed), kib(free)))
 
 
+def shown(text):
+    """Return a text as one line that does nothing to the terminal, whoever it is from.
+
+    Control characters, and those that turn the direction of writing or end a line, are escaped.
+    All that these tools print goes through here.
+    """
+    text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "..."
+
+
 def say(text):
-    print("deploy: " + text, flush=True)
+    print("deploy: " + shown(text), flush=True)
 
 
 def kib(count):
@@ -153,6 +189,39 @@ def why_not_opened(name):
 # ---------------------------------------------------------------------------
 
 
+class Meter:
+    """Ends an answer of a board that takes too many bytes, or too long.
+
+    It stands in the two calls of a serial port that everything reads through, mpremote's own
+    loops included: some of them have no end while a board goes on sending.
+    """
+
+    def __init__(self, port, name):
+        self._read, self._in_waiting = port.read, port.inWaiting
+        self._name = name
+        port.read, port.inWaiting = self.read, self.in_waiting
+        self.begin(ANSWER_TIMEOUT_S)
+
+    def begin(self, seconds):
+        """An answer begins."""
+        self._left = ANSWER_BYTES_MAX
+        self._deadline_s = time.monotonic() + seconds
+
+    def _check(self, count):
+        self._left -= count
+        if self._left < 0 or time.monotonic() > self._deadline_s:
+            raise Endless(self._name)
+
+    def read(self, size=1):
+        data = self._read(size)
+        self._check(len(data))
+        return data
+
+    def in_waiting(self):
+        self._check(0)
+        return self._in_waiting()
+
+
 class Board:
     """A board at a port, with its program stopped: a context manager around mpremote's transport.
 
@@ -162,6 +231,7 @@ class Board:
     def __init__(self, port):
         self.port = port
         self._transport = None
+        self._meter = None
         self._has_watchdog = False
 
     def __enter__(self):
@@ -183,8 +253,10 @@ class Board:
         try:
             # With a timeout, so that a board that falls silent is noticed everywhere in there.
             self._transport = SerialTransport(self.port, baudrate=115200, timeout=1)
+            self._transport.serial.write_timeout = WRITE_TIMEOUT_S
         except (TransportError, OSError) as error:
             raise DeployError(why_not_opened(self.port)) from error
+        self._meter = Meter(self._transport.serial, self.port)
 
     def _close(self):
         if self._transport is not None:
@@ -202,11 +274,10 @@ class Board:
     def _interrupt(self):
         for left in reversed(range(TRIES)):
             try:
-                with self._guarded():
-                    self._transport.enter_raw_repl(
-                        soft_reset=False, timeout_overall=ANSWER_TIMEOUT_S
-                    )
+                self._enter(soft_reset=False)
                 break
+            except Endless:
+                raise
             except DeployError:
                 if not left:
                     raise DeployError(
@@ -220,8 +291,13 @@ class Board:
         if self._has_watchdog:
             self.run("import gc\ngc.collect()")
             return
+        self._enter(soft_reset=True)
+
+    def _enter(self, soft_reset):
+        # Of the answers that mpremote waits for there are three, one behind the other.
+        self._meter.begin(4 * ANSWER_TIMEOUT_S)
         with self._guarded():
-            self._transport.enter_raw_repl(soft_reset=True, timeout_overall=ANSWER_TIMEOUT_S)
+            self._transport.enter_raw_repl(soft_reset=soft_reset, timeout_overall=ANSWER_TIMEOUT_S)
 
     @contextlib.contextmanager
     def _guarded(self):
@@ -243,12 +319,14 @@ class Board:
     def _fed(self, code):
         return ("import sys\nsys.modules['station'].feed()\n" if self._has_watchdog else "") + code
 
-    def run(self, code, timeout_s=10, on_data=None):
+    def run(self, code, timeout_s=10, on_data=None, all_s=None):
         """Run code on the board; return what it printed, stripped, unless on_data takes it.
 
         Args:
             timeout_s: how long it may be silent.
+            all_s: how long it may take in all; None: RUN_TIMEOUT_S.
         """
+        self._meter.begin(all_s or RUN_TIMEOUT_S)
         with self._guarded():
             from mpremote.transport import TransportExecError
 
@@ -259,16 +337,22 @@ class Board:
 
     def evaluate(self, code):
         """Run code that prints the repr of a value; return the value."""
+        printed = self.run(code)
         try:
-            return ast.literal_eval(self.run(code))
-        except (ValueError, SyntaxError) as error:
-            raise DeployError("the board at %s answers nonsense" % self.port) from error
+            return ast.literal_eval(printed)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise Nonsense(self.port) from error
 
     def write(self, name, data, on_progress):
         """Write a file; return False if the disk is full."""
         original = self._transport.exec
+
         # fs_writefile() calls exec() for each piece: a watchdog is fed with each.
-        self._transport.exec = lambda code, *rest: original(self._fed(code), *rest)
+        def exec_piece(code, *rest):
+            self._meter.begin(RUN_TIMEOUT_S)
+            return original(self._fed(code), *rest)
+
+        self._transport.exec = exec_piece
         try:
             with self._guarded():
                 try:
@@ -296,6 +380,9 @@ class Board:
 
     def reset(self):
         """Reset the board: as if its button were pressed, if it has one."""
+        if self._transport is None:
+            return
+        self._meter.begin(4 * ANSWER_TIMEOUT_S)
         with contextlib.suppress(DeployError), self._guarded():
             # With what is left of this file in the port: whatever comes is from the new start.
             self._transport.exec_raw_no_follow(
@@ -305,23 +392,34 @@ class Board:
     def lines(self, timeout_s):
         """Yield the lines that the board prints from now on, until the time is over.
 
-        The port of a board that makes its own USB vanishes with a reset, and comes again.
+        The port of a board that makes its own USB vanishes with a reset, and comes again. A line
+        ends after LINE_BYTES_MAX at the latest, and what is no UTF-8 has U+FFFD.
         """
         deadline_s = time.monotonic() + timeout_s
+        left = PRINTED_BYTES_MAX
         pending = b""
         while time.monotonic() < deadline_s:
             try:
-                data = self._transport.serial.read(1) if self._transport else b""
+                data = b""
                 if self._transport:
-                    data += self._transport.serial.read(self._transport.serial.inWaiting())
+                    self._meter.begin(ANSWER_TIMEOUT_S)  # three calls, of 1 s at most
+                    data = self._transport.serial.read(1)
+                    waiting = self._transport.serial.inWaiting()
+                    data += self._transport.serial.read(min(waiting, LINE_BYTES_MAX))
             except OSError:
                 self._close()
                 data = b""
             if self._transport is None:
                 self._reopen(min(deadline_s, time.monotonic() + REOPEN_TIMEOUT_S))
                 continue
+            left -= len(data)
+            if left < 0:
+                raise DeployError("the board prints without end")
             pending += data
             *whole, pending = pending.split(b"\n")
+            if len(pending) > LINE_BYTES_MAX:
+                whole.append(pending)
+                pending = b""
             for line in whole:
                 yield line.decode(errors="replace").rstrip().replace("\t", " ")
 
@@ -340,8 +438,69 @@ class Board:
 # ---------------------------------------------------------------------------
 
 
+def is_count(value):
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def is_table(value, is_good):
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and is_good(one) for name, one in value.items()
+    )
+
+
+def is_text_or_none(value):
+    return value is None or isinstance(value, str)
+
+
+# What tools/deploy/probe.py prints, and of what form each part must be.
+TOLD = {
+    "platform": lambda value: isinstance(value, str),
+    "version": lambda value: (
+        isinstance(value, tuple) and len(value) >= 2 and all(map(is_count, value))
+    ),
+    "machine": lambda value: isinstance(value, str),
+    "mpy": is_count,
+    "memory_free": is_count,
+    "memory": is_count,
+    "block_bytes": lambda value: is_count(value) and value > 0,
+    "disk_free": is_count,
+    "disk": is_count,
+    "has_wifi": lambda value: isinstance(value, bool),
+    "files": lambda value: is_table(value, is_count),
+    "hashes": lambda value: is_table(value, is_text_or_none),
+    "record": is_text_or_none,
+}
+
+
+def ask(board, names):
+    """Have the board tell what it is, and what it has of the files `names`."""
+    code = "NAMES = %r\n%s" % (names, (PARTS / "probe.py").read_text())
+    told = board.evaluate(code)
+    if not isinstance(told, dict) or set(told) != set(TOLD):
+        raise Nonsense(board.port)
+    if not all(is_good(told[name]) for name, is_good in TOLD.items()):
+        raise Nonsense(board.port)
+    return told
+
+
+def read_record(text):
+    """Return what is of use in a board's deployed.json: name -> [hash, was it given]."""
+    try:
+        record = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}  # half a file, or somebody else's
+    if not isinstance(record, dict):
+        return {}
+    return {
+        name: one
+        for name, one in record.items()
+        if isinstance(one, list) and len(one) == 2
+        if isinstance(one[0], str) and isinstance(one[1], bool)
+    }
+
+
 class Facts:
-    """What a board says of itself: tools/deploy/probe.py. `kind` is its folder in boards/."""
+    """What a board says of itself: what ask() returns. `kind` is its folder in boards/."""
 
     def __init__(self, told, wanted_kind):
         self.__dict__.update(told)
@@ -357,10 +516,7 @@ class Facts:
             raise DeployError(
                 "the board is of the kind %s (%s), not %s" % (self.kind, self.machine, wanted_kind)
             )
-        try:
-            self.record = json.loads(self.record or "{}")
-        except ValueError:
-            self.record = {}  # half a file, or somebody else's
+        self.record = read_record(self.record)
 
     def check(self):
         """Raise DeployError if nothing that is put on this board can work."""
@@ -392,8 +548,7 @@ class Facts:
 
 def probe(board, wanted_kind):
     names = [name + ending for name in OWN_FILES for ending in (".mpy", ".py")]
-    code = "NAMES = %r\n%s" % ([*names, *USER_FILES], (PARTS / "probe.py").read_text())
-    return Facts(board.evaluate(code), wanted_kind)
+    return Facts(ask(board, [*names, *USER_FILES]), wanted_kind)
 
 
 # ---------------------------------------------------------------------------
@@ -707,14 +862,14 @@ def copy_file(board, name, data):
         if total >= PROGRESS_BYTES and quarter > shown[0] and done < total:
             shown[0] = quarter
             # Its own stdout is caught while mpremote works: see Board._guarded().
-            print("deploy:   %-14s %d %%" % (name, done * 100 // total), file=screen, flush=True)
+            text = "deploy:   %-14s %d %%" % (name, done * 100 // total)
+            print(text, file=screen, flush=True)
 
     screen = sys.stdout
     temporary = name + UNFINISHED
     if not board.write(temporary, data, on_progress):
         return False
-    code = "NAMES = [%r]\n%s" % (temporary, (PARTS / "probe.py").read_text())
-    arrived = board.evaluate(code)["hashes"].get(temporary)
+    arrived = ask(board, [temporary])["hashes"].get(temporary)
     if arrived is not None and arrived != digest(data):
         raise DeployError("%s has not arrived whole: nothing was changed" % name)
     if name != RECORD:
@@ -739,9 +894,9 @@ def wait_online(board, timeout_s, is_main_theirs):
         )
     has_failed = False
     for line in board.lines(timeout_s):
-        if not line or not line.isprintable():
+        if not line or "\ufffd" in line:
             continue  # what a boot loader says at another speed
-        print("  board: " + line, flush=True)
+        print("  board: " + shown(line), flush=True)
         if ONLINE.match(line):
             say("online, %.1f s after the reset" % (time.monotonic() - began_s))
             return
@@ -765,7 +920,7 @@ def run_doctor(board, facts):
 
     def show(mark, text):
         word = {"+": "ok    ", "-": "NOT OK", " ": "      "}[mark]
-        print("  %s %s" % (word, text), file=screen, flush=True)
+        print("  %s %s" % (word, shown(text)), file=screen, flush=True)
         results.append(mark != "-")
 
     def on_data(data):
@@ -785,7 +940,7 @@ def run_doctor(board, facts):
     is_room = facts.disk_free >= MARGIN_BYTES
     show("+" if is_room else "-", "disk: %s of %s free" % (kib(facts.disk_free), kib(facts.disk)))
     code = (PARTS / "doctor.py").read_text()
-    board.run(code, DOCTOR_TIMEOUT_S, on_data)
+    board.run(code, DOCTOR_TIMEOUT_S, on_data, DOCTOR_ALL_S)
     return all(results)
 
 
@@ -873,10 +1028,10 @@ def main(arguments=None):
     try:
         return deploy(options)
     except DeployError as error:
-        print("deploy: failed: %s" % error, flush=True)
+        say("failed: %s" % error)
         return 1
     except KeyboardInterrupt:
-        print("deploy: stopped", flush=True)
+        say("stopped")
         return 130
 
 

