@@ -3,7 +3,7 @@
     python3 tests/old_and_new.py                     1,000 lives
     python3 tests/old_and_new.py --runs 100000 --jobs 2
     python3 tests/old_and_new.py --seed 4711         one life, told action by action
-    python3 tests/old_and_new.py --new FILE          another client than micropython/mqttpipe.py
+    python3 tests/old_and_new.py --new ROOT          the client of another checkout
 
 A life is a list of actions, made from its seed: calls of the application, packets and silences
 of the server, cuts at a byte, time that passes. Both clients get each of them, on a clock, a
@@ -20,27 +20,23 @@ ALLOWED_ODD, and counted. It ends the comparison of single actions; what a life 
 all the same: every message is there, in order, QoS 2 once, every token ends, and the filters in
 force are the same.
 
-Release 0.1 is kept beside this file, release_0_1.py.gz: a shallow clone has it, too.
+Release 0.1 is kept beside this file, release_0_1.zip, with its fakes and its shim: so a shallow
+clone has it, too, and neither has to fit the present one.
 """
 
 import argparse
 import collections
 import concurrent.futures
-import gzip
 import importlib
 import pathlib
 import random
 import sys
-import types
 
 TESTS = pathlib.Path(__file__).resolve().parent
 ROOT = TESTS.parent
-OLD = TESTS / "release_0_1.py.gz"
-NEW = ROOT / "micropython" / "mqttpipe.py"
-
-for folder in ("micropython", "cpython_shim", "tests/portable"):
-    if str(ROOT / folder) not in sys.path:
-        sys.path.append(str(ROOT / folder))
+OLD = TESTS / "release_0_1.zip"
+PARTS = ("micropython", "cpython_shim", "tests/portable")  # of a checkout
+PREFIXES = ("mqttpipe", "fakes", "shim_")  # modules that each client has of its own
 
 SLOTS = 8
 IN_FLIGHT_MAX = 3
@@ -321,25 +317,29 @@ class NoCollector:
 
 
 class Client:
-    """A client's module, with fakes of its own."""
+    """A client's module, with fakes of its own.
 
-    def __init__(self, text, name):
-        module = types.ModuleType("mqttpipe")
-        module.__file__ = name
-        names = ("mqttpipe", "fakes")
-        kept = {one: sys.modules.pop(one, None) for one in names}
-        sys.modules["mqttpipe"] = module
+    Args:
+        folders: where its modules are; a zip file will do.
+    """
+
+    def __init__(self, folders):
+        kept = self._take_modules()
+        sys.path[:0] = folders
+        importlib.invalidate_caches()
         try:
-            exec(compile(text, name, "exec"), module.__dict__)
             self.fakes = importlib.import_module("fakes")
+            self.module = importlib.import_module("mqttpipe")
         finally:
-            for one in names:
-                sys.modules.pop(one, None)
-                if kept[one] is not None:
-                    sys.modules[one] = kept[one]
+            del sys.path[: len(folders)]
+            self._take_modules()
+            sys.modules.update(kept)
         self.fakes.gc = NoCollector
-        module.gc = NoCollector
-        self.module = module
+        self.module.gc = NoCollector
+
+    def _take_modules(self):
+        names = [name for name in sys.modules if name.startswith(PREFIXES)]
+        return {name: sys.modules.pop(name) for name in names}
 
 
 class Link:
@@ -368,6 +368,7 @@ class World:
         self.messages = []  # (who was called, qos, payload): what reached the application
         self.published = {}  # number of a call -> payload, of QoS 1 and 2
         self.dropped = set()  # numbers of calls
+        self.texts = []  # of errors, for whoever reads along
         self.told = collections.defaultdict(list)  # kind -> events since the last look
 
     def call(self, function, *arguments, **options):
@@ -515,6 +516,7 @@ class World:
                 error = event[1]
                 what = error and (type(error).__name__, getattr(error, "stage", None))
                 self.told["life" if name == "offline" else "error"].append((name, what))
+                self.texts.append("%s: %s" % (name, error))
             elif name in ("connect", "online"):
                 self.told["life"].append(event)
             else:
@@ -723,6 +725,10 @@ class Life:
 
     def compare(self, action):
         told = [world.collect() for world in self.worlds]
+        for name, world in (("0.1", self.old), ("now", self.new)):
+            for text in world.texts:
+                self.say("   ", name, text)
+            world.texts.clear()
         if not self.is_exact:
             return
         views = [self.view(world, what) for world, what in zip(self.worlds, told)]
@@ -796,15 +802,12 @@ class Life:
 # ---------------------------------------------------------------------------
 
 
-def load(new=NEW):
-    """Return the two Clients: release 0.1, and the present one."""
-    return (
-        Client(gzip.decompress(OLD.read_bytes()).decode(), "release 0.1"),
-        Client(pathlib.Path(new).read_text(encoding="utf-8"), str(new)),
-    )
+def load(new=ROOT, old=OLD):
+    """Return the two Clients: release 0.1, and the one of a checkout."""
+    return Client([str(old)]), Client([str(pathlib.Path(new) / part) for part in PARTS])
 
 
-def run_many(first, count, new=NEW):
+def run_many(first, count, new=ROOT):
     """Run some lives; returns (failures: seed -> text, allowed, comparisons, exact to the end)."""
     clients = load(new)
     failures = {}
@@ -830,7 +833,7 @@ def main(arguments=None):
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="this one alone, told action by action")
-    parser.add_argument("--new", type=pathlib.Path, default=NEW)
+    parser.add_argument("--new", type=pathlib.Path, default=ROOT, metavar="ROOT")
     options = parser.parse_args(arguments)
     if options.seed is not None:
         Life(*load(options.new), options.seed, say=print).run()

@@ -1,7 +1,7 @@
 """The present client leads the same life as that of release 0.1 (tests/old_and_new.py)."""
 
-import gzip
 import subprocess
+import zipfile
 
 import pytest
 
@@ -26,8 +26,14 @@ FAULTS = {
 }
 
 
-def old_text():
-    return gzip.decompress(old_and_new.OLD.read_bytes()).decode()
+@pytest.fixture(scope="session")
+def old(tmp_path_factory):
+    """Release 0.1 as a checkout: a folder."""
+    folder = tmp_path_factory.mktemp("old")
+    with zipfile.ZipFile(old_and_new.OLD) as archive:
+        for part in old_and_new.PARTS:
+            archive.extractall(folder / part)
+    return folder
 
 
 def test_both_lead_the_same_lives(capsys):
@@ -39,13 +45,22 @@ def test_both_lead_the_same_lives(capsys):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_noticed(name, tmp_path):
-    old, new = FAULTS[name]
-    assert old_text().count(old) == 1
-    path = tmp_path / "mqttpipe.py"
-    path.write_text(old_text().replace(old, new), encoding="utf-8")
-    failures, _, _, _ = old_and_new.run_many(0, RUNS_OF_A_FAULT, path)
+def test_a_fault_is_noticed(name, old):
+    path = old / old_and_new.PARTS[0] / "mqttpipe.py"
+    text = path.read_text(encoding="utf-8")
+    right, wrong = FAULTS[name]
+    assert text.count(right) == 1
+    try:
+        path.write_text(text.replace(right, wrong), encoding="utf-8")
+        failures, _, _, _ = old_and_new.run_many(0, RUNS_OF_A_FAULT, old)
+    finally:
+        path.write_text(text, encoding="utf-8")
     assert failures
+
+
+def test_the_old_client_differs_in_nothing_from_itself(old):
+    failures, allowed, _, exact = old_and_new.run_many(0, RUNS_OF_A_FAULT, old)
+    assert (failures, allowed, exact) == ({}, {}, RUNS_OF_A_FAULT)
 
 
 def test_a_life_is_the_same_each_time():
@@ -59,9 +74,11 @@ def test_a_life_is_the_same_each_time():
 
 
 def test_the_old_client_is_that_of_the_history():
+    with zipfile.ZipFile(old_and_new.OLD) as archive:
+        text = archive.read("mqttpipe.py")
     command = ["git", "show", OLD_COMMIT + ":micropython/mqttpipe.py"]
     ran = subprocess.run(command, cwd=old_and_new.ROOT, capture_output=True, timeout=30)
     if ran.returncode:  # a shallow clone, or none
-        assert '__version__ = "0.1.0"' in old_text()
+        assert b'__version__ = "0.1.0"' in text
     else:
-        assert ran.stdout.decode() == old_text()
+        assert ran.stdout == text
