@@ -3,6 +3,7 @@
     pytest --broker=auto|docker|mosquitto|URI      which broker (tests/servers.py says more)
     pytest --no-broker                             leave out what needs a broker
     pytest --no-micropython                        leave out what needs real MicroPython
+    pytest --micropython=PATH                      a unix port to take for the one of its width
     pytest --no-lwip                               leave out what needs the emulated board
     pytest --no-esp32-sockets                      leave out what runs on the ESP32's sockets
     pytest --all-personalities                     with the slow ones (tests/broker/conftest.py)
@@ -12,8 +13,8 @@ Fixtures:
                       .start() .restart() on the same port, .another(extra_config, files)
     micropython       an Interpreter of real MicroPython; the test runs once for each width
     micropythons      name -> Interpreter, both widths
-    get_interpreter   a function: a name -> Interpreter; "CPython", ESP32_SOCKETS, or one of
-                      MICROPYTHONS or PERSONALITIES
+    get_interpreter   a function: a name -> Interpreter; "CPython", NEWEST, ESP32_SOCKETS, or
+                      one of MICROPYTHONS or PERSONALITIES
     compile_mpy       a function: (source, target, *options), with mpy-cross
 
 `tools/test.py` sets up everything and calls pytest; a bare `pytest` in a virtual environment that
@@ -21,6 +22,7 @@ has tools/requirements-test.txt does as well.
 """
 
 import functools
+import os
 import pathlib
 import platform
 import subprocess
@@ -45,6 +47,9 @@ import servers  # noqa: E402
 collect_ignore = ["portable", "run_portable.py", "esp32_sockets"]
 
 MICROPYTHONS = {"MicroPython 64-bit": 64, "MicroPython 32-bit": 32}
+
+# The newest that Debian has, for the portable tests: the one that is to come.
+NEWEST = "MicroPython sid"
 
 # MicroPython with the ESP32's own socket module, over lwIP (tools/get_esp32_sockets.py).
 ESP32_SOCKETS = "ESP32 sockets"
@@ -81,6 +86,8 @@ def find_interpreter(name):
         return Interpreter(name, command, "CPython " + platform.python_version())
     if name == ESP32_SOCKETS:
         command = get_esp32_sockets.find()
+    elif name == NEWEST:
+        command = get_micropython.find(64, "sid")
     else:
         command = get_micropython.find(MICROPYTHONS[name])
     return command and Interpreter(name, command, get_micropython.version(command))
@@ -107,6 +114,11 @@ def pytest_addoption(parser):
     )
     group.addoption(
         "--no-lwip", action="store_true", help="leave out the tests on the emulated board"
+    )
+    group.addoption(
+        "--micropython",
+        metavar="PATH",
+        help="a MicroPython (unix port) to take in the place of the one of its width",
     )
     group.addoption(
         "--no-esp32-sockets",
@@ -143,6 +155,12 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.stash[PORTABLE_TOTALS] = {}
     config.stash[BROKER] = None
+    program = config.getoption("--micropython")
+    if program:
+        program = os.path.abspath(program)
+        if not get_micropython.probe(program):
+            raise pytest.UsageError("%s is no MicroPython that runs" % program)
+        os.environ[get_micropython.VARIABLE] = program  # for the tools that tests call, too
     if config.getoption("--no-broker") or config.option.collectonly or config.option.help:
         return
     try:
@@ -156,7 +174,7 @@ def pytest_report_header(config):
     lines = []
     if config.stash[BROKER]:
         lines.append("broker: " + config.stash[BROKER].description)
-    for name in [*MICROPYTHONS, ESP32_SOCKETS]:
+    for name in [*MICROPYTHONS, NEWEST, ESP32_SOCKETS]:
         if left_out_by(config, name):
             continue
         interpreter = find_interpreter(name)
@@ -173,7 +191,7 @@ def pytest_report_header(config):
 
 def left_out_by(config, name):
     """Return the option that leaves an interpreter out, or None."""
-    if name in MICROPYTHONS or name == ESP32_SOCKETS:
+    if name in MICROPYTHONS or name in (NEWEST, ESP32_SOCKETS):
         if config.getoption("--no-micropython"):
             return "--no-micropython"
     if name == ESP32_SOCKETS and config.getoption("--no-esp32-sockets"):

@@ -1,7 +1,7 @@
 """Run tests/portable/ in every interpreter: CPython, MicroPython 64-bit and MicroPython 32-bit.
 
-And in MicroPython with the ESP32's sockets (tools/get_esp32_sockets.py), and in CPython with the
-personalities of the other ports (cpython_shim/shim_personality.py).
+And in Debian's newest MicroPython, in one with the ESP32's sockets (tools/get_esp32_sockets.py),
+and in CPython with the personalities of the other ports (cpython_shim/shim_personality.py).
 One pytest test for each interpreter and module. In the 32-bit MicroPython things are as on a
 board: the heap has 96 KiB, the client and the tests are compiled with mpy-cross beforehand, and
 nothing else is on the path. Each module gets a fresh process: none inherits another's heap.
@@ -23,7 +23,8 @@ MODULES = sorted(path.stem for path in PORTABLE.glob("test_*.py"))
 
 BOARD = "MicroPython 32-bit"  # the width of a board
 PERSONALITIES = ["CPython as ESP32", "CPython as rp2", "CPython as unix", "CPython hostile"]
-INTERPRETERS = ["CPython", "MicroPython 64-bit", BOARD, "ESP32 sockets", *PERSONALITIES]
+MICROPYTHONS = ["MicroPython 64-bit", "MicroPython sid", BOARD, "ESP32 sockets"]
+INTERPRETERS = ["CPython", *MICROPYTHONS, *PERSONALITIES]
 
 # Modules that a personality cannot pass, and why.
 EXEMPT = {

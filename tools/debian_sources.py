@@ -26,9 +26,6 @@ from setup_env import ROOT, SetupError, one_at_a_time, run
 
 CACHE = ROOT / ".cache" / "sources"
 
-# Each release by its two names, as in get_micropython.py.
-NAMES = {"trixie": get_micropython.SUITES, "sid": ("sid", "unstable")}
-
 # Seconds: the list has 10 MB, MicroPython's tarball 5 MB, mbedTLS's 4 MB.
 UPDATE_TIMEOUT_S = 300
 DOWNLOAD_TIMEOUT_S = 300
@@ -78,7 +75,7 @@ def download(folder, suite, packages):
     known = get_micropython.ARCHITECTURES.get(platform.machine(), {64: "amd64"})
     architecture = next(iter(known.values()))
     failure = None
-    for mirror, name in itertools.product(mirrors, NAMES.get(suite, (suite,))):
+    for mirror, name in itertools.product(mirrors, get_micropython.RELEASES.get(suite, (suite,))):
         state = folder / "apt"
         shutil.rmtree(state, ignore_errors=True)
         configuration = get_micropython.write_apt_state(

@@ -2,23 +2,27 @@
 
     python3 tools/get_micropython.py              get both, print where they are
     python3 tools/get_micropython.py --bits 32    only the one with a board's pointer size
+    python3 tools/get_micropython.py --release sid    those of Debian's newest release instead
     python3 tools/get_micropython.py --check      get nothing; print what is there (1: one lacks)
 
-A `micropython` on the PATH serves for the width that it has. For the other width, or both,
-Debian's own packages are unpacked in `.cache/micropython/<architecture>/` and started through the
-C library that comes with them, by the script `.cache/micropython/<architecture>/micropython`. The
-packages are those of Debian 13 (trixie), the first release with `micropython`; they run on older
-ones that way. apt-get does the work, with lists, caches and a configuration of its own in that
-folder: the system's packages, lists and sources stay as they are, and root is not needed. The
-mirror, proxies and passwords are those that this machine's apt uses.
+A program that the variable MQTTPIPE_MICROPYTHON names, or a `micropython` on the PATH, serves for
+the width that it has. For the other width, or both, Debian's own packages are unpacked in
+`.cache/micropython/<architecture>/` and started through the C library that comes with them, by
+the script `.cache/micropython/<architecture>/micropython`. The packages are those of Debian 13
+(trixie), the first release with `micropython`; they run on older ones that way. Those of sid, with
+a newer MicroPython, are beside them in `<architecture>-sid/`. apt-get does the work, with lists,
+caches and a configuration of its own in that folder: the system's packages, lists and sources
+stay as they are, and root is not needed. The mirror, proxies and passwords are those that this
+machine's apt uses.
 
-For other tools: `find(bits)` looks and gets nothing, `ensure(bits)` gets what lacks. Both answer
-the command to start with, as a list, or None; `ensure` says why.
+For other tools: `find(bits, release)` looks and gets nothing, `ensure(bits, release)` gets what
+lacks. Both answer the command to start with, as a list, or None; `ensure` says why.
 """
 
 import argparse
 import functools
 import itertools
+import os
 import pathlib
 import platform
 import re
@@ -32,12 +36,16 @@ from setup_env import ROOT, SHORT_TIMEOUT_S, SetupError, one_at_a_time, run
 
 CACHE = ROOT / ".cache" / "micropython"
 
+# Names a program that serves, as one on the PATH does, and before it.
+VARIABLE = "MQTTPIPE_MICROPYTHON"
+
 BITS = (64, 32)
 
-# The same Debian by its two names. While a mirror is being brought up to date, the list that one
+# Each Debian by its two names. While a mirror is being brought up to date, the list that one
 # name leads to may not be the one that its signature is for; seen for a whole day, with the
 # other name in order.
-SUITES = ("trixie", "stable")
+RELEASES = {"trixie": ("trixie", "stable"), "sid": ("sid", "unstable")}
+RELEASE = "trixie"
 # libgcc is what glibc wants at the end of a program that has threads.
 PACKAGES = (
     "micropython",
@@ -114,10 +122,16 @@ def say(text):
 # ---------------------------------------------------------------------------
 
 
-def launcher_path(bits):
+def architecture_of(bits):
+    """Return Debian's architecture of this width, or None if never here."""
+    return ARCHITECTURES.get(platform.machine(), {}).get(bits)
+
+
+def launcher_path(bits, release=RELEASE):
     """Return where the unpacked MicroPython's launcher is or would be, or None if never here."""
-    architecture = ARCHITECTURES.get(platform.machine(), {}).get(bits)
-    return architecture and CACHE / architecture / "micropython"
+    architecture = architecture_of(bits)
+    suffix = "" if release == RELEASE else "-" + release
+    return architecture and CACHE / (architecture + suffix) / "micropython"
 
 
 @functools.lru_cache(maxsize=None)
@@ -142,9 +156,11 @@ def probe(path):
     return (64 if words[1] == "True" else 32), words[2].split("; ")[-1]
 
 
-def find(bits):
+def find(bits, release=RELEASE):
     """Return the command that starts a MicroPython of this width, or None. Gets nothing."""
-    candidates = [shutil.which("micropython"), launcher_path(bits)]
+    candidates = [launcher_path(bits, release)]
+    if release == RELEASE:
+        candidates[:0] = [os.environ.get(VARIABLE), shutil.which("micropython")]
     for candidate in candidates:
         found = probe(str(candidate)) if candidate else None
         if found and found[0] == bits:
@@ -239,10 +255,10 @@ def write_apt_state(folder, architecture, mirror, suite, keyring, kind="deb"):
     return configuration
 
 
-def download(folder, architecture, mirrors, keyring):
+def download(folder, architecture, release, mirrors, keyring):
     """Download PACKAGES into `folder` from the first mirror that has them; return the files."""
     failure = None
-    for mirror, suite in itertools.product(mirrors, SUITES):
+    for mirror, suite in itertools.product(mirrors, RELEASES[release]):
         apt_folder = folder / "apt"
         shutil.rmtree(apt_folder, ignore_errors=True)
         configuration = write_apt_state(apt_folder, architecture, mirror, suite, keyring)
@@ -274,9 +290,9 @@ def write_launcher(folder):
     return launcher
 
 
-def build(bits):
+def build(bits, release):
     """Download, unpack and try a MicroPython of this width; put it in its place if it runs."""
-    place = launcher_path(bits)
+    place = launcher_path(bits, release)
     if place is None:
         raise SetupError("no %d-bit package is known for %s" % (bits, platform.machine()))
     for tool in ("apt-get", "apt-config", "dpkg"):
@@ -289,14 +305,14 @@ def build(bits):
     if not mirrors:
         raise SetupError("apt's sources name no Debian mirror: put a `micropython` on the PATH")
 
-    architecture = place.parent.name
+    architecture = architecture_of(bits)
     # Made beside its place, so that the rename at the end is one step: what is interrupted before
     # it leaves nothing that looks ready.
     work = pathlib.Path(tempfile.mkdtemp(prefix=".making-", dir=str(CACHE)))
     try:
         unpacked = work / architecture
         unpacked.mkdir()
-        packages = download(work, architecture, mirrors, keyring)
+        packages = download(work, architecture, release, mirrors, keyring)
         say("%s: unpacking" % architecture)
         for package in packages:
             run(["dpkg", "-x", str(package), str(unpacked)], SHORT_TIMEOUT_S)
@@ -310,27 +326,27 @@ def build(bits):
         shutil.rmtree(work, ignore_errors=True)
 
 
-def ensure(bits):
+def ensure(bits, release=RELEASE):
     """Return the command that starts a MicroPython of this width, getting it if it lacks.
 
     Returns None after one printed line with the reason when it can't be had.
     """
-    command = find(bits)
+    command = find(bits, release)
     if command:
         return command
     # One at a time: the second one finds it made.
     with one_at_a_time(CACHE / ".lock"):
         probe.cache_clear()
-        if not find(bits):
+        if not find(bits, release):
             for leftover in CACHE.glob(".making-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             try:
-                build(bits)
+                build(bits, release)
             except SetupError as error:
                 say("%d-bit: not available: %s" % (bits, error))
                 return None
             probe.cache_clear()
-    command = find(bits)
+    command = find(bits, release)
     if command:
         say("%d-bit: ready: %s" % (bits, version(command)))
     return command
@@ -339,11 +355,12 @@ def ensure(bits):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--bits", type=int, choices=BITS, help="only this width")
+    parser.add_argument("--release", default=RELEASE, choices=RELEASES, help="of Debian")
     parser.add_argument("--check", action="store_true", help="get nothing; print what is there")
     options = parser.parse_args()
     lacking = 0
     for bits in [options.bits] if options.bits else BITS:
-        command = find(bits) if options.check else ensure(bits)
+        command = (find if options.check else ensure)(bits, options.release)
         if command:
             print("%d-bit: %s (%s)" % (bits, shlex.join(command), version(command)))
         else:

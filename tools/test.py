@@ -7,6 +7,7 @@
     python3 tools/test.py --no-broker              leave out the tests that need a broker
     python3 tools/test.py --no-micropython         leave out the tests in real MicroPython
     python3 tools/test.py --no-lwip                leave out the tests on the emulated board
+    python3 tools/test.py --micropython=PATH       a unix port to take for the one of its width
     python3 tools/test.py --no-esp32-sockets       leave out those on the ESP32's sockets
 
 More of what takes minutes, each for one file of tests as well as for all:
@@ -19,10 +20,10 @@ More of what takes minutes, each for one file of tests as well as for all:
     --every-call           let every call of the system fail, not every n-th
     --idle-s=60            look that many seconds at how much an idle client takes
 
-Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit and 32-bit
-in `.cache` (tools/get_micropython.py), beside them one with the ESP32's sockets and the emulated
-board (tools/get_esp32_sockets.py, tools/get_lwip_board.py: minutes), and mosquitto unless docker
-has one (tests/servers.py).
+Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit, 32-bit and
+Debian's newest in `.cache` (tools/get_micropython.py), beside them one with the ESP32's sockets
+and the emulated board (tools/get_esp32_sockets.py, tools/get_lwip_board.py: minutes), and
+mosquitto unless docker has one (tests/servers.py).
 The exit status is pytest's, or 1 if the style check failed: then the tests do not run.
 """
 
@@ -69,8 +70,11 @@ def check_style():
 
 
 def absolute_path(argument):
-    """Return a path to a test made absolute, as pytest starts in the project's folder."""
+    """Return an argument with its path made absolute, as pytest starts in the project's folder."""
     path, colons, test = argument.partition("::")
+    option, equals, program = argument.partition("=")
+    if option == "--micropython" and equals:
+        return option + equals + os.path.abspath(program)
     looks_like_path = path.endswith(".py") or os.sep in path
     if looks_like_path and not path.startswith("-") and os.path.exists(path):
         return os.path.abspath(path) + colons + test
@@ -113,6 +117,7 @@ def main(arguments):
     else:
         for bits in get_micropython.BITS:
             get_micropython.ensure(bits)  # says why not; the tests that need it fail then
+        get_micropython.ensure(64, "sid")
     if "--no-lwip" in arguments:
         say("--no-lwip: the tests on the emulated board are LEFT OUT")
     else:

@@ -113,6 +113,7 @@ def make_program(path, lines):
 def empty_machine(tmp_path, monkeypatch):
     """A folder; the PATH is its bin/, where nothing is, and nothing was unpacked before."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("MQTTPIPE_MICROPYTHON", raising=False)
     monkeypatch.setattr(get_micropython, "CACHE", tmp_path / "cache")
     get_micropython.probe.cache_clear()
     yield tmp_path
@@ -137,6 +138,24 @@ def test_a_micropython_on_the_path_is_used_for_the_width_that_it_has(empty_machi
 def test_what_does_not_answer_like_micropython_is_not_taken_for_it(empty_machine, lines):
     make_program(empty_machine / "bin" / "micropython", lines)
     assert get_micropython.find(64) is None
+
+
+def test_one_that_is_named_comes_before_the_path_and_only_for_its_width(
+    empty_machine, monkeypatch
+):
+    monkeypatch.setattr(get_micropython.platform, "machine", lambda: "x86_64")
+    answer = 'echo "micropython %s 3.4.0; MicroPython v1.2.%d on 2025-01-01"\n'
+    on_path = make_program(empty_machine / "bin" / "micropython", answer % (False, 1))
+    named = make_program(empty_machine / "named", answer % (False, 2))
+    newest = make_program(
+        empty_machine / "cache" / "amd64-sid" / "micropython", answer % (True, 3)
+    )
+    assert get_micropython.find(32) == [on_path]
+    monkeypatch.setenv("MQTTPIPE_MICROPYTHON", named)
+    assert get_micropython.find(32) == [named]
+    assert get_micropython.find(64) is None
+    assert get_micropython.find(64, "sid") == [newest]
+    assert get_micropython.find(32, "sid") is None
 
 
 def test_what_was_unpacked_but_does_not_run_is_not_found(empty_machine, monkeypatch):
