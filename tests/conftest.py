@@ -135,6 +135,11 @@ def pytest_addoption(parser):
         "--long-chaos", action="store_true", help="run the long form of the chaos tests as well"
     )
     group.addoption(
+        "--long-lwip",
+        action="store_true",
+        help="the emulated board: also the portable tests that take minutes",
+    )
+    group.addoption(
         "--every-call",
         action="store_true",
         help="test_failing_calls.py with a broker: let every call fail, not every n-th",

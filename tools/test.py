@@ -17,6 +17,7 @@ More of what takes minutes, each for one file of tests as well as for all:
     --long-chaos           a chaos of cut connections that goes on for longer
     --long-threads         8 threads publish 10,000 messages each, on 32 bits as well
     --long-leaks           1,000 connections of each kind, and nothing left of them
+    --long-lwip            on the emulated board, the portable tests that take minutes as well
     --every-call           let every call of the system fail, not every n-th
     --idle-s=60            look that many seconds at how much an idle client takes
 

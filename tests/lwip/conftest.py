@@ -4,6 +4,7 @@
     make_board    make_board(clock="steady", ...): a Board, switched on, at its raw REPL; its
                   arguments are Board's
     board         make_board(): one in real time
+    flash_with_client    a function: a profile -> an image with mqttpipe.mpy in it, to be copied
 
 Boards end with the test, which shows what they have printed if it has failed.
 """
@@ -12,6 +13,7 @@ import contextlib
 
 import pytest
 
+import build
 import emulated_board
 import get_lwip_board
 
@@ -57,3 +59,39 @@ def make_board(request, firmware):
 @pytest.fixture
 def board(make_board):
     return make_board()
+
+
+@pytest.fixture(scope="session")
+def firmware_version(firmware):
+    return get_lwip_board.describe()
+
+
+@pytest.fixture(scope="session")
+def clients():
+    """A function: a profile -> the bytes of its mqttpipe.mpy."""
+    made = {}
+
+    def get(profile):
+        if profile not in made:
+            text = build.read_source()
+            switches = build.find_switches(text)
+            text = build.configure(text, switches, build.parts_of(profile, switches))
+            made[profile] = build.compile_mpy(text)
+        return made[profile]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def flash_with_client(firmware, clients, tmp_path_factory):
+    """A function: a profile -> the Path of an image with its mqttpipe.mpy. Start a copy of it."""
+    folder = tmp_path_factory.mktemp("flash")
+
+    def get(profile):
+        image = folder / profile
+        if not image.exists():
+            with emulated_board.Board(firmware, flash=image) as board:
+                board.put("/mqttpipe.mpy", clients(profile))
+        return image
+
+    return get
