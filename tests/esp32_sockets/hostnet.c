@@ -2,8 +2,8 @@
 //     hostnet.drop(True)    frames vanish in both directions (out of reach of the access point)
 //     hostnet.down(True)    the interface is down, as after Wi-Fi was left
 //     hostnet.sockets()     the numbers of lwIP's sockets that are open
-// In the environment, HOSTNET_LOOPBACK=host makes 127.0.0.1 this machine's; it is lwIP's own
-// otherwise. This machine's is 10.0.2.2 in any case.
+// In the environment, HOSTNET_LOOPBACK=host makes 127.0.0.1 and ::1 this machine's; they are lwIP's
+// own otherwise. This machine's are 10.0.2.2 and fec0::2 in any case.
 // The DNS server of lwIP's getaddrinfo() is an address where nobody is: a call that should not
 // have asked it takes long.
 #include <signal.h>
@@ -27,9 +27,19 @@ static struct netif station;
 static volatile bool is_dropping;
 static bool is_loopback_passed_on;
 
-// lwIP asks this where it finds no interface for an address.
+// lwIP asks these where it finds no interface, and no router, for an address.
 struct netif *hostnet_route(const ip4_addr_t *destination) {
     return is_loopback_passed_on && ip4_addr_isloopback(destination) ? &station : NULL;
+}
+
+struct netif *hostnet_route6(const ip6_addr_t *destination) {
+    return is_loopback_passed_on && ip6_addr_isloopback(destination) ? &station : NULL;
+}
+
+const ip6_addr_t *hostnet_gateway6(const ip6_addr_t *destination) {
+    static ip6_addr_t gateway;
+    ip6addr_aton("fec0::2", &gateway);
+    return &gateway;
 }
 
 static err_t transmit(struct netif *netif, struct pbuf *packet) {
@@ -73,6 +83,10 @@ static void start(void *done) {
     IP4_ADDR(&mask, 255, 255, 255, 0);
     IP4_ADDR(&gateway, 10, 0, 2, 2);
     netif_add(&station, &address, &mask, &gateway, NULL, start_station, tcpip_input);
+    ip6_addr_t address6;
+    ip6addr_aton("fec0::15", &address6);
+    netif_ip6_addr_set(&station, 0, &address6);
+    netif_ip6_addr_set_state(&station, 0, IP6_ADDR_PREFERRED);
     netif_set_default(&station);
     netif_set_up(&station);
     ip_addr_t server = IPADDR4_INIT_BYTES(10, 0, 2, 99);

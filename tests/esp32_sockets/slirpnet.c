@@ -1,6 +1,8 @@
 // See slirpnet.h. libslirp ends the board's TCP connections and opens ones of this machine; it
-// needs no privileges. Its network: 10.0.2.0/24, this machine is 10.0.2.2, the board 10.0.2.15.
+// needs no privileges. Its network: 10.0.2.0/24, this machine is 10.0.2.2, the board 10.0.2.15; and
+// fec0::/64, where they are fec0::2 and fec0::15.
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -39,7 +41,7 @@ static int64_t clock_ns(void *opaque) {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-// Only router advertisements (IPv6, which is off) would use timers.
+// Only router advertisements (IPv6) would use timers: the board needs none.
 static void *timer_new(SlirpTimerCb callback, void *argument, void *opaque) {
     return malloc(1);
 }
@@ -86,12 +88,16 @@ static void serve(void) {
         .unregister_poll_fd = ignore_fd,
         .notify = ignore,
     };
-    SlirpConfig config = {.version = 1, .in_enabled = true};
+    SlirpConfig config = {.version = 1, .in_enabled = true, .in6_enabled = true};
     inet_aton("10.0.2.0", &config.vnetwork);
     inet_aton("255.255.255.0", &config.vnetmask);
     inet_aton("10.0.2.2", &config.vhost);
     inet_aton("10.0.2.15", &config.vdhcp_start);
     inet_aton("10.0.2.3", &config.vnameserver);
+    inet_pton(AF_INET6, "fec0::", &config.vprefix_addr6);
+    config.vprefix_len = 64;
+    inet_pton(AF_INET6, "fec0::2", &config.vhost6);
+    inet_pton(AF_INET6, "fec0::3", &config.vnameserver6);
     Slirp *slirp = slirp_new(&config, &callbacks, NULL);
     for (;;) {
         static char frame[SLIRPNET_FRAME_BYTES_MAX];

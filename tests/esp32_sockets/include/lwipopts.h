@@ -108,3 +108,5 @@
 // See hostnet.c, HOSTNET_LOOPBACK.
 #define LWIP_HOOK_FILENAME "lwip_hooks.h"
 #define LWIP_HOOK_IP4_ROUTE(destination) hostnet_route(destination)
+#define LWIP_HOOK_IP6_ROUTE(source, destination) hostnet_route6(destination)
+#define LWIP_HOOK_ND6_GET_GW(netif, destination) hostnet_gateway6(destination)
