@@ -107,6 +107,12 @@ def pytest_addoption(parser):
         help="the broker to test against: auto, docker, mosquitto or a URI (default: auto)",
     )
     group.addoption(
+        "--brokers",
+        default="one",
+        choices=("one", "all"),
+        help="all: RabbitMQ, ActiveMQ, aedes and amqtt as well, where they are (default: one)",
+    )
+    group.addoption(
         "--no-broker", action="store_true", help="leave out the tests that need a broker"
     )
     group.addoption(

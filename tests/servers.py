@@ -148,6 +148,7 @@ class Broker:
     """What the three kinds have in common. choose() and another() make one, start() is yours."""
 
     description = ""
+    start_timeout_s = START_TIMEOUT_S
 
     def __init__(self, extra_config="", files=None, tls=None):
         self.host = "127.0.0.1"
@@ -205,7 +206,7 @@ class Broker:
         raise BrokerError("%d ports in a row were taken by others" % PORT_TRIES)
 
     def _start_on(self, port):
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + self.start_timeout_s
         try:
             self._launch(port)
             while not (
@@ -216,7 +217,7 @@ class Broker:
                 if time.monotonic() > deadline:
                     raise BrokerError(
                         "%s does not answer within %d s on port %d\n%s"
-                        % (self.description, START_TIMEOUT_S, port, self.log())
+                        % (self.description, self.start_timeout_s, port, self.log())
                     )
                 time.sleep(0.02)
         except BaseException:

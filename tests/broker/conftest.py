@@ -61,14 +61,20 @@ SPARED = [
     r"test_under_asyncio_over_tls\[ESP32 sockets-(?!messages)",
 ]
 SPARED_COUNT = pytest.StashKey()
+OTHERS_COUNT = pytest.StashKey()
 
 
 def pytest_configure(config):
     config.stash[traffic.CHAOS_TABLE] = []
-    config.stash[SPARED_COUNT] = 0
+    config.stash[SPARED_COUNT] = config.stash[OTHERS_COUNT] = 0
 
 
 def pytest_collection_modifyitems(config, items):
+    if config.getoption("--brokers") != "all":
+        others = [item for item in items if "other" in item.fixturenames]
+        config.stash[OTHERS_COUNT] = len(others)
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
     if config.getoption("--all-personalities"):
         return
     spared = [item for item in items if any(re.search(name, item.name) for name in SPARED)]
@@ -267,6 +273,11 @@ def pytest_terminal_summary(terminalreporter, config):
         text = "LEFT OUT: %d slow tests with a personality, or on the ESP32's sockets"
         text += " (--all-personalities runs them)"
         terminalreporter.write_line(text % config.stash[SPARED_COUNT])
+    if config.stash[OTHERS_COUNT]:
+        text = (
+            "LEFT OUT: %d tests with RabbitMQ, ActiveMQ, aedes and amqtt (--brokers=all runs them)"
+        )
+        terminalreporter.write_line(text % config.stash[OTHERS_COUNT])
     if config.stash[traffic.CHAOS_TABLE]:
         terminalreporter.section("long chaos")
         heading = "%-18s  %-18s  %s" % ("interpreter", "session", traffic.Books.HEADING)
