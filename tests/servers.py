@@ -5,7 +5,8 @@
     with broker:                        started; answers CONNECT; stopped and cleaned up at the end
         ... broker.host, broker.port, broker.uri ...
         broker.stop()                   and start() and restart(): on the same port
-        print(broker.log())             what it wrote
+        broker.kill()                   and start(); pause() and go_on()
+    print(broker.log())             what it wrote
 
     with broker.another("password_file {folder}/users", files={"users": text}) as second:
         ...                             one more of the same kind, with lines added to its settings
@@ -26,6 +27,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -234,6 +236,18 @@ class Broker:
         self.stop()
         self.start()
 
+    def kill(self):
+        """End it at once: it says nothing to its clients, and saves nothing. start() as ever."""
+        self.is_running = False
+        self._crash()
+
+    def pause(self):
+        """Freeze it: its connections stay, it does nothing until go_on()."""
+        raise NotImplementedError
+
+    def go_on(self):
+        raise NotImplementedError
+
     def close(self):
         """Stop it and remove everything that was made for it."""
         self.is_running = False
@@ -278,6 +292,9 @@ class Broker:
     def _kill(self):
         """Make sure that nothing of a failed start runs on."""
         raise NotImplementedError
+
+    def _crash(self):
+        self._kill()
 
 
 def settings(extra_config, listener, folder, data):
@@ -334,8 +351,15 @@ class MosquittoBroker(Broker):
             raise PortTaken
         raise BrokerError("%s ended (%d)\n%s" % (self.description, self._process.poll(), latest))
 
+    def pause(self):
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self._process.send_signal(signal.SIGCONT)
+
     def _stop(self):
         if self._process:
+            self.go_on()
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_TIMEOUT_S)
@@ -395,6 +419,15 @@ class DockerBroker(Broker):
         if docker("inspect", "--format", "{{.State.Running}}", self._name).strip() != "true":
             raise BrokerError("%s ended\n%s" % (self.description, self.log()))
 
+    def pause(self):
+        docker("pause", self._name)
+
+    def go_on(self):
+        docker("unpause", self._name)
+
+    def _crash(self):
+        docker("kill", self._name)  # the container stays, to be started again
+
     def _stop(self):
         if self._exists:
             docker("stop", "-t", str(STOP_TIMEOUT_S), self._name)
@@ -444,6 +477,11 @@ class GivenBroker(Broker):
 
     def _kill(self):
         pass
+
+    def _not_ours(self):
+        raise NotOurs("%s is not ours: it can't be stopped" % self.description)
+
+    kill = pause = go_on = _not_ours
 
 
 # ---------------------------------------------------------------------------

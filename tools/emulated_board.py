@@ -307,7 +307,9 @@ class Board:
         return self.finish(timeout_s)
 
     def evaluate(self, expression, timeout_s=RUN_TIMEOUT_S):
-        return ast.literal_eval(self.run("print(repr((%s)))" % expression, timeout_s))
+        """Return its value. What is printed meanwhile is passed over."""
+        printed = self.run("print(repr((%s)))" % expression, timeout_s)
+        return ast.literal_eval(printed.splitlines()[-1])
 
     def put(self, path, data):
         """Write a file on the board."""

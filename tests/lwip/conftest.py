@@ -5,17 +5,27 @@
                   arguments are Board's
     board         make_board(): one in real time
     flash_with_client    a function: a profile -> an image with mqttpipe.mpy in it, to be copied
+    start_client         start_client(uri, clock="steady", profile="full", **options): a board,
+                         online, with that client, watched by on_board.py
+    own_broker           a broker that the test may kill and freeze
+    topic                of this test alone
 
 Boards end with the test, which shows what they have printed if it has failed.
 """
 
 import contextlib
+import pathlib
+import random
+import shutil
 
 import pytest
 
 import build
 import emulated_board
 import get_lwip_board
+import servers
+
+ON_BOARD = (pathlib.Path(__file__).resolve().parent / "on_board.py").read_text()
 
 BOARDS = pytest.StashKey()
 
@@ -95,3 +105,34 @@ def flash_with_client(firmware, clients, tmp_path_factory):
         return image
 
     return get
+
+
+@pytest.fixture
+def topic():
+    return "lwip/%08x" % random.getrandbits(32)
+
+
+@pytest.fixture
+def own_broker(broker):
+    try:
+        another = broker.another()
+    except servers.NotOurs as error:
+        pytest.skip(str(error))
+    with another:
+        yield another
+
+
+@pytest.fixture
+def start_client(make_board, flash_with_client, tmp_path):
+    """A function that starts a board and makes a client there, `watch.client`."""
+
+    def start(uri, clock="steady", profile="full", **options):
+        flash = tmp_path / ("flash-%d" % len(list(tmp_path.iterdir())))
+        shutil.copyfile(flash_with_client(profile), flash)
+        board = make_board(clock=clock, flash=flash)
+        board.go_online()
+        board.run(ON_BOARD)
+        board.run("client = MQTTClient(%r, **%r)\nwatch = Watch(client)" % (uri, options))
+        return board
+
+    return start

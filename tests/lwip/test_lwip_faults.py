@@ -1,0 +1,164 @@
+"""Faults of network and server on the emulated board: no step blocks, nothing is lost.
+
+Time counts instructions there, so that the length of a step does not depend on this machine. 20
+messages of 100 bytes a second are sent at QoS 1 and 2, and come back.
+"""
+
+import ast
+import time
+
+import pytest
+from test_lwip_traffic import STEP_US_MAX, uri_of
+
+from emulated_board import DEAF_PORT, HOST, NOBODY
+
+OPTIONS = {
+    "keep_alive_s": 2,
+    "connect_timeout_ms": 2_000,
+    "reconnect_min_ms": 200,
+    "reconnect_max_ms": 1_000,
+    "clean_session": False,
+}
+COUNT = 160
+RUN_S = 100
+
+
+def start_echo(start_client, uri, topic, watches_cable=True, **options):
+    """Start a board that is online and sends its messages from now on."""
+    board = start_client(uri, **{**OPTIONS, **options})
+    board.run("lan.config(watch_phy=%r)" % watches_cable)
+    board.run("echo = Echo(client, %r, %d, (1, 2), (100,), every_ms=50)" % (topic, COUNT))
+    board.run("client.connect()\nwatch.run(10_000, client.is_online)")
+    assert board.evaluate("client.is_online()"), board.evaluate("watch.story()")
+    board.start(
+        "echo.due_ms = ticks_ms()\n"
+        "print(watch.run(%d, echo.is_complete, echo.work), watch.story(), echo.story(), sep=',')"
+        % (RUN_S * 1000)
+    )
+    time.sleep(1)
+    return board
+
+
+def finish_echo(board):
+    """Wait until all messages have come back; return the errors that were told."""
+    is_complete, (events, longest), story = ast.literal_eval(
+        board.finish(RUN_S + 10).splitlines()[-1]
+    )
+    print("longest step: %d us in %s -> %s" % longest)
+    sent, missing, twice, wrong = story
+    assert is_complete and not twice and not wrong, (events, story)
+    assert events[0] == events[-1] == ("online",)
+    assert longest[0] <= STEP_US_MAX, longest
+    return [event for event in events if event != ("online",)]
+
+
+def kinds_of(errors):
+    return {kind for _, kind, _, _ in errors}
+
+
+def test_a_cable_that_is_out_for_a_moment_is_not_noticed(start_client, broker, topic):
+    """Unless the board watches the cable, which lwIP tells the next write: see below."""
+    patience = {"keep_alive_s": 20, "connect_timeout_ms": 10_000}
+    board = start_echo(start_client, uri_of(broker), topic, watches_cable=False, **patience)
+    board.pull_cable()
+    time.sleep(2)
+    board.plug_cable()
+    assert finish_echo(board) == []
+
+
+@pytest.mark.parametrize("is_seen", [False], ids=["unseen"])
+def test_a_cable_that_is_out_for_long_loses_nothing(start_client, broker, topic, is_seen):
+    board = start_echo(start_client, uri_of(broker), topic, watches_cable=is_seen)
+    board.pull_cable()
+    time.sleep(6)
+    board.plug_cable()
+    errors = finish_echo(board)
+    assert errors[0][1] == ("TransportError" if is_seen else "TimedOut"), errors
+    assert "EHOSTUNREACH" in errors[0][3] or not is_seen
+
+
+def test_a_broker_that_stands_still_is_noticed_and_found_again(start_client, own_broker, topic):
+    board = start_echo(start_client, uri_of(own_broker), topic)
+    own_broker.pause()
+    time.sleep(5)
+    own_broker.go_on()
+    errors = finish_echo(board)
+    assert kinds_of(errors) == {"TimedOut"}, errors
+
+
+def test_a_broker_that_is_killed_is_noticed_at_once_and_found_again(
+    start_client, own_broker, topic
+):
+    """What it had taken and not sent on is gone with it: only what comes later is looked at."""
+    board = start_client(uri_of(own_broker), **OPTIONS)
+    board.run("echo = Echo(client, %r, 60, (1, 2), every_ms=50)\nclient.connect()" % topic)
+    board.run("watch.run(10_000, client.is_online)")
+    board.start("watch.run(5_000, work=echo.work)")
+    time.sleep(1)
+    own_broker.kill()
+    time.sleep(1)
+    own_broker.start()
+    board.finish()
+    board.run("second = Echo(client, %r, 60, (1, 2))" % (topic + "/second"))
+    is_complete, (events, longest), story = board.evaluate(
+        "watch.run(60_000, second.is_complete, second.work), watch.story(), second.story()"
+    )
+    print("longest step: %d us in %s -> %s" % longest)
+    assert is_complete and not story[2], (events, story)
+    errors = [event for event in events if event != ("online",)]
+    assert kinds_of(errors) == {"TransportError"} and events[-1] == ("online",), events
+    assert longest[0] <= STEP_US_MAX, longest
+
+
+# ---------------------------------------------------------------------------
+# No connection in the first place
+# ---------------------------------------------------------------------------
+
+
+def try_to_connect(board, ms):
+    """Let it try; return what it tells. It must not come online."""
+    board.run("client.connect()")
+    (events, longest) = board.evaluate("watch.run(%d), watch.story()" % ms)[1]
+    print("longest step: %d us in %s -> %s" % longest)
+    assert longest[0] <= STEP_US_MAX, longest
+    assert ("online",) not in events
+    return events
+
+
+def test_a_port_where_nobody_listens_is_told_at_once(start_client):
+    board = start_client("mqtt://%s:%d" % (HOST, DEAF_PORT), **OPTIONS)
+    events = try_to_connect(board, 2_000)
+    assert len(events) >= 2 and kinds_of(events) == {"TransportError"}, events
+    assert {stage for _, _, stage, _ in events} == {"TCP"}
+
+
+def test_an_address_where_nobody_answers_ends_at_the_deadline(start_client):
+    board = start_client("mqtt://%s:1883" % NOBODY, clock="jump", **OPTIONS)
+    events = try_to_connect(board, 12_000)
+    assert 3 <= len(events) <= 6 and {stage for _, _, stage, _ in events} == {"TCP"}, events
+    assert kinds_of(events) == {"TimedOut"}, events
+
+
+def test_a_network_that_is_off_is_told_and_one_that_comes_back_is_used(start_client, broker):
+    board = start_client(uri_of(broker), **OPTIONS)
+    board.run("lan.active(False)")
+    events = try_to_connect(board, 3_000)
+    assert len(events) >= 1 and kinds_of(events) <= {"TransportError", "TimedOut"}, events
+    board.run("lan.active(True)")
+    assert board.evaluate("watch.run(20_000, client.is_online)") is True
+    events, longest = board.evaluate("watch.story()")
+    assert events[-1] == ("online",) and longest[0] <= STEP_US_MAX, longest
+
+
+def test_a_network_that_goes_off_and_on_in_service_is_survived(start_client, broker, topic):
+    board = start_client(uri_of(broker), **OPTIONS)
+    board.run("echo = Echo(client, %r, 100, (1, 2), every_ms=50)\nclient.connect()" % topic)
+    board.run("watch.run(10_000, client.is_online)\nwatch.run(1_000, work=echo.work)")
+    board.run("lan.active(False)\nwatch.run(5_000, work=echo.work)\nlan.active(True)")
+    is_complete, (events, longest), story = board.evaluate(
+        "watch.run(60_000, echo.is_complete, echo.work), watch.story(), echo.story()"
+    )
+    print("longest step: %d us in %s -> %s" % longest)
+    assert is_complete, (events, story)
+    assert events[0] == events[-1] == ("online",) and len(events) >= 3
+    assert longest[0] <= STEP_US_MAX, longest
