@@ -1,53 +1,14 @@
 """Host names over real datagrams: a scripted DNS server on loopback, the real broker behind it."""
 
-import socket
-import threading
 import urllib.parse
 
 import ends
 import pytest
 
+from dns_server import NameServer, answer, failure, junk, looping, no_such_name, truncated
+
 A_RECORD = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x7f\x00\x00\x01"  # 127.0.0.1, 60 s
 CNAME_RECORD = b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x04\x01x\xc0\x13"
-
-
-def answer(query, records=b"", count=0, code=0):
-    return (
-        query[:2] + bytes((0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0)) + query[12:] + records
-    )
-
-
-class NameServer:
-    """Answers each query with the datagrams that the script has for it; silence at its end."""
-
-    def __init__(self, script):
-        self.queries = []
-        self._script = list(script)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.settimeout(0.2)
-        self.port = self._socket.getsockname()[1]
-        self._is_over = False
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self):
-        while not self._is_over:
-            try:
-                query, address = self._socket.recvfrom(512)
-            except OSError:
-                continue
-            self.queries.append(query)
-            for make in self._script.pop(0) if self._script else ():
-                self._socket.sendto(make(query), address)
-
-    def story(self):
-        return "queries: %r" % self.queries
-
-    def close(self):
-        self._is_over = True
-        self._thread.join(ends.WAIT_S)
-        self._socket.close()
 
 
 def right(query):
@@ -64,26 +25,6 @@ def wrong_identifier(query):
 
 def other_question(query):
     return answer(query, A_RECORD, 1).replace(b"broker", b"brokes")
-
-
-def junk(query):
-    return b"\x00" * 3
-
-
-def failure(query):
-    return answer(query, code=2)
-
-
-def no_such_name(query):
-    return answer(query, code=3)
-
-
-def truncated(query):
-    return query[:2] + b"\x83\x80" + query[4:]
-
-
-def looping(query):
-    return answer(query, b"\xc0\x0c" * 60, 30)
 
 
 @pytest.fixture
