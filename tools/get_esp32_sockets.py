@@ -44,8 +44,8 @@ VARIANT = ROOT / "tests" / "esp32_sockets"
 PROGRAM = CACHE / "micropython"
 STAMP = CACHE / "stamp"
 
-# Package -> the release that it is taken from. sid has the newest MicroPython.
-SOURCES = {"micropython": "sid", "lwip": "trixie", "mbedtls": "trixie"}
+# Release -> the packages that are taken from it. sid has the newest MicroPython.
+SOURCES = {"sid": ("micropython",), "trixie": ("lwip", "mbedtls")}
 
 # What must be there -> the Debian package that has it.
 PROGRAMS = {"gcc": "gcc", "make": "make", "pkg-config": "pkg-config"}
@@ -105,9 +105,10 @@ def build(folder):
     tree = folder / "tree"
     places = {"micropython": tree, "lwip": folder / "lwip", "mbedtls": tree / "lib" / "mbedtls"}
     tarballs = {}
-    for package, suite in SOURCES.items():
-        tarballs.update(debian_sources.fetch(suite, [package]))
-        debian_sources.unpack(tarballs[package], places[package])
+    for suite, packages in SOURCES.items():
+        tarballs.update(debian_sources.fetch(suite, packages))
+    for package, place in places.items():
+        debian_sources.unpack(tarballs[package], place)
     # The makefile looks whether this submodule is there; nothing of it is needed.
     readme = tree / "lib" / "micropython-lib" / "README.md"
     readme.parent.mkdir(parents=True, exist_ok=True)

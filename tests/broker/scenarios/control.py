@@ -45,11 +45,17 @@ def say(*event):
 
 def waited_us():
     """For how long this process could have run, since ever, but others had the processor."""
-    try:
-        with open("/proc/self/schedstat") as file:
-            return int(file.read().split()[1]) // 1000 & _US_MASK
-    except OSError:  # not Linux
-        return 0
+    files = ["/proc/self/schedstat"]
+    if hostnet:  # each call of a socket waits for lwIP's thread
+        files = ["/proc/self/task/%s/schedstat" % task for task in os.listdir("/proc/self/task")]
+    waited = 0
+    for name in files:
+        try:
+            with open(name) as file:
+                waited += int(file.read().split()[1]) // 1000
+        except OSError:  # not Linux, or a thread that has ended
+            pass
+    return waited & _US_MASK
 
 
 def open_files():
