@@ -51,7 +51,7 @@ SOURCES = {"sid": ("micropython",), "trixie": ("lwip", "mbedtls")}
 PROGRAMS = {"gcc": "gcc", "make": "make", "pkg-config": "pkg-config"}
 HEADERS = {"stdio.h": "libc6-dev", "ffi.h": "libffi-dev", "slirp/libslirp.h": "libslirp-dev"}
 
-BUILD_TIMEOUT_S = 600
+BUILD_TIMEOUT_S = 1200
 
 
 def say(text):
