@@ -8,7 +8,8 @@
 
 Set up, once: `.venv` with amqtt (tools/setup_env.py) and MicroPython (tools/get_micropython.py).
 Neither root nor mosquitto is needed; with mosquitto there, or a broker of your own, that one is
-used. Where MicroPython can't be had this is said, and a second CPython stands in.
+used; docs/brokers.md tells of others. Where MicroPython can't be had this is said, and a second
+CPython stands in.
 
 What is shown is checked: every message is counted and compared at its receiver, and what the
 clients say of their connections is compared with the packets that went over the wire. The last
