@@ -27,6 +27,9 @@ import servers
 
 ON_BOARD = (pathlib.Path(__file__).resolve().parent / "on_board.py").read_text()
 
+# Run on the board, by test_portable_on_lwip.py.
+collect_ignore = ["portable"]
+
 BOARDS = pytest.StashKey()
 
 
