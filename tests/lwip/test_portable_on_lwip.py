@@ -34,10 +34,8 @@ TIMEOUT_S = 110
 def cases(is_long):
     for profile in build.PROFILES:
         for module in MODULES:
-            if module == SEMANTICS:  # it has nothing to do with the client
-                if profile == "full":
-                    yield profile, LWIP_SEMANTICS
-            elif is_long or module not in EXHAUSTIVE:
+            # The one has nothing to do with the client: see below.
+            if module != SEMANTICS and (is_long or module not in EXHAUSTIVE):
                 yield profile, module
 
 
@@ -109,12 +107,22 @@ def test_portable(profile, module, start, firmware_version, portable_totals):
         pytest.fail("%s, %s:\n%s" % (module, profile, output), pytrace=False)
 
 
+def names_in(path):
+    return set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.M))
+
+
+HERE = names_in(LWIP_PORTABLE / (LWIP_SEMANTICS + ".py"))
+THERE = names_in(PORTABLE / (SEMANTICS + ".py"))
+
+
+# A board for each: what a test leaves of closed connections changes what the next one sees.
+@pytest.mark.parametrize("name", sorted(HERE | THERE))
+def test_semantics(name, start):
+    start("tiny").run("import %s\n%s.%s()" % (LWIP_SEMANTICS, LWIP_SEMANTICS, name))
+
+
 def test_each_test_of_lwip_s_own_says_whose_place_it_takes():
-    here, there = (
-        set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.M))
-        for path in (LWIP_PORTABLE / (LWIP_SEMANTICS + ".py"), PORTABLE / (SEMANTICS + ".py"))
-    )
-    assert len(here & there) == 4, "renamed there, or added here: %s" % sorted(here & there)
+    assert len(HERE & THERE) == 5, "renamed there, or added here: %s" % sorted(HERE & THERE)
 
 
 CONNECT_TWICE = """
