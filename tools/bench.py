@@ -3,11 +3,13 @@
     python3 tools/bench.py
     python3 tools/bench.py --peer umqtt.simple=PATH --peer umqtt.simple2=PATH --peer mqtt_as=PATH
     python3 tools/bench.py --json bench.json --plot docs --markdown docs/benchmarks.md
+    python3 tools/bench.py --rows turns --rows idle                only these
 
 Measured on CPython and real MicroPython, 64-bit and 32-bit, against a mosquitto of our own:
-messages per second at each QoS, published and received; latency; heap per message; the heap
-that a client takes; instructions per message (where valgrind is). Beside that `raw`: ready-made
-bytes moved by the same interpreter without any client, the ceiling.
+messages per second at each QoS, published and received; the same one in each turn of a program's
+loop, and in the other ways that programs have; a step that finds nothing; latency; heap per
+message; the heap that a client takes; instructions per message (where valgrind is). Beside that
+`raw`: ready-made bytes moved by the same interpreter without any client, the ceiling.
 
 On MicroPython `mqttpipe` is what tools/build.py makes of it if not told otherwise, the profile
 standard, and `mqttpipe full` has all its parts; on CPython it is the file itself.
@@ -23,7 +25,9 @@ that is as fast as a socket, for a broker is slower than the clients; and what i
 the broker, and to a socket that reads all away. Compare ratios, within one run; the absolute
 figures are this machine's.
 
-In `umqtt.simple` a QoS 1 message waits for its acknowledgement before the next one leaves.
+In `umqtt.simple` a QoS 1 message waits for its acknowledgement before the next one leaves. "One in
+each turn" is a publish() and a step() of ours, and its publish() alone. MicroPython has a heap of
+--heap, as a Pico W leaves it to a program.
 """
 
 import argparse
@@ -61,6 +65,19 @@ PEERS = {
     "mqtt_as": "mqtt_as/__init__.py",
 }
 SIZES = (16, 64, 1024)
+WAY_SIZE = 64  # bytes of a payload in what has one size only
+
+# What can be asked for alone.
+ROWS = ("rates", "turns", "idle", "latency", "heap", "instructions")
+
+# Ways to publish one in each turn, and to receive, beside the plain one: worker.py says which.
+TURN_WAYS = {
+    "": "",
+    "told": ", on_published set",
+    "text": ", topic name and payload as str",
+    "topics": ", two topic names in turn",
+}
+RECEIVE_WAYS = {"copied": ", topic name and payload copied", "topics": ", two topic names in turn"}
 OURS = {"mqttpipe": build.DEFAULT_PROFILE, "mqttpipe full": "full"}  # client -> profile
 QOS_OF = {  # what a client can do at all
     "mqttpipe": (0, 1, 2),
@@ -74,6 +91,8 @@ QOS_OF = {  # what a client can do at all
 RUN_TIMEOUT_S = 90
 COUNTED = 2000  # messages between the two runs whose instructions are compared
 
+# A module for another kind of row (a board's instructions) adds figures under keys of its own, and
+# its tasks to TITLES and FIELD.
 Key = collections.namedtuple("Key", "interpreter client task qos size")
 
 
@@ -96,8 +115,8 @@ class Sender:
         self._job = None
         threading.Thread(target=self._serve, daemon=True).start()
 
-    def prepare(self, qos, size):
-        self._job = qos, size
+    def prepare(self, qos, size, topics=(b"bench/1",)):
+        self._job = qos, size, topics
 
     def prepare_to_read(self):
         self._job = None
@@ -119,9 +138,9 @@ class Sender:
                     pass
                 return
             subscribe = self._read_packet(reader)
-            qos, size = self._job
+            qos, size, topics = self._job
             connection.sendall(b"\x90\x03" + subscribe[:2] + bytes((qos,)))
-            batches, ids = self._batches(qos, size)
+            batches, ids = self._batches(qos, size, topics)
             if not qos:
                 while True:
                     connection.sendall(batches)
@@ -142,11 +161,11 @@ class Sender:
         """Return the body of a packet of at most 127 bytes: CONNECT, SUBSCRIBE."""
         return reader.read(reader.read(2)[1])
 
-    def _batches(self, qos, size):
-        topic = b"bench/1"
+    def _batches(self, qos, size, topics):
         ids = 20
         packets = []
         for number in range(1, (ids if qos else 50) + 1):
+            topic = topics[number % len(topics)]
             body = len(topic).to_bytes(2, "big") + topic
             if qos:
                 body += number.to_bytes(2, "big")
@@ -178,6 +197,8 @@ class Bench:
             if options.interpreter and name not in options.interpreter:
                 continue
             command = get_micropython.ensure(bits) if bits else [sys.executable]
+            if command and bits:
+                command = [*command, "-X", "heapsize=" + options.heap]
             if command:
                 self.commands[name] = command
             else:
@@ -247,9 +268,11 @@ class Bench:
         """Yield (Key, job) of one round, the clients taking turns."""
         seconds = self.options.seconds
         at_broker = {"host": broker.host, "port": broker.port}
+        rows = self.options.rows
+        at_sender = {"host": "127.0.0.1", "port": sender.port}
         for interpreter in self.commands:
             clients = self.clients_of(interpreter)
-            for size in self.options.sizes:
+            for size in self.options.sizes if "rates" in rows else ():
                 for qos in (0, 1, 2):
                     for task in ("publish", "sink", "receive"):
                         if task == "sink" and qos:
@@ -261,14 +284,30 @@ class Bench:
                             job = {"task": task, "qos": qos, "size": size, "seconds": seconds}
                             job.update(at_broker)
                             if task != "publish":
-                                job.update(host="127.0.0.1", port=sender.port)
+                                job.update(at_sender)
                             yield key, job
-            for qos in (0, 1):
+            yield from self.way_jobs(interpreter, clients, at_sender)
+            for qos in (0, 1) if "latency" in rows else ():
                 for client in clients:
                     if client != "raw":
                         key = Key(interpreter, client, "latency", qos, 64)
                         job = {"task": "latency", "qos": qos, "size": 64, "count": 200}
                         yield key, dict(job, **at_broker)
+
+    def way_jobs(self, interpreter, clients, at_sender):
+        """Yield (Key, job) of what programs do in other ways. For clients with a step alone."""
+        kinds = []
+        if "turns" in self.options.rows:
+            kinds += [("turn", way) for way in TURN_WAYS]
+            kinds += [("receive", way) for way in RECEIVE_WAYS]
+        if "idle" in self.options.rows:
+            kinds.append(("idle", ""))
+        for task, way in kinds:
+            for client in clients:
+                if client.startswith(("mqttpipe", "umqtt")):
+                    job = {"task": task, "way": way, "qos": 0, "size": WAY_SIZE}
+                    job.update(at_sender, seconds=self.options.seconds)
+                    yield Key(interpreter, client, (task + " " + way).strip(), 0, WAY_SIZE), job
 
     def heap_jobs(self, broker, sender):
         """Yield (Key, job) of what is the same in every round."""
@@ -292,19 +331,22 @@ class Bench:
 
     def measure(self, broker, sender, progress):
         rounds = [list(self.jobs(broker, sender)) for _ in range(self.options.rounds)]
-        once = list(self.heap_jobs(broker, sender))
+        once = list(self.heap_jobs(broker, sender)) if "heap" in self.options.rows else []
         task = progress.add_task("measuring", total=sum(map(len, rounds)) + len(once))
         for key, job in [pair for one in rounds for pair in one] + once:
             progress.update(task, description="%s, %s: %s QoS %d, %d bytes" % key)
             if job["task"] == "sink":
                 sender.prepare_to_read()
                 job = dict(job, task="publish")
+            elif job["task"] in ("turn", "idle"):
+                sender.prepare_to_read()
             elif job["task"] in ("receive", "allocation"):
-                sender.prepare(job["qos"], job["size"])
+                topics = (b"bench/1", b"bench/2") if job.get("way") == "topics" else (b"bench/1",)
+                sender.prepare(job["qos"], job["size"], topics)
             answer = self.run(key.interpreter, key.client, job)
             self.figures.setdefault(key, []).append(answer)
             progress.advance(task)
-        if self.options.instructions:
+        if self.options.instructions and "instructions" in self.options.rows:
             self.count_instructions(broker, progress)
 
     def count_instructions(self, broker, progress):
@@ -351,10 +393,24 @@ class Bench:
 # What came out
 # ---------------------------------------------------------------------------
 
+TITLES = {
+    "publish": "published/s, QoS %(qos)d, %(size)d bytes",
+    "sink": "published/s to a socket that reads, %(size)d bytes",
+    "receive": "received/s, QoS %(qos)d, %(size)d bytes",
+    "idle": "steps/s that find nothing",
+    "latency": "latency median ms, QoS %(qos)d",
+    "memory": "heap: import, client, connection; bytes",
+    "allocation publish": "heap per message published, QoS %(qos)d; bytes",
+    "allocation receive": "heap per message received; bytes",
+    "instructions publish": "instructions per message published, QoS 0",
+}
+for _way, _words in TURN_WAYS.items():
+    TITLES[("turn " + _way).strip()] = "published/s, one in each turn%s, %%(size)d bytes" % _words
+for _way, _words in RECEIVE_WAYS.items():
+    TITLES["receive " + _way] = "received/s, QoS 0, %%(size)d bytes%s" % _words
+
 FIELD = {
-    "publish": "rate",
-    "sink": "rate",
-    "receive": "rate",
+    **dict.fromkeys(TITLES, "rate"),
     "latency": "p50_ms",
     "memory": "bytes",
     "allocation publish": "bytes",
@@ -380,6 +436,11 @@ def number(value):
     return "%.3g" % value
 
 
+def measured(figures):
+    """The interpreters that there are figures of, in their order."""
+    return list(dict.fromkeys(key.interpreter for key in figures))
+
+
 def rows_of(figures, interpreter):
     """Return (columns, rows) of one interpreter: a row for each task, a column a client."""
     keys = [key for key in figures if key.interpreter == interpreter]
@@ -388,16 +449,7 @@ def rows_of(figures, interpreter):
     rows = []
     for task, qos, size in tasks:
         cells = [median(figures, Key(interpreter, c, task, qos, size)) for c in clients]
-        title = {
-            "publish": "published/s, QoS %d, %d bytes" % (qos, size),
-            "sink": "published/s to a socket that reads, %d bytes" % size,
-            "receive": "received/s, QoS %d, %d bytes" % (qos, size),
-            "latency": "latency median ms, QoS %d" % qos,
-            "memory": "heap: import, client, connection; bytes",
-            "allocation publish": "heap per message published, QoS %d; bytes" % qos,
-            "allocation receive": "heap per message received; bytes",
-            "instructions publish": "instructions per message published, QoS 0",
-        }[task]
+        title = TITLES[task] % {"qos": qos, "size": size}
         rows.append((title, cells, task))
         if task == "latency":
             for part in ("p95_ms", "p99_ms"):
@@ -419,7 +471,7 @@ def with_ratio(value, base, task):
 def print_tables(console, bench):
     from rich.table import Table
 
-    for interpreter in bench.commands:
+    for interpreter in measured(bench.figures):
         clients, rows = rows_of(bench.figures, interpreter)
         table = Table(title=interpreter, caption="in brackets: how many times as good ours is")
         table.add_column("")
@@ -455,14 +507,14 @@ def write_markdown(path, bench):
     lines += ["- " + line for line in versions(bench)]
     lines += ["- left out: " + note for note in bench.notes]
     lines += ["", *__doc__[__doc__.index("How. ") :].strip().splitlines()]
-    for interpreter in bench.commands:
+    for interpreter in measured(bench.figures):
         clients, rows = rows_of(bench.figures, interpreter)
         lines += ["", "## " + interpreter, "", "| | " + " | ".join(clients) + " |"]
         lines.append("|---|" + "---:|" * len(clients))
         for title, cells, task in rows:
             others = [with_ratio(cell, cells[0], task) for cell in cells[1:]]
             lines.append("| %s | %s |" % (title, " | ".join([number(cells[0]), *others])))
-        if bench.options.plot:
+        if bench.options.plot and interpreter in bench.commands:
             name = plot_name(interpreter)
             lines += ["", "![messages per second on %s](%s)" % (interpreter, name)]
     errors = sorted(
@@ -556,12 +608,17 @@ def parse(arguments):
         action="store_false",
         help="do not count instructions with valgrind",
     )
+    parser.add_argument("--rows", action="append", choices=ROWS, help="only these kinds of rows")
+    parser.add_argument(
+        "--heap", default="192k", help="of MicroPython, such as 192k (default: %(default)s)"
+    )
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures")
     parser.add_argument("--plot", type=pathlib.Path, metavar="DIR", help="write SVG plots")
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="write a page")
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.seconds <= 0 or not options.sizes:
         parser.error("--rounds and --seconds must be above 0, --sizes must name one")
+    options.rows = options.rows or ROWS
     options.shown = []
     for name, _ in options.peer:
         options.shown += ["--peer", name + "=PATH"]

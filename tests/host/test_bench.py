@@ -33,9 +33,11 @@ class MQTTClient:
         self.sock.write(b"\\x10\\x0d\\x00\\x04MQTT\\x04\\x02\\x00\\x3c\\x00\\x01p")
         assert self.sock.read(4) == b"\\x20\\x02\\x00\\x00"
 
-    def publish(self, topic, payload, retain, qos):
+    def publish(self, topic, payload, retain=False, qos=0):
         size = 2 + len(topic) + len(payload)
-        self.sock.write(bytes((0x30, size, 0, len(topic))) + topic + payload)
+        self.sock.write(bytes((0x30, size, 0, len(topic))))
+        self.sock.write(topic)
+        self.sock.write(payload)
 
     def disconnect(self):
         self.sock.write(b"\\xe0\\x00")
@@ -104,6 +106,25 @@ def packets_of(qos, count):
         return [reader.read(14 if not qos else 16) for _ in range(count)]
 
 
+def test_the_sender_takes_topic_names_in_turn():
+    sender = bench.Sender()
+    packets, _ = sender._batches(0, 1, (b"t/1", b"t/2"))
+    assert packets.startswith(b"\x30\x06\x00\x03t/2x\x30\x06\x00\x03t/1x\x30")
+
+
+def test_each_row_has_a_title_and_only_rates_are_better_if_larger():
+    assert set(bench.FIELD) == set(bench.TITLES)
+    for task, title in bench.TITLES.items():
+        assert ("/s" in title) == (bench.FIELD[task] == "rate")
+        assert title % {"qos": 1, "size": 64}
+
+
+def test_figures_of_another_kind_of_row_are_shown_with_the_rest():
+    figures = {bench.Key("a board", "mqttpipe", "idle", 0, 64): [{"rate": 2}]}
+    assert bench.measured(figures) == ["a board"]
+    assert bench.rows_of(figures, "a board")[1] == [("steps/s that find nothing", [2], "idle")]
+
+
 def test_the_sender_grants_what_is_asked_and_sends_without_end():
     assert packets_of(0, 200) == [b"\x30\x0c\x00\x07bench/1xxx"] * 200
     first = packets_of(1, 20)
@@ -137,6 +158,11 @@ def test_a_whole_run_prints_and_writes_its_figures(get_interpreter, tmp_path):
     for client in ("mqttpipe", "mqttpipe full", "umqtt.simple", "raw"):
         assert rates[client, "publish", 0] > 0 and rates[client, "sink", 0] > 0, client
     assert ("mqttpipe", "sink", 1) not in rates, "nobody acknowledges"
+    for way in bench.TURN_WAYS:
+        task = ("turn " + way).strip()
+        assert rates["mqttpipe full", task, 0] > 0 and rates["umqtt.simple", task, 0] > 0, task
+    for task in ["idle"] + ["receive " + way for way in bench.RECEIVE_WAYS]:
+        assert rates["mqttpipe", task, 0] > 0, task
     heap = [
         figure["runs"][0].get("bytes")
         for figure in figures

@@ -18,6 +18,9 @@ Tasks:
     allocation  bytes of heap per published (or, "receive": received) message; MicroPython only
     memory      bytes of heap: import, client, connection; MicroPython only
     count       publish (or receive) just `count` messages: for counting instructions
+    turn        messages per second, one publish() in each turn of the program's loop, with the
+                client's step() where it has one. "way": what else is so, see WAYS
+    idle        looks per second that find nothing: step(), check_msg()
 """
 
 import gc
@@ -38,6 +41,13 @@ else:
 
 
 TOPIC = "bench/1"
+TOPICS = ("bench/1", "bench/2")
+
+# In what way a program publishes and receives, beside one topic name and payload as bytes.
+# A blocking client has always told when publish() returns, and gives topic name and payload as
+# copies: for it some ways are the same.
+WAYS = ("", "told", "text", "topics", "copied")
+
 BATCH = 32  # messages between two looks at the clock
 TIMEOUT_S = 30
 
@@ -79,11 +89,36 @@ class Ours:
         uri = "mqtt://%s:%d" % (job["host"], job["port"])
         more = {"packet_bytes_max": max(1024, job["size"] + 64)}
         self.client = mqttpipe.MQTTClient(uri, client_id="bench-ours", **more)
-        self.client.on_message = self.on_message
+        way = job.get("way", "")
+        self.client.on_message = self.on_copied if way == "copied" else self.on_message
+        if way == "told":
+            self.told = 0
+            self.client.on_published = self.on_published
         self.publish_one = self.client.publish  # a bound method, made once
 
     def on_message(self, client, message):
         self.received += len(message.view) > 0
+
+    def on_copied(self, client, message):
+        self.received += len(message.topic_name) + len(message.payload) > 0
+
+    def on_published(self, client, token):
+        self.told += 1
+
+    def turns(self, pairs):
+        """Publish each (topic name, payload) in a turn of its own."""
+        publish = self.publish_one
+        step = self.client.step
+        token = 0
+        for topic, payload in pairs:
+            token = publish(topic, payload)
+            step()
+        return token
+
+    def look(self, count):
+        step = self.client.step
+        for _ in range(count):
+            step()
 
     def connect(self):
         self.client.connect()
@@ -91,7 +126,7 @@ class Ours:
             raise Failed("not online")
 
     def subscribe(self):
-        token = self.client.subscribe(TOPIC, None, self.qos)
+        token = self.client.subscribe("bench/+", None, self.qos)
         if not self.client.wait_for(token, TIMEOUT_S * 1000):
             raise Failed("not subscribed")
 
@@ -143,6 +178,16 @@ class Umqtt:
         self.client.set_callback(self.on_message)
         self.publish_one = self.client.publish
 
+    def turns(self, pairs):
+        publish = self.publish_one
+        for topic, payload in pairs:
+            publish(topic, payload)
+
+    def look(self, count):
+        check_msg = self.client.check_msg
+        for _ in range(count):
+            check_msg()
+
     def on_message(self, topic, payload, *more):
         self.received += len(payload) > 0
 
@@ -150,7 +195,7 @@ class Umqtt:
         self.client.connect()
 
     def subscribe(self):
-        self.client.subscribe(self.topic, self.qos)
+        self.client.subscribe(b"bench/+", self.qos)
 
     def publish(self, count):
         publish = self.publish_one
@@ -333,6 +378,37 @@ def publish(client, job):
     elapsed_us = timer.elapsed_us()
     client.close()
     return {"rate": count * 1e6 / elapsed_us, "count": count}
+
+
+def turn(client, job):
+    text = "x" * job["size"]
+    way = job["way"]
+    if way == "text":
+        pairs = ((TOPIC, text),) * BATCH
+    else:
+        names = TOPICS if way == "topics" else (TOPIC, TOPIC)
+        pairs = tuple((name.encode(), text.encode()) for name in names) * (BATCH // 2)
+    client.connect()
+    client.finish(client.turns(pairs[:1]))
+    count = 0
+    token = None
+    timer = Timer(job["seconds"])
+    while not timer.is_over():
+        token = client.turns(pairs)
+        count += BATCH
+    client.finish(token)
+    return {"rate": count * 1e6 / timer.elapsed_us(), "count": count}
+
+
+def idle(client, job):
+    client.connect()
+    client.look(BATCH)
+    count = 0
+    timer = Timer(job["seconds"])
+    while not timer.is_over():
+        client.look(BATCH)
+        count += BATCH
+    return {"rate": count * 1e6 / timer.elapsed_us(), "count": count}
 
 
 def receive(client, job):
@@ -524,6 +600,8 @@ def main(job):
     client = CLIENTS[job["client"]](job)
     return {
         "publish": publish,
+        "turn": turn,
+        "idle": idle,
         "receive": receive,
         "latency": latency,
         "allocation": allocation,
