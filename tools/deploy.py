@@ -64,7 +64,7 @@ RECORD = "deployed.json"
 UNFINISHED = ".part"  # added to the name of a file until it is whole
 MARGIN_BYTES = 4096  # of the disk, for the folder's own growth
 
-DEFAULT_PROFILE = "full"  # the others would look names up in a way that can block a board
+DEFAULT_PROFILE = build.DEFAULT_PROFILE
 
 # Seconds.
 ANSWER_TIMEOUT_S = 5
@@ -564,7 +564,7 @@ def build_files(facts, profile, source, has_repl=False):
         text = build.configure(text, switches, build.choose(switches, profile, [], []))
         files = {}
         if source:
-            files["mqttpipe.py"] = build.strip(text).encode()
+            files["mqttpipe.py"] = build.make_source(text).encode()
         else:
             client = files["mqttpipe.mpy"] = build.compile_mpy(text)
             made = build.Header(client).version

@@ -40,7 +40,7 @@ BEGIN = "<!-- measured: begin (written by tools/measure_size.py) -->"
 END = "<!-- measured: end -->"
 
 # RAM of import, client and a plain connection, in bytes; a KB has 1,000.
-BUDGETS = {"tiny": 8_000, "standard": 15_000, "full": 20_000}
+BUDGETS = {"tiny": 21_000, "standard": 30_000, "full": 36_000}
 
 # A figure is still true within 2 %. The VM counts RAM in blocks of 16 bytes and grows some tables
 # by a few of them at a time, and heaps are tried in steps of 1 KiB: so small figures get that.
@@ -231,11 +231,11 @@ def measure_profile(client, profile, vm, brokers):
     parts = client.parts_of(profile)
     text = client.configured(parts)
     mpy = build.compile_mpy(text)
-    source = build.strip(text).encode()
+    source = build.make_source(text).encode()
     rows = {
         ".mpy, -O3, bytes": len(mpy),
         ".mpy, -O2, bytes": len(build.compile_mpy(text, 2)),
-        "stripped .py, bytes": len(source),
+        "self-compiling .py, bytes": len(source),
     }
     names = ["import", "client", "connection"]
     for name in names:
@@ -246,7 +246,7 @@ def measure_profile(client, profile, vm, brokers):
     for name in names[1:]:
         rows["RAM: %s with TLS, bytes" % name] = None if "tls" in parts else "no TLS"
     rows["smallest heap to import the .mpy, KiB"] = None
-    rows["smallest heap to import the stripped .py, KiB"] = None
+    rows["smallest heap to import the self-compiling .py, KiB"] = None
     if not vm:
         return rows
     with folder_with("mqttpipe.mpy", mpy) as folder:
@@ -270,7 +270,7 @@ def measure_profile(client, profile, vm, brokers):
             rows["RAM: connection with TLS, bytes"] = ram.connection_bytes
         rows["smallest heap to import the .mpy, KiB"] = vm.smallest_heap_kib(folder)
     with folder_with("mqttpipe.py", source) as folder:
-        rows["smallest heap to import the stripped .py, KiB"] = vm.smallest_heap_kib(folder)
+        rows["smallest heap to import the self-compiling .py, KiB"] = vm.smallest_heap_kib(folder)
     return rows
 
 

@@ -60,7 +60,7 @@ except ImportError:
         )
     if not found:
         raise deploy.DeployError(
-            "the board's mqttpipe was built without start(): deploy it with --profile full"
+            "the board's mqttpipe was built without start(): deploy it with --profile standard"
         )
 
 

@@ -542,7 +542,7 @@ def test_the_commands_for_the_prompt_are_copied_if_asked_for(ready, run_deploy):
 
 def test_a_smaller_profile_replaces_a_larger_one(ready, run_deploy, mpremote):
     board = ready()
-    printed = run_deploy(board, "--profile", "standard", "--wait", 0)
+    printed = run_deploy(board, "--profile", "tiny", "--wait", 0)
     assert copied(printed) == ["mqttpipe.mpy"]
     version = mpremote(board, "exec", "import mqttpipe; print(mqttpipe.__version__)")
     assert "+no." in version and "resolver" in version

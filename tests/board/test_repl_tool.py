@@ -166,7 +166,7 @@ def test_a_small_build_is_told_what_to_do(virtual_board):
     board = virtual_board(files={"mqttpipe.py": "class MQTTClient:\n    pass\n"})
     board.wait_for_output(">>> ")
     status, line = run_tool("--port", board.port)
-    assert status == 1 and "--profile full" in line
+    assert status == 1 and "--profile standard" in line
 
 
 def test_a_full_disk_leaves_nothing_half_copied(virtual_board, compiled):

@@ -15,6 +15,7 @@ import pytest
 from packaging.version import Version
 
 import build
+import self_compiling
 import setup_env
 import vm_memory
 
@@ -28,6 +29,8 @@ NAMES = [switch.name for switch in SWITCHES]
 
 BOARD = "MicroPython 32-bit"
 BOARD_HEAP = "96k"  # as in tests/test_portable.py
+SOURCE_HEAP = "104k"
+SOURCE_HEAPS = {"tiny": 56, "standard": 64, "full": 80}  # KiB that are enough to compile it
 
 WORKERS = 2
 TIMEOUT_S = 150
@@ -186,8 +189,8 @@ def test_each_profile_passes_the_portable_tests_on_a_board(
 
 
 @pytest.mark.parametrize("profile", build.PROFILES)
-def test_each_profile_passes_them_as_stripped_source(profile, get_interpreter, tmp_path):
-    text = build.strip(configured(build.parts_of(profile, SWITCHES)))
+def test_each_profile_passes_them_as_source(profile, get_interpreter, tmp_path):
+    text = build.make_source(configured(build.parts_of(profile, SWITCHES)))
     (tmp_path / "mqttpipe.py").write_text(text, encoding="utf-8")
     code = "import sys; sys.path[:0] = %r; import mqttpipe, run_portable; print(mqttpipe.__file__)"
     code += "; run_portable.main(%r, [])"
@@ -206,6 +209,24 @@ def test_each_profile_passes_them_as_stripped_source(profile, get_interpreter, t
         assert not failed and passed > skipped, interpreter.name + failures_of(output)
 
 
+def test_a_board_that_compiles_the_source_passes_them(get_interpreter, portable_folder, tmp_path):
+    """The client takes 3 KB more of the heap then, of which the tests' own modules need most."""
+    micropython = get_interpreter(BOARD)
+    text = build.make_source(configured(build.parts_of(build.DEFAULT_PROFILE, SWITCHES)))
+    (tmp_path / "mqttpipe.py").write_text(text, encoding="utf-8")
+    path = "%s:%s:.frozen" % (tmp_path, portable_folder)
+    code = "import sys, run_portable; run_portable.main(%r, sys.argv[1:])" % str(portable_folder)
+
+    def run_module(module):
+        command = [*micropython.command, "-X", "heapsize=" + SOURCE_HEAP, "-c", code, module]
+        return run(command, MICROPYPATH=path)[1]
+
+    modules = sorted(source.stem for source in PORTABLE.glob("test_*.py"))
+    for module, output in zip(modules, in_parallel(run_module, modules)):
+        passed, failed, skipped = results_of(output)
+        assert not failed and passed + skipped, module + failures_of(output)
+
+
 # ---------------------------------------------------------------------------
 # What a build is
 # ---------------------------------------------------------------------------
@@ -214,7 +235,8 @@ def test_each_profile_passes_them_as_stripped_source(profile, get_interpreter, t
 def test_full_is_the_file_itself_and_tiny_lacks_everything():
     assert configured(build.parts_of("full", SWITCHES)) == TEXT
     assert build.parts_of("tiny", SWITCHES) == set()
-    assert {"tls", "qos2"} <= build.parts_of("standard", SWITCHES) < set(NAMES)
+    standard = {"tls", "qos2", "resolver", "background", "offline"}
+    assert build.parts_of("standard", SWITCHES) == standard
 
 
 def test_the_version_says_what_is_lacking_in_the_order_of_the_switches():
@@ -524,9 +546,48 @@ def test_a_statement_is_stripped_to_what_is_left_of_it(before, after):
     assert build.strip(CONSTANTS + before + "\n").rstrip() == expected.rstrip()
 
 
-def test_stripped_source_is_written_and_the_heap_it_needs_is_measured(
-    get_interpreter, tmp_path, capsys
-):
+@pytest.mark.parametrize("profile", build.PROFILES)
+def test_source_compiles_itself_on_a_board(profile, get_interpreter, tmp_path):
+    text = build.make_source(configured(build.parts_of(profile, SWITCHES)))
+    (tmp_path / "mqttpipe.py").write_text(text, encoding="utf-8")
+    heap = "heapsize=%dk" % SOURCE_HEAPS[profile]
+    command = [*get_interpreter(BOARD).command, "-X", heap, "-c", USE]
+    status, output = run(command, MICROPYPATH=tmp_path)
+    assert status == 0 and output.endswith("False\n"), output
+
+
+def test_source_leaves_no_name_behind_and_does_what_the_file_does(get_interpreter, tmp_path):
+    """Constants that several pieces use are the only names that the file itself has not."""
+    text = configured(NAMES)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "mqttpipe.py").write_text(build.strip(text), encoding="utf-8")
+    (tmp_path / "mqttpipe.py").write_text(build.make_source(text), encoding="utf-8")
+    code = "import mqttpipe\n"
+    code += "for thing in [mqttpipe] + [getattr(mqttpipe, n) for n in dir(mqttpipe)]:\n"
+    code += "    if thing is mqttpipe or isinstance(thing, type):\n"
+    code += "        print(getattr(thing, '__name__', ''), sorted(dir(thing)))\n"
+    command = [*get_interpreter("MicroPython 64-bit").command, "-c", code]
+    whole = set(run(command, MICROPYPATH=tmp_path / "whole")[1].split())
+    pieces = set(run(command, MICROPYPATH=tmp_path)[1].split())
+    more = {word.strip("[]',") for word in pieces ^ whole}
+    constants = {name for name in more if re.fullmatch(r"_[A-Z0-9_]+", name)}
+    assert more - constants <= {build.TEXT_FUNCTION}
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("class A:\n    def f(self):\n        super().f()\n", "super()"),
+        ("x = 'ü'\n", "ASCII"),
+    ],
+)
+def test_what_can_not_be_divided_is_told(text, complaint, monkeypatch):
+    monkeypatch.setattr(self_compiling, "PIECE_BYTES_MAX", 10)
+    with pytest.raises(build.BuildError, match=re.escape(complaint)):
+        build.make_source('__version__ = "1.2.3"\n' + text)
+
+
+def test_source_is_written_and_the_heap_it_needs_is_measured(get_interpreter, tmp_path, capsys):
     micropython = get_interpreter(BOARD)
     assert build.main(["--source", "--out", str(tmp_path)]) == 0
     output = capsys.readouterr().out
