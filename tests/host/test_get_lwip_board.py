@@ -62,10 +62,10 @@ def test_a_changed_firmware_folder_makes_another_one(machine):
 
 def test_one_with_something_frozen_is_another_one(machine, tmp_path):
     (tmp_path / "client.mpy").write_bytes(b"one")
-    plain, frozen = get_lwip_board.build(), get_lwip_board.build(frozen=tmp_path / "client.mpy")
+    plain, frozen = get_lwip_board.build("trixie", [None, tmp_path / "client.mpy"])
     (tmp_path / "client.mpy").write_bytes(b"two")
-    other = get_lwip_board.build(frozen=tmp_path / "client.mpy")
-    assert len({plain, frozen, other}) == 3
+    (other,) = get_lwip_board.build("trixie", [tmp_path / "client.mpy"])
+    assert len({plain, frozen, other}) == len(machine) == 3
     assert get_lwip_board.find() == plain
 
 

@@ -1,0 +1,158 @@
+"""Runs on the emulated board, for tools/measure_lwip.py: what a message costs.
+
+Time is virtual there, 16 ns for each instruction. A figure is the median of what the client's
+calls take; the pauses between them are for the network stack's interrupts, so that nearly all of
+these happen outside. Beside it the heap that a message takes, with the collector off.
+"""
+
+import gc
+from array import array
+from time import sleep_ms, ticks_diff, ticks_us
+
+PAUSE_MS = 4
+BURST = 32
+RECEIVED = 60
+
+topic = b"home/lamp"
+payload = b"x" * 64
+burst = range(BURST)
+received = 0
+
+
+def nothing():
+    pass
+
+
+# `before` and `after` are around each call, and not counted.
+def measure(name, call, messages, times=60, before=nothing, after=nothing):
+    spent = array("i", [0] * times)
+    for _ in range(4):
+        before()
+        sleep_ms(PAUSE_MS)
+        call()
+        after()
+        sleep_ms(PAUSE_MS)
+    for at in range(times):
+        before()
+        gc.collect()  # not within the call
+        sleep_ms(PAUSE_MS)
+        begin = ticks_us()
+        call()
+        spent[at] = ticks_diff(ticks_us(), begin)
+        after()
+        sleep_ms(PAUSE_MS)
+    gc.disable()
+    before()
+    sleep_ms(PAUSE_MS)
+    first = gc.mem_alloc()
+    call()
+    heap = gc.mem_alloc() - first
+    after()
+    gc.enable()
+    gc.collect()
+    print("figure", repr((name, messages, sorted(spent)[times // 2], heap)))
+
+
+def measure_mqttpipe(port):
+    import mqttpipe
+
+    client = mqttpipe.MQTTClient("mqtt://10.0.2.2:%d" % port)
+
+    def on_view(client, message):
+        global received
+        message.view  # noqa: B018 it is made when it is asked for
+        received += 1
+
+    def on_both(client, message):
+        global received
+        message.topic_name  # noqa: B018
+        message.payload  # noqa: B018
+        received += 1
+
+    def one():
+        client.publish(topic, payload)
+        client.step()
+
+    def many():
+        for _ in burst:
+            client.publish(topic, payload)
+        while client._pipe.head != client._pipe.tail:
+            client.step()
+
+    def at_qos_1():
+        client.publish(topic, payload, 1)
+        client.step()
+
+    def acknowledged():
+        sleep_ms(PAUSE_MS)
+        client.step()
+
+    def ask():
+        global received
+        received = 0
+        client.publish("send", str(RECEIVED))
+        client.step()
+        sleep_ms(4 * PAUSE_MS)
+
+    def receive():
+        while received < RECEIVED:
+            client.step()
+
+    client.subscribe("home/#", on_view)
+    client.connect()
+    assert client.wait_online(10000)
+    for _ in range(50):
+        client.step()
+        sleep_ms(2)
+    measure("nothing", nothing, 1)
+    measure("publish and send", one, 1)
+    measure("burst", many, BURST, 20)
+    measure("QoS 1", at_qos_1, 1, after=acknowledged)
+    measure("idle", client.step, 1)
+    measure("receive, view", receive, RECEIVED, 15, before=ask)
+    client.unsubscribe("home/#")
+    client.subscribe("home/+", on_both)
+    for _ in range(10):
+        client.step()
+        sleep_ms(PAUSE_MS)
+    measure("receive, str and bytes", receive, RECEIVED, 15, before=ask)
+
+
+def measure_umqtt(port):
+    from umqtt_simple import MQTTClient
+
+    client = MQTTClient(b"board", "10.0.2.2", port)
+
+    def on_message(topic, payload):
+        global received
+        received += 1
+
+    def one():
+        client.publish(topic, payload)
+
+    def many():
+        for _ in burst:
+            client.publish(topic, payload)
+
+    def at_qos_1():
+        client.publish(topic, payload, False, 1)
+
+    def ask():
+        global received
+        received = 0
+        client.publish(b"send", str(RECEIVED).encode())
+        sleep_ms(4 * PAUSE_MS)
+
+    def receive():
+        while received < RECEIVED:
+            client.check_msg()
+
+    client.set_callback(on_message)
+    client.connect()
+    client.subscribe(b"home/#")
+    measure("nothing", nothing, 1)
+    measure("publish and send", one, 1)
+    measure("burst", many, BURST, 20)
+    measure("QoS 1", at_qos_1, 1)
+    measure("idle", client.check_msg, 1)
+    measure("receive, str and bytes", receive, RECEIVED, 15, before=ask)
