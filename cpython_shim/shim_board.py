@@ -19,13 +19,31 @@ from shim_thread import get_ident, pass_on, start_thread, wait_ready
 from shim_time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
 from shim_tls import wrap_tls
 
+try:  # a simulated board has an interface
+    from network import STA_IF, WLAN
+except ImportError:
+    WLAN = STA_IF = None  # the system's files know the DNS servers
+
 Timer = None  # what drives step() in the background is a thread
+LINGER_MS = 0  # a closed connection holds no memory that the next one needs
+
+
+def set_nodelay(sock):
+    """Send small writes at once: they would else meet Nagle's algorithm and wait for 40 ms."""
+    try:
+        sock.setsockopt(6, 1, 1)
+    except OSError:
+        pass
+
 
 __all__ = [
     "EAGAIN",
     "EINPROGRESS",
     "IOBase",
+    "LINGER_MS",
+    "STA_IF",
     "Timer",
+    "WLAN",
     "allocate_lock",
     "const",
     "get_ident",
@@ -33,6 +51,7 @@ __all__ = [
     "pass_on",
     "print_exception",
     "select",
+    "set_nodelay",
     "sleep_ms",
     "socket",
     "start_thread",

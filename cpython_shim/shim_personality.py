@@ -515,6 +515,19 @@ class _Esp32Socket(_LwipSocket):
         return mask & (_IN | _OUT | _HUP)
 
 
+def _esp32_getaddrinfo(host, port, af=0, type=0, proto=0, flags=0):
+    """As everywhere, but the address of an IPv6 answer is None. Seen on the module.
+
+    connect() takes the pair (literal, port) instead, on a socket of AF_INET6.
+    """
+    return [
+        (family, kind, protocol, name, address if family == _socket.AF_INET else None)
+        for family, kind, protocol, name, address in _getaddrinfo(
+            host, port, af, type, proto, flags
+        )
+    ]
+
+
 class _TickingPoll(_Poll):
     """A select() with no timeout for each object, then a tick of FreeRTOS, and again.
 
@@ -871,7 +884,7 @@ class Personality:
 
     # name -> (class of sockets, class of polls, getaddrinfo, names that shim_socket then lacks)
     _PARTS = {
-        "esp32": (_Esp32Socket, _TickingPoll, _getaddrinfo, ()),
+        "esp32": (_Esp32Socket, _TickingPoll, _esp32_getaddrinfo, ()),
         "rp2": (_Rp2Socket, _Poll, _getaddrinfo, ()),
         # Seen on the real VM 1.25: neither name is there.
         "unix": (_UnixSocket, shim_select.poll, _unix_getaddrinfo, ("IPPROTO_TCP", "TCP_NODELAY")),

@@ -2,37 +2,49 @@
 
 Theory of operation
 -------------------
-    publish() subscribe() ...  -->  Pipe  -->  step()  -->  Outbox   -->  socket
-    callbacks                  <--  Session  <--  step()  <--  Decoder  <--  socket
+    publish()     -->  Pipe (a ring)  --+
+    subscribe()   -->  Filters (a table) -->  step()  -->  Outbox   -->  stream  -->  server
+    callbacks     <-----------------------    step()  <--  Decoder  <--  stream  <--  server
 
-`step()` is the only function that touches the socket. It does what is ready now
-and returns; with a timeout it first sleeps in one `select.poll` that watches the
-socket and the Pipe together, so that a publish from a callback or another thread
-wakes it. Nothing below `step()` can wait, and every state in which the server
-owes us something has a deadline.
+`step()` is the only function that touches the socket. It does what is ready now and
+returns. Nothing below it waits. With a timeout it first sleeps in one `select.poll`
+that watches the socket and the Pipe together, so a publish() of another thread wakes it.
 
-A call of the application becomes a command: references in a preallocated slot of
-the Pipe, and a token to ask for it later. `step()` takes commands in order,
-encodes each packet into the Outbox, and writes the Outbox with one write for many
-packets. QoS 1 and 2 messages stay in the Session until the server has acknowledged
-them, through as many connections as that takes.
+The ring is the session. A slot of the Pipe holds a message from publish() until nothing
+more will happen for it: QoS 0, it has left; QoS 1, PUBACK came; QoS 2, PUBCOMP came.
+Four places in the ring are all the state there is:
 
-A packet is decoded as its bytes come. The Decoder says where the next bytes
-belong and how many it wants; `step()` reads just those, straight to their place.
-So a packet's body always starts at index 0 of one buffer: nothing is moved,
-nothing is allocated, and a packet too large for the buffer is read past.
+    head <= left <= sent <= tail
+    [head, left)   has left, or waits for its acknowledgement
+    [left, sent)   in the Outbox; its last byte has not left
+    [sent, tail)   waits
+
+When a connection breaks, `sent` goes back to `head`, and the next connection sends the
+same slots again. DUP means "this slot was sent before". The packet identifier follows from
+the token that publish() returned. There is no second table of messages in flight.
+
+A connection is one life: two generators that read from top to bottom like blocking code
+and yield wherever blocking code would wait.
+
+    _connect()   pause -> link -> addresses -> TCP -> TLS -> CONNACK
+    _serve()     subscriptions -> online -> drain -> DISCONNECT
+
+Whatever ends a life (network, protocol, memory, disconnect(), Ctrl-C) ends it in one
+place, _close(), which allocates nothing. The next life begins from there.
 
 Rules for this file
 -------------------
-1. The connection's state changes only in `MQTTClient._move()`, along _NEXT_STATE.
-2. Packets, Outbox, Decoder and Session do no I/O of their own and read no clock.
-3. The steady state allocates nothing; a function that allocates says so.
+1. Only step() moves head, left and sent. Writers move tail, under the Pipe's lock. A writer
+   that drops messages does more; see Pipe.
+2. Encoding, Outbox, Decoder and Filters do no I/O of their own and read no clock.
+3. The steady state allocates nothing. A function that allocates says so.
 4. Only the portability block knows where it runs.
-5. A wait is a deadline in `_timers`. step() sleeps only in `_work()`; other threads only
-   in `_wait()` and, for 20 ms at most, in the Pipe.
+5. Each wait has a deadline where it stands. step() sleeps only in _sleep().
+6. On the way of a message no function has more than 11 words of variables and operands:
+   MicroPython would take such a frame from the heap at each call. (tools/list_frames.py)
 
-Section numbers and [MQTT-x.y.z-n] tags refer to MQTT Version 3.1.1, OASIS
-standard, 29 October 2014.
+Section numbers and [MQTT-x.y.z-n] tags refer to MQTT Version 3.1.1, OASIS standard,
+29 October 2014.
 """
 
 __version__ = "0.1.0"
@@ -45,8 +57,7 @@ try:
 except ImportError:  # CPython
     from shim_board import const
 
-# Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose
-# constant is 0. They go from the optional to the more and more missed.
+# Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose constant is 0.
 _TLS = const(1)  # mqtts:// and ssl://
 _QOS2 = const(1)  # exactly once; without it QoS 2 is refused
 _FAILOVER = const(1)  # more than one server
@@ -55,28 +66,51 @@ _BACKGROUND = const(1)  # start() and stop()
 _ISR = const(1)  # publish_isr()
 _STATS = const(1)  # counters
 _OFFLINE = const(1)  # what becomes of messages while offline: policies, limits, expiry
-_RESOLVER = const(1)  # host names without waiting; without it getaddrinfo() waits
+_RESOLVER = const(1)  # host names without blocking; without it getaddrinfo() blocks
+_HINTS = const(1)  # errors that say what is likely wrong
 
 # ---------------------------------------------------------------------------
 # Portability
 # ---------------------------------------------------------------------------
-# A MicroPython board has these names. CPython gets the same names, with the
-# board's behaviour, from cpython_shim/. Nothing below asks which one it is.
-try:
+# A MicroPython board has these names. CPython gets the same names, with the board's
+# behaviour, from cpython_shim/. Nothing below asks where it runs.
+from sys import implementation  # noqa: E402
+
+if implementation.name == "micropython":
     import select
     import socket
-    from _thread import allocate_lock, get_ident
     from errno import EAGAIN, EINPROGRESS
     from io import IOBase
     from os import urandom
     from sys import print_exception
     from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
 
+    try:
+        from _thread import allocate_lock, get_ident
+    except ImportError:  # a port without threads
+
+        class allocate_lock:
+            state = False
+
+            def acquire(self, state):
+                is_held = self.state
+                self.state = True
+                return not is_held
+
+            def release(self):
+                self.state = False
+
+            def locked(self):
+                return self.state
+
+        def get_ident():
+            return 1
+
     if _TLS:
         import gc
         from time import gmtime
 
-        # The C module itself: `ssl` is a Python module around it, which only costs memory.
+        # The C module: `ssl` is a Python module around it, which costs memory.
         try:
             import tls
         except ImportError:  # a port without TLS
@@ -84,23 +118,24 @@ try:
 
         def wrap_tls(context, sock, host):
             gc.collect()  # the library may need 17 KB in one piece
-            # Never the blocking handshake: that has no end on a dead connection.
+            # Never the blocking handshake: it has no end on a dead connection.
             return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
     if _BACKGROUND:
-        from _thread import stack_size, start_new_thread
         from sys import platform
 
         # What drives step() in the background. On rp2 a second thread would run on the second
-        # core, with no lock between the two interpreters: in the middle of anything the first
-        # one does. A timer's callback runs between two bytecodes of the main program instead
-        # (before MicroPython 1.24 on either core, if the program has a thread: py/scheduler.c).
+        # core, and no lock keeps the two interpreters apart. A timer's callback runs between two
+        # bytecodes of the main program instead (before MicroPython 1.24 on either core, if the
+        # program has a thread: py/scheduler.c).
         if platform == "rp2":
             from machine import Timer
         else:
             Timer = None
 
         def start_thread(function):
+            from _thread import stack_size, start_new_thread
+
             if platform == "esp32":
                 stack_size(16 * 1024)  # 4 KiB are too few for a TLS handshake; not tried there
             start_new_thread(function, ())
@@ -129,27 +164,59 @@ try:
             pass
 
     try:
+        import lwip  # type: ignore  # noqa: F401  extmod/modlwip.c: rp2, ESP8266 and others
+
+        # With Nagle's algorithm off each small write takes one of lwIP's 32 segments, and the 33rd
+        # blocks for 10 s. A connection that was given up keeps lwIP's memory for as long.
+        LINGER_MS = 10_500
+
+        def set_nodelay(sock):
+            pass
+
+    except ImportError:
+        LINGER_MS = 0
+
+        # Two small writes in a row would else meet Nagle's algorithm and the peer's delayed
+        # acknowledgement: 40 ms each. IPPROTO_TCP and TCP_NODELAY are the same on all other ports.
+        def set_nodelay(sock):
+            try:
+                sock.setsockopt(6, 1, 1)
+            except OSError:
+                pass  # this port has it not: one write a packet does most of it
+
+    try:
         from machine import unique_id
     except ImportError:  # the unix port has none: an identity for this run only
 
         def unique_id():
             return urandom(8)
 
-except ImportError:
+    if _RESOLVER or _BACKGROUND:  # the commands of mqttpipe_repl.py look at it, too
+        try:
+            from network import STA_IF, WLAN
+        except ImportError:  # no interface of our own: the system's files know the DNS servers
+            WLAN = None
+else:
     from shim_board import *  # noqa: F403  all the names above
 
-if _RESOLVER or _BACKGROUND:  # the commands of mqttpipe_repl.py look at it, too
-    try:
-        from network import STA_IF, WLAN
-    except ImportError:  # no interface of our own: the system's files know the DNS servers
-        WLAN = None
+__all__ = (
+    "MQTTClient",
+    "MQTTError",
+    "LocalError",
+    "QueueFull",
+    "ServerError",
+    "Refused",
+    "TransportError",
+    "TimedOut",
+    "STATE_NAMES",
+    "parse_uri",
+)
 
 # ---------------------------------------------------------------------------
 # Constants
 # ---------------------------------------------------------------------------
-# Control packet types (section 2.2.1, table 2.1): the first byte with its fixed
-# flags (table 2.2) [MQTT-2.2.2-1], so that encoding adds nothing and decoding needs
-# one mask.
+# Control packet types (section 2.2.1, table 2.1): the first byte with its fixed flags
+# (table 2.2) [MQTT-2.2.2-1], so that encoding adds nothing and decoding needs one mask.
 _TYPE_MASK = const(0xF0)
 _CONNECT = const(0x10)
 _CONNACK = const(0x20)
@@ -170,13 +237,12 @@ _DISCONNECT_PACKET = const(b"\xe0\x00")
 
 # Flags of PUBLISH (section 3.3.1).
 _DUP = const(0x08)
+_QOS_MASK = const(0x06)
 _QOS_SHIFT = const(1)
 _RETAIN = const(0x01)
-
 _QOS_MAX = const(1 + _QOS2)
 
-# How a packet may begin that a server sends, beside PUBLISH and SUBACK. Their remaining length
-# is 2; that of PINGRESP is 0.
+# What a server sends beside PUBLISH and SUBACK. Remaining length: 2; of PINGRESP, 0.
 _RECEIVED = const(b"\x20\x40\x50\x62\x70\xb0\xd0")
 
 # Connect flags (section 3.1.2.3, figure 3.4).
@@ -193,52 +259,58 @@ _REFUSALS = const(
     "bad user or password;not authorized;reserved"
 )
 _REFUSALS_LAST = const(6)
-_SUBACK_FAILURE = const(0x80)  # return code in SUBACK (section 3.9.3)
 
-# Limits of the protocol: a two byte length (section 1.5.3), four bytes of
-# remaining length (section 2.2.3), and the largest packet these make.
+# Limits of the protocol: a two byte length (section 1.5.3), four bytes of remaining length
+# (section 2.2.3), and the largest packet these make.
 _STRING_BYTES_MAX = const(65535)
 _PACKET_BYTES_LIMIT = const(268435460)
-# Longest fixed header: type and four bytes of remaining length.
-_FIXED_HEADER_MAX = const(5)
-# PUBLISH less topic name and payload: that, the name's length and the identifier.
+# PUBLISH less topic name and payload: fixed header, the name's length, the identifier.
 _PUBLISH_HEADER_MAX = const(9)
 _ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
 
-# Many small packets leave in one write: so many bytes, and never more than packet_bytes_max, so
-# 1 KiB by default. 1460 is a whole TCP segment of lwIP on the ESP32 (on rp2 it is 800). A larger
-# payload is not copied at all but written from where it lies.
+# Packet identifiers 1..65279 belong to messages, the 256 above to SUBSCRIBE and UNSUBSCRIBE, so
+# that neither has to be compared with the other [MQTT-2.3.1-2].
+_MESSAGE_IDS = const(65279)
+_FILTER_ID_MIN = const(0xFF00)
+
+# Many small packets leave in one write: at most this many bytes, and never more than
+# packet_bytes_max. A larger payload is not copied but written from where it lies.
 _OUTBOX_BYTES = const(1460)
 
-# Packets handled by one step(), so that a flood from the server can not keep the
-# caller from its own loop, nor our own publishes from the socket.
+# The work of one step(), so that neither a flood from the server nor a callback that publishes
+# for ever keeps the caller from its own loop.
 _PACKETS_PER_STEP = const(16)
-
-# The same for reading what is no packet yet: a packet of 256 MiB is read away in many steps.
-_READS_PER_STEP = const(64)
-
-# The same for writing: a callback that publishes each time it is told of a message
-# that has left would keep one step() going for ever.
+_READS_PER_STEP = const(64)  # a packet of 256 MiB is read away in many steps
 _FLUSHES_PER_STEP = const(32)
+_SLOW_BYTES = const(64)  # one topic name of this length that is new and not ASCII, or one that is
+_SLOW_FILTERS = const(16)  # compared with so many filters, is enough work for a step
+_SLOW_MS = const(50)  # a step whose callbacks took this long first sends what it owes
 
-# Packet identifiers of incoming QoS 2 messages held until their PUBREL, 4 bytes each.
-# Servers keep 10 (HiveMQ), 20 (mosquitto) or 32 (EMQX) in flight to one client by
-# default, more when connections break again and again. One more than this ends the
-# connection before it is delivered; by then the server has PUBRECs to go on with.
+# Topic names that are known, each way: a name is checked and matched once.
+_KNOWN_TOPICS = const(8)
+_KNOWN_TOPIC_BYTES_MAX = const(128)
+
+# Packet identifiers of incoming QoS 2 messages held until their PUBREL. Servers keep 10 (HiveMQ),
+# 20 (mosquitto) or 32 (EMQX) in flight to one client by default, more when connections break again
+# and again. One more than this ends the connection before it is delivered; by then the server
+# has PUBRECs to go on with.
 _RECEIVED_MAX = const(256)
 
-# Tokens and counters stay below 2**30: a larger integer is a heap object on a
-# 32-bit board. Half of the range tells "before" from "after".
+# Tokens and counters stay below 2**30: a larger integer is a heap object on a 32-bit board. Half
+# of the range tells "before" from "after".
 _COUNT_MASK = const(0x3FFFFFFF)
 _COUNT_HALF = const(0x20000000)
 
-# For how long put() waits for another thread: far more than that needs.
+# How long put() waits for another thread: far more than that needs.
 _LOCK_WAIT_MS = const(20)
+_LOCK_WAITS = const(10_000)
+_LOCK_STALE_MS = const(1000)
 
-# Resolver (RFC 1035): record types; a server that is silent is asked again, or the
-# next one, after _DNS_RETRY_MS, _DNS_TRIES times in all; an address is not kept for
-# longer than a day.
+# Resolver (RFC 1035, RFC 6762): record types; a server that is silent is asked again, or the next
+# one, after _DNS_RETRY_MS, _DNS_TRIES times in all; an address is kept for a day at most.
 _DNS_PORT = const(53)
+_MDNS_PORT = const(5353)
+_MDNS_ADDRESS = const("224.0.0.251")
 _DNS_A = const(1)
 _DNS_AAAA = const(28)
 _DNS_NO_SUCH_NAME = const(3)
@@ -252,16 +324,18 @@ _TICK_MS = const(10)
 _NAP_MS = const(5)  # between two looks at what another thread does
 _ISR_SLOTS = const(16)  # one more than the messages of interrupts that may wait for step()
 _ISR_FIELDS = const(3)
+# What ports have no name for, of what is seen in the field.
+_ERRNO_WORDS = const(
+    "23=no free socket;24=no free file;32=closed by the server;101=network is unreachable"
+)
 _LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
 _DROPS_PER_CALL = const(1000)  # told at once: as many as a pipe can hold
 _EXPIRY_MAX_S = const(259_200)  # 3 days: less than half a period of ticks_ms()
 _YEAR_MIN = const(2024)  # a clock that is behind it was never set: boards begin in 2000 or 2021
 _TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: the peer has closed without a word
-# The same numbers on lwIP, Linux, macOS and Windows; the unix port has no names for them.
-_IPPROTO_TCP = const(6)
-_TCP_NODELAY = const(1)
 _TLS_ERRNO_MAX = const(-256)  # what mbedTLS itself has to say is below
+_NO_ADDRESS = const(-1)  # MQTTError.errno: the name has no address of this family
 _POLLNVAL = const(0x20)  # closed; not exported by `select`
 _BACK_OFF_MS = const(50)  # the least that doubles: with reconnect_min_ms=0, too, it must grow
 _KICKS_MIN = const(3)  # so many short connections in a row are no accident
@@ -269,17 +343,18 @@ _MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
 
 # The states of the connection, as in `MQTTClient.state`.
 _DOWN = const(0)  # no connection, and none wanted
-_RESOLVING = const(1)  # host name to addresses
-_TCP_CONNECTING = const(2)  # until the first byte of CONNECT, or of TLS, is accepted
-_TLS_HANDSHAKE = const(3)  # until the first byte of CONNECT has been accepted
-_AWAITING_CONNACK = const(4)  # CONNECT sent. 3.1.4 would let us send more; we wait
-_SUBSCRIBING = const(5)  # what was in flight is sent again, then all filters
-_ONLINE = const(6)  # in service
-_CLOSING = const(7)  # draining; then DISCONNECT, then the socket is closed
-_WAITING = const(8)  # back-off until the next attempt
+_WAITING = const(1)  # the pause before the next attempt, or the link is down
+_RESOLVING = const(2)  # host name to addresses
+_TCP_CONNECTING = const(3)  # until the first byte of CONNECT, or of TLS, is accepted
+_TLS_HANDSHAKE = const(4)  # until the first byte of CONNECT is accepted
+_AWAITING_CONNACK = const(5)  # CONNECT sent. 3.1.4 would let us send more; we wait
+_SUBSCRIBING = const(6)  # what was in flight is sent again, and all filters
+_ONLINE = const(7)  # in service
+_CLOSING = const(8)  # draining; then DISCONNECT, then the socket is closed
 
 STATE_NAMES = (
     "DOWN",
+    "WAITING",
     "RESOLVING",
     "TCP_CONNECTING",
     "TLS_HANDSHAKE",
@@ -287,89 +362,56 @@ STATE_NAMES = (
     "SUBSCRIBING",
     "ONLINE",
     "CLOSING",
-    "WAITING",
 )
-
 # The stage that an error names, for each state: words of one text, which is one object; as a
 # tuple they would be ten.
-_STAGE_WORDS = const("DOWN DNS TCP TLS CONNACK SUBACK ONLINE DISCONNECT LINK")
+_STAGE_WORDS = const("DOWN LINK DNS TCP TLS CONNACK SUBACK ONLINE DISCONNECT")
 
-# The events that move it: the columns of _NEXT_STATE.
-_ATTEMPT = const(0)  # a connection is wanted, and it is time
-_RESOLVED = const(1)  # there is an address to try (or the next one)
-_CONNECTED = const(2)  # TCP stands, TLS begins
-_SECURED = const(3)  # the transport carries our bytes
-_ACCEPTED = const(4)  # CONNACK with return code 0
-_SUBSCRIBED = const(5)  # every subscription answered, nothing left to send again
-_FINISH = const(6)  # disconnect() was called
-_BACK_OFF = const(7)  # the attempt or the connection failed, or the link is down
-_CLOSED = const(8)  # asked for, and done
-_EVENTS = const(9)
-
-# Row: state. Column: event. Cell: next state; _X: the event is illegal there.
-_X = const(0xFF)
-_NEXT_STATE = const(
-    b"\x01\xff\xff\xff\xff\xff\xff\x08\xff"  # DOWN
-    b"\xff\x02\xff\xff\xff\xff\xff\x08\x00"  # RESOLVING
-    b"\xff\x02\x03\x04\xff\xff\xff\x08\x00"  # TCP_CONNECTING
-    b"\xff\x02\xff\x04\xff\xff\xff\x08\x00"  # TLS_HANDSHAKE
-    b"\xff\xff\xff\xff\x05\xff\xff\x08\x00"  # AWAITING_CONNACK
-    b"\xff\xff\xff\xff\xff\x06\x07\x08\xff"  # SUBSCRIBING
-    b"\xff\xff\xff\xff\xff\xff\x07\x08\xff"  # ONLINE
-    b"\xff\xff\xff\xff\xff\xff\xff\xff\x00"  # CLOSING
-    b"\x01\xff\xff\xff\xff\xff\xff\x08\x00"  # WAITING
-)
-
-# Timers of a client: index into `_timers`. In ONLINE the first one ends the back-off.
-# Those with a stage end the connection when
-# they run out; it is the stage of the TimedOut.
-_TIMER_STATE = const(0)  # the state's own deadline; end of the back-off in WAITING
-_TIMER_PING = const(1)  # keep alive: time to look at the last packet sent
-_TIMER_PINGRESP = const(2)
-_TIMER_ACK = const(3)  # time to look at the oldest unacknowledged packet
-_TIMER_PACKET = const(4)  # a half-received packet makes no progress
-_TIMER_WRITE = const(5)  # the socket accepts nothing
-_TIMER_DNS = const(6)  # no answer: ask again
-_TIMERS = const(6 + _RESOLVER)
+# Deadlines while in service: index into `_timers`. Those from _TIMER_PINGRESP on end the
+# connection, each with the stage of its word.
+_TIMER_STATE = const(0)  # SUBSCRIBING, CLOSING: the end of it; ONLINE: the connection is stable
+_TIMER_PING = const(1)  # keep alive: look at when the last packet was sent
+_TIMER_EXPIRY = const(2)  # a message that waits has expired
+_TIMER_PINGRESP = const(3)
+_TIMER_ACK = const(4)  # look at the oldest packet without acknowledgement
+_TIMER_PACKET = const(5)  # a half-received packet makes no progress
+_TIMER_WRITE = const(6)  # the socket accepts nothing
+_TIMERS = const(7)
+_DUE = const(7)  # behind them: the earliest, or earlier
 _NO_ANSWER = const("nothing came within the time allowed")
-_TIMER_WORDS = const("PINGRESP ACK PACKET WRITE DNS")  # from _TIMER_PINGRESP on
+_TIMER_WORDS = const("PINGRESP ACK PACKET WRITE")  # from _TIMER_PINGRESP on
 
-# A subscription: a list of seven. _STATE is the packet that it needs, or what came of that.
+# Flags of a slot, above the first byte of its PUBLISH.
+_SENT = const(0x100)  # it was written to some connection's outbox: DUP in a resumed session
+_FLYING = const(0x200)  # QoS 1, 2: sent on this connection, and not ended
+_RELEASED = const(0x400)  # QoS 2: PUBREC came, PUBREL is owed or sent
+_MUTE = const(0x800)  # cancelled or expired after it was sent: its end is told to nobody
+_COUNTED = const(0x1000)  # sent at least once, whatever became of the session
+
+# A row of the table of filters: a list of eight.
 _FILTER = const(0)
 _CALLBACK = const(1)
-_QOS = const(2)
-_TOKEN = const(3)  # of the last command; negative: the answer has been reported
-_STATE = const(4)  # _SUBSCRIBE, _UNSUBSCRIBE or one of these:
+_QOS = const(2)  # asked for; negative: an UNSUBSCRIBE
+_TOKEN = const(3)  # negative: its answer has been told
+_STATE = const(4)
+_ID = const(5)
+_IS_LAST = const(6)  # no later command has taken the place of this one
+_MARK = const(7)  # _QUEUED: the outbox's position when it has left; _ASKED: ticks_ms() of that
+# What _STATE is.
+_UNSENT = const(0)
+_QUEUED = const(1)  # its packet is in the outbox
+_ASKED = const(2)  # it has left
 _GRANTED = const(3)
 _REFUSED = const(4)  # asked for again at the next connection
-_ASKED = const(5)  # the _TOKEN whose packet is on the way, or None
-_MATCHES = const(6)  # the topic name of the last message; None: not known
 
-# What becomes of a message for which the pipe has no room, in the words of the API;
-# "latest": while offline only the newest message of each topic name waits.
+# What becomes of a message for which the pipe has no room, in the words of the API; "latest":
+# while offline only the newest message of each topic name waits.
 _REFUSE = const(0)
 _DROP_OLDEST = const(1)
 _LATEST = const(2)
 _POLICIES = const(("refuse", "drop_oldest", "latest"))
 
-# In flight: a row of the session, a list of eight; _TOKEN is as above.
-_AWAITS = const(0)
-_ID = const(1)
-_TURN = const(2)  # of its PUBREC among them, modulo 65535
-_FIRST_BYTE = const(4)
-_TOPIC = const(5)
-_PAYLOAD = const(6)
-_SENT_MS = const(7)  # ticks_ms() of the last sending
-_ROW_FIELDS = const(8)
-# What _AWAITS is: the type of the packet that must come, so that one comparison
-# serves all acknowledgements.
-_FREE = const(0)
-_AWAITING_PUBACK = const(0x40)
-_AWAITING_PUBREC = const(0x50)
-_AWAITING_PUBCOMP = const(0x70)  # PUBREL sent (section 4.3.3)
-_AWAITING_SUBACK = const(0x90)
-_AWAITING_UNSUBACK = const(0xB0)
-
+_HEX_DIGITS = const("0123456789abcdefABCDEF")
 _HASH = const(0x23)
 _PLUS = const(0x2B)
 _DOLLAR = const(0x24)
@@ -377,15 +419,19 @@ _DOLLAR = const(0x24)
 # Counters of the client: index of each; their names stand in `stats`.
 _N_ATTEMPTS = const(0)  # to connect, whatever became of them
 _N_CONNECTIONS = const(1)  # CONNACK accepted
-_N_FILTERS = const(2)  # commands of the pipe that were no messages
-_N_ACKNOWLEDGED = const(3)  # QoS 1 and 2
-_N_EXPIRED = const(4)  # of those dropped
-_N_RECEIVED = const(5)  # messages given to the application
-_N_DUP = const(6)  # received with DUP
-_N_SUPPRESSED = const(7)  # QoS 2: not given a second time
-_N_TOO_LARGE = const(8)  # received, larger than packet_bytes_max
-_N_PING_MS = const(9)  # from the last PINGREQ to its PINGRESP
-_COUNTS = const(10)
+_N_FILTERS = const(2)  # tokens that were no messages
+_N_SENT = const(3)  # messages: QoS 0, left; QoS 1, 2, given to the outbox the first time
+_N_AGAIN = const(4)  # messages sent again, PUBREL included
+_N_ACKNOWLEDGED = const(5)  # QoS 1 and 2
+_N_DROPPED = const(6)
+_N_EXPIRED = const(7)  # of those dropped
+_N_RECEIVED = const(8)  # messages given to the application
+_N_DUP = const(9)  # received with DUP
+_N_SUPPRESSED = const(10)  # QoS 2: not given a second time
+_N_TOO_LARGE = const(11)  # received, larger than packet_bytes_max
+_N_IGNORED = const(12)  # acknowledgements that nothing waited for, messages passed over
+_N_PING_MS = const(13)  # from the last PINGREQ to its PINGRESP
+_COUNTS = const(14)
 
 # `io.IOBase.ioctl` (py/stream.h of MicroPython).
 _IOCTL_POLL = const(3)
@@ -393,12 +439,13 @@ _IOCTL_POLL = const(3)
 # What drives step() can not be entered twice: by a callback, a coroutine, or beside start().
 _IS_DRIVEN = const("step() runs already: by start(), run() or around a callback")
 
-
-# Names that every message needs: MicroPython looks for a builtin among the globals first,
-# then, one by one, among the builtins.
+# Names that every message needs: MicroPython looks for a builtin among the globals first, then,
+# one by one, among the builtins.
+_ZERO = 0  # `x is _ZERO`: an int of this value, and no other that compares equal
 _len = len
 _isinstance = isinstance
 _bytes = bytes
+_NAMES = (str, bytes)  # a tuple in a call is built each time
 
 
 class _KeyOf:
@@ -406,9 +453,9 @@ class _KeyOf:
         return key
 
 
-# The slice [:] made once: `buf[:] = b""` would allocate a slice for each call.
-# An emptied bytearray keeps its memory on MicroPython, so that append() and
-# extend() allocate nothing until it is as long as it ever was.
+# The slice [:] made once: `buf[:] = b""` would allocate a slice for each call. An emptied
+# bytearray keeps its memory on MicroPython, so that append() and extend() allocate nothing until
+# it is as long as it ever was.
 _EVERYTHING = _KeyOf()[:]
 del _KeyOf  # a class takes more than 100 bytes
 
@@ -421,17 +468,17 @@ class MQTTError(Exception):
 
     MQTTError
       LocalError       you asked for what MQTT or this client forbids
-      QueueFull        no free slot in the pipe now; try again after step()
+      QueueFull        no room in the pipe now; try again after step()
       ServerError      the server broke the protocol; the connection is closed
       Refused          CONNACK with `.return_code` 1..5 (section 3.2.2.3)
       TransportError   the network failed: `.stage` of the work, `.errno` or None
       TimedOut         a deadline passed: `.stage` tells what was waited for
 
-    The stages: DNS, TCP, TLS, CONNACK, SUBACK, ONLINE, DISCONNECT, as the state is, and
+    The stages: LINK, DNS, TCP, TLS, CONNACK, SUBACK, ONLINE, DISCONNECT, as the state is, and
     PINGRESP, ACK, PACKET, WRITE for what did not come in time.
 
-    LocalError and QueueFull are raised by the call that causes them. The others
-    never leave step(): they are the `error` of on_offline.
+    LocalError and QueueFull are raised by the call that causes them. The others never leave
+    step(): they are the `error` of on_offline, or of on_error if the connection goes on.
     """
 
     def __init__(self, text, stage=None, errno=None, return_code=None):
@@ -467,52 +514,68 @@ class TimedOut(MQTTError):
 
 # Texts of more than one error.
 _NOT_BUILT = const("%s is not in this build")
-_PACKET_SIZE = const("packet size (packet_bytes_max)")
 _SERVER_CLOSED = const("closed by the server")
 _OUT_OF_MEMORY = const("out of memory")
+_IN_USE = const("the pipe is in use by a call that was interrupted: call step()")
+_ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
+
+# What an attempt at one address may raise, and the next address is tried; and what closing may
+# raise. Made here: a tuple in an `except` is built when the exception is already on its way, and
+# with a full heap that raises MemoryError out of the handler.
+_FAILURES = (OSError, ValueError, MQTTError)
+_IGNORED = (OSError, MemoryError)
 
 # Made before it is needed: then there is no memory for the text of another.
 _NO_MEMORY = TransportError(_OUT_OF_MEMORY)
+
+# Stands where any other object could be an argument.
+_NOTHING = object()
 
 
 # ---------------------------------------------------------------------------
 # Arguments
 # ---------------------------------------------------------------------------
-# Everything that an application passes in is looked at here, once, and becomes
-# bytes or an integer within its range.
+# Everything that an application passes in is checked here, once, and becomes bytes or an integer
+# within its range.
 
 
-def _integer(name, value, lowest, highest):
-    if not isinstance(value, int) or not lowest <= value <= highest:
-        raise LocalError("%s is %r, must be an int in %d..%d" % (name, value, lowest, highest))
+def _integer(name, value, start, end):
+    # A bool is an int on CPython, but no number here: publish("t", "x", True) meant retain.
+    if not isinstance(value, int) or isinstance(value, bool) or not start <= value <= end:
+        raise LocalError("%s is %r, must be an int in %d..%d" % (name, value, start, end))
     return value
 
 
-# Call what may fail, and need not succeed.
-def _try(function, *arguments):
-    try:
-        function(*arguments)
-    except (OSError, MemoryError):
-        pass
-
-
-# Text or binary to bytes. A bytearray or memoryview is copied: its owner may
-# change it before the packet is sent. Text is encoded as a board does it, which knows no
-# lone surrogates; where they are not allowed, _to_field() finds them.
+# Text or binary to bytes. A bytearray or memoryview is copied: its owner may change it before the
+# packet is sent. Text is encoded as a board does it, which knows no lone surrogates; where they
+# are not allowed, _to_field() finds them.
 def _to_bytes(name, value):
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
+        try:
+            return bytes(value)
+        except ValueError:  # CPython: it was released
+            raise LocalError("%s is a released memoryview" % name)
     raise LocalError("%s must be str or bytes, not %s" % (name, type(value).__name__))
+
+
+# A payload may be a number, too: as str() writes it.
+def _to_payload(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    try:
+        return _to_bytes("payload", value)
+    except LocalError as error:
+        raise LocalError("%s: use str() or json.dumps()" % error)
 
 
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
 # surrogates [MQTT-1.5.3-1] and U+0000 [MQTT-1.5.3-2]. MicroPython's own decoder takes surrogates
-# and characters written longer than need be. EF BB BF is a character like any other
-# and stays where it is [MQTT-1.5.3-3]. Allocates nothing.
+# and characters written longer than need be. EF BB BF is a character like any other and stays
+# where it is [MQTT-1.5.3-3]. Allocates nothing.
 def _is_utf8(buf, start, end):
     more = least = character = 0  # `more` bytes of the character are still to come
     for i in range(start, end):
@@ -546,24 +609,24 @@ def _is_utf8(buf, start, end):
 
 
 # A UTF-8 encoded string or a binary field of the protocol (section 1.5.3), as bytes.
-def _to_field(name, value, is_text=True):
+def _to_field(name, value, text=True):
     data = _to_bytes(name, value)
     if len(data) > _STRING_BYTES_MAX:
         raise LocalError("%s is %d bytes long, at most 65535 fit [1.5.3]" % (name, len(data)))
-    if is_text and not _is_utf8(data, 0, len(data)):
+    if text and not _is_utf8(data, 0, len(data)):
         raise LocalError("%s is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]: %r" % (name, data))
     return data
 
 
 # A topic name [MQTT-3.3.2-1, -2] [MQTT-4.7.1-1], or a topic filter [MQTT-3.8.3-1]
 # [MQTT-3.10.3-1] [MQTT-4.7.1-2, -3]; for both [MQTT-4.7.3-1, -2, -3].
-def _to_topic(value, is_filter=False):
-    name = "topic filter" if is_filter else "topic name"
+def _to_topic(value, filter=False):
+    name = "topic filter" if filter else "topic name"
     data = _to_field(name, value)
     rule = None if data else "is empty [MQTT-4.7.3-1]"
     if b"+" in data or b"#" in data:
         levels = data.split(b"/")
-        if not is_filter:
+        if not filter:
             rule = "holds a wildcard [MQTT-3.3.2-2]"
         elif b"#" in levels[:-1]:
             rule = "has # before its last level [MQTT-4.7.1-2]"
@@ -574,6 +637,49 @@ def _to_topic(value, is_filter=False):
     if rule:
         raise LocalError("%s %s: %r" % (name, rule, value))
     return data
+
+
+# str.isdigit() takes the digits of other scripts as well.
+def _is_number(text, end):
+    for character in text:
+        if not "0" <= character <= "9":
+            return False
+    return 0 < len(text) < 6 and int(text) <= end
+
+
+def is_literal(host: str) -> bool:
+    """True if `host` is an IPv4 address, or can only be meant as an IPv6 one.
+
+    Allocates: its parts. Blocks: never.
+    """
+    parts = host.split(".")
+    for part in parts:
+        # "010" is octal to some ports' getaddrinfo().
+        if not _is_number(part, 255) or len(part) > 1 and part[0] == "0":
+            return ":" in host
+    return len(parts) == 4
+
+
+# An IPv6 address as RFC 4291 writes it: up to eight groups, one "::" for groups of zero, and an
+# IPv4 address for the last two. A malformed one would be looked up as a name.
+def _is_ipv6(text):
+    halves = text.split("::")
+    if len(halves) > 2:
+        return False
+    groups = 0
+    for half in halves:
+        parts = half.split(":") if half else ()
+        for part in parts:
+            if "." in part and part is parts[-1] and half is halves[-1] and is_literal(part):
+                groups += 2
+                continue
+            if not 0 < len(part) < 5:
+                return False
+            for character in part:
+                if character not in "0123456789abcdefABCDEF":
+                    return False
+            groups += 1
+    return groups < 8 if len(halves) == 2 else groups == 8
 
 
 def parse_uri(uri: str) -> tuple:
@@ -598,26 +704,26 @@ def parse_uri(uri: str) -> tuple:
     secret, at, rest = rest.rpartition("@")
     scheme = scheme.lower()
     is_tls = scheme == "mqtts" or scheme == "ssl"
-    literal, bracket, rest = rest.rstrip("/").rpartition("]")
+    if rest[-1:] == "/":
+        rest = rest[:-1]
+    literal, bracket, rest = rest.rpartition("]")
     host, colon, port = rest.partition(":")
+    is_host = bool(host)
     if bracket:  # what stands there before the colon is no host, but too much
-        host = literal[1:] if not host and literal[:1] == "[" and ":" in literal else ""
+        is_host = not host and literal[:1] == "[" and _is_ipv6(literal[1:])
+        host = literal[1:]
     if not colon:
         port = "8883" if is_tls else "1883"
+    for character in host:
+        if character <= " " or character in '/[]\\"<>?#%\x7f':
+            is_host = False
     fields = []  # user and password, as far as they are there
     rule = None
     if not is_tls and scheme != "mqtt" and scheme != "tcp":
         rule = "must begin with mqtt://, tcp://, mqtts:// or ssl://"
     elif is_tls and not (_TLS and tls):
         rule = _NOT_BUILT % "needs TLS, which"
-    elif (
-        not host
-        or "/" in host
-        or " " in host
-        or "[" in host
-        or not port.isdigit()
-        or not 0 < int(port) < 65536
-    ):
+    elif not is_host or not _is_number(port, 65535) or not int(port):
         rule = "has no host[:port] as broker.example or [::1]:1883, port 1..65535"
     elif at:
         try:
@@ -625,11 +731,14 @@ def parse_uri(uri: str) -> tuple:
                 parts = text.split("%")  # of RFC 3986
                 field = parts[0].encode()
                 for part in parts[1:]:
-                    field += bytes((int(part[0] + part[1], 16),)) + part[2:].encode()
-                fields.append(_to_field("user or password", field, not fields))
-        except (ValueError, IndexError):
-            # Told below: what int() has said of two letters of the password is not.
+                    if not part[1:] or part[0] not in _HEX_DIGITS or part[1] not in _HEX_DIGITS:
+                        raise ValueError
+                    field += bytes((int(part[:2], 16),)) + part[2:].encode()
+                fields.append(_to_field("", field, not fields))
+        except ValueError:
             rule = "has a % without two hex digits"
+        except LocalError:  # what is wrong with it would show it
+            rule = "has a user that is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]"
     if rule:
         raise LocalError(
             "URI %s: %r" % (rule, "***@" + uri.rpartition("@")[2] if "@" in uri else uri)
@@ -643,8 +752,8 @@ def parse_uri(uri: str) -> tuple:
 # ---------------------------------------------------------------------------
 # Packets (section 3): encoding
 # ---------------------------------------------------------------------------
-# Packets of every day are appended to a bytearray that has room for them. The
-# rare ones (CONNECT, SUBSCRIBE, UNSUBSCRIBE) are made as bytes of their own.
+# PUBLISH and the acknowledgements are appended to the Outbox. The rare packets are made here, as
+# bytes of their own.
 
 
 def append_remaining_length(buf, value):
@@ -652,8 +761,8 @@ def append_remaining_length(buf, value):
 
     Args:
         buf: bytearray, 1 to 4 bytes are appended.
-        value: bytes that follow the fixed header, 0..268,435,455. Not checked:
-            what is published has passed `packet_bytes_max`.
+        value: bytes that follow the fixed header, 0..268,435,455. Not checked: what is
+            published has passed `packet_bytes_max`.
 
     Allocates: nothing while `buf` has room. Spec: section 2.2.3.
     """
@@ -700,210 +809,732 @@ def encode_connect(client_id, clean_session, keep_alive_s, user, password, will)
     return _packet(_CONNECT, head + body)
 
 
-def encode_subscriptions(first_byte, packet_id, subscriptions):
-    """Return a SUBSCRIBE (with QoS) or UNSUBSCRIBE (without) for some filters.
+def encode_filter(packet_id, topic_filter, qos):
+    """Return a SUBSCRIBE for one filter, or an UNSUBSCRIBE (qos: -1).
 
     Allocates: the packet and its parts. Spec: sections 3.8 and 3.10.
     """
-    body = packet_id.to_bytes(2, "big")
-    for subscription in subscriptions:
-        body += _field(subscription[_FILTER])
-        if first_byte == _SUBSCRIBE:
-            body += bytes((subscription[_QOS],))
-    return _packet(first_byte, body)
+    body = packet_id.to_bytes(2, "big") + _field(topic_filter)  # [MQTT-3.8.3-3] [MQTT-3.10.3-2]
+    if qos < 0:
+        return _packet(_UNSUBSCRIBE, body)
+    return _packet(_SUBSCRIBE, body + bytes((qos,)))
 
 
 # ---------------------------------------------------------------------------
-# Resolver (RFC 1035): a host name to addresses, in one datagram each way
+# Pipe: messages from publish() to their end
 # ---------------------------------------------------------------------------
-# getaddrinfo() waits for the network, on some boards for ever (rp2 with the link
-# down), so it is given literal addresses only. An answer is taken if its identifier
-# and its question are ours; that it comes from the server asked is seen to by the
-# connected socket. Names in the answer are skipped, never followed: there is no loop
-# to fall into, and a CNAME's address counts as the name's own.
+# A ring of slots in parallel lists; slot `at` is one item of each:
+#
+#   firsts    first byte of its PUBLISH, and _SENT, _FLYING, _RELEASED, _MUTE above it; 0: free
+#   tokens    what publish() returned
+#   topics, payloads   bytes
+#   sizes     bytes of both
+#   marks     in the Outbox: its position there when it has left; then, QoS 1 and 2: ticks_ms()
+#             when that was
+#   extras    ticks_ms() of its expiry, or None; _RELEASED: the turn of its PUBREC
+#
+# The places head, left, sent and tail are told at the top of this file. Writers move only `tail`,
+# under the lock; step() moves the others: neither waits for the other. Only a writer that drops or
+# moves what waits does more: it raises `is_dropping` and waits until step() has lowered
+# `is_looking`. step() raises that while it takes messages, and looks away if something is being
+# dropped. `is_signalled` is what a poll sees: put() raises it, step() lowers it before it looks at
+# the ring. put() assigns it last, because the CPython shim wakes a sleeping poll just then.
+#
+# One slot more than asked for stays empty: full is not empty.
 
 
-if _RESOLVER:
-    # The word at index `at` of each line of a text file that has `word` elsewhere.
-    def _look_up(path, word, at):
-        found = []
+class Pipe(IOBase):
+    def __init__(self, size, packet_bytes_max, bytes_max=_COUNT_MASK, policy=_REFUSE):
+        self._lock = allocate_lock()
+        self._acquire = self._lock.acquire  # bound once: every message needs them
+        self._release = self._lock.release
+        self._held_ms = None  # since when mend() has found the lock taken
+        self.packet_bytes_max = packet_bytes_max
+        self.size = size + 1
+        self.firsts = [0] * self.size
+        self.tokens = [0] * self.size
+        self.topics = [None] * self.size
+        self.payloads = [None] * self.size
+        self.sizes = [0] * self.size
+        self.marks = [0] * self.size
+        self.head = self.left = self.sent = self.tail = 0
+        self.last_token = 0
+        self.is_signalled = False
+        self.has_chores = False  # something rare is to be done by step()
+        # A message up to this size fits in any case, if there is room.
+        self.easy_bytes = -1 if policy else packet_bytes_max - _PUBLISH_HEADER_MAX
+        if _QOS2 or _OFFLINE:
+            self.extras = [None] * self.size
+        if _ASYNCIO:
+            self.is_ready = None  # a function that is asked, too
+        if _OFFLINE:
+            self.policy = policy
+            self.bytes_max = bytes_max  # of topic names and payloads
+            self.is_online = False  # "latest" drops nothing then
+            self.is_dropping = self.is_looking = False
+            self.next_expiry_ms = None  # the earliest of those that wait, or earlier
+            self.dropped = []  # tokens to be told of
+            self.put_bytes = self.freed_bytes = 0  # since ever, modulo 2**30
+            self.bytes_limit = bytes_max  # what put_bytes may become
+
+    def ioctl(self, request, value):
+        """Answer a poll (MicroPython's stream protocol). Allocates: nothing."""
+        if request == _IOCTL_POLL:
+            if self.is_signalled or _ASYNCIO and self.is_ready is not None and self.is_ready():
+                return value & select.POLLIN
+            return 0
+        return -1  # all else, a file descriptor included, this is not
+
+    # -- writers ---------------------------------------------------------------
+
+    def put(self, topic, payload, first_byte):
+        """Store a message and return its token, 1..2**30-1.
+
+        Args:
+            topic, payload: bytes. first_byte: of the PUBLISH packet.
+
+        Raises:
+            QueueFull: no slot is free, or too many bytes wait; nothing has changed.
+            LocalError: it would never fit.
+
+        Allocates: nothing. Blocks: for some microseconds while another thread is in put(). In
+        a function of micropython.schedule() that has interrupted put() in its own thread (or
+        step(), where the policy is to drop) that wait would never end: after 20 ms QueueFull.
+        """
+        # No `try`: its frame would lie on the heap (rule 6). If Ctrl-C ends this call, step()
+        # gives the lock back; see mend().
+        if not self._acquire(False):
+            self._wait_for_lock()
+        # The message is written into the empty slot first: nobody sees it before tail moves.
+        at = self.tail
+        self.topics[at] = topic
+        self.payloads[at] = payload
+        self.firsts[at] = first_byte
+        topic = self.sizes[at] = _len(topic) + _len(payload)  # its size, from here on
+        payload = at + 1  # the slot behind it
+        if payload == self.size:
+            payload = 0
+        if (
+            payload == self.head
+            or topic > self.easy_bytes
+            or _OFFLINE
+            and self.bytes_limit - self.put_bytes - topic & _COUNT_HALF
+        ):
+            return self._put_tight(at)
+        if _OFFLINE:
+            self.put_bytes = self.put_bytes + topic & _COUNT_MASK
+        topic = self.last_token = self.last_token + 1 & _COUNT_MASK or 1  # its token
+        self.tokens[at] = topic
+        self.tail = payload
+        self._release()
+        self.is_signalled = True
+        return topic
+
+    # The rest of put(): the message is large, or there may be no room for it, or there is a
+    # policy. It stands in the empty slot, and gets its place and a token. The lock is given back.
+    def _put_tight(self, at, policy=None, expiry_ms=None):
+        token = 0
         try:
-            with open(path) as file:
-                for line in file:
-                    words = line.split("#")[0].split()
-                    if word in words and words[at] != word:
-                        found.append(words[at])
-        except (OSError, IndexError):
-            pass  # no such file, or an odd one
+            self._check_size(at)
+            if _OFFLINE:
+                self.extras[at] = expiry_ms
+                at = self._make_room(self.policy if policy is None else policy)
+                self.put_bytes = self.put_bytes + self.sizes[at] & _COUNT_MASK
+            elif (at + 1) % self.size == self.head:
+                raise QueueFull(_ALL_TAKEN % (self.size - 1))
+            token = self.next_token()
+            self.tokens[at] = token
+            if at == self.tail:
+                self.tail = (at + 1) % self.size
+        finally:
+            if not token:  # nothing has changed
+                self._clear(self.tail)
+            self.release_lock()
+        return token
+
+    # The exact size of the packet, for one that may be too large.
+    def _check_size(self, at):
+        length = self.sizes[at] + (4 if self.firsts[at] & _QOS_MASK else 2)
+        size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
+        if size > self.packet_bytes_max:
+            raise LocalError(
+                "message of %d bytes does not fit: raise packet_bytes_max, %d"
+                % (size, self.packet_bytes_max)
+            )
+
+    # Give up the references of a slot; it is free from here.
+    def _clear(self, at):
+        self.firsts[at] = 0
+        self.topics[at] = self.payloads[at] = None
+        if _QOS2 or _OFFLINE:
+            self.extras[at] = None
+
+    # The lock is taken: wait for another thread, for 20 ms at most. (The count is for a clock that
+    # stands still.)
+    def _wait_for_lock(self):
+        begin_ms = ticks_ms()
+        for _ in range(_LOCK_WAITS):
+            if self._acquire(False):
+                return
+            pass_on()
+            if ticks_diff(ticks_ms(), begin_ms) > _LOCK_WAIT_MS:
+                break
+        self.is_signalled = self.has_chores = True  # step() looks whether it was left behind
+        raise QueueFull(_IN_USE)
+
+    def take_lock(self):
+        """For what else is written under the lock. Call release_lock() in a `finally`."""
+        if not self._acquire(False):
+            self._wait_for_lock()
+
+    def release_lock(self):
+        if _OFFLINE:
+            self.is_dropping = False
+        if self._lock.locked():
+            self._release()
+        self.is_signalled = True
+
+    def mend(self):
+        """Somebody has found the lock taken for long. Give it back if a call left it behind.
+
+        No call has it for so long but one that Ctrl-C has ended.
+        """
+        held_ms = self._held_ms
+        self._held_ms = None
+        if self._lock.locked():
+            now_ms = ticks_ms()
+            if held_ms is not None and ticks_diff(now_ms, held_ms) > _LOCK_STALE_MS:
+                self.release_lock()
+            else:
+                self._held_ms = now_ms if held_ms is None else held_ms
+                self.has_chores = self.is_signalled = True
+
+    def next_token(self):
+        """A token for what is no message. Under the lock."""
+        token = self.last_token = self.last_token + 1 & _COUNT_MASK or 1
+        return token
+
+    if _OFFLINE:
+
+        def put_with(self, topic, payload, wish):
+            """put() with a wish: (first_byte, policy, expiry_ms)."""
+            first_byte, policy, expiry_ms = wish
+            self.take_lock()
+            at = self.tail
+            self.topics[at] = topic
+            self.payloads[at] = payload
+            self.firsts[at] = first_byte
+            self.sizes[at] = len(topic) + len(payload)
+            token = self._put_tight(at, policy, expiry_ms)
+            if expiry_ms is not None:
+                # step() looks when the next one expires.
+                self.next_expiry_ms = self.next_expiry_ms or expiry_ms
+                if ticks_diff(expiry_ms, self.next_expiry_ms) < 0:
+                    self.next_expiry_ms = expiry_ms
+                self.has_chores = self.is_signalled = True
+            return token
+
+        def set_limit(self):
+            """freed_bytes has changed."""
+            self.bytes_limit = self.freed_bytes + self.bytes_max & _COUNT_MASK
+
+        def bytes_queued(self):
+            """Bytes of topic names and payloads in the ring, counted."""
+            count = 0
+            at = self.head
+            while at != self.tail:
+                if self.firsts[at]:
+                    count += self.sizes[at]
+                at = (at + 1) % self.size
+            return count
+
+        # step() looks away while a writer drops or moves what waits: until release_lock().
+        def _hold_off_step(self):
+            self.is_dropping = True
+            begin_ms = ticks_ms()
+            for _ in range(_LOCK_WAITS):
+                if not self.is_looking:
+                    return
+                pass_on()
+                if ticks_diff(ticks_ms(), begin_ms) > _LOCK_WAIT_MS:
+                    break
+            raise QueueFull(_IN_USE)
+
+        # Make room for the message that stands in the slot at tail, or raise. Returns the slot
+        # that it has then: tail, or the one of the older message that it replaces.
+        def _make_room(self, policy):
+            at = self.tail
+            size = self.sizes[at]
+            try:
+                if size > self.bytes_max:
+                    raise LocalError(
+                        "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
+                    )
+                if policy == _LATEST:
+                    if self.is_online:
+                        policy = _REFUSE
+                    else:
+                        at = self._replace_latest(at, size)
+                        if at >= 0:
+                            return at
+                # Nothing has to go? (The counts may be off after Ctrl-C; counting is exact.)
+                while True:
+                    waiting = self.put_bytes - self.freed_bytes & _COUNT_MASK
+                    is_full = (self.tail + 1) % self.size == self.head
+                    if not is_full and waiting + size <= self.bytes_max:
+                        return self.tail
+                    self._hold_off_step()
+                    if self._squeeze():
+                        continue
+                    self.put_bytes = waiting = self.bytes_queued()
+                    self.freed_bytes = 0
+                    if not is_full and waiting + size <= self.bytes_max:
+                        return self.tail
+                    if policy != _DROP_OLDEST or not self._can_drop(waiting + size, is_full):
+                        if is_full:
+                            raise QueueFull(_ALL_TAKEN % (self.size - 1))
+                        raise QueueFull(
+                            "%d bytes wait, %d more are above pipe_bytes_max, %d"
+                            % (waiting, size, self.bytes_max)
+                        )
+                    at = self.sent
+                    while not self.firsts[at] or self.firsts[at] & _SENT:
+                        at = (at + 1) % self.size
+                    self.drop(at)
+            finally:
+                self.set_limit()
+
+        # While offline: the newest message of a topic name takes the place of the last one that
+        # waits, and those before it go: nothing older comes behind it. Returns its slot, or -1.
+        def _replace_latest(self, new, size):
+            topic = self.topics[new]
+            found = -1
+            waiting = self.bytes_queued() + size
+            self._hold_off_step()
+            at = self.sent
+            while at != self.tail:
+                if self._is_waiting(at) and self.topics[at] == topic:
+                    waiting -= self.sizes[at]
+                    found = at
+                at = (at + 1) % self.size
+            if found < 0 or waiting > self.bytes_max:
+                return -1  # nothing is dropped in vain
+            at = self.sent
+            while True:
+                if self._is_waiting(at) and self.topics[at] == topic:
+                    self.drop(at)
+                if at == found:
+                    break
+                at = (at + 1) % self.size
+            self._copy(new, found)
+            self._clear(new)
+            return found
+
+        # True if the message at `at`, from sent on, was never sent: it may be dropped in silence.
+        def _is_waiting(self, at):
+            return self.firsts[at] and not self.firsts[at] & _SENT
+
+        # Would it help to drop what waits? Nothing is dropped in vain.
+        def _can_drop(self, waiting, is_full):
+            is_any = False
+            at = self.sent
+            while at != self.tail:
+                if self._is_waiting(at):
+                    is_any = True
+                    waiting -= self.sizes[at]
+                at = (at + 1) % self.size
+            return is_any and waiting <= self.bytes_max
+
+        def drop(self, at):
+            """Take the message at `at` out and remember its token for on_dropped."""
+            self.dropped.append(self.tokens[at])
+            self.freed_bytes = self.freed_bytes + self.sizes[at] & _COUNT_MASK
+            self._clear(at)
+            self.set_limit()
+
+        # Close the gaps between the messages that wait. True: there was one. Under the lock, while
+        # step() looks away.
+        def _squeeze(self):
+            tail = self.tail
+            if self.head == self.sent:  # nothing is in flight: the ring may begin later
+                at = self.head
+                while at != tail and not self.firsts[at]:
+                    at = (at + 1) % self.size
+                if at != self.head:
+                    self.head = self.left = self.sent = at
+                    return True
+            to = at = self.sent
+            while at != tail:
+                if self.firsts[at]:
+                    if to != at:
+                        self._copy(at, to)
+                    to = (to + 1) % self.size
+                at = (at + 1) % self.size
+            if to == tail:
+                return False
+            self._copy(tail, to)  # the new message
+            self.tail = to
+            at = to
+            while at != tail:
+                at = (at + 1) % self.size
+                self._clear(at)
+            return True
+
+        def _copy(self, source, target):
+            for field in (
+                self.tokens,
+                self.topics,
+                self.payloads,
+                self.sizes,
+                self.marks,
+                self.extras,
+                self.firsts,
+            ):
+                field[target] = field[source]
+
+        def drop_expired(self, now_ms):
+            """Drop what waits and has expired. Returns how many; the next expiry is looked for.
+
+            A message that was sent and not acknowledged expires here, too, but only between two
+            connections: perhaps it was delivered. QoS 2 is then finished with PUBREL.
+            """
+            self.next_expiry_ms = None
+            count = 0
+            at = self.sent
+            while at != self.tail:
+                first = self.firsts[at]
+                expiry_ms = self.extras[at]
+                if first and not first & (_RELEASED | _MUTE) and expiry_ms is not None:
+                    if ticks_diff(now_ms, expiry_ms) >= 0:
+                        self.give_up(at)
+                        count += 1
+                    elif (
+                        self.next_expiry_ms is None
+                        or ticks_diff(expiry_ms, self.next_expiry_ms) < 0
+                    ):
+                        self.next_expiry_ms = expiry_ms
+                at = (at + 1) % self.size
+            return count
+
+        def give_up(self, at):
+            """Take back a message, sent or not; its token is told to on_dropped.
+
+            The server may have a QoS 2 message that was sent: its exchange is finished in silence,
+            and the identifier rests until then. So does that of a QoS 1 message in flight.
+            """
+            if not self.firsts[at] & _SENT:
+                self.drop(at)
+                return
+            self.dropped.append(self.tokens[at])
+            if self.firsts[at] & _FLYING or _QOS2 and self.firsts[at] & 0x04:
+                self.firsts[at] |= _MUTE
+            else:
+                self.free(at)
+
+        def cancel(self, token):
+            """Take back the message of this token. True: it will not be sent (again).
+
+            False: there is none, it is QoS 0 and on its way, or its exchange is past PUBREC.
+            """
+            self.take_lock()
+            try:
+                at = self.find(token)
+                if at < 0:
+                    return False
+                self._hold_off_step()
+                at = self.find(token)  # step() may have moved on meanwhile
+                if at < 0 or self.firsts[at] & (_RELEASED | _MUTE):
+                    return False
+                if not self.firsts[at] & _QOS_MASK and self.is_taken(at):
+                    return False
+                self.give_up(at)
+                return True
+            finally:
+                self.release_lock()
+
+        def is_taken(self, at):
+            """True if the slot stands between head and sent."""
+            return (at - self.head) % self.size < (self.sent - self.head) % self.size
+
+    def find(self, token):
+        """The slot of the message with this token, or -1."""
+        at = self.head
+        while at != self.tail:
+            if self.tokens[at] == token and self.firsts[at] and not self.firsts[at] & _MUTE:
+                return at
+            at = (at + 1) % self.size
+        return -1
+
+    # -- step() ----------------------------------------------------------------
+
+    def free(self, at):
+        """The exchange of the message at `at` has ended: its slot is given up.
+
+        Returns its token, or 0 if nobody is to be told. head moves over what is free.
+        Allocates: nothing.
+        """
+        token = 0 if self.firsts[at] & _MUTE else self.tokens[at]
+        if _OFFLINE:
+            self.freed_bytes = self.freed_bytes + self.sizes[at] & _COUNT_MASK
+            self.set_limit()
+        self._clear(at)
+        self.move_head()
+        return token
+
+    def move_head(self):
+        """Let head pass what is free: that is the writers' from here on. Allocates: nothing."""
+        firsts = self.firsts
+        left = self.left
+        at = self.head
+        while at != left and not firsts[at]:
+            at += 1
+            if at == self.size:
+                at = 0
+        self.head = at
+
+    def find_id(self, packet_id):
+        """The slot of the message sent with this packet identifier, or -1. Allocates: nothing."""
+        at = self.head
+        while at != self.tail:
+            if (
+                (self.tokens[at] - 1) % _MESSAGE_IDS + 1 == packet_id
+                and self.firsts[at] & _SENT
+                and self.firsts[at] & _QOS_MASK
+            ):
+                return at
+            at = (at + 1) % self.size
+        return -1
+
+    # Is this packet identifier in use already, by a message before this one? Only possible when
+    # 65,279 tokens were given out while one message was stuck. [MQTT-2.3.1-2]
+    def is_id_taken(self, new):
+        packet_id = (self.tokens[new] - 1) % _MESSAGE_IDS
+        at = self.head
+        while at != new:
+            if self.firsts[at] & _QOS_MASK and (self.tokens[at] - 1) % _MESSAGE_IDS == packet_id:
+                return True
+            at = (at + 1) % self.size
+        return False
+
+    def rewind(self):
+        """The connection is lost: what has not ended is sent once more by the next one.
+
+        QoS 0 that left as a whole was freed before. Allocates: nothing. May be done twice.
+        """
+        if _OFFLINE:
+            self.is_online = False
+            self.is_looking = True
+            for _ in range(_LOCK_WAITS):
+                if not self.is_dropping:  # another thread will have done in a moment
+                    break
+        at = self.head
+        while at != self.sent:
+            first = self.firsts[at]
+            if first & _QOS_MASK:
+                self.firsts[at] = first & ~_FLYING
+                if first & _MUTE and not (_QOS2 and first & 0x04):
+                    self.free(at)  # QoS 1: its PUBACK can not come any more
+            at = (at + 1) % self.size
+        self.left = self.sent = self.head
+        if _OFFLINE:
+            self.is_looking = False
+
+    def resume(self, session_present):
+        """A connection was accepted: what of the slots that were sent is to be sent how?
+
+        Args:
+            session_present: bool. True: the server goes on with the same session: PUBLISH with
+                DUP and the same identifier, PUBREL where PUBREC had come [MQTT-2.3.1-3]
+                [MQTT-4.4.0-1]. False: it knows nothing, and all exchanges begin anew.
+
+        Returns:
+            The packet identifiers whose PUBREL goes first, in the order of their PUBRECs
+            [MQTT-4.6.0-4].
+
+        Under the lock. Allocates: that list.
+        """
+        released = []
+        at = self.head
+        while at != self.tail:
+            first = self.firsts[at]
+            if first & _SENT:
+                if not session_present:
+                    if first & _MUTE:
+                        self.free(at)
+                    else:
+                        self.firsts[at] = first & ~(_SENT | _RELEASED)
+                        if _QOS2 and first & _RELEASED:
+                            self.extras[at] = None
+                elif _QOS2 and first & (_RELEASED | _MUTE):
+                    if not first & _RELEASED:  # given up: its PUBREC may be lost
+                        self.firsts[at] = first | _RELEASED
+                        self.extras[at] = _COUNT_HALF
+                    packet_id = (self.tokens[at] - 1) % _MESSAGE_IDS + 1
+                    released.append((self.extras[at], packet_id))
+            at = (at + 1) % self.size
+        released.sort()
+        return [packet_id for _, packet_id in released]
+
+
+# ---------------------------------------------------------------------------
+# Filters: the table of subscriptions
+# ---------------------------------------------------------------------------
+# A row is one call of subscribe() or unsubscribe(), and one packet: SUBSCRIBE or UNSUBSCRIBE with
+# one filter (AWS IoT closes the connection at more than eight). Rows are sent in order, many in
+# one write. A later subscribe() of the same filter takes the place of an earlier row, which goes
+# when its answer has come. The table is replaced, never changed in length: another thread may be
+# looking through it.
+
+
+class Filters:
+    def __init__(self):
+        self.rows = []
+        self.is_unsent = False  # some row may have to be sent
+        self.is_changed = False  # what is known of matching topics is out of date
+        self.asked_count = 0  # rows whose answer must come
+        self.last_id = 0
+        self.is_doubtful = False  # the server may have begun another session unheard
+
+    def put(self, topic_filter, callback, qos, token):
+        """Add a row. Under the Pipe's lock. Allocates: the row, and the table anew."""
+        for row in self.rows:
+            if row[_FILTER] == topic_filter and qos >= 0 and row[_QOS] >= 0:
+                row[_IS_LAST] = False
+        row = [topic_filter, callback, qos, token, _UNSENT, 0, True, 0]
+        self.rows = self.rows + [row]
+        self.is_changed = self.is_unsent = True
+
+    def callbacks(self, buf, start, end):
+        """The callbacks of all filters that match the topic name in `buf[start:end]`.
+
+        In the order of subscription. Allocates: the list.
+        """
+        found = []
+        for row in self.rows:
+            if row[_CALLBACK] is not None and row[_IS_LAST]:
+                if topic_matches(row[_FILTER], buf, start, end):
+                    found.append(row[_CALLBACK])
         return found
 
-    def dns_servers():
-        """Return the addresses of the DNS servers in use, as a list of str.
+    def has_token(self, token):
+        """True if the answer for this token has not come."""
+        for row in self.rows:
+            if row[_TOKEN] == token:
+                return True
+        return False
 
-        A board's Wi-Fi interface knows them; a system with files has resolv.conf.
-        """
-        if WLAN is not None:
-            return [WLAN(STA_IF).ifconfig()[3]]
-        return _look_up("/etc/resolv.conf", "nameserver", 1)
+    def find(self, token):
+        """The row of this token, its answer told or not; or None."""
+        for row in self.rows:
+            if row[_TOKEN] == token or row[_TOKEN] == -token:
+                return row
+        return None
 
-    def hosts(name):
-        """Return the addresses that this machine itself knows for a name, as a list of str."""
-        return _look_up("/etc/hosts", name, 0) or (["127.0.0.1"] if name == "localhost" else [])
+    def next_unsent(self):
+        """The first row that has to be sent, with an identifier given to it; or None."""
+        for row in self.rows:
+            if row[_STATE] == _UNSENT:
+                for _ in range(256):
+                    self.last_id = self.last_id % 255 + 1
+                    for other in self.rows:
+                        if other[_ID] == self.last_id and _UNSENT < other[_STATE] < _GRANTED:
+                            break
+                    else:
+                        row[_ID] = self.last_id
+                        return row
+                return None  # 255 are on the way
+        self.is_unsent = False
+        return None
 
-    def is_literal(host):
-        """True if `host` (str) is an IPv4 address, or can only be an IPv6 one."""
-        parts = host.split(".")
-        for part in parts:
-            if not part.isdigit() or int(part) > 255:
-                return ":" in host
-        return len(parts) == 4
+    def find_asked(self, packet_id, state):
+        """The row that a SUBACK (state: True) or UNSUBACK with this identifier answers."""
+        for row in self.rows:
+            if (
+                _UNSENT < row[_STATE] < _GRANTED
+                and row[_ID] + _FILTER_ID_MIN == packet_id
+                and (row[_QOS] >= 0) == state
+            ):
+                return row
+        return None
 
-    def encode_query(query_id, host, kind):
-        """Return a DNS query for one name.
-
-        Args:
-            query_id: 0..65535. host: str. kind: record type, _DNS_A or _DNS_AAAA.
-
-        Raises:
-            LocalError: a label of the name is empty or longer than 63 bytes.
-
-        Allocates: the query. Spec: RFC 1035, sections 4.1.1 and 4.1.2.
-        """
-        # Recursion desired, one question, no records.
-        query = query_id.to_bytes(2, "big") + b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
-        for label in _to_bytes("host", host.rstrip(".")).split(b"."):
-            if not 0 < len(label) < 64:
-                raise LocalError("host name must have labels of 1..63 bytes: %r" % host)
-            query += bytes((len(label),)) + label
-        return query + bytes((0, 0, kind, 0, 1))
-
-    def decode_answer(data, query):
-        """Read what came back for `query`.
-
-        Args:
-            data: the datagram, bytes. query: from encode_query().
-
-        Returns:
-            None if it is no answer to this query. Else (code, addresses, ttl_s): the
-            response code, a list of str, and for how many seconds they hold.
-
-        Allocates: the list. Spec: RFC 1035, section 4.1.
-        """
-        at = len(query)
-        if (
-            len(data) < at
-            or data[:2] != query[:2]
-            or not data[2] & 0x80
-            or data[4:6] != query[4:6]
-            or data[12:at].lower() != query[12:].lower()
-        ):
-            return None
-        addresses = []
-        ttl_s = _DNS_TTL_MAX_S
-        try:
-            for _ in range(data[6] << 8 | data[7]):
-                while 0 < data[at] < 0xC0:
-                    at += data[at] + 1
-                at += 2 if data[at] else 1  # a pointer, or the root
-                start = at + 10
-                end = start + (data[at + 8] << 8 | data[at + 9])
-                field = tuple(data[start:end])
-                if end > len(data):
+    def on_answer(self, row, state):
+        """The answer for `row` has come. Allocates: the table anew."""
+        row[_STATE] = state
+        self.asked_count -= 1
+        if row[_QOS] < 0:  # UNSUBACK: what came before it is over (section 3.10.4)
+            for earlier in self.rows:
+                if earlier is row:
                     break
-                if data[at : at + 4] == query[-4:]:
-                    if len(field) == 4:
-                        addresses.append("%d.%d.%d.%d" % field)
-                    elif len(field) == 16:
-                        addresses.append(("%02x%02x:" * 8)[:-1] % field)
-                ttl_s = min(ttl_s, int.from_bytes(data[at + 4 : at + 8], "big"))
-                at = end
-        except IndexError:
-            pass  # it ends in the middle of a record
-        return data[3] & 0x0F, addresses, ttl_s
+                if earlier[_FILTER] == row[_FILTER]:
+                    earlier[_IS_LAST] = False
+        self.rows = [
+            one for one in self.rows if one[_STATE] < _GRANTED or one[_QOS] >= 0 and one[_IS_LAST]
+        ]
+        self.is_changed = True
 
-
-# ---------------------------------------------------------------------------
-# TLS: one context for each client, kept for all its connections
-# ---------------------------------------------------------------------------
-# Made by the constructor, so that a wrong file or key is told there, and never again:
-# certificates are parsed once, and a reconnection needs memory for the connection only.
-
-if _TLS:
-    from binascii import a2b_base64
-
-    # Have the library take certificates or keys. Each is a PEM text, PEM or DER data, or the
-    # name of a file that holds either.
-    def _load(name, load, *values):
-        data = []
-        failed = ": can't read the file: errno"
-        try:
-            for value in values:
-                if isinstance(value, str) and "-----BEGIN" not in value:
-                    with open(value, "rb") as file:
-                        value = file.read()
-                data.append(_to_bytes(name, value))
-            failed = " can not be used:"
-            try:
-                load(*data)
-            except (OSError, ValueError):
-                # Some boards' libraries (rp2) read DER only: PEM is then taken apart here, less
-                # the name of a curve that may stand before a key. A list of certificates
-                # becomes several calls; of a chain of our own only the first one is left.
-                lists = []
-                for pem in data:
-                    blocks = []
-                    for part in pem.split(b"-----BEGIN ")[1:]:
-                        if not part.startswith(b"EC PARAM"):
-                            blocks.append(a2b_base64(part.split(b"-----")[1]))
-                    if not blocks:
-                        raise
-                    lists.append(blocks)
-                for blocks in zip(*lists):
-                    load(*blocks)
-            return
-        except (OSError, ValueError, IndexError) as error:
-            # Without the file's name, which CPython shows with the error and with what comes
-            # from it: who mistakes key= for data would show the key.
-            reason = error.args[0]
-        raise LocalError("%s%s %s" % (name, failed, reason))
-
-    def _tls_context(ca, cert, key, how):
-        """Make the context that a client's TLS connections share.
+    def resume(self, session_present, is_ours):
+        """A connection was accepted: mark every row that must be sent (again).
 
         Args:
-            ca, cert, key, how: as ca, cert, key, tls of MQTTClient.
+            session_present: bool, the server has a session. is_ours: bool, and it is this one.
 
-        Returns:
-            An SSLContext of the port.
-
-        Raises:
-            LocalError: a file can not be read or used, or nothing to verify with.
-
-        Allocates: the files, and what the library makes of them. Blocks: while it
-        reads files.
+        Without its answer a row is sent again whatever the server remembers. All else is as the
+        session has it [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2]. Allocates: the table anew.
         """
-        if how is not None and how != "insecure":
-            if not hasattr(how, "wrap_socket") or (ca, cert, key) != (None, None, None):
-                kind = type(how).__name__  # not what it is: it may be a key
-                raise LocalError(
-                    "tls is a %s, must be 'insecure' or an SSLContext: load ca, cert and key "
-                    "into that" % kind
-                )
-            return how
-        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-        # Said each time: `ssl` of MicroPython begins with no verification, `tls` with.
-        context.verify_mode = tls.CERT_NONE if how else tls.CERT_REQUIRED
-        if ca is not None:
-            _load("ca", context.load_verify_locations, ca)
-        elif not how:
-            if not hasattr(context, "load_default_certs"):
-                raise LocalError("mqtts:// needs ca= here (or tls='insecure': none is verified)")
-            context.load_default_certs()
-        if (cert, key) != (None, None):
-            _load("cert or key", context.load_cert_chain, cert, key)
-        if hasattr(context, "set_alpn_protocols"):
-            context.set_alpn_protocols(["mqtt"])  # as registered with IANA
-        return context
+        is_lost = not is_ours or self.is_doubtful
+        rows = []
+        unanswered = []  # filters of UNSUBSCRIBEs: what came behind them is sent behind them again
+        for row in self.rows:
+            if row[_QOS] < 0 and not session_present:
+                # The server has forgotten it already; what came before goes with it.
+                topic_filter = row[_FILTER]
+                rows = [one for one in rows if one[_FILTER] != topic_filter]
+            elif row[_IS_LAST]:
+                if row[_QOS] < 0:
+                    unanswered.append(row[_FILTER])
+                if is_lost or row[_STATE] != _GRANTED or row[_FILTER] in unanswered:
+                    row[_STATE] = _UNSENT
+                rows.append(row)
+        self.rows = rows
+        self.asked_count = 0
+        self.is_changed = self.is_unsent = True
+        self.is_doubtful = False
+
+
+def topic_matches(topic_filter, buf, start, end):
+    """True if the topic name in `buf[start:end]` matches the filter.
+
+    Args:
+        topic_filter: bytes, legal; of "$share/group/filter" it is the filter that counts.
+        buf: bytes or bytearray. start, end: indices.
+
+    Allocates: nothing. Spec: section 4.7.
+    """
+    if _len(topic_filter) == end - start and buf.find(topic_filter, start, end) == start:
+        return True  # the same bytes: compared in C
+    i = 0
+    if topic_filter[0] == _DOLLAR and topic_filter.find(b"$share/") == 0:
+        i = topic_filter.find(b"/", 7) + 1  # 0 if there is no group: then it is a plain filter
+    if buf[start] == _DOLLAR and (i or topic_filter[0] != _DOLLAR):
+        if i == 0 or topic_filter[i] != _DOLLAR:
+            return False  # [MQTT-4.7.2-1]
+    while i < _len(topic_filter):
+        byte = topic_filter[i]
+        if byte == _HASH:
+            return True
+        if byte == _PLUS:
+            start = buf.find(b"/", start, end)
+            if start < 0:
+                start = end
+        elif start == end:
+            # "a/#" matches its parent "a", too (section 4.7.1.2).
+            return topic_filter.find(b"/#", i) == i
+        elif buf[start] == byte:
+            start += 1
+        else:
+            return False
+        i += 1
+    return start == end
 
 
 # ---------------------------------------------------------------------------
@@ -912,20 +1543,20 @@ if _TLS:
 # Two parts, written in this order:
 #
 #   buf   small packets, one behind the other, written together
-#   tail  one packet, or one payload whose header ends `buf`, written from where
-#         it lies: it is larger than `buf` may grow
+#   tail  one packet, or one payload whose header ends `buf`, written from where it lies: it is
+#         larger than `buf` may grow
 #
 # part[0:at]    accepted by the socket      `part` is the one that is being written
 # part[at:end]  offered, and not accepted; 0: nothing
 # part[at:]     waiting
 #
-# What was offered and refused is offered again to just the same end: the TLS library has
-# encrypted it already, and would take the answer for all that is offered the second time.
+# What was offered and refused is offered again to just the same end: the TLS library has encrypted
+# it already, and would take the answer for all that is offered the second time.
 #
-# While `buf` is written before a tail, nothing may be appended (it would leave
-# before the tail): there is no room. As soon as the tail is the part, `buf` is empty and takes
-# what follows. `sent_count` is what has left since ever, modulo 2**30, so that "has this
-# packet left" is one comparison.
+# While `buf` is written before a tail, nothing may be appended (it would leave before the tail):
+# there is no room. As soon as the tail is the part, `buf` is empty and takes what follows.
+# `sent_count` is what has left since ever, modulo 2**30, so that "has this packet left" is one
+# comparison.
 
 
 class Outbox:
@@ -935,11 +1566,6 @@ class Outbox:
         self.sent_count = 0
         if _STATS:
             self.packet_count = 0  # since ever, modulo 2**30
-        # How a PUBLISH with this topic name, size and first byte begins: mostly that of the
-        # next one is the same.
-        self.head = bytearray()
-        self.head_of = None
-        self.head_size = self.packet_size = 0
         self.clear()
 
     def clear(self):
@@ -984,85 +1610,69 @@ class Outbox:
         if _STATS:
             self.packet_count = self.packet_count + 1 & _COUNT_MASK
 
+    def take(self, count):
+        """So many bytes were appended to `buf`, which had room for them."""
+        self.room -= count
+        self.pending += count
+
     def put_publish(self, first_byte, topic_name, payload, size, packet_id):
-        """Take a PUBLISH. False: not now, there is no room.
+        """Take a PUBLISH of any size. False: not now, there is no room.
 
-        Args: size: bytes of topic name and payload.
+        It fits, or it will when what is before it has left. Or it never will: then the payload is
+        the tail; with a topic name that is too long, all of it.
 
-        Allocates: nothing, unless the topic name alone is too long for `buf`.
+        Args: size: bytes of topic name and payload. packet_id: 0 at QoS 0 [MQTT-2.3.1-5].
+
+        Allocates: nothing, unless the topic name alone is too long for `buf`. Spec: section 3.3.
         """
-        if topic_name is not self.head_of or size != self.head_size or first_byte != self.head[0]:
-            self._make_head(first_byte, topic_name, size)
-        size = self.packet_size
-        if size > self.room:
-            return self._put_large(first_byte, payload, packet_id)
-        self.buf.extend(self.head)
-        if first_byte & 0x06:
+        if self.tail is not None:
+            return False
+        size += 4 if packet_id else 2  # the remaining length
+        head = 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)  # bytes of fixed header
+        if head + 4 + _len(topic_name) > self.capacity:
+            head = bytearray((first_byte,))
+            append_remaining_length(head, size)
+            head += _field(topic_name)
+            if packet_id:
+                head.append(packet_id >> 8)
+                head.append(packet_id & 0xFF)
+            return self.put_packet(bytes(head) + payload)
+        if size + head > self.room:
+            if size + head <= self.capacity or head + 4 + _len(topic_name) > self.room:
+                return False
+            self.tail = payload
+        self.buf.append(first_byte)
+        append_remaining_length(self.buf, size)
+        self.buf.append(_len(topic_name) >> 8)
+        self.buf.append(_len(topic_name) & 0xFF)
+        self.buf.extend(topic_name)
+        if packet_id:
             self.buf.append(packet_id >> 8)
             self.buf.append(packet_id & 0xFF)
-        self.buf.extend(payload)
-        self.room -= size
-        self.pending += size
+        self.pending += size + head
+        if self.tail is None:
+            self.buf.extend(payload)
+            self.room -= size + head
+        else:
+            self.room = 0
         if _STATS:
             self.packet_count = self.packet_count + 1 & _COUNT_MASK
         return True
 
-    # It will fit when what is before it has left. Or it never will: then the payload is the tail;
-    # with a topic name that is too long, all of it.
-    def _put_large(self, first_byte, payload, packet_id):
-        buf = self.buf
-        head_bytes = len(self.head) + 2
-        if self.tail is not None or self.packet_size <= self.capacity:
-            return False
-        if head_bytes > self.capacity:
-            buf = bytearray()
-        elif head_bytes > self.room:
-            return False
-        buf.extend(self.head)
-        if first_byte & 0x06:
-            buf.append(packet_id >> 8)
-            buf.append(packet_id & 0xFF)
-        if buf is not self.buf:
-            self.head = bytearray()  # do not keep so long a topic name
-            self.head_of = None
-            return self.put_packet(bytes(buf) + payload)
-        self.tail = payload
-        self.room = 0
-        self.pending += self.packet_size
-        if _STATS:
-            self.packet_count = self.packet_count + 1 & _COUNT_MASK
-        return True
-
-    # What stands before the packet identifier. The topic name comes first [MQTT-3.3.2-1].
-    def _make_head(self, first_byte, topic_name, size):
-        head = self.head
-        self.head_of = None  # until it is whole
-        head[_EVERYTHING] = b""
-        head.append(first_byte)
-        # The identifier only at QoS 1 and 2 [MQTT-2.3.1-5].
-        length = size + (4 if first_byte & 0x06 else 2)
-        append_remaining_length(head, length)
-        self.packet_size = _len(head) + length
-        head.append(_len(topic_name) >> 8)
-        head.append(_len(topic_name) & 0xFF)
-        head.extend(topic_name)
-        self.head_of = topic_name
-        self.head_size = size
-
-    def flush(self, stream):
+    def flush(self, write):
         """Write what the stream takes now and return how many bytes that was.
 
         Args:
-            stream: its write(buf, offset, length) answers a count or None.
+            write: write(buf, offset, length) answers a count or None.
 
         Allocates: nothing. Raises: what the stream raises.
         """
         written = 0
         while self.pending > 0:
             part = self.part
-            end = self.end or len(part)
+            end = self.end or _len(part)
             size = end - self.at
-            count = stream.write(part, self.at, size) or 0
+            count = write(part, self.at, size) or 0
             written += count
             self.at += count
             self.pending -= count
@@ -1071,7 +1681,7 @@ class Outbox:
             if count < size or not count:
                 break
             self.end = 0
-            if end == len(part):  # else something has come behind what was refused
+            if end == _len(part):  # else something has come behind what was refused
                 self.at = 0
                 if part is self.buf:
                     part[_EVERYTHING] = b""
@@ -1086,64 +1696,78 @@ class Outbox:
 # ---------------------------------------------------------------------------
 # Decoder: bytes on their way from the socket
 # ---------------------------------------------------------------------------
-# It never asks for more than the packet at hand and the first two bytes of the
-# next one (no packet is shorter). So in a stream of small messages each costs one
-# read, and a body always begins at buf[0]:
+# It never asks for more than the packet at hand and the first two bytes of the next one (no packet
+# is shorter). So in a stream of small messages each costs one read, and a body always begins at
+# buf[0]: nothing is moved, nothing is allocated.
 #
-#   buf[0:have]                 what has come of the body (and of the next header)
-#   buf[0:remaining_length]     the body, when the packet is whole
+#   buf[0:have]      what has come of the body (and of the next header)
+#   buf[0:length]    the body, when the packet is whole
 #
 # A packet that is larger than `body_max` is called whole when `body_max` bytes of it are there
-# (have < remaining_length); the rest is read away afterwards. The packet identifier of a PUBLISH
-# that is dropped so may be anywhere in it: whoever sets `late_at`, its index in the body,
-# finds it in `late_id` when the packet is "whole" a second time, at its end.
-#
-# The decoder is a generator: where it stands in a packet is where it stands in its code. It is
-# sent the number of bytes that have come, which lie at the start of `target`.
+# (have < length); the rest is read past afterwards. The packet identifier of a PUBLISH that is
+# dropped so may be anywhere in it: whoever sets `late_at`, its index in the body, finds it in
+# `late_id` when the packet is "whole" a second time, at its end.
+
+# What Decoder.packets() yields beside the first byte of a packet.
+_IDLE = const(0)  # nothing has come; the last packet is complete
+_STUCK = const(-1)  # nothing has come of the packet at hand
+_MOVES = const(-2)  # some of it has come
+_LATE = const(0x100)  # added to the first byte of a packet that is whole the second time
 
 
 class Decoder:
     def __init__(self, packet_bytes_max):
-        # Longest body kept: the packet less two bytes of fixed header.
-        self.body_max = packet_bytes_max - 2
         self.buf = bytearray(packet_bytes_max)  # two more: the next header's start
+        self.length = self.have = self.late_at = self.late_id = 0
         if _STATS:
             self.packet_count = self.byte_count = 0  # since ever, modulo 2**30
-        self.reset()
 
-    def reset(self):
-        """Forget what was received: a new connection begins. Allocates: a generator.
+    # None was read: nothing is there now. Or 0 bytes: the server has closed.
+    def _nothing(self, count):
+        if count is not None:
+            raise TransportError(_SERVER_CLOSED)
+        return 0
 
-        `on_bytes(count)` then takes `count` bytes that were put at the start of `target`, as many
-        as `wanted` or less. Afterwards `is_whole` tells if a packet is there: see `first_byte`,
-        `remaining_length`, `buf`, and call on_bytes(0) when it has been dealt with: `buf` is free
-        again, and the next packet may be whole already. It raises ServerError if the bytes break
-        the protocol (sections 2.2.1-2.2.3). It allocates nothing, but for a memoryview when a
-        body comes in pieces.
+    def packets(self, read):
+        """A generator: the packets of one connection. Where it stands is its state.
+
+        Args:
+            read: read(buf, count) answers a count, None or 0, as a stream's readinto().
+
+        Yields:
+            The first byte of a packet that is whole: see `length`, `have`, `buf`; buf is free
+            again when the generator goes on. Or _IDLE, _STUCK, _MOVES.
+
+        Raises:
+            ServerError: the bytes break the protocol (sections 2.2.1-2.2.3).
+            TransportError: the server has closed. What the stream raises.
+
+        Allocates: the generator; a memoryview when a body comes in pieces.
         """
-        self.on_bytes = self._decode().send
-        self.on_bytes(None)
-
-    def _decode(self):
-        buf = self.target = self.buf
+        buf = self.buf
         view = memoryview(buf)
-        body_max = self.body_max
+        body_max = len(buf) - 2  # longest body kept: the packet less two bytes of fixed header
         at = have = 0  # buf[at:have] came with the last body
+        reads = 0
         self.late_at = self.late_id = 0
         while True:
             # -- fixed header. May a server send this at all? (sections 2.2.1, 2.2.2)
-            first_byte = self.first_byte = 0  # 0: between two packets
-            self.is_whole = False
-            length = shift = 0
+            first_byte = length = shift = 0
             while True:
-                if at == have:
-                    self.wanted = 1 if first_byte else 2
-                    have = yield
+                while at == have:
+                    have = read(buf, 1 if first_byte else 2)
+                    reads += 1
                     at = 0
+                    if not have:
+                        have = self._nothing(have)
+                        yield (_MOVES if reads > 1 else _STUCK) if first_byte else _IDLE
+                        reads = 0
+                    elif _STATS:
+                        self.byte_count = self.byte_count + have & _COUNT_MASK
                 byte = buf[at]
                 at += 1
                 if not first_byte:
-                    first_byte = self.first_byte = byte
+                    first_byte = byte
                     if not byte:
                         raise ServerError("control packet type 0 is reserved [2.2.1]")
                     continue
@@ -1154,8 +1778,9 @@ class Decoder:
                 if shift == 28:
                     raise ServerError("remaining length goes on after four bytes [2.2.3]")
             if first_byte & _TYPE_MASK == _PUBLISH:
-                # QoS 3 [MQTT-3.3.1-4]; DUP at QoS 0 [MQTT-3.3.1-2].
-                is_legal = first_byte & 0x06 != 0x06 and first_byte & 0x0E != _DUP
+                # QoS 3 [MQTT-3.3.1-4]. DUP at QoS 0 breaks [MQTT-3.3.1-2] and means nothing:
+                # aedes passes it on.
+                is_legal = first_byte & _QOS_MASK != _QOS_MASK
             elif first_byte == _SUBACK:
                 is_legal = True
             else:  # [MQTT-2.2.2-2]
@@ -1167,7 +1792,7 @@ class Decoder:
                 )
 
             # -- body
-            self.remaining_length = length
+            self.length = length
             kept = length
             spare = 2
             if length > body_max:
@@ -1175,22 +1800,25 @@ class Decoder:
                 spare = 0
             have = 0
             while have < kept:
-                self.wanted = kept - have + spare
-                if have:
-                    self.target = view[have:]
-                have += yield
-            self.target = buf
+                at = read(view[have:] if have else buf, kept - have + spare)
+                reads += 1
+                if not at:
+                    at = self._nothing(at)
+                elif _STATS:
+                    self.byte_count = self.byte_count + at & _COUNT_MASK
+                have += at
+                if not at or reads > _READS_PER_STEP:
+                    yield _MOVES if reads > 1 or at else _STUCK
+                    reads = 0
             self.have = have
-            self.is_whole = True
             if _STATS:
                 self.packet_count = self.packet_count + 1 & _COUNT_MASK
-            yield
+            yield first_byte
             at = length
             if spare:
                 continue
 
             # -- the rest of a packet that is too large: buf[0:have] is the body from `at` on
-            self.is_whole = False
             at = 0
             while True:
                 for late_at in range(self.late_at, self.late_at + 2):
@@ -1199,24 +1827,27 @@ class Decoder:
                 at += have
                 if at == length:
                     break
-                self.wanted = min(length - at, kept)
-                have = yield
+                have = 0
+                while not have:
+                    have = read(buf, min(length - at, kept))
+                    reads += 1
+                    if not have:
+                        have = self._nothing(have)
+                    elif _STATS:
+                        self.byte_count = self.byte_count + have & _COUNT_MASK
+                    if not have or reads > _READS_PER_STEP:
+                        yield _MOVES if reads > 1 or have else _STUCK
+                        reads = 0
             at = have
             if self.late_at:
-                self.is_whole = True
-                yield
+                yield first_byte | _LATE
                 self.late_at = self.late_id = 0
-
-
-# ---------------------------------------------------------------------------
-# Messages
-# ---------------------------------------------------------------------------
 
 
 class Message:
     """A received application message (section 3.3). One object serves them all.
 
-    Attributes: qos (0..2), retain and dup (bool).
+    Attributes: topic_name (str), qos (0..2), retain and dup (bool).
 
     Valid only during the callback: keep what you need of it, not the object, or a copy().
     """
@@ -1224,31 +1855,22 @@ class Message:
     def __init__(self, buf):
         self._buf = memoryview(buf)
         self._start = self._end = self._view = None
-        self.set(0, 0, 0, 0)
-
-    def set(self, first_byte, topic_end, start, end):
-        self.qos = first_byte >> _QOS_SHIFT & 3
-        self.retain = first_byte & _RETAIN != 0
-        self.dup = first_byte & _DUP != 0
-        self.topic_end = topic_end  # of the topic name, which begins at index 2
-        if start != self._start or end != self._end:
-            self._view = None
-            self._start = start  # of the payload
-            self._end = end
+        self.topic_name = ""
+        self.qos = 0
+        self.retain = self.dup = False
 
     if _ASYNCIO:
 
         def copy(self):
-            """Return a Message that stays valid. Allocates: it, topic name and payload."""
-            kept = Message(bytes(self._buf[: self._end]))
-            first_byte = self.dup << 3 | self.qos << _QOS_SHIFT | self.retain
-            kept.set(first_byte, self.topic_end, self._start, self._end)
+            """Return a Message that stays valid. Allocates: it, and the payload."""
+            kept = Message(self.payload)
+            kept._start = 0
+            kept._end = len(kept._buf)
+            kept.topic_name = self.topic_name
+            kept.qos = self.qos
+            kept.retain = self.retain
+            kept.dup = self.dup
             return kept
-
-    @property
-    def topic_name(self) -> str:
-        """The topic name. Allocates: the str."""
-        return str(self._buf[2 : self.topic_end], "utf-8")
 
     @property
     def payload(self) -> bytes:
@@ -1259,675 +1881,1718 @@ class Message:
     def view(self):
         """The payload where it lies: a memoryview, no copy.
 
-        Allocates: nothing if the last message had a topic name and a payload of the
-        same lengths, else a memoryview.
+        Allocates: nothing if the last message had a topic name and a payload of the same
+        lengths, else a memoryview.
         """
         if self._view is None:
             self._view = self._buf[self._start : self._end]
         return self._view
 
 
-def topic_matches(topic_filter, buf, start, end):
-    """True if the topic name in `buf[start:end]` matches the filter.
-
-    Args:
-        topic_filter: bytes, legal. buf: bytes or bytearray. start, end: indices.
-
-    Allocates: nothing. Spec: section 4.7.
-    """
-    if _len(topic_filter) == end - start and buf.find(topic_filter, start, end) == start:
-        return True  # the same bytes: compared in C
-    if buf[start] == _DOLLAR and topic_filter[0] != _DOLLAR:
-        return False  # [MQTT-4.7.2-1]
-    i = 0
-    while i < _len(topic_filter):
-        byte = topic_filter[i]
-        if byte == _HASH:
-            return True
-        if byte == _PLUS:
-            start = buf.find(b"/", start, end)
-            if start < 0:
-                start = end
-        elif start == end:
-            # "a/#" matches its parent "a", too (section 4.7.1.2).
-            return topic_filter.find(b"/#", i) == i
-        elif buf[start] == byte:
-            start += 1
-        else:
-            return False
-        i += 1
-    return start == end
-
-
 # ---------------------------------------------------------------------------
-# Session (section 4.1): what outlives a connection
+# Resolver (RFC 1035, RFC 6762): a host name to addresses, in one datagram each way
 # ---------------------------------------------------------------------------
-# A packet that waits for its acknowledgement is a row, a preallocated list, which never moves
-# (another thread may look for a token in it): the last one is for SUBSCRIBE and UNSUBSCRIBE, one
-# at a time, the others are for PUBLISH. `pending` is what a new connection begins with: the rows
-# that have to be sent once more, in order.
-#
-# The topic name and payload stay until the exchange has ended, not only until
-# PUBREC: a server that has lost the session gets the message again.
+# getaddrinfo() blocks for the network, on some boards for ever (rp2 with the link down), so it is
+# given literal addresses only. An answer is taken if its identifier and its question are ours;
+# that it comes from the server asked is seen to by the connected socket. A name that ends in
+# ".local" is asked by multicast (a one-shot query, RFC 6762 section 5.1), and whoever has the name
+# answers. Names in the answer are skipped, never followed: there is no loop to fall into, and a
+# CNAME's address counts as the name's own.
 
 
-class Session:
-    def __init__(self, outbox, in_flight_max):
-        self.outbox = outbox
-        self.rows = [[None] * _ROW_FIELDS for _ in range(in_flight_max + 1)]
-        self.count = 0  # of rows in use
-        self.pending = []
-        self.flags_again = 0  # of a PUBLISH that is sent once more
-        if _STATS:
-            self.sent_count = self.retransmitted_count = 0  # messages, modulo 2**30
-        self.subscriptions = []  # see _FILTER and so on; searched in order
-        self.is_unsent = False  # one may wait for its SUBSCRIBE or UNSUBSCRIBE
-        self.asked = ()  # the subscriptions in the one on the way
-        self.received = []  # packet_id of each QoS 2 message that awaits its PUBREL
-        self.last_packet_id = self.last_turn = 0
-        self.is_whole = True  # no resume() has failed in its middle
-        self.is_doubtful = False  # the server may have begun another session unheard
+if _RESOLVER:
+    # The word at index `at` of each line of a text file that has `word` elsewhere.
+    def _look_up(path, word, at):
+        found = []
+        try:
+            with open(path) as file:
+                for line in file:
+                    words = line.split("#")[0].split()
+                    if word in words and words[at] != word:
+                        found.append(words[at])
+        except (OSError, IndexError):
+            pass  # no such file, or an odd one
+        return found
 
-    # The next identifier that is not in use [MQTT-2.3.1-2]. It goes on counting through
-    # connections, so that an identifier rests as long as can be.
-    def _next_id(self):
-        packet_id = self.last_packet_id
-        while True:
-            packet_id = packet_id % 65535 + 1
-            for row in self.rows:
-                if row[_ID] == packet_id:
-                    break
-            else:
-                return packet_id
+    def dns_servers():
+        """Return the addresses of the DNS servers in use, as a list of str.
 
-    def is_empty(self):
-        """True if no packet waits to be sent or acknowledged."""
-        return not self.count
-
-    def has_token(self, token):
-        """True if the exchange of this token has not ended."""
-        for row in self.rows:
-            if row[_TOKEN] == token:
-                return True
-        for subscription in self.subscriptions:
-            # Both: a later command may have taken the place of the one on the way.
-            if subscription[_TOKEN] == token or subscription[_ASKED] == token:
-                return True
-        return False
-
-    # The exchange is over: its identifier and its references are given up. Returns its token.
-    def _free(self, row):
-        token = row[_TOKEN]
-        row[_AWAITS] = row[_ID] = row[_TOKEN] = row[_TOPIC] = row[_PAYLOAD] = None
-        self.count -= 1
-        return token
-
-    # -- outgoing messages ---------------------------------------------------
-
-    def start(self, token, first_byte, topic_name, payload, now_ms):
-        """Send a QoS 1 or 2 message and keep it in a row. False: no row or no room for it.
-
-        Allocates: nothing. Spec: sections 4.3.2 and 4.3.3 [MQTT-4.3.2-1] [MQTT-4.3.3-1].
+        A board's Wi-Fi interface knows them; a system with files has resolv.conf.
         """
-        for row in self.rows:
-            if not row[_ID]:
-                break
-        if row is self.rows[-1]:
-            return False
-        packet_id = self._next_id()
-        if not self.outbox.put_publish(
-            first_byte, topic_name, payload, _len(topic_name) + _len(payload), packet_id
-        ):
-            return False
-        self.last_packet_id = row[_ID] = packet_id
-        row[_AWAITS] = _AWAITING_PUBREC if _QOS2 and first_byte & 0x04 else _AWAITING_PUBACK
-        row[_TOKEN] = token
-        row[_FIRST_BYTE] = first_byte
-        row[_TOPIC] = topic_name
-        row[_PAYLOAD] = payload
-        row[_SENT_MS] = now_ms
-        self.count += 1
-        if _STATS:
-            self.sent_count = self.sent_count + 1 & _COUNT_MASK
-        return True
+        if WLAN is not None:
+            return [WLAN(STA_IF).ifconfig()[3]]
+        return _look_up("/etc/resolv.conf", "nameserver", 1)
 
-    def send_pending(self, now_ms):
-        """Send what is pending, in order. False: something is left, there is no room.
+    def hosts(name):
+        """Return the addresses that this machine itself knows for a name, as a list of str."""
+        return _look_up("/etc/hosts", name, 0) or (["127.0.0.1"] if name == "localhost" else [])
 
-        Allocates: nothing. Spec: section 4.6.
-        """
-        outbox = self.outbox
-        pending = self.pending
-        while pending:
-            row = pending[0]
-            if _QOS2 and row[_AWAITS] == _AWAITING_PUBCOMP:
-                if outbox.room < _ACK_BYTES:
-                    return False
-                outbox.put_ack(_PUBREL, row[_ID])
-            elif not outbox.put_publish(
-                row[_FIRST_BYTE] | self.flags_again,
-                row[_TOPIC],
-                row[_PAYLOAD],
-                _len(row[_TOPIC]) + _len(row[_PAYLOAD]),
-                row[_ID],
-            ):
-                return False
-            row[_SENT_MS] = now_ms
-            pending.pop(0)
-            if _STATS:
-                self.retransmitted_count = self.retransmitted_count + 1 & _COUNT_MASK
-        return True
-
-    def on_ack(self, first_byte, packet_id, now_ms):
-        """Take an acknowledgement. The caller has seen 4 bytes free in the outbox.
-
-        Returns:
-            The token of a message whose exchange has ended, else 0.
-
-        Raises:
-            ServerError: nothing waits for it.
-
-        Allocates: nothing. Spec: sections 4.3.2 and 4.3.3.
-        """
-        awaited = _FREE
-        for row in self.rows:
-            if row[_ID] == packet_id:
-                awaited = row[_AWAITS]
-                break
-        if first_byte == awaited:
-            if row in self.pending:
-                # It answers what was sent on the connection before: that need not go again.
-                self.pending.remove(row)
-            if not _QOS2 or first_byte != _PUBREC:
-                return self._free(row)
-            row[_SENT_MS] = now_ms
-            self.last_turn = row[_TURN] = self.last_turn % 65535 + 1
-            row[_AWAITS] = _AWAITING_PUBCOMP
-        elif not _QOS2 or first_byte == _PUBACK or awaited in (_AWAITING_PUBACK, _AWAITING_PUBREC):
-            raise ServerError(
-                "0x%02x for packet id %d, which awaits 0x%02x [4.3]"
-                % (first_byte, packet_id, awaited)
-            )
-        if _QOS2 and first_byte == _PUBREC:
-            # [MQTT-4.3.3-1]; at once, so in the order of the PUBRECs [MQTT-4.6.0-4]. Also if it
-            # was sent again, or is from before a reset of this device: without its PUBREL the
-            # server would keep the identifier for ever. (The PUBCOMP of that is let pass.)
-            self.outbox.put_ack(_PUBREL, packet_id)
-        return 0
-
-    # -- subscriptions ---------------------------------------------------------
-
-    def on_command(self, first_byte, token, topic_filter, callback, qos):
-        """Take a SUBSCRIBE or UNSUBSCRIBE command into the table.
-
-        A filter stands in the table once; a later command takes the place of an
-        earlier one that has been sent. Sending is up to send_subscriptions().
-
-        Returns:
-            False: an earlier command for this filter has not been sent yet.
-
-        Allocates: a new row of the table.
-        """
-        for subscription in self.subscriptions:
-            if subscription[_FILTER] == topic_filter:
-                if (
-                    subscription[_STATE] > _REFUSED
-                    and subscription[_TOKEN] != subscription[_ASKED]
-                ):
-                    return False
-                break
-        else:
-            subscription = [topic_filter, None, 0, 0, 0, None, None]
-            # A new list: another thread may be looking for a token in this one, and append()
-            # may move what it looks at.
-            self.subscriptions = self.subscriptions + [subscription]
-        # It stays in the table until UNSUBACK: what the server still sends
-        # belongs to its callback (section 3.10.4).
-        if first_byte == _SUBSCRIBE:
-            subscription[_CALLBACK] = callback
-            subscription[_QOS] = qos
-        subscription[_STATE] = first_byte
-        subscription[_TOKEN] = token
-        self.is_unsent = True
-        return True
-
-    def send_subscriptions(self, packet_bytes_max, now_ms):
-        """Send one SUBSCRIBE or UNSUBSCRIBE for as many filters as fit in a packet.
-
-        Returns:
-            True: no filter is left to send. False: some wait for their turn.
-
-        Allocates: the packet, if there is any. Spec: sections 3.8 and 3.10.
-        """
-        row = self.rows[-1]
-        if not self.is_unsent:
-            return True
-        if row[_AWAITS]:
-            return False
-        chosen = []  # [MQTT-3.8.3-3] [MQTT-3.10.3-2]: no packet without any
-        is_more = False
-        room = packet_bytes_max - 7
-        for subscription in self.subscriptions:
-            if subscription[_STATE] > _REFUSED and subscription[_TOKEN] != subscription[_ASKED]:
-                room -= len(subscription[_FILTER]) + 3
-                if chosen and (room < 0 or subscription[_STATE] != chosen[0][_STATE]):
-                    is_more = True
-                    break
-                chosen.append(subscription)
-        if chosen:
-            first_byte = chosen[0][_STATE]
-            packet_id = self._next_id()
-            if not self.outbox.put_packet(encode_subscriptions(first_byte, packet_id, chosen)):
-                return False
-            self.last_packet_id = row[_ID] = packet_id
-            # Table 2.1: an acknowledgement's type follows its packet's.
-            row[_AWAITS] = (first_byte & _TYPE_MASK) + 0x10
-            row[_SENT_MS] = now_ms
-            self.count += 1
-            self.asked = chosen
-            for subscription in chosen:
-                subscription[_ASKED] = subscription[_TOKEN]
-        self.is_unsent = is_more
-        return not is_more
-
-    def on_suback(self, first_byte, packet_id, payload):
-        """Take SUBACK (payload: a return code for each filter) or UNSUBACK.
-
-        Returns:
-            A list of (token, granted) to report: every first answer, and every
-            refusal of what had been granted before. granted: bytes of length 1.
-
-        Raises:
-            ServerError: the packet answers nothing we asked, or not all of it.
-
-        Allocates: the list, and the table anew. Spec: sections 3.9 and 3.11.
-        """
-        ask = self.rows[-1]
-        asked = self.asked
-        is_suback = first_byte == _SUBACK
-        if (
-            ask[_ID] != packet_id
-            or ask[_AWAITS] != first_byte
-            # [MQTT-3.9.3-1, -2]. What is left without the return codes that there are?
-            or is_suback
-            and (len(payload) != len(asked) or payload.strip(b"\x00\x01\x02\x80"))
-        ):
-            raise ServerError(
-                "0x%02x for packet id %d, %r: not as asked [3.9, 3.11]"
-                % (first_byte, packet_id, payload)
-            )
-        report = []
-        # A new list: another thread may be looking for a token in this one.
-        table = list(self.subscriptions)
-        for i in range(len(asked)):
-            subscription = asked[i]
-            token = subscription[_ASKED]
-            is_last = token == subscription[_TOKEN]  # no later command has taken its place
-            if is_suback:
-                is_refused = payload[i] == _SUBACK_FAILURE
-                if token > 0 or is_refused:
-                    report.append((abs(token), payload[i : i + 1]))
-                if is_last:
-                    subscription[_STATE] = _REFUSED if is_refused else _GRANTED
-                    subscription[_TOKEN] = -abs(token)
-            elif is_last:
-                table.remove(subscription)
-        self.subscriptions = table
-        self.forget_asked()
-        return report
-
-    def forget_asked(self):
-        """The SUBSCRIBE or UNSUBSCRIBE on the way is answered, or the connection is lost.
-
-        Without its answer it is asked again whatever the server remembers: it may not have
-        come to it. All else stays as it is [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2].
-        """
-        for subscription in self.asked:
-            subscription[_ASKED] = None
-        self.asked = ()
-        if self.rows[-1][_AWAITS]:
-            self._free(self.rows[-1])
-
-    # -- connections -----------------------------------------------------------
-
-    def resume(self, session_present):
-        """A connection was accepted: mark everything that must be sent (again).
+    def encode_query(query_id, host, kind):
+        """Return a DNS query for one name.
 
         Args:
-            session_present: bool. True: the server goes on with the same session:
-                PUBLISH with DUP and the same identifier, PUBREL where PUBREC had
-                come [MQTT-2.3.1-3] [MQTT-4.4.0-1]. False: it knows nothing: all exchanges begin
-                anew with new identifiers, all filters are subscribed again.
-
-        Allocates: `pending` and the table anew.
-        """
-        # PUBRELs go first, as their PUBRECs came [MQTT-4.6.0-4]; then messages as they were
-        # taken, so as their identifiers count up [MQTT-4.6.0-1].
-        session_present = session_present and self.is_whole
-        self.is_whole = session_present  # else, without the memory for what follows, once more
-        waiting = []
-        for row in self.rows:
-            if row[_TOKEN]:
-                age = (self.last_packet_id - row[_ID]) % 65535
-                if _QOS2 and session_present and row[_AWAITS] == _AWAITING_PUBCOMP:
-                    age = (self.last_turn - row[_TURN]) % 65535 + 65535
-                waiting.append((-age, row))
-        self.pending = []
-        for _, row in sorted(waiting):
-            if not session_present:
-                row[_AWAITS] = (
-                    _AWAITING_PUBREC if _QOS2 and row[_FIRST_BYTE] & 0x04 else _AWAITING_PUBACK
-                )
-                self.last_packet_id = row[_ID] = self._next_id()
-            self.pending.append(row)
-        self.flags_again = _DUP if session_present else 0  # [MQTT-3.3.1-1]
-        table = []
-        for subscription in self.subscriptions:
-            if subscription[_STATE] == _UNSUBSCRIBE:
-                if not session_present:
-                    continue  # the server has forgotten it already
-            elif not session_present or self.is_doubtful or subscription[_STATE] == _REFUSED:
-                subscription[_STATE] = _SUBSCRIBE
-            table.append(subscription)
-        self.subscriptions = table
-        self.is_unsent = True
-        if not session_present:  # [MQTT-3.1.2-6]
-            self.received = []
-        self.is_whole = True
-        self.is_doubtful = False
-
-
-# ---------------------------------------------------------------------------
-# Pipe: commands from the application to step()
-# ---------------------------------------------------------------------------
-# A ring of preallocated slots; a slot is _SLOT_FIELDS references in one list:
-#
-#   first_byte   of the packet to be made; 0: dealt with, the slot may be released
-#   token        of the command
-#   topic        topic name or topic filter, bytes
-#   payload      payload (bytes), or the subscription's callback
-#   end          QoS 0, taken: the outbox's sent_count when it has left; a message that
-#                waits: ticks_ms() of its expiry, or None; SUBSCRIBE: the QoS
-#   size         bytes of a message's topic name and payload; 0: no message
-#
-#   [head, taken)  taken by step(); QoS 0 not yet accepted by the socket
-#   [taken, tail)  waiting
-#
-# Writers move only `tail`, under the lock; step() moves only `head` and `taken`:
-# neither ever waits for the other. Only a writer that drops a message moves the rest,
-# too: it raises `is_dropping`, and waits until step() has lowered `is_looking`; step()
-# raises that and looks away if something is being dropped. `is_signalled` is what a poll sees:
-# put() raises it, step() lowers it before it looks at the ring. It is the last thing
-# that put() assigns, because the CPython shim wakes a sleeping poll just then.
-
-_SLOT_FIELDS = const(6)
-
-
-class Pipe(IOBase):
-    def __init__(self, slots, bytes_max=_COUNT_MASK):
-        self._lock = allocate_lock()
-        self.slots = slots
-        self.size = (slots + 1) * _SLOT_FIELDS  # one slot stays empty: full is not empty
-        self.ring = [None] * self.size
-        self.head = self.taken = self.tail = 0
-        self.last_token = 0
-        if _STATS:
-            self.sent_count = 0  # messages of QoS 0, modulo 2**30
-        self.is_signalled = False
-        if _ASYNCIO:
-            self.is_ready = None  # a function that is asked, too
-        if _OFFLINE:
-            self.bytes_max = bytes_max  # of topic names and payloads
-            self.is_dropping = self.is_looking = False
-            self.drop_count = 0
-            self.dropped = []  # tokens to be told of; rarely more than one
-            self._put_bytes = self._freed_bytes = 0  # since ever, modulo 2**30
-
-    def ioctl(self, request, argument):
-        """Answer a poll (MicroPython's stream protocol). Allocates: nothing."""
-        if request == _IOCTL_POLL:
-            if self.is_signalled or _ASYNCIO and self.is_ready is not None and self.is_ready():
-                return argument & select.POLLIN
-            return 0
-        return -1  # all else, a file descriptor included, this is not
-
-    def wake(self):
-        self.is_signalled = True
-
-    def put(self, first_byte, topic, payload, size=0, end=None, policy=_REFUSE):
-        """Store a command and return its token, 1..2**30-1.
-
-        Args: the slot's fields, see above; policy: if it is a message and does not fit.
+            query_id: 0..65535. host: str. kind: record type, _DNS_A or _DNS_AAAA.
 
         Raises:
-            QueueFull: no slot is free, or too many bytes wait; nothing has changed.
-            LocalError: it would never fit.
+            LocalError: a label of the name is empty or longer than 63 bytes.
 
-        Allocates: nothing. Blocks: for some microseconds while another thread is in
-        put(). In a function of micropython.schedule() that has interrupted put() in
-        its own thread (or step(), where the policy is to drop a message) that wait
-        would never end: after 20 ms it gets QueueFull.
+        Allocates: the query. Spec: RFC 1035, sections 4.1.1 and 4.1.2.
         """
-        begin_ms = None
-        while not self._lock.acquire(False):
-            begin_ms = self._wait_since(begin_ms)
-        try:
-            at = self.tail
-            after = at + _SLOT_FIELDS
-            if after == self.size:
-                after = 0
-            if _OFFLINE:
-                if after == self.head or (
-                    policy == _LATEST
-                    or self._put_bytes - self._freed_bytes + size & _COUNT_MASK > self.bytes_max
-                ):
-                    again = self._make_room(policy, topic, size)
-                    if again >= 0:
-                        at = again
-                        after = self.tail
-                self._put_bytes = self._put_bytes + size & _COUNT_MASK
-            elif after == self.head:
-                raise QueueFull("all %d slots are taken (pipe_slots)" % self.slots)
-            token = self.last_token = self.last_token + 1 & _COUNT_MASK or 1
-            ring = self.ring
-            ring[at + 1] = token
-            ring[at + 2] = topic
-            ring[at + 3] = payload
-            ring[at + 4] = end
-            ring[at + 5] = size
-            ring[at] = first_byte
-            self.tail = after
-        finally:
-            if _OFFLINE and self.is_dropping:
-                self.is_dropping = False  # the slot is whole: step() may look again
-                self.is_signalled = True  # and shall, whatever has become of this call
-            self._lock.release()
-        self.is_signalled = True
-        return token
+        # Recursion desired, one question, no records.
+        query = query_id.to_bytes(2, "big") + b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+        if host[-1:] == ".":
+            host = host[:-1]
+        for label in _to_bytes("host", host).split(b"."):
+            if not 0 < len(label) < 64:
+                raise LocalError("host name must have labels of 1..63 bytes: %r" % host)
+            query += bytes((len(label),)) + label
+        return query + bytes((0, 0, kind, 0, 1))
 
-    # Once more round a loop that waits for another thread: not for ever, for it may be
-    # this thread's own work that was interrupted.
-    def _wait_since(self, begin_ms):
-        pass_on()
-        now_ms = ticks_ms()
-        if begin_ms is None:
-            return now_ms
-        if ticks_diff(now_ms, begin_ms) > _LOCK_WAIT_MS:
-            raise QueueFull("the pipe is in use by a call that was interrupted")
-        return begin_ms
+    def decode_answer(data, query):
+        """Read what came back for `query`.
+
+        Args:
+            data: the datagram, bytes. query: from encode_query().
+
+        Returns:
+            None if it is no answer to this query. Else (code, addresses, ttl_s): the response
+            code, a list of str, and for how many seconds they hold.
+
+        Allocates: the list. Spec: RFC 1035, section 4.1.
+        """
+        at = len(query)
+        if (
+            len(data) < at
+            or data[:2] != query[:2]
+            or not data[2] & 0x80
+            or data[4:6] != query[4:6]
+            or data[12 : at - 2].lower() != query[12:-2].lower()
+            # The top bit of the class is no part of it in multicast (RFC 6762 section 10.2).
+            or data[at - 2] & 0x7F
+            or data[at - 1] != 1
+        ):
+            return None
+        addresses = []
+        ttl_s = _DNS_TTL_MAX_S
+        kind = query[-3]
+        try:
+            for _ in range(data[6] << 8 | data[7]):
+                while 0 < data[at] < 0xC0:
+                    at += data[at] + 1
+                at += 2 if data[at] else 1  # a pointer, or the root
+                start = at + 10
+                end = start + (data[at + 8] << 8 | data[at + 9])
+                if end > len(data):
+                    break
+                if data[at : at + 2] == bytes((0, kind)) and data[at + 2] & 0x7F == 0:
+                    field = tuple(data[start:end])
+                    if kind == _DNS_A and len(field) == 4:
+                        addresses.append("%d.%d.%d.%d" % field)
+                    elif kind == _DNS_AAAA and len(field) == 16:
+                        addresses.append(("%02x%02x:" * 8)[:-1] % field)
+                ttl_s = min(ttl_s, int.from_bytes(data[at + 4 : at + 8], "big"))
+                at = end
+        except IndexError:
+            pass  # it ends in the middle of a record
+        return data[3] & 0x0F, addresses, ttl_s
+
+
+# ---------------------------------------------------------------------------
+# TLS: one context for each client, kept for all its connections
+# ---------------------------------------------------------------------------
+# Made by the constructor, so that a wrong file or key is told there, and never again: certificates
+# are parsed once, and a reconnection needs memory for the connection only.
+
+if _TLS:
+    from binascii import a2b_base64
+
+    # Have the library take certificates or keys. Each is a PEM text, PEM or DER data, or the name
+    # of a file that holds either.
+    def _load(name, load, *values):
+        data = []
+        failed = ": can't read the file: errno"
+        try:
+            for value in values:
+                if isinstance(value, str) and "-----BEGIN" not in value:
+                    with open(value, "rb") as file:
+                        value = file.read()
+                data.append(_to_bytes(name, value))
+            failed = " can not be used:"
+            try:
+                load(*data)
+            except (OSError, ValueError):
+                # Some boards' libraries (rp2) read DER only: PEM is then taken apart here, less
+                # the name of a curve that may stand before a key. A list of certificates becomes
+                # several calls; of a chain of our own only the first one is left.
+                lists = []
+                for pem in data:
+                    blocks = []
+                    for part in pem.split(b"-----BEGIN ")[1:]:
+                        if not part.startswith(b"EC PARAM"):
+                            blocks.append(a2b_base64(part.split(b"-----")[1]))
+                    if not blocks:
+                        raise
+                    lists.append(blocks)
+                for blocks in zip(*lists):
+                    load(*blocks)
+            return
+        except (OSError, ValueError, IndexError) as error:
+            # Without the file's name, which CPython shows with the error and with what comes from
+            # it: who mistakes key= for data would show the key.
+            reason = error.args[0]
+        raise LocalError("%s%s %s" % (name, failed, reason))
+
+    def _tls_context(ca, cert, key, how):
+        """Make the context that a client's TLS connections share.
+
+        Args:
+            ca, cert, key, how: as ca, cert, key, tls of MQTTClient.
+
+        Returns:
+            An SSLContext of the port.
+
+        Raises:
+            LocalError: a file can not be read or used, or nothing to verify with.
+
+        Allocates: the files, and what the library makes of them. Blocks: while it reads files.
+        """
+        if how is not None and how != "insecure":
+            if not hasattr(how, "wrap_socket") or (ca, cert, key) != (None, None, None):
+                kind = type(how).__name__  # not what it is: it may be a key
+                raise LocalError(
+                    "tls is a %s, must be 'insecure' or an SSLContext: load ca, cert and key "
+                    "into that" % kind
+                )
+            return how
+        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+        # Said each time: `ssl` of MicroPython begins with no verification, `tls` with.
+        context.verify_mode = tls.CERT_NONE if how else tls.CERT_REQUIRED
+        if ca is not None:
+            _load("ca", context.load_verify_locations, ca)
+        elif not how:
+            if not hasattr(context, "load_default_certs"):
+                raise LocalError("mqtts:// needs ca= here (or tls='insecure': none is verified)")
+            context.load_default_certs()
+        if (cert, key) != (None, None):
+            _load("cert or key", context.load_cert_chain, cert, key)
+        return context
+
+    # What the TLS libraries of MicroPython and CPython say, and what it means. Who has a wrong
+    # clock sees all of it at once: that comes first.
+    _TLS_WORDS = const(
+        "expired=the certificate has expired, or the clock is wrong;"
+        "future=the certificate is not valid yet: is the clock set?;"
+        "not yet valid=the certificate is not valid yet: is the clock set?;"
+        "match=the certificate is for another host name (tls_name=);"
+        "signed=the certificate is not trusted by ca=;"
+        "issuer=the certificate is not trusted by ca=;"
+        "-30592=the server refused the handshake (client certificate, TLS version or name);"
+        "-28160=the server refused the handshake (client certificate, TLS version or name);"
+        "-29184=no TLS behind this port"
+    )
+
+    def _explain_tls(reason):
+        """Put the library's reason in words; what it said stays beside them."""
+        if _HINTS:
+            for pair in _TLS_WORDS.split(";"):
+                sign, words = pair.split("=", 1)
+                if sign in reason:
+                    reason = "%s (%s)" % (words, reason)
+                    break
+        if gmtime()[0] < _YEAR_MIN:
+            reason += "; the clock says %d and is not set, so none is valid" % gmtime()[0]
+        return reason
+
+
+# ---------------------------------------------------------------------------
+# Connecting: pause, link, addresses, TCP, TLS, CONNACK
+# ---------------------------------------------------------------------------
+# A life of the client, from here to "Closing". Each wait is a loop
+#
+#     while not <it worked>:
+#         self._check(deadline_ms)
+#         yield self._rest(deadline_ms)
+#
+# What is yielded is what step() returns: did anything happen?
+
+
+class _Life:
+    # -- waiting -----------------------------------------------------------------
+
+    def _move(self, state):
+        self.state = state
+        self._happened = True
+
+    # Raise TimedOut if the deadline has passed. Who calls step() late has one more step: the
+    # answer may be in the socket.
+    def _check(self, deadline_ms):
+        if ticks_diff(deadline_ms, self._now_ms) > 0:
+            self._is_late = False
+        elif self._is_late:
+            raise TimedOut(_NO_ANSWER, self._stage())
+        else:
+            self._is_late = self._happened = True
+
+    # Nothing to do now. Returns whether anything has happened in this step.
+    def _rest(self, deadline_ms):
+        self._pipe.is_signalled = False
+        timers = self._timers
+        timers[_TIMER_EXPIRY] = timers[_DUE] = None
+        happened = self._happened
+        self._happened = False
+        happened = self._do_chores() or happened  # wakes up for the next message that expires, too
+        due_ms = timers[_DUE]
+        if due_ms is None or deadline_ms is not None and ticks_diff(deadline_ms, due_ms) < 0:
+            due_ms = deadline_ms
+        timers[_DUE] = self._now_ms if self._is_late else due_ms
+        return happened
+
+    def _stage(self):
+        return _STAGE_WORDS.split()[self.state]
 
     if _OFFLINE:
+        # Drop what has expired, if no other thread writes just now, and tell what was dropped.
+        def _expire(self):
+            pipe = self._pipe
+            at_ms = pipe.next_expiry_ms
+            if at_ms is not None and ticks_diff(self._now_ms, at_ms) >= 0:
+                if pipe._acquire(False):
+                    try:
+                        self._drop_expired()
+                    finally:
+                        pipe.release_lock()
+                    self._tell_dropped()
 
-        def hold(self, is_waiting=False):
-            """May step() look at the ring now? If so it calls let_go() afterwards.
+        # Under the lock.
+        def _drop_expired(self):
+            count = self._pipe.drop_expired(self._now_ms)
+            if count:
+                self._happened = True
+            if _STATS:
+                self._counts[_N_EXPIRED] = self._counts[_N_EXPIRED] + count & _COUNT_MASK
 
-            Args: is_waiting: wait for a writer that drops a message: some microseconds. 20 ms
-                at most: then it is this thread's own put() that was interrupted.
-            """
-            begin_ms = None
-            while True:
-                self.is_looking = True
-                if not self.is_dropping:
-                    return True
-                self.is_looking = False
-                if not is_waiting:
-                    return False
-                try:
-                    begin_ms = self._wait_since(begin_ms)
-                except QueueFull:
-                    return False
+    # -- one life after the other --------------------------------------------------
 
-        def let_go(self):
-            self.is_looking = False
-
-        def bytes_queued(self):
-            return self._put_bytes - self._freed_bytes & _COUNT_MASK
-
-        # Make room for a command, or raise. What its policy drops it drops while step() looks
-        # away, which it does until put() has done. Returns the slot that the message takes the
-        # place of, or -1: the next one.
-        def _make_room(self, policy, topic, size):
-            if size > self.bytes_max:
-                raise LocalError(
-                    "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
-                )
-            ring = self.ring
-            found = -1
-            if policy != _REFUSE:
-                begin_ms = None
-                self.is_dropping = True
-                while self.is_looking:
-                    begin_ms = self._wait_since(begin_ms)
-                # What may go: all that waits, or what waits with this topic name.
-                bytes_left = self.bytes_queued() + size
-                at = self.taken
-                while at != self.tail:
-                    if ring[at] & _TYPE_MASK == _PUBLISH:
-                        if policy == _DROP_OLDEST or ring[at + 2] == topic:
-                            bytes_left -= ring[at + 5]
-                            found = at
-                    at = self.after(at)
-                if bytes_left > self.bytes_max:
-                    found = -1  # nothing is dropped in vain
-            at = self.taken
-            while policy == _LATEST and found >= 0:
-                if ring[at] & _TYPE_MASK == _PUBLISH and ring[at + 2] == topic:
-                    self.drop(at)
-                if at == found:
-                    return found  # the last of them: nothing older comes behind the new one
-                at = self.after(at)
-            while True:
-                is_full = self.after(self.tail) == self.head
-                if not is_full and self.bytes_queued() + size <= self.bytes_max:
-                    return -1
-                if found >= 0:
-                    self._drop_oldest()
-                elif is_full:
-                    raise QueueFull("all %d slots are taken (pipe_slots)" % self.slots)
+    # Everything that step() does. It ends only by Ctrl-C, or by want of memory at the worst
+    # moment: then _revive() begins it again, with what is left to be closed.
+    def _live(self):
+        while True:
+            error = None
+            try:
+                if not self._is_open:
+                    while not self._is_wanted:
+                        if self.state != _DOWN:  # disconnect() in on_offline, or just behind it
+                            self._pause_end_ms = None
+                            self._move(_DOWN)
+                        self._now_ms = ticks_ms()
+                        yield self._rest(None)
+                    self._is_open = True
+                    for happened in self._connect():
+                        yield happened
+                        if not self._is_wanted:
+                            break
+                        self._now_ms = ticks_ms()
+                    else:
+                        yield from self._serve()
                 else:
-                    raise QueueFull(
-                        "%d bytes wait, %d more are above pipe_bytes_max, %d"
-                        % (self.bytes_queued(), size, self.bytes_max)
-                    )
+                    error = self._failed or TransportError("interrupted", self._stage())
+            except Exception as failure:
+                error = failure
+            self._close(error)
+            yield True
 
-        def drop(self, at):
-            """Take the message at `at` out of the count and remember its token."""
-            ring = self.ring
-            self.drop_count = self.drop_count + 1 & _COUNT_MASK
-            self.dropped.append(ring[at + 1])
-            self._freed_bytes = self._freed_bytes + ring[at + 5] & _COUNT_MASK
-            ring[at] = ring[at + 2] = ring[at + 3] = ring[at + 5] = 0
+    def _connect(self):
+        self._now_ms = ticks_ms()
 
-        # Make room: the oldest message that waits leaves, and what stands before it
-        # (filters, mostly nothing) moves up by a slot. The caller knows that there is one.
-        def _drop_oldest(self):
-            ring = self.ring
-            at = self.taken
-            while ring[at] & _TYPE_MASK != _PUBLISH:
-                at = self.after(at)
-            self.drop(at)
-            while at != self.head:
-                before = (at or self.size) - _SLOT_FIELDS
-                for field in range(_SLOT_FIELDS):
-                    ring[at + field] = ring[before + field]
-                at = before
-            ring[at + 2] = ring[at + 3] = None
-            self.head = self.after(self.head)
-            self.taken = self.after(self.taken)
+        # -- pause, and a link that is not up
+        is_up = False
+        while not is_up:
+            end_ms = self._pause_end_ms
+            while end_ms is not None and ticks_diff(end_ms, self._now_ms) > 0:
+                if self.state != _WAITING:
+                    self._move(_WAITING)
+                yield self._rest(end_ms)
+            self._pause_end_ms = None
+            try:
+                is_up = self.link is None or self.link.is_up()
+            except Exception as error:  # it is down, and the reason is told
+                self._report(error)
+            if not is_up:
+                self._pause_end_ms = ticks_add(self._now_ms, _LINK_CHECK_MS)
+                if _RESOLVER:
+                    self._known.clear()  # another network, other addresses
 
-    def after(self, at):
-        """The ring's index behind the slot at `at`."""
-        at += _SLOT_FIELDS
-        return 0 if at == self.size else at
-
-    def release(self, sent_count, is_told):
-        """Free the slots that were taken and have left.
-
-        Args:
-            sent_count: of the outbox. is_told: bool: stop behind the first QoS 0 message.
-
-        Returns:
-            The token of that message; else 0.
-        """
-        ring = self.ring
-        size = self.size
-        at = self.head
-        taken = self.taken
-        token = freed = 0
-        while at != taken and not token:
-            if ring[at]:  # else a filter, or QoS 1 and 2: the session has it
-                # QoS 0: has its last byte been accepted?
-                if sent_count - ring[at + 4] & _COUNT_MASK >= _COUNT_HALF:
+        # -- one attempt: from here to CONNACK within connect_timeout_ms
+        if _STATS:
+            self._count(_N_ATTEMPTS)
+        self._is_late = self._is_stable = False
+        self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
+        self._move(_RESOLVING)
+        server = self._server
+        host = server[0]
+        if not _RESOLVER or is_literal(host):
+            yield from self._connect_to((host,), 1)
+        else:
+            # Both families: where the one has no address, or none that takes us, the other is
+            # asked for.
+            failed = None
+            for kind in (_DNS_A, _DNS_AAAA):
+                try:
+                    addresses = yield from self._resolve(host, kind)
+                except MQTTError as error:
+                    # "No such address" is no reason to give up what has no other family yet.
+                    if kind == _DNS_AAAA or error.errno != _NO_ADDRESS:
+                        raise failed or error
+                    failed = error
+                    continue
+                try:
+                    yield from self._connect_to(addresses, 3 - kind if kind == _DNS_A else 1)
                     break
-                if _STATS:
-                    self.sent_count = self.sent_count + 1 & _COUNT_MASK
-                if is_told:
-                    token = ring[at + 1]
+                except _FAILURES as error:
+                    failed = failed or self._explain(error)
+                    known = self._known.get(host)
+                    if known:
+                        known[0] = self._now_ms  # not good any more: it is asked for afresh
+                    if kind == _DNS_AAAA or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                        raise failed
+                    self._drop_socket()
+                    self._move(_RESOLVING)
+
+        # -- CONNACK (section 3.2)
+        self._move(_AWAITING_CONNACK)
+        self._packets = self._decoder.packets(self._read)
+        outbox = self._outbox
+        while True:
+            # Reading first: the TLS library tells there why it was refused, and not when writing.
+            first_byte = next(self._packets)
+            if first_byte > 0:
+                break
+            if first_byte == _MOVES:
+                self._happened = True
+            if outbox.pending and outbox.flush(self._write):
+                self._sent_ms = self._now_ms
+            self._check(self._attempt_end_ms)
+            yield self._rest(self._attempt_end_ms)
+        if first_byte != _CONNACK:
+            raise ServerError("0x%02x before CONNACK [MQTT-3.2.0-1]" % first_byte)
+        pipe = self._pipe
+        while not pipe._acquire(False):  # another thread writes just now
+            pipe.has_chores = True
+            self._check(self._attempt_end_ms)
+            yield self._rest(self._attempt_end_ms)
+        try:
+            self._on_connack(self._decoder.buf[0], self._decoder.buf[1])
+        finally:
+            pipe.release_lock()
+        if _OFFLINE and pipe.dropped:
+            self._tell_dropped()
+        self._emit(self.on_connect, self._decoder.buf[0] == 1)
+
+    if _RESOLVER:
+        # A generator: the addresses of a host, as a list of str. Raises if there is none.
+        def _resolve(self, host, kind):
+            known = self._known.get(host)
+            if known and known[2] == kind and ticks_diff(known[0], self._now_ms) > 0:
+                return known[1]
+            found = [one for one in hosts(host) if (":" in one) == (kind == _DNS_AAAA)]
+            if found:
+                return found
+            error = None
+            for server in self._name_servers(host):
+                # A new socket has a new port: with the random identifier 32 bits that a forger has
+                # to guess.
+                query = urandom(2) + encode_query(0, host, kind)[2:]
+                try:
+                    self._ask(server, query)
+                    end_ms = ticks_add(self._now_ms, _DNS_RETRY_MS)
+                    while True:
+                        answer = self._answer(query)
+                        if answer is not None:
+                            break
+                        if ticks_diff(self._now_ms, end_ms) >= 0:
+                            raise TimedOut(_NO_ANSWER, "DNS")
+                        self._check(self._attempt_end_ms)
+                        yield self._rest(end_ms)
+                    self._happened = True
+                    code, addresses, ttl_s = answer[:3]
+                    if addresses:
+                        until_ms = ticks_add(self._now_ms, ttl_s * 1000)
+                        self._known[host] = [until_ms, addresses, kind]
+                        return addresses
+                    error = TransportError(
+                        "no address for the name %s, the DNS server answers with code %d"
+                        % (host, code),
+                        "DNS",
+                    )
+                    # There is no such name or address, so it is no use to ask another server. Else
+                    # this one has failed, or its answer was cut off.
+                    if code == _DNS_NO_SUCH_NAME:
+                        raise error
+                    if not code and not answer[3]:
+                        error.errno = _NO_ADDRESS
+                        raise error
+                except OSError as failure:  # nobody listens at that address
+                    error = self._explain(failure)
+                except TimedOut as failure:
+                    if self._is_late:
+                        raise failure
+                    error = failure
+                finally:
+                    self._drop_socket()
+            # Where no server answers, the address that was good the last time is better than none.
+            if known and known[2] == kind:
+                return known[1]
+            raise error or TransportError("no DNS server is known", "DNS")
+
+        # The servers to ask, each an (address, port), as often as each is asked.
+        def _name_servers(self, host):
+            if host.lower().rstrip(".").endswith(".local"):
+                return [(_MDNS_ADDRESS, _MDNS_PORT)] * _DNS_TRIES
+            servers = []
+            try:
+                # What a link answers may be any collection, or None.
+                for server in getattr(self.link, "dns_servers", dns_servers)() or ():
+                    if isinstance(server, str):
+                        server = server, _DNS_PORT
+                    if is_literal(server[0]):
+                        servers.append(server)
+                    else:
+                        self._report(LocalError("DNS server %r is no address" % (server[0],)))
+            except Exception as error:  # an interface that is not ready, or not ours
+                self._report(error)
+            return (servers * _DNS_TRIES)[:_DNS_TRIES]
+
+        def _ask(self, server, query):
+            family, address = self._to_address(server[0], server[1])
+            self._poll = None
+            sock = self._socket = socket.socket(family, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            if server[0] == _MDNS_ADDRESS:
+                sock.sendto(query, address)  # whoever has the name answers, from its own address
+                return
+            try:
+                sock.connect(address)
+            except OSError as error:
+                if error.errno != EINPROGRESS:
+                    raise
+            sock.write(query)
+
+        # What came for this query: decode_answer()'s, and whether it was cut off; or None.
+        def _answer(self, query):
+            for _ in range(_PACKETS_PER_STEP):
+                # recv() and not readinto(), which would put all that has come together.
+                try:
+                    data = self._socket.recv(_DNS_ANSWER_MAX)
+                except OSError as error:
+                    if error.errno == EAGAIN:
+                        return None
+                    raise
+                self._happened = True
+                answer = decode_answer(data, query)
+                if answer is not None:  # else a stranger's datagram, which changes nothing
+                    return answer + (data[2] & 0x02,)
+            return None
+
+    # A literal address in the port's own form: no network is asked for it.
+    def _to_address(self, literal, port):
+        found = socket.getaddrinfo(literal, port, 0, socket.SOCK_STREAM)[0]
+        if found[-1] is None:  # ESP32, of an IPv6 address
+            return found[0], (literal, port)
+        return found[0], found[-1]
+
+    # A generator: connect to the first of the addresses that takes us, up to the first byte of
+    # CONNECT. Each has its share of the time for TCP, one of `shares` more is kept for the other
+    # family. Once TCP stands, TLS has all that is left of the attempt.
+    def _connect_to(self, addresses, shares):
+        count = len(addresses)
+        first = self._address_turn % count
+        for i in range(count):
+            literal = addresses[(first + i) % count]
+            # The next attempt begins with the next address, if this one does not prove good: it
+            # may take us and say nothing.
+            self._address_turn = first + i + 1
+            left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
+            share_ms = left_ms // (count - i + shares - 1)
+            try:
+                yield from self._open(literal, ticks_add(self._now_ms, share_ms))
+                return
+            except _FAILURES:
+                if i == count - 1 or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                    raise
+                self._drop_socket()
+                self._is_late = False
+
+    # A generator: TCP, TLS, and the first byte of CONNECT.
+    def _open(self, literal, deadline_ms):
+        server = self._server
+        family, address = self._to_address(literal, server[1])
+        self._move(_TCP_CONNECTING)
+        self._poll = None
+        # A stream that loses no byte and keeps their order [MQTT-7.1.2-1].
+        sock = self._socket = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        set_nodelay(sock)
+        try:
+            sock.connect(address)
+        except OSError as error:
+            if error.errno != EINPROGRESS:
+                raise
+        if _TLS and server[4]:
+            # Its first bytes are the TLS library's, so no write of ours tells that TCP stands.
+            probe = select.poll()
+            probe.register(sock)  # whole before anybody asks it
+            self._probe = probe
+            self._raw = sock
+            while not self._is_tcp_up(sock):
+                self._check(deadline_ms)
+                yield self._rest(deadline_ms)
+            if self._is_insecure:
+                self._is_insecure = False
+                self._report(LocalError("tls is 'insecure': anybody may be the server"))
+            sock = self._socket = wrap_tls(self._tls, sock, self.tls_name or server[0])
+            self._poll = None
+            self._move(_TLS_HANDSHAKE)
+            deadline_ms = self._attempt_end_ms
+            self._is_late = False
+            yield self._rest(deadline_ms)
+        # [MQTT-3.1.0-1]: CONNECT is the first packet. It waits in the outbox until the socket
+        # takes it.
+        self._read = sock.readinto
+        self._write = sock.write
+        self._outbox.clear()
+        user, password = server[2], server[3]
+        if callable(password):  # for one that expires
+            password = _to_field("password", password(), False)
+        self._outbox.put_packet(
+            encode_connect(
+                self.client_id, self.clean_session, self.keep_alive_s, user, password, self.will
+            )
+        )
+        while not self._outbox.flush(self._write):
+            self._check(deadline_ms)
+            yield self._rest(deadline_ms)
+        self._is_late = False
+        self._sent_ms = self._now_ms
+
+    if _TLS:
+        # Does the TCP connection below TLS stand? The poll is asked; where it says anything but
+        # "writable" (a refused connection is readable too on ESP32, and only an error on rp2),
+        # reading tells.
+        def _is_tcp_up(self, sock):
+            events = 0
+            for _, found in self._probe.ipoll(0):
+                events = found
+            if not events:
+                return False
+            if events != select.POLLOUT:
+                count = sock.readinto(self._decoder.buf, 1)
+                if count is not None:
+                    raise TransportError(
+                        "it speaks before TLS begins" if count else _SERVER_CLOSED, "TCP"
+                    )
+            return events & select.POLLOUT
+
+    def _on_connack(self, flags, return_code):
+        self._check_return_code(return_code)
+        if flags > 1 or flags and self.clean_session:
+            raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
+        if _STATS:
+            self._count(_N_CONNECTIONS)
+        session_present = is_ours = flags == 1
+        if _FAILOVER:
+            # What another server of the list remembers is not this session (section 4.1).
+            is_ours = session_present and self._server is self._session_server
+            self._session_server = self._server
+        # Without the memory for what follows it is done once more at the next CONNACK.
+        is_ours = is_ours and self._is_resumed
+        self._is_resumed = is_ours
+        self._filters.resume(session_present, is_ours)
+        if _OFFLINE:
+            # Also what was sent: perhaps it is what this server does not take.
+            self._drop_expired()
+        again = self._pipe.resume(is_ours)
+        if _QOS2:
+            self._again = again
+        if _QOS2 and not is_ours:  # [MQTT-3.1.2-6]
+            self._received = []
+        self._is_resumed = True
+        self._address_turn -= 1
+        self._is_resending = True
+        self._move(_SUBSCRIBING)
+        if self.keep_alive_s:
+            self._arm(_TIMER_PING, self.keep_alive_s * 1000)
+
+    def _check_return_code(self, return_code):
+        if return_code:
+            reason = _REFUSALS.split(";")[min(return_code, _REFUSALS_LAST)]
+            reason = "return code %d, %s" % (return_code, reason)
+            raise Refused(reason, "CONNACK", None, return_code)
+
+    # ---------------------------------------------------------------------------
+    # Serving: what each step() does while there is a connection
+    # ---------------------------------------------------------------------------
+
+    # A generator, as all of a life. Here it is that most steps end after a few comparisons.
+    def _serve(self):
+        pipe = self._pipe
+        timers = self._timers
+        now = ticks_ms
+        next_packet = self._packets.send
+        receive = self._receiving(next_packet).send
+        transmit = self._sending().send
+        next_phase = self._phases().send
+        receive(None)
+        transmit(None)
+        first_byte = 0
+        is_held = False
+        heard = True  # there may be more behind CONNACK
+        while True:
+            happened = heard
+            if not is_held:
+                first_byte = next_packet(None)
+            if first_byte:
+                heard = receive(first_byte)
+                happened = heard or happened
+                is_held = self._is_held
+                first_byte = is_held
+            elif timers[_TIMER_PACKET] is not None:
+                timers[_TIMER_PACKET] = None  # the rest of a packet that was read past
+            now_ms = now()
+            if heard and ticks_diff(now_ms, self._now_ms) >= _SLOW_MS:
+                self._allow(ticks_diff(now_ms, self._now_ms))
+            if happened or pipe.is_signalled or timers[_TIMER_WRITE] is not None:
+                self._now_ms = now_ms
+                pipe.is_signalled = False
+                if pipe.has_chores:
+                    happened = self._do_chores() or happened
+                if transmit(None):
+                    happened = True
+                if next_phase(None):
+                    return
+                if self._happened:
+                    self._happened = False
+                    happened = True
+                if self._has_said_bye:
+                    is_held = True  # nothing is answered any more: what comes is read away
+                    first_byte = 0
+            due_ms = timers[_DUE]
+            if due_ms is not None and ticks_diff(now_ms, due_ms) >= 0:
+                self._now_ms = now_ms
+                if self._on_due(heard):
+                    happened = True
+                    transmit(None)
+            yield happened
+            heard = False
+
+    # Callbacks have taken so long: meanwhile we did not read, and no answer could come.
+    def _allow(self, timeout_ms):
+        pipe = self._pipe
+        timers = self._timers
+        for timer in range(_TIMER_PINGRESP, _TIMER_WRITE):
+            if timers[timer] is not None:
+                timers[timer] = ticks_add(timers[timer], timeout_ms)
+        at = pipe.head
+        while at != pipe.left:
+            if pipe.firsts[at] & _FLYING:
+                pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
+            at = (at + 1) % pipe.size
+        for row in self._filters.rows:
+            if row[_STATE] == _ASKED:
+                row[_MARK] = ticks_add(row[_MARK], timeout_ms)
+
+    # What is rare, for all stages of a life. True: something happened.
+    def _do_chores(self):
+        pipe = self._pipe
+        pipe.has_chores = False
+        pipe.mend()
+        poll = self._bad_poll
+        if poll is not None:
+            self._bad_poll = None
+            poll.ipoll(0)
+        if _ISR and self._isr_head != self._isr_tail:
+            self._take_isr()
+        if _OFFLINE and pipe.next_expiry_ms is not None:
+            self._expire()
+            if pipe.next_expiry_ms is not None:
+                self._arm(_TIMER_EXPIRY, ticks_diff(pipe.next_expiry_ms, self._now_ms))
+        happened = self._happened
+        self._happened = False
+        return happened
+
+    # What a connection in service goes through. It goes on after each step in which something
+    # happened. Yields False, and True when the connection has been ended as it was asked for.
+    def _phases(self):
+        filters = self._filters
+        is_busy = True
+        while is_busy and self._is_wanted:
+            is_busy = filters.is_unsent or filters.asked_count or self._is_resending
+            if is_busy:
+                yield False
+        if self._is_wanted:
+            self._move(_ONLINE)
             if _OFFLINE:
-                freed += ring[at + 5]
-            ring[at] = ring[at + 2] = ring[at + 3] = 0
-            at += _SLOT_FIELDS
-            if at == size:
-                at = 0
-        self.head = at  # what is before it is the writers' from here on
-        if _OFFLINE:
-            self._freed_bytes = self._freed_bytes + freed & _COUNT_MASK
-        return token
+                self._pipe.is_online = True
+            self._arm(_TIMER_STATE, _STABLE_MS)
+            self._pipe.is_signalled = True  # messages may go now
+            self._emit(self.on_online, _NOTHING)
+        while self._is_wanted:
+            yield False
 
-    def rewind(self):
-        """What was taken and has not left is taken once more: the connection is lost.
+        # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2]
+        self._move(_CLOSING)
+        self._is_time_up = self._is_hurried
+        self._arm(_TIMER_STATE, self.connect_timeout_ms)
+        pipe = self._pipe
+        while not self._is_time_up and (
+            pipe.head != pipe.tail
+            or self._outbox.pending
+            or filters.is_unsent
+            or filters.asked_count
+        ):
+            yield False
+        # Best effort: if DISCONNECT does not fit the socket now, the server will publish the will.
+        # Accepted.
+        while not self._outbox.put_packet(_DISCONNECT_PACKET) and not self._is_time_up:
+            yield False
+        self._has_said_bye = True
+        is_first = True
+        while is_first or self._outbox.pending and not self._is_time_up:
+            self._happened = is_first
+            is_first = False
+            self._pipe.is_signalled = True
+            yield False
+        # What the server has sent meanwhile is read away: closing with unread bytes would reset
+        # the connection, and the server might lose DISCONNECT and publish the will.
+        for _ in range(_PACKETS_PER_STEP):
+            if not self._read(self._decoder.buf, len(self._decoder.buf)):
+                break
+        yield True
 
-        Blocks: while another thread drops a message, some microseconds, 20 ms at most.
-        """
-        if _OFFLINE:
-            self.hold(True)  # if not: this thread's own put() was interrupted, and goes on later
-        at = self.head
-        while at != self.taken:
-            self.ring[at + 4] = None  # once on its way a message does not expire
-            at = self.after(at)
-        self.taken = self.head
-        if _OFFLINE:
-            self.let_go()
+    def _arm(self, timer, timeout_ms):
+        at_ms = ticks_add(self._now_ms, timeout_ms)
+        self._timers[timer] = at_ms
+        due_ms = self._timers[_DUE]
+        if due_ms is None or ticks_diff(at_ms, due_ms) < 0:
+            self._timers[_DUE] = at_ms
 
-    def has_token(self, token):
-        """True if the command of this token waits in the ring."""
-        at = self.head
-        while at != self.tail:
-            if self.ring[at] and self.ring[at + 1] == token:
-                return True
-            at = self.after(at)
-        return False
+    # A deadline has come. It is put off by one step if the server was heard in this one, never by
+    # traffic: a server that talks but never answers is left. True: something happened.
+    def _on_due(self, heard):
+        timers = self._timers
+        now_ms = self._now_ms
+        happened = is_put_off = False
+        for timer in range(_TIMERS):
+            at_ms = timers[timer]
+            if at_ms is None or ticks_diff(now_ms, at_ms) < 0:
+                continue
+            left_ms = None  # ends the connection
+            if timer == _TIMER_ACK:
+                left_ms = self._oldest_ack_ms()
+            if timer == _TIMER_PING:
+                self._on_ping_time()
+            elif timer == _TIMER_EXPIRY:
+                timers[timer] = None
+                self._pipe.has_chores = self._pipe.is_signalled = True
+            elif left_ms is not None and left_ms > 0:
+                self._arm(timer, left_ms)
+            elif timer == _TIMER_STATE or timer == _TIMER_ACK and left_ms is None:
+                # ONLINE: the connection is stable; CLOSING: the time for draining is over.
+                timers[timer] = None
+                if timer == _TIMER_STATE and self.state == _CLOSING:
+                    self._is_time_up = True
+                elif timer == _TIMER_STATE:
+                    self._is_stable = True
+                self._pipe.is_signalled = True
+            elif self._is_time_up:
+                timers[timer] = None  # that is the end that was asked for
+            elif self._is_held and timer != _TIMER_WRITE:
+                # Without room for an answer we do not read: the server owes nothing meanwhile.
+                self._arm(timer, self.connect_timeout_ms)
+            elif heard and not self._is_late:
+                is_put_off = True
+            else:
+                stage = _TIMER_WORDS.split()[timer - _TIMER_PINGRESP]
+                if timer == _TIMER_ACK and self.state == _SUBSCRIBING:
+                    stage = self._stage()
+                raise TimedOut(_NO_ANSWER, stage)
+            happened = True
+        self._is_late = is_put_off
+        due_ms = None
+        timers[_DUE] = None
+        for at_ms in timers:
+            if at_ms is not None and (due_ms is None or ticks_diff(at_ms, due_ms) < 0):
+                due_ms = at_ms
+        timers[_DUE] = due_ms
+        return happened
+
+    # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it was, so the
+    # timer is not moved by each packet: it looks when it runs out.
+    def _on_ping_time(self):
+        left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
+        if left_ms <= 0:
+            left_ms = self.keep_alive_s * 1000
+            outbox = self._outbox
+            # One PINGREQ at a time, and none behind DISCONNECT. Without room the socket is stuck,
+            # and has a deadline for that.
+            if self._ping_mark is None and (
+                self._is_held or self._timers[_TIMER_PINGRESP] is None
+            ):
+                if outbox.room < 2 or self._has_said_bye:
+                    self._arm(_TIMER_PING, left_ms)
+                    return
+                outbox.put_packet(_PINGREQ_PACKET)
+                self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
+                self._has_marks = True
+        self._arm(_TIMER_PING, left_ms)
+
+    # For how long the oldest packet without acknowledgement may wait yet, in ms; None: there is
+    # none.
+    def _oldest_ack_ms(self):
+        pipe = self._pipe
+        oldest_ms = None
+        at = pipe.head
+        while at != pipe.left:
+            if pipe.firsts[at] & _FLYING:
+                age_ms = ticks_diff(self._now_ms, pipe.marks[at])
+                if oldest_ms is None or age_ms > oldest_ms:
+                    oldest_ms = age_ms
+            at = (at + 1) % pipe.size
+        for row in self._filters.rows:
+            if row[_STATE] == _ASKED:
+                age_ms = ticks_diff(self._now_ms, row[_MARK])
+                if oldest_ms is None or age_ms > oldest_ms:
+                    oldest_ms = age_ms
+        if oldest_ms is None:
+            return None
+        return self.connect_timeout_ms - oldest_ms
+
+    # -- receiving -----------------------------------------------------------------
+
+    # A generator: deals with what has come, up to 16 packets. It is sent the first byte of the
+    # first packet, or _STUCK, or _MOVES; anything while a packet is held. Yields True if the
+    # server was heard. Every packet but a message of QoS 0 may need an answer: without room for
+    # that it is held, and so is all that follows.
+    def _receiving(self, next_packet):
+        decoder = self._decoder
+        outbox = self._outbox
+        filters = self._filters
+        timers = self._timers
+        buf = decoder.buf
+        message = self._message
+        handoff = self._handoff
+        if _QOS2:
+            received = self._received
+        if _STATS:
+            counts = self._counts
+        topics = []  # (length and name as on the wire, name as str, callbacks) of the last ones
+        turn = held = 0
+        key = text = callbacks = last_byte = None
+        default = [None]
+        start = end = -1
+        key_len = _COUNT_MASK  # no topic name is known
+        heard = False
+        while True:
+            first_byte = yield heard
+            if held:
+                first_byte = held
+                held = 0
+            if filters.is_changed:
+                filters.is_changed = False
+                topics = []
+                key_len = _COUNT_MASK
+            begin_ms = self._now_ms = ticks_ms()
+            heard = self._is_held = False
+            is_full = _ASYNCIO and self._full
+            left = _PACKETS_PER_STEP
+            while first_byte > 0:
+                if (
+                    first_byte > _PUBLISH | _RETAIN
+                    and outbox.room < _ACK_BYTES
+                    or is_full
+                    and first_byte & ~0x0F == _PUBLISH
+                ):
+                    held = first_byte
+                    self._is_held = True
+                    break
+                heard = True
+                left -= 1
+                length = decoder.length
+                if first_byte & ~0x0F != _PUBLISH or decoder.have < length:
+                    token = self._on_packet(first_byte)
+                    if token and self.on_published is not None:
+                        try:
+                            self.on_published(self, token)
+                        except Exception as error:
+                            self._report(error)
+                        except BaseException as error:
+                            self._interrupt = error
+                            self._is_enough = True
+                    if self._is_enough:
+                        self._is_enough = False
+                        left = 0
+                else:
+                    # -- PUBLISH (section 3.3): the topic name. What is known of it is good for all
+                    # messages that follow with the same.
+                    if length < key_len or buf.find(key, 0, key_len):
+                        key_len = 2 + (buf[0] << 8 | buf[1]) if length > 1 else 0
+                        if key_len < 3 or key_len > length:
+                            raise ServerError("PUBLISH of %d bytes is too short [3.3]" % length)
+                        for _ in topics:
+                            turn = (turn + 1) % _len(topics)
+                            key, text, callbacks = topics[turn]
+                            if _len(key) == key_len and not buf.find(key, 0, key_len):
+                                break
+                        else:
+                            key, text, callbacks = self._new_topic(key_len)
+                            if key_len < _KNOWN_TOPIC_BYTES_MAX:
+                                turn = (turn + 1) % _KNOWN_TOPICS
+                                if _len(topics) < _KNOWN_TOPICS:
+                                    turn = _len(topics)
+                                    topics.append(None)
+                                topics[turn] = (key, text, callbacks)
+                        message.topic_name = text
+                    # -- the packet identifier
+                    qos = first_byte & _QOS_MASK
+                    at = key_len
+                    if qos:
+                        at += 2
+                        packet_id = buf[key_len] << 8 | buf[key_len + 1]
+                        if at > length or not packet_id:  # [MQTT-2.3.1-1]
+                            raise ServerError("PUBLISH of %d bytes, packet id 0 or none" % length)
+                        if _STATS and first_byte & _DUP:
+                            self._count(_N_DUP)
+                    # -- deliver. `handoff` is empty from the moment in which a callback has the
+                    # message. If Ctrl-C comes before, the connection ends, and the server sends it
+                    # again; from then on it is delivered.
+                    if not _QOS2 and qos == 4:
+                        raise ServerError(_NOT_BUILT % "PUBLISH at QoS 2, which")
+                    if not _QOS2 or qos != 4 or self._is_new(packet_id):
+                        if first_byte != last_byte:
+                            last_byte = first_byte
+                            message.qos = qos >> _QOS_SHIFT
+                            message.retain = first_byte & _RETAIN != 0
+                            message.dup = qos != 0 and first_byte & _DUP != 0
+                        if at != start or length != end:
+                            message._view = None
+                            start = message._start = at
+                            end = message._end = length
+                        takers = callbacks
+                        if _STATS:
+                            index = _N_RECEIVED if takers is None or takers else _N_IGNORED
+                            counts[index] = counts[index] + 1 & _COUNT_MASK
+                        if takers is None:
+                            takers = default
+                            default[0] = self.on_message
+                        if _QOS2 and qos == 4:
+                            self._arriving = packet_id
+                            handoff.append(message)
+                            received.append(packet_id)
+                        else:
+                            handoff.append(message)
+                        for callback in takers:
+                            if callback is None:
+                                continue
+                            if not handoff:
+                                handoff.append(message)
+                            try:
+                                callback(self, handoff.pop())
+                            except Exception as error:
+                                self._report(error)
+                            except BaseException as error:
+                                if handoff:
+                                    raise
+                                self._interrupt = error
+                                self._is_enough = True
+                        if handoff:
+                            handoff.pop()
+                    # The acknowledgement comes after the callback: a reset in between means once
+                    # more, not never. It comes whether or not anybody took the message
+                    # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
+                    if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
+                        outbox.put_ack(_PUBREC if qos == 4 else _PUBACK, packet_id)
+                    # Slow callbacks: what is owed leaves before the next message.
+                    if self._is_enough or ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
+                        self._is_enough = False
+                        left = 0
+                if left <= 0:
+                    first_byte = _IDLE
+                    break
+                first_byte = next_packet(None)
+            if first_byte >= 0:
+                timers[_TIMER_PACKET] = None
+            else:
+                if first_byte == _MOVES:
+                    heard = True
+                if heard or timers[_TIMER_PACKET] is None:
+                    self._arm(_TIMER_PACKET, self.connect_timeout_ms)
+
+    # A topic name that is not known: the first `end` bytes of the packet, with its length. Returns
+    # (these bytes, the name as str, its callbacks). None: on_message; an empty tuple: the message
+    # is passed over.
+    def _new_topic(self, end):
+        buf = self._decoder.buf
+        key = bytes(memoryview(buf)[:end])
+        if len(self._filters.rows) > _SLOW_FILTERS:
+            self._is_enough = True
+        is_good = buf.find(b"\x00", 2, end) < 0
+        text = ""
+        try:
+            text = str(key[2:], "utf-8")
+        except ValueError:
+            is_good = False
+        if is_good and len(text) != end - 2:  # not all of it is ASCII
+            if end > _SLOW_BYTES:  # looked at byte by byte
+                self._is_enough = True
+            is_good = _is_utf8(buf, 2, end)
+        if not is_good:
+            raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
+        if buf.find(b"+", 2, end) >= 0 or buf.find(b"#", 2, end) >= 0:
+            # ActiveMQ delivers such. The stream and the session are whole: it is passed over.
+            self._report(
+                ServerError("topic name holds a wildcard, ignored [MQTT-3.3.2-2]: " + text)
+            )
+            return key, text, ()
+        return key, text, self._filters.callbacks(buf, 2, end) or None
+
+    if _QOS2:
+        # A QoS 2 message: does it come for the first time?
+        def _is_new(self, packet_id):
+            if packet_id in self._received:
+                if _STATS:
+                    self._count(_N_SUPPRESSED)
+                return False
+            if len(self._received) >= _RECEIVED_MAX:
+                raise TransportError(
+                    "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX, self._stage()
+                )
+            return True
+
+    # All packets but a PUBLISH that fits the buffer. Returns the token of a message whose exchange
+    # has ended, or 0.
+    def _on_packet(self, first_byte):
+        buf = self._decoder.buf
+        kind = first_byte & _TYPE_MASK
+        if kind == _PUBLISH:
+            self._on_large(first_byte)
+        elif kind == _PINGRESP:
+            self._timers[_TIMER_PINGRESP] = None
+            if _STATS:
+                self._counts[_N_PING_MS] = ticks_diff(self._now_ms, self._ping_ms)
+        elif kind == _CONNACK:
+            self._check_return_code(buf[1])
+            raise ServerError("a second CONNACK [3.2]")
+        else:
+            packet_id = self._packet_id(buf[0] << 8 | buf[1])
+            if kind == _SUBACK or kind == _UNSUBACK:
+                self._on_suback(kind == _SUBACK, packet_id)
+            elif _QOS2 and kind == _PUBREL & _TYPE_MASK:
+                if packet_id in self._received:
+                    self._received.remove(packet_id)
+                self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2]
+            else:
+                return self._on_ack(kind, packet_id)
+        return 0
+
+    def _packet_id(self, packet_id):
+        if not packet_id:
+            raise ServerError("a packet with packet id 0 [MQTT-2.3.1-1]")
+        return packet_id
+
+    # A message that is larger than the buffer: told, and read past. At QoS 1 and 2 it is
+    # acknowledged when its identifier is known, at its end.
+    def _on_large(self, first_byte):
+        decoder = self._decoder
+        if first_byte & _LATE:
+            packet_id = self._packet_id(decoder.late_id)
+            self._outbox.put_ack(_PUBREC if first_byte & 0x04 else _PUBACK, packet_id)
+            return
+        topic_end = 2 + (decoder.buf[0] << 8 | decoder.buf[1])
+        if topic_end < 3 or topic_end > decoder.length:
+            raise ServerError("PUBLISH of %d bytes is too short [3.3]" % decoder.length)
+        if _STATS:
+            self._count(_N_TOO_LARGE)
+        if first_byte & _QOS_MASK:
+            decoder.late_at = topic_end
+        self._report(
+            LocalError(
+                "message of %d bytes dropped: raise packet_bytes_max, %d"
+                % (decoder.length, len(decoder.buf))
+            )
+        )
+
+    # PUBACK, PUBREC or PUBCOMP (sections 4.3.2 and 4.3.3). What nothing waits for is ignored and
+    # counted: it may belong to a life of this device before its reset.
+    def _on_ack(self, kind, packet_id):
+        pipe = self._pipe
+        at = pipe.find_id(packet_id)
+        first = pipe.firsts[at] if at >= 0 else 0
+        if _QOS2 and kind == _PUBREC:
+            # [MQTT-4.3.3-1]; PUBREL goes out at once, so in the order of the PUBRECs
+            # [MQTT-4.6.0-4]. Also for nothing: without its PUBREL the server would keep the
+            # identifier for ever.
+            self._outbox.put_ack(_PUBREL, packet_id)
+            if first & 0x04:
+                if not first & _RELEASED:
+                    pipe.firsts[at] = first | _RELEASED
+                    pipe.marks[at] = self._now_ms
+                    self._pubrecs = pipe.extras[at] = self._pubrecs + 1 & _COUNT_MASK
+                return 0
+        elif kind == (_PUBCOMP if _QOS2 and first & _RELEASED else _PUBACK) and first & _QOS_MASK:
+            if _QOS2 and kind == _PUBACK and first & 0x04 and not self._is_qos1_told:
+                self._is_qos1_told = True
+                self._report(
+                    ServerError("the server does not do QoS 2: PUBACK for a QoS 2 message")
+                )
+            if first & _FLYING:
+                self._flying -= 1
+            if _STATS:
+                self._count(_N_ACKNOWLEDGED)
+            return pipe.free(at)
+        if _STATS:
+            self._count(_N_IGNORED)
+        return 0
+
+    # SUBACK (section 3.9) or UNSUBACK (section 3.11).
+    def _on_suback(self, state, packet_id):
+        decoder = self._decoder
+        filters = self._filters
+        row = filters.find_asked(packet_id, state)
+        is_suback = state
+        if row is None:
+            if _STATS:
+                self._count(_N_IGNORED)
+            return
+        code = decoder.buf[2]
+        if is_suback and (decoder.length != 3 or code & 0x7F > 2 or code > 0x80):
+            # [MQTT-3.9.3-1, -2]
+            raise ServerError("SUBACK with code 0x%02x, %d bytes [3.9]" % (code, decoder.length))
+        token = row[_TOKEN]
+        row[_TOKEN] = -abs(token)
+        is_refused = is_suback and code > 2
+        filters.on_answer(row, _REFUSED if is_refused else _GRANTED)
+        # Every first answer, and every refusal of what had been granted before.
+        if is_suback and (token > 0 or is_refused):
+            self._emit(self.on_subscribed, abs(token), bytes((code,)))
+
+    # -- sending ---------------------------------------------------------------------
+
+    # A generator: writes what there is to write. Yields True if anything left. PUBRELs go first,
+    # as their PUBRECs came [MQTT-4.6.0-4]; then filters; then messages as they were published,
+    # those sent before again [MQTT-4.6.0-1]. Before ONLINE no new message goes: ONLINE means that
+    # the subscriptions are in service.
+    #
+    # What a message needs stands in local variables: here they cost a fifth of an attribute.
+    def _sending(self):
+        pipe = self._pipe
+        outbox = self._outbox
+        filters = self._filters
+        timers = self._timers
+        firsts = pipe.firsts
+        tokens = pipe.tokens
+        topics = pipe.topics
+        payloads = pipe.payloads
+        sizes = pipe.sizes
+        marks = pipe.marks
+        if _QOS2 or _OFFLINE:
+            extras = pipe.extras
+        if _STATS:
+            counts = self._counts
+        size = pipe.size
+        extend = outbox.buf.extend
+        append = outbox.buf.append
+        length_of = len
+        next_id = self._next_id
+        flush = outbox.flush
+        write = self._write
+        again = self._again if _QOS2 else ()
+        # How the last PUBLISH began, of those with one byte of remaining length.
+        head = bytearray(4)
+        last_topic = last_first = last_length = None
+        moved = False
+        while True:
+            yield moved
+            moved = False
+            for _ in range(_FLUSHES_PER_STEP):
+                if _QOS2:
+                    while again and outbox.room >= _ACK_BYTES:
+                        at = pipe.find_id(again.pop(0))
+                        if at >= 0:
+                            self._send_pubrel(at)
+                if filters.is_unsent and not self._has_said_bye:
+                    self._send_filters()
+
+                # -- messages: from the ring to the outbox. is_stuck: it is not room that they wait
+                # for
+                is_stuck = False
+                at = pipe.sent
+                tail = pipe.tail
+                if at != tail:
+                    is_stuck = again or self._has_said_bye
+                    if _OFFLINE and not is_stuck:
+                        pipe.is_looking = True
+                        is_stuck = pipe.is_dropping
+                        if is_stuck:  # the writer signals when it has done, or Ctrl-C has ended it
+                            pipe.has_chores = pipe.is_signalled = True
+                if at != tail and not is_stuck:
+                    is_new_wanted = self.state != _SUBSCRIBING
+                    room = outbox.room
+                    position = outbox.sent_count + outbox.pending
+                    begin = position
+                    while at != tail:
+                        first = firsts[at]
+                        if first:
+                            packet_id = 0
+                            length = sizes[at] + 2
+                            if first & _QOS_MASK:
+                                outbox.take(position - begin)
+                                packet_id = next_id(at)
+                                room = outbox.room
+                                begin = position = outbox.sent_count + outbox.pending
+                                length += 2
+                                if first & _SENT:
+                                    first |= _DUP  # [MQTT-3.3.1-1]
+                            elif not is_new_wanted:
+                                packet_id = -1
+                            if packet_id < 0:
+                                is_stuck = True
+                                break
+                            if first & _QOS_MASK and not packet_id:
+                                pass  # its PUBREL was sent
+                            elif length > 0x7F or length + 2 > room:
+                                outbox.take(position - begin)
+                                is_taken = outbox.put_publish(
+                                    first & 0xFF, topics[at], payloads[at], sizes[at], packet_id
+                                )
+                                room = outbox.room
+                                begin = position = outbox.sent_count + outbox.pending
+                                if not is_taken:
+                                    break
+                            else:
+                                topic = topics[at]
+                                if first != last_first:
+                                    last_first = first
+                                    head[0] = first & 0xFF
+                                if length != last_length:
+                                    last_length = head[1] = length
+                                if topic is not last_topic:
+                                    last_topic = topic
+                                    head[2] = length_of(topic) >> 8
+                                    head[3] = length_of(topic) & 0xFF
+                                extend(head)
+                                extend(topic)  # [MQTT-3.3.2-1]
+                                if packet_id:  # [MQTT-2.3.1-5]
+                                    append(packet_id >> 8)
+                                    append(packet_id & 0xFF)
+                                extend(payloads[at])
+                                length += 2
+                                room -= length
+                                position += length
+                                if _STATS:
+                                    outbox.packet_count = outbox.packet_count + 1 & _COUNT_MASK
+                            if packet_id:
+                                self._flying += 1
+                                firsts[at] |= _SENT | _FLYING | _COUNTED
+                                if _STATS:
+                                    self._count(_N_AGAIN if first & _COUNTED else _N_SENT)
+                            marks[at] = position & _COUNT_MASK
+                        at += 1
+                        if at == size:
+                            at = 0
+                    pipe.sent = at
+                    outbox.take(position - begin)
+                if _OFFLINE:
+                    pipe.is_looking = False
+                if self._is_resending and not again:
+                    self._is_resending = at != tail and firsts[at] & _SENT
+                if not outbox.pending:
+                    if pipe.left != at:  # only gaps are left
+                        pipe.left = at
+                        pipe.move_head()
+                    break
+
+                # -- write
+                failure = None
+                try:
+                    count = flush(write)
+                except BaseException as error:  # what has left has left: QoS 0 is not sent again
+                    failure = error
+                    count = 1
+                if count:
+                    moved = True
+                    self._sent_ms = self._now_ms
+                    timers[_TIMER_WRITE] = None
+
+                    # -- what has left
+                    sent_count = outbox.sent_count
+                    sent = pipe.sent
+                    told = self.on_published
+                    freed = 0
+                    at = pipe.left
+                    while at != sent:
+                        first = firsts[at]
+                        token = 0
+                        if first and not first & _RELEASED:
+                            if sent_count - marks[at] & _COUNT_MASK >= _COUNT_HALF:
+                                break
+                            if first & _QOS_MASK:
+                                marks[at] = self._now_ms
+                                if timers[_TIMER_ACK] is None:
+                                    self._arm(_TIMER_ACK, self.connect_timeout_ms)
+                            else:
+                                token = tokens[at]
+                                firsts[at] = 0
+                                topics[at] = payloads[at] = None
+                                if _QOS2 or _OFFLINE:
+                                    if extras[at] is not None:
+                                        extras[at] = None
+                                    freed += sizes[at]
+                                if _STATS:
+                                    counts[_N_SENT] = counts[_N_SENT] + 1 & _COUNT_MASK
+                        at += 1
+                        if at == size:
+                            at = 0
+                        if token and told is not None:
+                            pipe.left = at
+                            pipe.move_head()
+                            try:
+                                told(self, token)
+                            except Exception as error:
+                                self._report(error)
+                            except BaseException as error:
+                                self._interrupt = error
+                            at = pipe.left  # a writer may have moved what is empty
+                            sent = pipe.sent
+                    pipe.left = at
+                    if _OFFLINE and freed:
+                        pipe.freed_bytes = pipe.freed_bytes + freed & _COUNT_MASK
+                        pipe.bytes_limit = pipe.freed_bytes + pipe.bytes_max & _COUNT_MASK
+                    first = pipe.head
+                    while first != at and not firsts[first]:
+                        first += 1
+                        if first == size:
+                            first = 0
+                    pipe.head = first
+                    if self._has_marks:
+                        self._on_left()
+                if failure is not None:
+                    raise failure
+                if outbox.pending:
+                    if timers[_TIMER_WRITE] is None:
+                        self._arm(_TIMER_WRITE, self.connect_timeout_ms)
+                    break
+                if is_stuck or pipe.sent == pipe.tail and not filters.is_unsent:
+                    break
+
+    # [MQTT-4.3.2-1] The packet identifier with which the QoS 1 or 2 message at `at` is sent now.
+    # 0: it needs no packet. -1: it has to wait.
+    def _next_id(self, at):
+        pipe = self._pipe
+        first = pipe.firsts[at]
+        if first & _FLYING:
+            return 0  # its PUBREL was sent
+        if _QOS2 and first & (_RELEASED | _MUTE):
+            if self._outbox.room < _ACK_BYTES:
+                return -1
+            self._send_pubrel(at)
+            return 0
+        if self._flying >= self.in_flight_max:
+            return -1
+        if self.state == _SUBSCRIBING and not first & _SENT:
+            return -1
+        token = pipe.tokens[at]
+        if token - pipe.tokens[pipe.head] & _COUNT_MASK > _MESSAGE_IDS - 1000:
+            if pipe.is_id_taken(at):
+                return -1  # until that one has ended
+        return (token - 1) % _MESSAGE_IDS + 1
+
+    if _QOS2:
+
+        def _send_pubrel(self, at):
+            pipe = self._pipe
+            self._outbox.put_ack(_PUBREL, (pipe.tokens[at] - 1) % _MESSAGE_IDS + 1)
+            if not pipe.firsts[at] & _RELEASED:
+                pipe.extras[at] = _COUNT_HALF  # it was given up: its turn comes last
+            pipe.firsts[at] |= _RELEASED | _FLYING
+            pipe.marks[at] = self._now_ms
+            self._flying += 1
+            if self._timers[_TIMER_ACK] is None:
+                self._arm(_TIMER_ACK, self.connect_timeout_ms)
+            if _STATS:
+                self._count(_N_AGAIN)
+
+    # One SUBSCRIBE or UNSUBSCRIBE for each row that needs it, many in one write.
+    def _send_filters(self):
+        filters = self._filters
+        outbox = self._outbox
+        while True:
+            row = filters.next_unsent()
+            if row is None:
+                return
+            packet = encode_filter(row[_ID] + _FILTER_ID_MIN, row[_FILTER], row[_QOS])
+            if not outbox.put_packet(packet):
+                return
+            row[_MARK] = outbox.sent_count + outbox.pending & _COUNT_MASK
+            row[_STATE] = _QUEUED
+            filters.asked_count += 1
+            self._has_marks = True
+
+    # PINGREQ and the packets of filters: what they wait for has its deadline from when they left.
+    def _on_left(self):
+        outbox = self._outbox
+        self._has_marks = False
+        if self._ping_mark is not None:
+            if outbox.sent_count - self._ping_mark & _COUNT_MASK < _COUNT_HALF:
+                self._ping_mark = None
+                if _STATS:
+                    self._ping_ms = self._now_ms
+                self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
+            else:
+                self._has_marks = True
+        for row in self._filters.rows:
+            if row[_STATE] == _QUEUED:
+                if outbox.sent_count - row[_MARK] & _COUNT_MASK < _COUNT_HALF:
+                    row[_STATE] = _ASKED
+                    row[_MARK] = self._now_ms
+                    if self._timers[_TIMER_ACK] is None:
+                        self._arm(_TIMER_ACK, self.connect_timeout_ms)
+                else:
+                    self._has_marks = True
+
+    # -- closing -----------------------------------------------------------------------
+
+    # The end of every life, whatever ended it: the network, the server that broke the protocol
+    # [MQTT-4.8.0-1], want of memory [MQTT-4.8.0-2], disconnect(), Ctrl-C. It allocates nothing
+    # until all is closed, and may be begun again where it was interrupted.
+    def _close(self, error):
+        state = self.state
+        self._failed = error
+        at_ms = self._timers[_TIMER_STATE]
+        if state == _ONLINE and at_ms is not None and ticks_diff(ticks_ms(), at_ms) >= 0:
+            self._is_stable = True  # its timer is due, and was not looked at yet
+        self._drop_socket()
+        self._read = self._write = self._packets = None
+        if self._handoff:  # Ctrl-C, before a callback had the message: it will come again
+            self._handoff.pop()
+            if _QOS2 and self._arriving in self._received:
+                self._received.remove(self._arriving)
+        self._pipe.rewind()
+        self._outbox.clear()
+        for timer in range(_TIMERS + 1):
+            self._timers[timer] = None
+        self._flying = 0
+        self._ping_mark = None
+        self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
+        self._has_marks = False
+        if state == _AWAITING_CONNACK:
+            self._filters.is_doubtful = True
+        if error is not None:
+            try:
+                error = self._explain(error)
+                if _HINTS and state >= _SUBSCRIBING and not self._is_stable:
+                    error = self._suspect(error)
+            except Exception:
+                error = _NO_MEMORY  # to tell it: it is told in short
+        if self._is_wanted:
+            if error is None:
+                self._pause_end_ms = None  # connect() while it drained: nothing has failed
+            elif state != _WAITING:
+                self._pause(error, state)
+            self.state = _WAITING
+        else:
+            self.state = _DOWN
+            self._pause_end_ms = None
+        self._happened = self._is_hurried = self._is_open = False
+        self._failed = None
+        if state > _WAITING:
+            self._emit(self.on_offline, error)
+        elif error is not None:  # of the poll, mostly: there was no connection to end
+            self._report(error)
+
+    def _drop_socket(self):
+        # The poll goes with the socket: after a register() that failed for want of memory it is
+        # broken, and may crash the VM.
+        self._poll = None
+        self._interest = None
+        sock = self._socket
+        if sock is not None:
+            try:
+                # It is None then: in one line, so that Ctrl-C does not have it closed twice.
+                self._socket = sock.close()
+            except _IGNORED:
+                self._socket = None
+        if _TLS and self._raw is not None:
+            # A TLS stream closes the socket below it, unless its handshake has failed: then it has
+            # let go of that. Closing one twice closes somebody else's on the unix port, so the
+            # poll is asked first.
+            raw = self._raw
+            is_closed = raw is sock
+            for _ in range(2):
+                try:
+                    for _, events in self._probe.ipoll(0):
+                        if events & _POLLNVAL:
+                            is_closed = True
+                    break
+                except _IGNORED:
+                    pass  # a port that can not say: there, closing twice does no harm
+            if not is_closed:
+                try:
+                    raw.close()
+                except _IGNORED:
+                    pass
+            self._raw = self._probe = None
+
+    # How long to wait before the next attempt, and at which server.
+    def _pause(self, error, state):
+        if self._is_stable:
+            self._longest_ms = 0
+        pause_ms = 0
+        # The first server is preferred: it is tried first when a good connection has ended. The
+        # others follow at once; the pause comes after the last.
+        if _FAILOVER:
+            self._turn = 0 if self._is_stable else (self._turn + 1) % len(self._servers)
+            self._server = self._servers[self._turn]
+        if not _FAILOVER or not self._turn:
+            # A random pause: its longest doubles with each failure in a row, and even the first is
+            # drawn, so that a thousand devices do not come back to a restarted server at once.
+            lowest_ms = self.reconnect_min_ms
+            pause_ms = 2 * max(lowest_ms, _BACK_OFF_MS, self._longest_ms)
+            pause_ms = self._longest_ms = min(pause_ms, self.reconnect_max_ms)
+            try:
+                draw = int.from_bytes(urandom(2), "big")
+                pause_ms = lowest_ms + (pause_ms - lowest_ms) * draw // 65535
+            except _IGNORED:
+                pass  # the longest
+        # lwIP keeps what a dead connection has not sent for 10 s; without that memory a write of
+        # the next connection blocks.
+        if LINGER_MS and state > _TCP_CONNECTING and isinstance(error, TimedOut):
+            pause_ms = max(pause_ms, LINGER_MS)
+        # After a connection of days the name is resolved afresh, and where the address did not
+        # lead to the server.
+        if _RESOLVER and (self._is_stable or _TCP_CONNECTING <= state <= _AWAITING_CONNACK):
+            known = self._known.get(self._server[0])
+            if known:
+                known[0] = self._now_ms
+        self._is_stable = False
+        self._pause_end_ms = ticks_add(ticks_ms(), pause_ms)
+
+    # What went wrong, in our own terms.
+    def _explain(self, error):
+        if isinstance(error, MQTTError):
+            if error.stage is None and isinstance(error, TransportError):
+                error = TransportError(str(error), self._stage())
+            return error
+        stage = self._stage()
+        errno = None
+        reason = error
+        if isinstance(error, OSError):
+            errno = error.args[0] if error.args else None
+            if not isinstance(errno, int):
+                errno = None
+            if _TLS and self._server[4] and errno is not None and errno < 0:
+                if errno == _TLS_EOF:
+                    reason = _SERVER_CLOSED
+                elif errno > _TLS_ERRNO_MAX:  # the socket's, with the sign that mbedTLS wants
+                    errno = -errno
+                    reason = OSError(errno)
+                else:  # the library's own; before CONNACK it is the server that refuses us
+                    stage = "TLS"
+                    reason = _explain_tls(str(error))
+            if _HINTS and str(reason) == str(errno):  # the port has no name for it
+                for pair in _ERRNO_WORDS.split(";"):
+                    number, words = pair.split("=")
+                    if number == str(errno):
+                        reason = "errno %d, %s" % (errno, words)
+        elif isinstance(error, MemoryError):
+            reason = _OUT_OF_MEMORY
+        elif _TLS and isinstance(error, ValueError):  # so do ports tell of a certificate
+            stage = "TLS"
+            reason = _explain_tls(str(error).strip().replace("\n", "; "))
+        else:
+            reason = "%s %s" % (type(error).__name__, error)
+        server = self._server
+        return TransportError("%s, %s port %d" % (reason, server[0], server[1]), stage, errno)
+
+    if _HINTS:
+        # A connection that ends soon after it began, three times in a row, is no accident. Who is
+        # it? A message that the server does not take, a filter that it does not take, or another
+        # client with our client_id, whom it prefers [MQTT-3.1.4-2].
+        def _suspect(self, error):
+            pipe = self._pipe
+            suspect = None
+            words = "has another client the client_id %r?" % self.client_id
+            at = pipe.head
+            while at != pipe.tail and suspect is None:
+                if pipe.firsts[at] & _SENT:
+                    suspect = pipe.tokens[at]
+                    words = "is it message %d to %r? cancel() takes it back" % (
+                        suspect,
+                        pipe.topics[at],
+                    )
+                at = (at + 1) % pipe.size
+            for row in self._filters.rows:
+                if suspect is None and row[_STATE] in (_QUEUED, _ASKED):
+                    suspect = row[_FILTER]
+                    words = "is it the filter %r?" % suspect
+            if isinstance(error, ServerError):
+                suspect = _SERVER_CLOSED
+                words = "is it a (retained) message with a bad topic name?"
+            if suspect != self._suspected:
+                self._suspected = suspect
+                self._kicks = 0
+            self._kicks += 1
+            if self._kicks < _KICKS_MIN:
+                return error
+            told = type(error)("%s; %d times soon after CONNECT: %s" % (error, self._kicks, words))
+            told.stage = error.stage
+            told.errno = error.errno
+            told.return_code = error.return_code
+            return told
+
+    # -- callbacks -----------------------------------------------------------------------
+
+    # A callback that raises is reported and breaks nothing else. Ctrl-C in it is raised by step()
+    # when this step's work is done.
+    def _emit(self, callback, value, another=None):
+        if callback is None:
+            return
+        try:
+            if another is not None:
+                callback(self, value, another)
+            elif value is _NOTHING:
+                callback(self)
+            else:
+                callback(self, value)
+        except Exception as error:
+            self._report(error)
+        except BaseException as error:
+            self._interrupt = error
+
+    def _report(self, error):
+        try:
+            if self.on_error is not None:
+                self.on_error(self, error)
+                return
+        except Exception as another:
+            error = another
+        except BaseException as another:
+            self._interrupt = another
+        try:
+            print_exception(error)
+        except Exception:  # its output is closed
+            pass
+
+    if _STATS:
+        # Counters wrap at 2**30, so that they never become heap objects.
+        def _count(self, index):
+            self._counts[index] = self._counts[index] + 1 & _COUNT_MASK
 
 
 # ---------------------------------------------------------------------------
-# The client
+# The client: what the application calls
 # ---------------------------------------------------------------------------
 
-# Stands where any other object could be an argument: no callback argument, no topic.
-_NOTHING = object()
 
-
-class MQTTClient:
+class MQTTClient(_Life):
     """MQTT 3.1.1 client that never blocks.
 
     Example:
@@ -1941,51 +3606,50 @@ class MQTTClient:
         uri: str or list of str, see parse_uri(). Several are tried in turn.
         client_id: str or bytes; None: made from machine.unique_id(); "": the server
             assigns one (needs clean_session) [MQTT-3.1.3-6].
-        user, password: str, bytes or None; they override the URI's. None is absent,
-            b"" is present and empty.
+        user, password: str, bytes or None; they override the URI's. None is absent, b"" is
+            present and empty. password may be a function without arguments that returns one of
+            these: it is called at each attempt.
         clean_session: bool (section 3.1.2.4).
         keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
         will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
-        ca: the certificates to trust, for mqtts:// and ssl://: PEM or DER, bytes, or str:
-            the name of a file. None: the system's, where there are any. The server's
-            certificate and host name are always verified.
+        ca: the certificates to trust, for mqtts:// and ssl://: PEM or DER, bytes, or str: the
+            name of a file. None: the system's, where there are any. The server's certificate
+            and host name are always verified.
         cert, key: our own certificate and its key, if the server asks for one.
         tls: a ready SSLContext, used as it is; or "insecure": nothing is verified.
+        tls_name: str, the name to verify and to send as SNI, if it is not the URI's host.
         link: object with is_up(): no attempt is made while it answers False. If it has
-            dns_servers() too, that answers a list of addresses (str) or of (address,
-            port), to be asked instead of the Wi-Fi interface's.
-        packet_bytes_max: int, 64..268,435,460: largest packet, either way, but for
-            CONNECT. A larger one that comes in is dropped, acknowledged and reported.
-        pipe_slots: int, 1..1000: commands that wait for step().
+            dns_servers() too, that answers a list of addresses (str) or of (address, port), to
+            be asked instead of the Wi-Fi interface's.
+        packet_bytes_max: int, 64..268,435,460: largest packet, either way, but for CONNECT. A
+            larger one that comes in is dropped, acknowledged and reported.
+        pipe_slots: int, 1..1000: messages that may wait, for step() or for their acknowledgement.
         in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
-        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each
-            other answer that the server owes.
+        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each other answer
+            that the server owes.
         reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
-        pipe_bytes_max: int: bytes of topic names and payloads that wait for step();
-            None: 16 times packet_bytes_max.
-        offline: what becomes of a message for which the pipe has no room: "refuse"
-            (QueueFull), "drop_oldest", or "latest": while offline only the newest
-            message of each topic name is kept. publish() may say otherwise.
+        pipe_bytes_max: int: bytes of topic names and payloads in the pipe; None: 16 times
+            packet_bytes_max.
+        offline: what becomes of a message for which the pipe has no room: "refuse" (QueueFull),
+            "drop_oldest", or "latest": while offline only the newest message of each topic name
+            is kept. publish() may say otherwise.
 
     Attributes to set: on_connect(client, session_present), on_online(client),
-        on_offline(client, error), on_message(client, message),
-        on_published(client, token), on_dropped(client, token),
-        on_subscribed(client, token, granted),
-        on_error(client, error): something went wrong that does not end the
-        connection (a callback raised, a message was too large); user_data.
+        on_offline(client, error), on_message(client, message), on_published(client, token),
+        on_dropped(client, token), on_subscribed(client, token, granted), on_error(client, error):
+        something went wrong that does not end the connection; user_data.
 
     Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict).
 
     Raises:
         LocalError: an argument that MQTT or this client forbids.
 
-    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 20 bytes
-    for a slot of the pipe, 30 for one in flight (32-bit). Blocks: never.
+    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 28 bytes
+    for a slot of the pipe (32-bit). Blocks: never.
     """
 
     # To be set by the application. Most are not, so they are no attributes of each client.
-    on_connect = on_online = on_offline = on_message = None
-    on_published = on_dropped = on_subscribed = on_error = user_data = None
+    on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
 
     _made = 0  # clients of this process, so that two have two identifiers
 
@@ -1994,7 +3658,7 @@ class MQTTClient:
         uri: "str | list | tuple",
         client_id: "str | bytes | None" = None,
         user: "str | bytes | None" = None,
-        password: "str | bytes | None" = None,
+        password=None,
         clean_session: bool = True,
         keep_alive_s: int = 60,
         will: "tuple | None" = None,
@@ -2011,6 +3675,7 @@ class MQTTClient:
         reconnect_max_ms: int = 60_000,
         pipe_bytes_max: "int | None" = None,
         offline: str = "refuse",
+        tls_name: "str | None" = None,
     ) -> None:
         if not isinstance(uri, (list, tuple)):
             uri = (uri,)
@@ -2020,7 +3685,7 @@ class MQTTClient:
             raise LocalError("uri is an empty list, must name a server")
         if user is not None:
             user = _to_field("user", user)  # [MQTT-3.1.3-11]
-        if password is not None:
+        if password is not None and not callable(password):
             password = _to_field("password", password, False)
         servers = []  # (host, port, user, password, is_tls) of each
         is_tls = False
@@ -2037,14 +3702,18 @@ class MQTTClient:
         if _FAILOVER:
             self._servers = servers
             self._turn = 0  # index of the one in use
-        self._server = self._session_server = servers[0]  # in use; has the session
+            self._session_server = servers[0]  # has the session
+        self._server = servers[0]  # in use
         if _TLS:
-            self._raw = self._tls = None
+            self._raw = self._tls = self._probe = None
+            self.tls_name = tls_name
+            if tls_name is not None and (not isinstance(tls_name, str) or not tls_name):
+                raise LocalError("tls_name is %r, must be a str that is a name" % (tls_name,))
         if _TLS and is_tls:
             self._tls = _tls_context(ca, cert, key, tls)
             self._is_insecure = tls == "insecure"  # and that has not been said yet
-        elif (ca, cert, key, tls) != (None, None, None, None):
-            raise LocalError("ca, cert, key and tls are for mqtts:// and ssl://")
+        elif (ca, cert, key, tls, tls_name) != (None, None, None, None, None):
+            raise LocalError("ca, cert, key, tls and tls_name are for mqtts:// and ssl://")
         if client_id is None:
             # [MQTT-3.1.3-5]: up to 23 letters and digits are safe with any server.
             client_id = "mqtt%s%s" % (unique_id()[-8:].hex(), MQTTClient._made or "")
@@ -2052,7 +3721,7 @@ class MQTTClient:
         self.client_id = _to_field("client_id", client_id)  # [MQTT-3.1.3-2, -4]
         if not self.client_id and not clean_session:
             raise LocalError("client_id '' needs clean_session=True [MQTT-3.1.3-7]")
-        self._clean_session = clean_session
+        self.clean_session = clean_session
         if will is not None:
             if not isinstance(will, (tuple, list)) or len(will) != 4:
                 raise LocalError(
@@ -2060,20 +3729,18 @@ class MQTTClient:
                 )
             will = (  # [MQTT-3.1.2-14] [MQTT-3.1.3-10]
                 _to_topic(will[0]),
-                _to_field("will payload", will[1], False),
+                _to_field("will payload", _to_payload(will[1]), False),
                 _integer("will qos", will[2], 0, _QOS_MAX),
-                will[3],
+                _retain(will[3]),
             )
-        self._will = will
+        self.will = will
         if link is not None and not hasattr(link, "is_up"):
             raise LocalError("link is %r, must have is_up()" % (link,))
-        self._link = link
+        self.link = link
         self.keep_alive_s = _integer("keep_alive_s", keep_alive_s, 0, 65535)
-        self._packet_bytes_max = _integer(
-            "packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT
-        )
+        _integer("packet_bytes_max", packet_bytes_max, 64, _PACKET_BYTES_LIMIT)
         _integer("pipe_slots", pipe_slots, 1, 1000)
-        _integer("in_flight_max", in_flight_max, 1, 200)
+        self.in_flight_max = _integer("in_flight_max", in_flight_max, 1, 200)
         self.connect_timeout_ms = _integer("connect_timeout_ms", connect_timeout_ms, 1, _MS_MAX)
         self.reconnect_min_ms = _integer("reconnect_min_ms", reconnect_min_ms, 0, _MS_MAX)
         self.reconnect_max_ms = _integer(
@@ -2083,16 +3750,23 @@ class MQTTClient:
             if pipe_bytes_max is None:
                 pipe_bytes_max = min(16 * packet_bytes_max, _COUNT_HALF)
             _integer("pipe_bytes_max", pipe_bytes_max, 1, _COUNT_HALF)
-            self._offline = self._policy(offline)
+            self._pipe = Pipe(pipe_slots, packet_bytes_max, pipe_bytes_max, _policy(offline))
             self._is_telling = False
         elif offline != "refuse" or pipe_bytes_max is not None:
             raise LocalError(_NOT_BUILT % "offline or pipe_bytes_max")
+        else:
+            self._pipe = Pipe(pipe_slots, packet_bytes_max)
+        self._put = self._pipe.put
+        self._filters = Filters()
+        self._outbox = Outbox(min(packet_bytes_max, _OUTBOX_BYTES))
+        self._decoder = Decoder(packet_bytes_max)
+        self._message = Message(self._decoder.buf)
+        self._topics = {}  # topic names that were checked: see _known_topic()
+        self._last = (_NOTHING, b"")  # the last one of them
+        self.on_message = self.on_published = None  # of each client: every message asks
         if _STATS:
             self._counts = [0] * _COUNTS
-        self.state = _DOWN  # _move() only
-        self._is_wanted = False  # connect() and disconnect()
-        self._is_stepping = False
-        self._driver = None  # get_ident() of the thread that drives step() for the application
+            self._ping_ms = 0  # ticks_ms() of the last PINGREQ
         if _BACKGROUND:
             self._is_stopping = False
             self._timer = None
@@ -2100,49 +3774,57 @@ class MQTTClient:
             self._changed = None  # asyncio.Event: something happened in step()
             self._is_drop_told = False  # to publish_wait(): run() has to wake it
             self._awaited = {}  # token of publish_wait(): has it been dropped?
+            self._full = []  # Messages that have no room: nothing is read until they have
         if _ISR:
             self.isr_dropped = 0  # messages that publish_isr() had no room for
             self._isr_ring = [None] * (_ISR_SLOTS * _ISR_FIELDS)
             self._isr_lock = allocate_lock()
             self._isr_head = self._isr_tail = 0
-        self._socket = None
-        self._addresses = ()  # not yet tried, of the present attempt
         if _RESOLVER:
-            self._known = {}  # host name: its addresses, the last that were good
-            self._known_until = {}  # host name: ticks_ms() until which they hold
-            self._tries = ()  # DNS servers still to be asked; of the lookup under way the first
-            self._query = b""  # what it was asked
-        self._interest = None  # what the poll watches the socket for; None: all
-        self._outbox = Outbox(min(self._packet_bytes_max, _OUTBOX_BYTES))
-        self._decoder = Decoder(self._packet_bytes_max)
-        self._message = Message(self._decoder.buf)
-        self._topic = bytearray()  # buf[0:_topic_end] of the last message: its topic name
-        self._topic_end = 0
-        self._session = Session(self._outbox, in_flight_max)
-        if _OFFLINE:
-            self._pipe = Pipe(pipe_slots, pipe_bytes_max)
-        else:
-            self._pipe = Pipe(pipe_slots)
-        self._poll = select.poll()
-        self._poll.register(self._pipe, select.POLLIN)
-        if _TLS and is_tls:
-            # For the TCP connection below TLS alone, apart from what step() sleeps on.
-            self._probe = select.poll()
-        self._timers = [None] * _TIMERS  # ticks_ms() of each deadline, or None
-        self._due_ms = None  # the earliest of them, or earlier
-        self._now_ms = 0  # ticks_ms() at the begin of this step
-        self._sent_ms = 0  # ticks_ms() of the last packet sent
-        self._ping_ms = 0  # ticks_ms() of the last PINGREQ
-        self._attempt_end_ms = 0  # ticks_ms() by which CONNACK must be here
-        self._is_stable = False  # the connection has lasted for _STABLE_MS
-        self._is_answered = False  # in this step the server was heard
-        self._is_blocked = False  # the socket did not take all of the outbox
-        self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
+            self._known = {}  # host name: [ticks_ms() of its end, addresses, record type]
+        # What outlives a connection: with the Pipe and the Filters the session (section 4.1).
+        if _QOS2:
+            self._received = []  # packet_id of each QoS 2 message that awaits its PUBREL
+            self._pubrecs = 0  # since ever: the turn of a PUBREC among them
+            self._arriving = 0  # packet_id of the QoS 2 message in _handoff
+            self._again = None  # packet identifiers whose PUBREL is to be sent again
+            self._is_qos1_told = False  # a server that does not do QoS 2
+        self._is_resumed = True  # no session was lost for want of memory
         self._longest_ms = 0  # of the last pause, before it was drawn: the next one's is double
-        self._kicks = 0  # in a row: closed by the server soon after CONNACK
-        self._checked_topic = _NOTHING  # the last topic name that was bytes and legal
-
-    # -- what the application calls ------------------------------------------
+        self._pause_end_ms = None
+        self._address_turn = 0  # the address of the server's name to begin with
+        if _HINTS:
+            self._suspected = None  # why the server closes soon after CONNECT,
+            self._kicks = 0  # and how often in a row
+        # The life: see _live().
+        self.state = _DOWN
+        self._is_wanted = False  # connect() and disconnect()
+        self._is_hurried = False  # disconnect() without draining
+        self._is_open = False  # a life has begun, and is not closed
+        self._is_stable = False  # the connection has lasted for _STABLE_MS
+        self._is_late = False  # a deadline was put off by this step
+        self._failed = None  # what ended a life, until that is told
+        self._happened = False
+        self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it
+        self._is_enough = False  # that, or much work, or a full queue: no more in this step
+        if _BACKGROUND or _ASYNCIO:
+            self._driver = None  # get_ident() of the thread that drives step() for the application
+        self._socket = self._poll = self._interest = None
+        self._bad_poll = None  # that has failed, and is asked again
+        self._now_ms = self._attempt_end_ms = self._sent_ms = 0
+        # A connection in service.
+        self._timers = [None] * (_TIMERS + 1)  # ticks_ms() of each deadline, or None; and _DUE
+        self._handoff = []  # the message that goes to a callback next
+        self._is_held = False  # a packet waits for room for its answer
+        self._flying = 0  # QoS 1 and 2 messages in flight
+        self._is_resending = False
+        self._ping_mark = None  # position in the outbox of a PINGREQ that has not left
+        self._has_marks = False  # that, or a filter's packet, has not left
+        self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
+        self._is_time_up = False  # for draining
+        self._read = self._write = self._packets = None
+        self._advance = _ended
+        self._revive()
 
     @property
     def state_name(self) -> str:
@@ -2155,37 +3837,34 @@ class MQTTClient:
         def stats(self) -> dict:
             """Counters since the client was made, each modulo 2**30.
 
-            attempts, connections, reconnections; packets_sent, bytes_sent,
-            packets_received, bytes_received; messages queued, sent (QoS 0: handed to
-            the socket), retransmitted, acknowledged, dropped (by a policy or expired),
-            expired; received, too_large, duplicates_received (with DUP),
-            duplicates_suppressed (QoS 2); ping_ms: the last round trip.
+            attempts, connections, reconnections; packets_sent, bytes_sent, packets_received,
+            bytes_received; messages queued, sent (QoS 0: handed to the socket), retransmitted,
+            acknowledged, dropped (by a policy, cancel() or expiry), expired; received, too_large,
+            duplicates_received (with DUP), duplicates_suppressed (QoS 2), ignored (what nothing
+            waited for); ping_ms: the last round trip.
 
             Allocates: the dict.
             """
             counts = self._counts
-            outbox = self._outbox
-            decoder = self._decoder
-            session = self._session
-            pipe = self._pipe
             return {
                 "attempts": counts[_N_ATTEMPTS],
                 "connections": counts[_N_CONNECTIONS],
                 "reconnections": max(0, counts[_N_CONNECTIONS] - 1),
-                "queued": pipe.last_token - counts[_N_FILTERS] & _COUNT_MASK,
-                "sent": session.sent_count + pipe.sent_count & _COUNT_MASK,
-                "retransmitted": session.retransmitted_count,
+                "queued": self._pipe.last_token - counts[_N_FILTERS] & _COUNT_MASK,
+                "sent": counts[_N_SENT],
+                "retransmitted": counts[_N_AGAIN],
                 "acknowledged": counts[_N_ACKNOWLEDGED],
-                "dropped": pipe.drop_count if _OFFLINE else 0,
+                "dropped": counts[_N_DROPPED],
                 "expired": counts[_N_EXPIRED],
                 "received": counts[_N_RECEIVED],
                 "too_large": counts[_N_TOO_LARGE],
                 "duplicates_received": counts[_N_DUP],
                 "duplicates_suppressed": counts[_N_SUPPRESSED],
-                "packets_sent": outbox.packet_count,
-                "bytes_sent": outbox.sent_count,
-                "packets_received": decoder.packet_count,
-                "bytes_received": decoder.byte_count,
+                "ignored": counts[_N_IGNORED],
+                "packets_sent": self._outbox.packet_count,
+                "bytes_sent": self._outbox.sent_count,
+                "packets_received": self._decoder.packet_count,
+                "bytes_received": self._decoder.byte_count,
                 "ping_ms": counts[_N_PING_MS],
             }
 
@@ -2196,23 +3875,23 @@ class MQTTClient:
         Allocates: nothing. Blocks: never. Spec: section 3.1.
         """
         self._is_wanted = True
-        self._pipe.wake()
+        self._pipe.is_signalled = True
 
     def disconnect(self) -> None:
         """Ask for the end of the connection. Returns at once.
 
-        step() then sends what is queued and waits for its acknowledgements for at
-        most connect_timeout_ms, sends DISCONNECT and closes. While there is no
+        step() then sends what is queued and waits for its acknowledgements for at most
+        connect_timeout_ms, sends DISCONNECT and closes: see wait_offline(). While there is no
         connection what is queued stays queued.
         Allocates: nothing. Blocks: never. Spec: section 3.14.
         """
         self._is_wanted = False
-        self._pipe.wake()
+        self._pipe.is_signalled = True
 
     def publish(
         self,
         topic_name: "str | bytes",
-        payload: "str | bytes | bytearray | memoryview",
+        payload: "str | bytes | bytearray | memoryview | int | float",
         qos: int = 0,
         retain: bool = False,
         offline: "str | None" = None,
@@ -2222,114 +3901,76 @@ class MQTTClient:
 
         Args:
             topic_name: str or bytes without wildcards, 1..65535 bytes of UTF-8.
-            payload: bytes or str; bytearray and memoryview are copied.
-            qos: 0, 1 or 2. retain: the server keeps it for later subscribers.
+            payload: bytes or str; bytearray and memoryview are copied; a number is sent as
+                str() writes it.
+            qos: 0, 1 or 2. retain: bool: the server keeps it for later subscribers.
             offline: as in the constructor, for this message; None: as said there.
-            expiry_s: int, 1..259,200 (3 days) or None: dropped if it still waits then.
+            expiry_s: int, 1..259,200 (3 days) or None: dropped if it still waits then. A message
+                that was sent and not acknowledged is given up at the next connection: perhaps it
+                was delivered.
 
         Returns:
-            A token for is_done(), wait_for() and on_published, 1..2**30-1.
+            A token for is_done(), wait_for(), cancel() and on_published, 1..2**30-1.
 
         Raises:
-            LocalError: an argument is wrong, or the packet would be larger than
-                packet_bytes_max or pipe_bytes_max. QueueFull: the pipe is full. Nothing is
-            queued then. What is dropped to make room is told to on_dropped at once.
+            LocalError: an argument is wrong, or the packet would be larger than packet_bytes_max
+                or pipe_bytes_max. QueueFull: the pipe is full. Nothing is queued then. What is
+                dropped to make room is told to on_dropped at once.
 
-        Allocates: nothing, if both are bytes. It costs least if the topic name is the
-        object of the last call. Blocks: see Pipe.put(). Spec: section 3.3.
+        Allocates: nothing, if both are bytes and the topic name is one of the last eight. It costs
+        least if it is the object of the last call. Blocks: see Pipe.put(). Spec: section 3.3.
         """
-        if topic_name is not self._checked_topic:
-            checked = _to_topic(topic_name)
-            if checked is topic_name:  # bytes: what can not change is known by identity
-                self._checked_topic = checked
-            topic_name = checked
+        # Without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1]. (Variables serve twice: rule 6.)
+        if qos is _ZERO and retain is False:
+            qos = _PUBLISH
+        else:
+            qos = _publish_flags(qos, retain)
+        retain = self._last  # type: ignore  # read once: another thread may change it
+        if topic_name is not retain[0]:  # type: ignore
+            retain = self._known_topic(topic_name)  # type: ignore
+        topic_name = retain[1]  # type: ignore
         if not _isinstance(payload, _bytes):
-            payload = _to_bytes("payload", payload)
-        size = _len(topic_name) + _len(payload)
-        first_byte = _PUBLISH  # without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1]
-        if qos != 0:
-            first_byte |= _integer("qos", qos, 0, _QOS_MAX) << _QOS_SHIFT
-        if retain:
-            first_byte |= _RETAIN
-        if size + _PUBLISH_HEADER_MAX > self._packet_bytes_max:
-            length = size + (4 if first_byte & 0x06 else 2)
-            packet_size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
-            if packet_size > self._packet_bytes_max:
-                _integer(_PACKET_SIZE, packet_size, 0, self._packet_bytes_max)
-        pipe = self._pipe
-        if _OFFLINE:
-            policy = self._offline if offline is None else self._policy(offline)
-            if policy == _LATEST and self.state == _ONLINE:
-                policy = _REFUSE
-            if expiry_s is not None:
-                expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
-                expiry_s = ticks_add(ticks_ms(), expiry_s)
-            token = pipe.put(first_byte, topic_name, payload, size, expiry_s, policy)
-            if pipe.dropped:
-                self._tell_dropped()
-            return token
+            payload = _to_payload(payload)
         if offline is not None or expiry_s is not None:
-            raise LocalError(_NOT_BUILT % "offline or expiry_s")
-        return pipe.put(first_byte, topic_name, payload, size)
+            if _OFFLINE:
+                offline = _wish(qos, offline, expiry_s)
+                retain = self._put_wish
+                return retain(topic_name, payload, offline)
+            else:
+                raise LocalError(_NOT_BUILT % "offline or expiry_s")
+        retain = self._put
+        retain = retain(topic_name, payload, qos)
+        if _OFFLINE and self._pipe.dropped:
+            self._tell_dropped()
+        return retain
 
-    if _ISR:
-
-        def publish_isr(self, topic_name: bytes, payload: bytes, qos: int = 0) -> bool:
-            """Queue a message from an interrupt. step() publishes it.
-
-            Args:
-                topic_name, payload: bytes, made before. What is wrong with them is told to
-                    on_error by step(). qos: 0, 1 or 2.
-
-            Returns:
-                True, or False: there is no room, or another interrupt has interrupted a call
-                of it. Then it is counted in `isr_dropped`.
-
-            Allocates: nothing. Blocks: never; no lock is waited for.
-            """
-            tail = self._isr_tail
-            if self._isr_lock.acquire(False):
-                ring = self._isr_ring
-                tail = self._isr_tail
-                after = tail + _ISR_FIELDS
-                if after == _ISR_SLOTS * _ISR_FIELDS:
-                    after = 0
-                is_taken = after != self._isr_head
-                if is_taken:
-                    ring[tail] = topic_name
-                    ring[tail + 1] = payload
-                    ring[tail + 2] = qos
-                    self._isr_tail = after
-                self._isr_lock.release()
-                if is_taken:
-                    self._pipe.is_signalled = True
-                    return True
-            self.isr_dropped = self.isr_dropped + 1 & _COUNT_MASK
-            return False
-
-        # What interrupts have queued goes the way of all messages. What finds no room stays.
-        def _take_isr(self):
-            ring = self._isr_ring
-            for _ in range(_ISR_SLOTS):
-                at = self._isr_head
-                if at == self._isr_tail:
-                    return
-                try:
-                    self.publish(ring[at], ring[at + 1], ring[at + 2])
-                except QueueFull:
-                    return
-                except Exception as error:  # MemoryError, too: it would come again for ever
-                    self._report(error)
-                ring[at] = ring[at + 1] = None
-                at += _ISR_FIELDS
-                self._isr_head = 0 if at == _ISR_SLOTS * _ISR_FIELDS else at
+    # (topic_name as given, as bytes, checked). The last few are known; the table is replaced,
+    # never changed: another thread may be looking.
+    def _known_topic(self, topic_name):
+        is_lasting = _isinstance(
+            topic_name, _NAMES
+        )  # else it may change, and is looked at each time
+        known = self._topics.get(topic_name) if is_lasting else None
+        if known is None:
+            known = (topic_name, _to_topic(topic_name))
+            if not is_lasting:
+                return known
+            if _len(known[1]) < _KNOWN_TOPIC_BYTES_MAX:
+                topics = {}
+                if _len(self._topics) < _KNOWN_TOPICS:
+                    topics.update(self._topics)
+                topics[topic_name] = known
+                self._topics = topics
+        self._last = known
+        return known
 
     if _OFFLINE:
 
-        def _policy(self, offline):
-            if offline not in _POLICIES:
-                raise LocalError("offline is %r, must be one of %r" % (offline, _POLICIES))
-            return _POLICIES.index(offline)
+        def _put_wish(self, topic_name, payload, wish):
+            token = self._pipe.put_with(topic_name, payload, wish)
+            if self._pipe.dropped:
+                self._tell_dropped()
+            return token
 
         # The callback may publish, and so drop: that is told after it, not within.
         def _tell_dropped(self):
@@ -2345,44 +3986,56 @@ class MQTTClient:
                         token = dropped.pop(0)
                     except IndexError:  # another thread has told it
                         break
+                    if _STATS:
+                        self._count(_N_DROPPED)
                     if _ASYNCIO and token in self._awaited:
                         self._awaited[token] = True
                         self._is_drop_told = True
-                        self._pipe.wake()
+                        self._pipe.is_signalled = True
                     self._emit(self.on_dropped, token)
             finally:
                 self._is_telling = False
 
-        # The message at `at` if its time is over.
-        def _drop_expired(self, at):
-            ring = self._pipe.ring
-            if (
-                ring[at] & _TYPE_MASK == _PUBLISH
-                and ring[at + 4] is not None
-                and ticks_diff(self._now_ms, ring[at + 4]) >= 0
-            ):
-                self._pipe.drop(at)
-                if _STATS:
-                    self._count(_N_EXPIRED)
+        def cancel(self, token: int) -> bool:
+            """Take a message back.
+
+            Args:
+                token: from publish().
+
+            Returns:
+                True: it will not be sent (again), and on_dropped is told. If it was sent before,
+                it was perhaps delivered. False: there is nothing to take back: it is done, QoS 0
+                and on its way, or the server has it for good (QoS 2 past PUBREC).
+
+            Raises: LocalError: not an int. Allocates: nothing much. Blocks: see Pipe.put().
+            """
+            _integer("token", token, 0, _COUNT_MASK)
+            is_taken_back = self._pipe.cancel(token)
+            if is_taken_back:
+                self._pipe.is_signalled = True
+                self._tell_dropped()
+            return is_taken_back
 
     def subscribe(self, topic_filter: "str | bytes", callback=None, qos: int = 0) -> int:
         """Subscribe now and after every reconnection, until unsubscribe().
 
+        The SUBSCRIBE goes before messages that wait.
+
         Args:
-            topic_filter: str or bytes, may hold + and # (section 4.7).
+            topic_filter: str or bytes, may hold + and # (section 4.7). Of "$share/group/filter"
+                the filter behind the group says which messages the callback gets.
             callback: callback(client, message) for what matches; None: on_message.
             qos: 0, 1 or 2, the highest wanted.
 
         Returns:
-            A token for is_done(), wait_for() and on_subscribed.
+            A token for is_done(), wait_for(), was_refused() and on_subscribed.
 
         Raises:
-            LocalError: an argument is wrong. QueueFull: the pipe is full.
+            LocalError: an argument is wrong. QueueFull: another call holds the pipe for too long.
 
-        Allocates: a row of the table, about 64 bytes. Blocks: never.
-        Spec: section 3.8.
+        Allocates: a row of the table, about 64 bytes. Blocks: see Pipe.put(). Spec: section 3.8.
         """
-        return self._put_filter(_SUBSCRIBE, topic_filter, callback, qos)
+        return self._put_filter(topic_filter, callback, _integer("qos", qos, 0, _QOS_MAX))
 
     def unsubscribe(self, topic_filter: "str | bytes") -> int:
         """Take back a subscription; also one that was never made.
@@ -2394,25 +4047,31 @@ class MQTTClient:
             A token for is_done() and wait_for().
 
         Raises:
-            LocalError: the filter is wrong. QueueFull: the pipe is full.
+            LocalError: the filter is wrong. QueueFull: another call holds the pipe for too long.
 
-        Allocates: little. Blocks: never. Spec: section 3.10.
+        Allocates: a row of the table. Blocks: see Pipe.put(). Spec: section 3.10.
         """
-        return self._put_filter(_UNSUBSCRIBE, topic_filter, None, 0)
+        return self._put_filter(topic_filter, None, -1)
 
-    def _put_filter(self, first_byte, topic_filter, callback, qos):
+    def _put_filter(self, topic_filter, callback, qos):
         topic_filter = _to_topic(topic_filter, True)
         if callback is not None and not callable(callback):
             raise LocalError("callback is %r, must be callable" % (callback,))
-        _integer("qos", qos, 0, _QOS_MAX)
-        _integer(_PACKET_SIZE, len(topic_filter) + 10, 0, self._packet_bytes_max)
-        token = self._pipe.put(first_byte, topic_filter, callback, 0, qos)
-        if _STATS:
-            self._count(_N_FILTERS)
-        if self.state == _DOWN and not self._is_wanted and not self._is_stepping:
-            # Before connect() nobody need call step(), however many there are.
-            self._now_ms = ticks_ms()
-            self._take_commands(False)
+        pipe = self._pipe
+        if len(topic_filter) + 10 > pipe.packet_bytes_max:
+            raise LocalError(
+                "topic filter of %d bytes does not fit: raise packet_bytes_max, %d"
+                % (len(topic_filter), pipe.packet_bytes_max)
+            )
+        pipe.take_lock()
+        try:
+            token = pipe.next_token()
+            self._filters.put(topic_filter, callback, qos, token)
+            if _STATS:
+                self._count(_N_FILTERS)
+        finally:
+            pipe.release_lock()
+        pipe.is_signalled = True
         return token
 
     def is_online(self) -> bool:
@@ -2422,20 +4081,40 @@ class MQTTClient:
     def is_done(self, token: int) -> bool:
         """True when nothing more will happen for this token.
 
-        QoS 0: handed to the socket. QoS 1, 2, subscribe, unsubscribe: acknowledged.
-        Or dropped, by a policy or its expiry: on_dropped has told that.
+        QoS 0: handed to the socket. QoS 1, 2, subscribe, unsubscribe: acknowledged (see
+        was_refused()). Or dropped, by a policy, cancel() or expiry: on_dropped has told that.
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
         _integer("token", token, 0, _COUNT_MASK)
-        return not self._pipe.has_token(token) and not self._session.has_token(token)
+        return self._pipe.find(token) < 0 and not self._filters.has_token(token)
+
+    def was_refused(self, token: int) -> bool:
+        """True if the server has refused this subscription (SUBACK with 0x80, section 3.9.3).
+
+        Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
+        """
+        _integer("token", token, 0, _COUNT_MASK)
+        row = self._filters.find(token)
+        return row is not None and row[_STATE] == _REFUSED
 
     def wait_online(self, timeout_ms: int) -> bool:
         """Drive step() until is_online(). False: not within timeout_ms.
 
-        Blocks: up to timeout_ms. Raises: LocalError inside a callback.
+        Blocks: up to timeout_ms. Raises: LocalError inside a callback, or without connect().
         """
+        if not self._is_wanted:
+            raise LocalError("wait_online() without connect() would wait for nothing")
         return self._wait(timeout_ms, self.is_online)
+
+    def wait_offline(self, timeout_ms: int) -> bool:
+        """Drive step() until the connection is closed, after disconnect(). False: not in time.
+
+        Blocks: up to timeout_ms. Raises: LocalError inside a callback, or without disconnect().
+        """
+        if self._is_wanted:
+            raise LocalError("wait_offline() without disconnect() would wait for nothing")
+        return self._wait(timeout_ms, lambda: self.state == _DOWN)
 
     def wait_for(self, token: int, timeout_ms: int) -> bool:
         """Drive step() until is_done(token), see there. False: not within timeout_ms.
@@ -2450,11 +4129,11 @@ class MQTTClient:
     def _wait(self, timeout_ms, is_done, *arguments):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
         if (_BACKGROUND or _ASYNCIO) and self._driver == get_ident():
-            if self._is_stepping or not _BACKGROUND or self._timer is None:
+            if self._is_ticking or not _BACKGROUND or self._timer is None:
                 raise LocalError(_IS_DRIVEN)
         left_ms = 0
         while True:
-            if self._driver is None and not (left_ms and self._is_stepping):
+            if not (_BACKGROUND or _ASYNCIO) or self._driver is None:
                 self.step(left_ms)
             else:
                 sleep_ms(min(left_ms, _NAP_MS))
@@ -2464,20 +4143,130 @@ class MQTTClient:
             if left_ms <= 0:
                 return False
 
-    # -- other ways to drive it ------------------------------------------------
+    # -- step --------------------------------------------------------------------------
+
+    def step(self, timeout_ms: int = 0) -> bool:
+        """Do what is ready; if there is nothing, wait for it for up to timeout_ms.
+
+        Call it again and again: it is what makes everything else happen.
+
+        Returns:
+            True if anything happened: bytes moved, a state changed, time ran out.
+
+        Raises:
+            LocalError: called inside a callback, or while start() or run() drives it; or
+                timeout_ms is not an int. KeyboardInterrupt and the like of a callback.
+            What the network does never raises: it arrives at on_offline.
+
+        Allocates: nothing in the steady state. Blocks: up to timeout_ms.
+        """
+        if (_BACKGROUND or _ASYNCIO) and self._driver is not None:
+            raise LocalError(_IS_DRIVEN)
+        if timeout_ms is not _ZERO:
+            _integer("timeout_ms", timeout_ms, 0, _MS_MAX)
+            return self._step(timeout_ms)
+        try:
+            if not self._advance():
+                return False  # as in most steps
+        except StopIteration:
+            self._revive()
+        except ValueError:
+            raise LocalError(_IS_DRIVEN)
+        except Exception:
+            self._on_bad_poll()
+        return self._has_happened()
+
+    # step() for those who drive it. The life is a generator, which can not be entered twice: that
+    # is what keeps a callback from step().
+    def _step(self, timeout_ms):
+        try:
+            if not self._advance():
+                if not timeout_ms:
+                    return False
+                self._sleep(timeout_ms)
+                if not self._advance():
+                    return False
+        except StopIteration:
+            self._revive()
+        except ValueError:
+            raise LocalError(_IS_DRIVEN)
+        except Exception:
+            self._on_bad_poll()
+        return self._has_happened()
+
+    # Something happened; if it was Ctrl-C in a callback, it goes on from here.
+    def _has_happened(self):
+        error = self._interrupt
+        if error is not None:
+            self._interrupt = None
+            raise error
+        return True
+
+    # The life was ended by Ctrl-C, or has not begun: the next step() begins another, which closes
+    # first what that one has left. Without the memory for it the next step() tries again.
+    def _revive(self):
+        try:
+            self._advance = self._live().__next__
+        except MemoryError:
+            pass
+
+    # Sleep until the socket or the pipe is ready or a deadline has come. What the poll answers is
+    # not looked at: ports differ too much in what they say of a socket (ESP32 never says POLLERR).
+    # Reading and writing tell the truth.
+    def _sleep(self, timeout_ms):
+        left_ms = self.next_deadline_ms()
+        if left_ms is not None and left_ms < timeout_ms:
+            timeout_ms = left_ms
+        self._watch()
+        self._poll.ipoll(timeout_ms)
+
+    # Something failed outside of the life, or there was no memory even to close. The next step()
+    # asks the poll, if there is one: if it fails again, that ends the life. A poll whose
+    # register() found no memory is broken: another one is made.
+    def _on_bad_poll(self):
+        self._bad_poll = self._poll
+        self._poll = None
+        self._pipe.has_chores = self._pipe.is_signalled = True
+
+    # Make the poll if there is none, and have it watch the socket for what is wanted now.
+    def _watch(self):
+        sock = self._socket
+        poll = self._poll
+        if poll is None:
+            poll = select.poll()  # kept when it is whole
+            if not _ASYNCIO or self._changed is None or self._driver is None:
+                poll.register(self._pipe, select.POLLIN)
+            if sock is not None:
+                poll.register(sock)
+            self._interest = None
+            self._poll = poll
+        # While connecting: all; but a datagram socket is always writable.
+        interest = select.POLLOUT
+        if self._packets is not None and not self._outbox.pending or self.state == _RESOLVING:
+            interest = 0
+        if not self._is_held:
+            interest |= select.POLLIN
+        if sock is None:
+            return interest
+        if interest != self._interest:
+            poll.modify(sock, interest)
+            self._interest = interest
+        return interest
+
+    # -- other ways to drive it -----------------------------------------------------------
     #
-    # Threads. publish(), subscribe(), unsubscribe(), connect(), disconnect(), is_done() and the
-    # waits may be called from any thread while one thread is in step(): they meet it in the
-    # Pipe alone, see there. With a GIL (CPython, ESP32) that is all. On rp2 two cores run without
-    # one, and in the unix port all threads: the Pipe's lock keeps writers apart, and the order
-    # of its assignments does the rest. Callbacks run where step() does.
+    # Threads. What stands above step(), and the waits, may be called from any thread while one
+    # thread is in step(): they meet it in the Pipe and the Filters alone, see there. With a GIL
+    # (CPython, ESP32) that is all. On rp2 two cores run without one, and in the unix port all
+    # threads: the Pipe's lock keeps writers apart, and the order of its assignments does the rest.
+    # Callbacks run where step() does.
 
     def pollables(self) -> list:
         """What to watch in a poll of your own: call step() when anything of it is ready.
 
         Returns:
-            A list of (object, events) for select.poll.register(). It holds until the next
-            step(): ask again then. Call step() until it returns False before you sleep.
+            A list of (object, events) for select.poll.register(). It holds until the next step():
+            ask again then. Call step() until it returns False before you sleep.
 
         Allocates: the list. Blocks: never.
         """
@@ -2493,9 +4282,10 @@ class MQTTClient:
         """
         if self._pipe.is_signalled:
             return 0
-        if self._due_ms is None:
+        due_ms = self._timers[_DUE]
+        if due_ms is None:
             return None
-        return max(0, ticks_diff(self._due_ms, ticks_ms()))
+        return max(0, ticks_diff(due_ms, ticks_ms()))
 
     if _BACKGROUND:
 
@@ -2510,8 +4300,9 @@ class MQTTClient:
 
             Allocates: the thread's stack. Blocks: never.
             """
-            if self._driver is not None or self._is_stepping:
+            if self._driver is not None:
                 raise LocalError(_IS_DRIVEN)
+            self._step(0)  # raises in a callback
             self.connect()
             self._is_stopping = False
             self._driver = 0  # nobody's, until the thread runs
@@ -2531,8 +4322,8 @@ class MQTTClient:
                 timeout_ms: int; None: as long as disconnect() may take.
 
             Returns:
-                True: it has ended, the connection is closed. False: not within timeout_ms; it
-                goes on ending by itself.
+                True: it has ended, the connection is closed. False: not within timeout_ms; it goes
+                on ending by itself.
 
             Raises:
                 LocalError: called in a callback. Blocks: up to timeout_ms.
@@ -2555,11 +4346,13 @@ class MQTTClient:
             # would wait for it in vain. The next tick is in 10 ms.
             if timer and self._pipe._lock.locked():
                 return
-            self._driver = get_ident()
             is_over = False
             try:
                 while not is_over:
                     try:
+                        if not self._driver:
+                            self._driver = get_ident()  # an object of the heap on some ports
+                        self._is_ticking = True
                         self._step(0 if timer else _DRIVE_MS)
                     except KeyboardInterrupt:
                         pass  # the unix port gives a Ctrl-C to any thread: it is not for this one
@@ -2568,7 +4361,8 @@ class MQTTClient:
                         if not isinstance(error, Exception):  # SystemExit of a callback
                             self._is_stopping = True
                             self._quit()
-                    is_over = self._is_stopping and self.state == _DOWN
+                    self._is_ticking = False
+                    is_over = self._is_stopping and self.state == _DOWN and not self._is_wanted
                     if timer:
                         break
             finally:
@@ -2579,12 +4373,17 @@ class MQTTClient:
                     self._driver = None
 
     if _ASYNCIO or _BACKGROUND:
+        _is_ticking = False  # in _drive() or run(), and there in step()
+
         # Cancelled, or the thread ends: no time is left to wait for anything.
         def _quit(self):
-            self._is_wanted = False
-            self._on_wish()
-            if self.state == _CLOSING:
-                self._finish()
+            self.disconnect()
+            if self._is_open:
+                self._is_hurried = self._is_time_up = True
+            for _ in range(_PACKETS_PER_STEP):
+                self._step(0)
+                if self.state == _DOWN:
+                    break
 
     if _ASYNCIO:
 
@@ -2592,15 +4391,20 @@ class MQTTClient:
             """For the port's asyncio: has step() anything to do? Allocates: nothing."""
             if self.next_deadline_ms() == 0:
                 return True
-            for _ in self._poll.ipoll(0):
+            try:
+                self._watch()
+                for _ in self._poll.ipoll(0):
+                    return True
+            except _IGNORED:
+                self._on_bad_poll()
                 return True
             return False
 
         async def run(self) -> None:
             """connect(), and call step() whenever there is work, beside your other tasks.
 
-            Ends after disconnect(), or when it is cancelled: then DISCONNECT is sent if
-            that can be done at once, and the connection is closed.
+            Ends after disconnect(), or when it is cancelled: then DISCONNECT is sent if that can
+            be done at once, and the connection is closed.
 
             Raises:
                 LocalError: something drives it already.
@@ -2612,25 +4416,30 @@ class MQTTClient:
 
             self._driver = get_ident()
             self.connect()
-            # is_ready() shall look at the socket alone: it is the pipe that asks.
-            self._poll.unregister(self._pipe)
+            self._poll = None  # is_ready() looks at the socket alone: it is the pipe that asks
             try:
                 while self._is_wanted or self.state != _DOWN:
-                    if self._step(0) or self._is_drop_told:
-                        self._is_drop_told = False
-                        changed.set()  # all who wait look again
-                        changed.clear()
-                        await sleep(0)
-                    else:
-                        self._watch()
-                        await wait_ready(self, self._pipe)
+                    try:
+                        if self._step(0) or self._is_drop_told:
+                            self._is_drop_told = False
+                            changed.set()  # all who wait look again
+                            changed.clear()
+                        else:
+                            self._watch()
+                            await wait_ready(self, self._pipe)
+                            continue
+                    except _IGNORED:
+                        self._on_bad_poll()
+                    await sleep(0)
             finally:
-                self._poll.register(self._pipe, select.POLLIN)
-                self._driver = None
+                self._poll = None
                 self._changed = None  # the next run() may be another loop's
                 changed.set()
                 changed.clear()
-                self._quit()
+                try:
+                    self._quit()
+                finally:
+                    self._driver = None
 
         def _event(self):
             if self._changed is None:
@@ -2649,8 +4458,14 @@ class MQTTClient:
                 run() has ended before.
 
             Raises:
-                LocalError: an argument is wrong.
+                LocalError: an argument is wrong, or there is no run() to wait for.
             """
+            if self._driver is None:
+                from asyncio import sleep
+
+                await sleep(0)  # the task of run() may be about to begin
+                if self._driver is None:
+                    raise LocalError("publish_wait() without run() would wait for nothing")
             changed = self._event()
             token = 0
             try:
@@ -2673,8 +4488,9 @@ class MQTTClient:
             """Subscribe, for `async for message in client.messages(...)`.
 
             Args:
-                topic_filter, qos: as of subscribe(). queue_max: messages kept until they
-                    are asked for; one more is dropped and reported to on_error.
+                topic_filter, qos: as of subscribe(). queue_max: messages kept until they are asked
+                    for. When they are so many the server is not read from until there is room:
+                    nothing is lost.
 
             Returns:
                 A Messages. Leave the loop and call its close(), or use it in `async with`. The
@@ -2684,953 +4500,95 @@ class MQTTClient:
             """
             return Messages(self, topic_filter, qos, _integer("queue_max", queue_max, 1, 1000))
 
-    # -- step ----------------------------------------------------------------
+    if _ISR:
 
-    def step(self, timeout_ms: int = 0) -> bool:
-        """Do what is ready; if there is nothing, wait for it for up to timeout_ms.
+        def publish_isr(self, topic_name: bytes, payload: bytes, qos: int = 0) -> bool:
+            """Queue a message from an interrupt. step() publishes it.
 
-        Call it again and again: it is what makes everything else happen.
+            Args:
+                topic_name, payload: bytes, made before. What is wrong with them is told to
+                on_error
+                    by step(). qos: 0, 1 or 2.
 
-        Returns:
-            True if anything happened: bytes moved, a state changed, time ran out.
+            Returns:
+                True, or False: there is no room, or another interrupt has interrupted a call of
+                it. Then it is counted in `isr_dropped`.
 
-        Raises:
-            LocalError: called inside a callback, or while start() or run() drives it; or
-                timeout_ms is not an int.
-            What the network does never raises: it arrives at on_offline.
-
-        Allocates: nothing in the steady state. Blocks: up to timeout_ms.
-        """
-        if (_BACKGROUND or _ASYNCIO) and self._driver is not None:
-            raise LocalError(_IS_DRIVEN)
-        if timeout_ms:
-            _integer("timeout_ms", timeout_ms, 0, _MS_MAX)
-        return self._step(timeout_ms)
-
-    def _step(self, timeout_ms):
-        if self._is_stepping:
-            raise LocalError(_IS_DRIVEN)
-        self._is_stepping = True
-        try:
-            return self._work(0) or (self._work(timeout_ms) if timeout_ms else False)
-        except (OSError, ValueError, MQTTError, MemoryError, StopIteration) as error:
-            if _DOWN < self.state < _WAITING:
-                self._fail(error)
-            else:
-                self._report(error)  # of the poll, mostly: there is no connection to end
-            return True
-        finally:
-            self._is_stepping = False
-
-    # What the socket is watched for now.
-    def _watch(self):
-        if self._socket is None:
-            return 0
-        interest = select.POLLOUT if self._outbox.pending else 0
-        if self._outbox.room >= _ACK_BYTES:  # see _receive()
-            interest |= select.POLLIN
-        if interest != self._interest:
-            self._interest = interest
-            self._poll.modify(self._socket, interest)
-        return interest
-
-    # Once round: sleep, if there is time for it, and do what is ready then.
-    def _work(self, timeout_ms):
-        if timeout_ms:
-            # Until the socket or the pipe is ready or a deadline has come. What the poll
-            # answers is not looked at: ports differ too much in what they say of a socket
-            # (ESP32 never says POLLERR). Reading and writing tell the truth.
-            left_ms = self.next_deadline_ms()
-            if left_ms is not None and left_ms < timeout_ms:
-                timeout_ms = left_ms
-            self._watch()
-            self._poll.ipoll(timeout_ms)
-        if self._pipe.is_signalled:
-            self._pipe.is_signalled = False  # before the ring is looked at
-        self._now_ms = ticks_ms()
-        if _ISR and self._isr_head != self._isr_tail:
-            self._take_isr()
-        # What has come and what can go is looked at before any deadline is: the
-        # caller may have been away for longer than it, with the answer in the socket.
-        happened = self._on_wish()
-        if self._move_bytes():
-            happened = True
-        if self._due_ms is not None and ticks_diff(self._now_ms, self._due_ms) >= 0:
-            if self._on_due():
-                happened = True
-                self._move_bytes()
-        return happened
-
-    def _move_bytes(self):
-        self._is_answered = False
-        if self._socket is None:
-            return False
-        if _RESOLVER and self.state == _RESOLVING:
-            return self._resolve()
-        is_connecting = self.state < _AWAITING_CONNACK
-        if _TLS and self.state == _TCP_CONNECTING and self._raw is not None:
-            if not self._secure():
-                return False
-        has_read = not is_connecting and self._receive()
-        has_written = self._socket is not None and self._transmit()
-        # What we send ourselves tells nothing of the server, but for the first bytes.
-        self._is_answered = has_read or is_connecting and has_written
-        return has_read or has_written
-
-    # -- states and timers -----------------------------------------------------
-
-    def _move(self, event):
-        state = _NEXT_STATE[self.state * _EVENTS + event]
-        if state == _X:
-            raise LocalError("event %d is illegal in %s" % (event, self.state_name))
-        self.state = state
-        if state == _ONLINE:
-            self._arm(_TIMER_STATE, _STABLE_MS)
-        elif state == _RESOLVING or _SUBSCRIBING <= state < _WAITING:
-            # That of RESOLVING is for the whole attempt; the states that follow share it.
-            self._arm(_TIMER_STATE, self.connect_timeout_ms)
-
-    def _arm(self, timer, timeout_ms):
-        at_ms = ticks_add(self._now_ms, timeout_ms)
-        self._timers[timer] = at_ms
-        if self._due_ms is None or ticks_diff(at_ms, self._due_ms) < 0:
-            self._due_ms = at_ms
-
-    # A timer that was stopped may have left `_due_ms` too early: then nothing is
-    # due, and the true next deadline is found.
-    def _on_due(self):
-        timers = self._timers
-        now_ms = self._now_ms
-        happened = False
-        for timer in range(_TIMERS):
-            at_ms = timers[timer]
-            if at_ms is None or ticks_diff(now_ms, at_ms) < 0:
-                continue
-            state = self.state
-            is_final = timer >= _TIMER_PINGRESP
-            if timer == _TIMER_STATE:
-                is_final = _TCP_CONNECTING <= state <= _SUBSCRIBING
-            # In a step in which the server was heard nothing is given up: such a timer is
-            # looked at again in the next one.
-            if is_final and self._is_answered:
-                continue
-            timers[timer] = None
-            happened = True
-            if timer == _TIMER_PING:
-                # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it
-                # was, so the timer is not moved by each packet: it looks when it runs out.
-                left_ms = self.keep_alive_s * 1000 - ticks_diff(now_ms, self._sent_ms)
-                if left_ms <= 0:
-                    left_ms = self.keep_alive_s * 1000
-                    # Without room for two bytes the socket has been stuck for a whole keep
-                    # alive: the deadline for the answer runs all the same.
-                    if self._outbox.room >= 2 and not self._has_said_bye:
-                        self._outbox.put_packet(_PINGREQ_PACKET)
-                        self._ping_ms = now_ms
-                    if timers[_TIMER_PINGRESP] is None:
-                        self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
-                self._arm(_TIMER_PING, left_ms)
-            elif timer == _TIMER_ACK:
-                self._check_acks()
-            elif timer != _TIMER_STATE:
-                raise TimedOut(_NO_ANSWER, _TIMER_WORDS.split()[timer - _TIMER_PINGRESP])
-            elif state == _WAITING:
-                self._arm(_TIMER_STATE, _LINK_CHECK_MS)  # if is_up() does not come back
-                self._attempt()
-            elif state == _CLOSING:
-                self._finish()  # drained or not: the time for it is over
-            elif state == _ONLINE:
-                self._is_stable = True
-            else:
-                raise TimedOut(_NO_ANSWER, _STAGE_WORDS.split()[state])
-        due_ms = None
-        for at_ms in timers:
-            if at_ms is not None and (due_ms is None or ticks_diff(at_ms, due_ms) < 0):
-                due_ms = at_ms
-        self._due_ms = due_ms
-        return happened
-
-    # The oldest packet without an acknowledgement decides when to look again.
-    def _check_acks(self):
-        session = self._session
-        if session.pending:
-            return  # _take() looks again when all that is on its way
-        age_ms = -1
-        for row in session.rows:
-            if row[_AWAITS]:
-                age_ms = max(age_ms, ticks_diff(self._now_ms, row[_SENT_MS]))
-        if self._is_blocked:  # they may be on their way yet
-            age_ms = min(age_ms, ticks_diff(self._now_ms, self._sent_ms))
-        if age_ms >= self.connect_timeout_ms:
-            raise TimedOut(_NO_ANSWER, "ACK")
-        if age_ms >= 0:
-            self._arm(_TIMER_ACK, self.connect_timeout_ms - age_ms)
-
-    # -- connecting ------------------------------------------------------------
-
-    # What the application wishes: connect() or disconnect(). True: something happened.
-    def _on_wish(self):
-        state = self.state
-        if state not in (_ONLINE, _CLOSING):
-            self._take_commands(False)
-        if self._is_wanted:
-            if state != _DOWN:
-                return False
-            self._attempt()
-        elif state in (_SUBSCRIBING, _ONLINE):
-            self._move(_FINISH)
-        elif state in (_DOWN, _CLOSING):
-            return False
-        else:
-            self._close(_CLOSED, None)
-        return True
-
-    # One attempt: from here to CONNACK within connect_timeout_ms.
-    def _attempt(self):
-        try:
-            is_up = self._link is None or self._link.is_up()
-        except Exception as error:  # a link that fails to answer is down, and the reason is told
-            self._report(error)
-            is_up = False
-        if not is_up:
-            self._move(_BACK_OFF)
-            self._arm(_TIMER_STATE, _LINK_CHECK_MS)
-            if _RESOLVER:
-                self._known_until.clear()
-            return
-        self._is_stable = False
-        self._move(_ATTEMPT)
-        self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
-        if _STATS:
-            self._count(_N_ATTEMPTS)
-        host = self._server[0]
-        if not _RESOLVER:
-            self._addresses = socket.getaddrinfo(host, self._server[1], 0, socket.SOCK_STREAM)
-            self._connect_next()
-        else:
-            until_ms = self._known_until.get(host)
-            if is_literal(host):
-                literals = (host,)
-            elif until_ms is not None and ticks_diff(until_ms, self._now_ms) > 0:
-                literals = self._known[host]
-            else:
-                literals = hosts(host)
-            if literals:
-                self._connect_to(literals)
-                return
-            servers = ()
-            try:
-                # A list of our own: what a link answers may be any collection, or None.
-                servers = list(getattr(self._link, "dns_servers", dns_servers)() or ())
-            except Exception as error:  # an interface that is not ready, or not ours
-                self._report(error)
-            self._tries = (servers * _DNS_TRIES)[:_DNS_TRIES]
-            if not servers:
-                raise TransportError("no DNS server is known", "DNS")
-            self._query = encode_query(0, host, _DNS_A)
-            self._ask()
-
-    if _RESOLVER:
-        # Ask a DNS server for the host's addresses. A new socket has a new port: with the random
-        # identifier 32 bits that a forger has to guess.
-        def _ask(self):
-            self._arm(_TIMER_DNS, _DNS_RETRY_MS)
-            self._query = urandom(2) + self._query[2:]
-            server = self._tries[0]
-            try:
-                if isinstance(server, str):
-                    server = server, _DNS_PORT
-                self._addresses = socket.getaddrinfo(server[0], server[1], 0, socket.SOCK_DGRAM)
-                self._connect_next()
-            except Exception as error:
-                self._drop_socket()  # the timer goes on to the next server
-                if not isinstance(error, OSError):  # what the link has named is no address
-                    self._report(error)
-
-        # RESOLVING: what has come from the DNS server? True: something did.
-        def _resolve(self):
-            # recv() and not readinto(), which would put all that has come together.
-            try:
-                data = self._socket.recv(_DNS_ANSWER_MAX)
-            except OSError as error:
-                if error.errno == EAGAIN:
-                    return False
-                raise  # nobody listens at that address
-            answer = decode_answer(data, self._query)
-            if answer is None:
-                return True  # a stranger's datagram changes nothing
-            code, addresses, ttl_s = answer
-            host = self._server[0]
-            is_last = self._query[-3] == _DNS_AAAA
-            if addresses:
-                self._known[host] = addresses
-                self._known_until[host] = ticks_add(self._now_ms, ttl_s * 1000)
-                self._connect_to(addresses)
-            elif code or is_last or data[2] & 0x02:
-                # There is no such name or address, so no use to ask another server; else this
-                # server has failed, or its answer was cut off.
-                if code == _DNS_NO_SUCH_NAME or not code and is_last:
-                    self._tries = ()
-                raise TransportError(
-                    "no address for the name %s, the DNS server answers with code %d"
-                    % (host, code),
-                    "DNS",
-                )
-            else:
-                self._query = encode_query(0, host, _DNS_AAAA)
-                self._ask()  # the same server
-            return True
-
-        # Literal addresses to the port's own form: no network is asked for them.
-        def _connect_to(self, literals):
-            self._tries = ()
-            self._timers[_TIMER_DNS] = None
-            addresses = []
-            for literal in literals:  # TCP: a stream that loses no byte [MQTT-7.1.2-1]
-                addresses += socket.getaddrinfo(literal, self._server[1], 0, socket.SOCK_STREAM)
-            self._addresses = addresses
-            self._connect_next()
-
-    # Begin a connection to the next address: for a lookup to a DNS server, else by TCP to the
-    # server. [MQTT-3.1.0-1]: CONNECT is the first packet; it waits in the outbox until the socket
-    # takes it. Each address has its share of the time that is left for the attempt.
-    def _connect_next(self):
-        family, kind, protocol, _, address = self._addresses.pop(0)
-        is_query = _RESOLVER and kind == socket.SOCK_DGRAM
-        if not is_query:
-            self._move(_RESOLVED)
-            left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
-            self._arm(_TIMER_STATE, left_ms // (len(self._addresses) + 1))
-        self._drop_socket()
-        sock = self._socket = socket.socket(family, kind, protocol)
-        sock.setblocking(False)
-        self._interest = None  # all; _watch() narrows it
-        self._poll.register(sock)
-        if _TLS and self._server[4] and not is_query:
-            self._raw = sock
-            self._probe.register(sock)
-        if not is_query:
-            # Two small writes in a row would else meet Nagle's algorithm and the peer's delayed
-            # acknowledgement: 40 ms each. If this port has it not: one write a packet does most
-            # of it.
-            _try(sock.setsockopt, _IPPROTO_TCP, _TCP_NODELAY, 1)
-        try:
-            sock.connect(address)
-        except OSError as error:
-            if error.errno != EINPROGRESS:
-                raise
-        if is_query:
-            sock.write(self._query)
-            return
-        self._outbox.clear()
-        self._decoder.reset()
-        self._outbox.put_packet(
-            encode_connect(
-                self.client_id,
-                self._clean_session,
-                self.keep_alive_s,
-                self._server[2],
-                self._server[3],
-                self._will,
-            )
-        )
-
-    if _TLS:
-        # Does the TCP connection stand? Its first bytes are the TLS library's, so no write of
-        # ours can tell. The poll is asked; where it says anything but "writable" (a refused
-        # connection is readable too on ESP32, and only an error on rp2), reading tells.
-        # True: it does, and the handshake begins.
-        def _secure(self):
-            sock = self._socket
-            events = 0
-            for _, found in self._probe.ipoll(0):
-                events = found
-            if not events:
-                return False
-            if events != select.POLLOUT:
-                count = sock.readinto(self._decoder.buf, 1)
-                if count is not None:
-                    raise TransportError(
-                        "it speaks before TLS begins" if count else _SERVER_CLOSED, "TCP"
-                    )
-                if not events & select.POLLOUT:
-                    return False
-            if self._is_insecure:
-                self._is_insecure = False
-                self._report(LocalError("tls is 'insecure': anybody may be the server"))
-            stream = wrap_tls(self._tls, sock, self._server[0])
-            self._poll.unregister(sock)
-            self._socket = stream
-            self._interest = None
-            self._poll.register(stream)
-            self._move(_CONNECTED)
-            return True
-
-    def _drop_socket(self):
-        sock = self._socket
-        if sock is None:
-            return
-        self._socket = None
-        _try(self._poll.unregister, sock)
-        _try(sock.close)
-        if _TLS and self._raw is not None:
-            # A TLS stream closes the socket below it, unless its handshake has failed: then it
-            # has let go of that. Closing one twice closes somebody else's on the unix port, so
-            # the poll is asked first.
-            raw = self._raw
-            self._raw = None
-            is_closed = raw is sock
-            for _ in range(2):
-                try:
-                    for _, events in self._probe.ipoll(0):
-                        if events & _POLLNVAL:
-                            is_closed = True
-                    break
-                except (OSError, MemoryError):
-                    pass  # a port that can not say: there, closing twice does no harm
-            _try(self._probe.unregister, raw)
-            if not is_closed:
-                _try(raw.close)
-
-    # The attempt or the connection has failed: the network, or the server broke the
-    # protocol [MQTT-4.8.0-1], or there was no memory for a packet [MQTT-4.8.0-2]. While
-    # there is another DNS server or another address, the attempt goes on; where no server
-    # answers, with the address that was good the last time: that is better than none.
-    def _fail(self, error):
-        while True:
-            try:
-                error = self._explain(error)
-            except MemoryError:
-                error = _NO_MEMORY
-            try:
-                if _RESOLVER and self.state == _RESOLVING and self._tries:
-                    self._tries.pop(0)
-                    known = self._known.get(self._server[0])
-                    if self._tries and self._timers[_TIMER_STATE] is not None:
-                        return self._ask()
-                    if known:
-                        return self._connect_to(known)
-                if self.state not in (_TCP_CONNECTING, _TLS_HANDSHAKE) or not self._addresses:
-                    break
-                return self._connect_next()
-            except (OSError, ValueError, MQTTError, MemoryError) as another:
-                error = another
-        self._close(_CLOSED if self.state == _CLOSING else _BACK_OFF, error)
-
-    # What went wrong, in our own terms.
-    def _explain(self, error):
-        if isinstance(error, MQTTError):
-            return error
-        stage = _STAGE_WORDS.split()[self.state]
-        errno = None
-        reason = error
-        if isinstance(error, OSError):
-            errno = error.errno
-            if _TLS and self._raw is not None and isinstance(errno, int) and errno < 0:
-                if errno == _TLS_EOF:
-                    reason = _SERVER_CLOSED
-                elif errno > _TLS_ERRNO_MAX:  # the socket's, with the sign that mbedTLS wants
-                    errno = -errno
-                    reason = OSError(errno)
-                else:  # the library's own; before CONNACK it is the server that refuses us
-                    stage = "TLS"
-            reason = self._why_closed(reason)
-        elif isinstance(error, MemoryError):
-            reason = _OUT_OF_MEMORY
-        elif isinstance(error, StopIteration):  # of the decoder
-            reason = "interrupted"
-        elif _TLS:  # a ValueError: so do ports tell that a certificate is not good
-            stage = "TLS"
-            reason = str(error).strip().replace("\n", "; ")
-            year = gmtime()[0]
-            if year < _YEAR_MIN:
-                reason += "; the clock says %d and is not set, so none is valid" % year
-        server = self._server
-        return TransportError("%s, %s port %d" % (reason, server[0], server[1]), stage, errno)
-
-    # End the connection and everything that belongs to it alone.
-    def _close(self, event, error):
-        self._has_said_bye = False
-        is_good = self._has_lasted()
-        if is_good:
-            self._longest_ms = self._kicks = 0
-        was_waiting = self.state == _WAITING
-        self._release(True)  # what has left must not be sent once more
-        self._pipe.rewind()
-        self._drop_socket()
-        self._outbox.clear()
-        self._session.forget_asked()
-        if self.state == _AWAITING_CONNACK:
-            self._session.is_doubtful = True
-        self._addresses = ()
-        # After a connection of days the name is resolved afresh, and where the address did
-        # not lead to the server.
-        if _RESOLVER and (self._is_stable or _TCP_CONNECTING <= self.state <= _AWAITING_CONNACK):
-            self._known_until.pop(self._server[0], None)
-        for timer in range(_TIMERS):
-            self._timers[timer] = None
-        self._due_ms = None
-        self._move(event)
-        if self.state == _WAITING:
-            pause_ms = 0
-            # The first server is preferred: it is tried first when a good connection has
-            # ended. The others follow at once; the pause comes after the last.
-            if _FAILOVER:
-                self._turn = 0 if is_good else (self._turn + 1) % len(self._servers)
-                self._server = self._servers[self._turn]
-            if not _FAILOVER or not self._turn:
-                # A random pause: its longest doubles with each failure in a row, and even the
-                # first is drawn, so that a thousand devices do not come back to a restarted
-                # server at once.
-                lowest_ms = self.reconnect_min_ms
-                pause_ms = 2 * max(lowest_ms, _BACK_OFF_MS, self._longest_ms)
-                pause_ms = self._longest_ms = min(pause_ms, self.reconnect_max_ms)
-                try:
-                    draw = int.from_bytes(urandom(2), "big")
-                    pause_ms = lowest_ms + (pause_ms - lowest_ms) * draw // 65535
-                except (OSError, MemoryError):
-                    pass  # the longest
-            self._arm(_TIMER_STATE, pause_ms)
-        if not was_waiting:  # else it has been told
-            self._emit(self.on_offline, error)
-
-    # -- receiving ---------------------------------------------------------------
-
-    def _receive(self):
-        decoder = self._decoder
-        happened = False
-        is_held = False  # by ourselves
-        packets = 0 if self._has_said_bye else _PACKETS_PER_STEP
-        reads = _READS_PER_STEP
-        while packets:
-            if not decoder.is_whole:
-                if not reads:
-                    break
-                reads -= 1
-                wanted = decoder.wanted
-                count = self._socket.readinto(decoder.target, wanted)
-                if count is None:
-                    break
-                happened = True
-                if count == 0:
-                    raise TransportError(
-                        self._why_closed(_SERVER_CLOSED), _STAGE_WORDS.split()[self.state]
-                    )
-                if _STATS:
-                    decoder.byte_count = decoder.byte_count + count & _COUNT_MASK
-                decoder.on_bytes(count)
-                if not decoder.is_whole:
-                    if count < wanted and decoder.first_byte:
-                        break  # there was no more
-                    continue
-            # It may need an answer, if it is no message of QoS 0. Without room for that the
-            # server has to wait, as we do, and owes us nothing meanwhile.
-            first_byte = decoder.first_byte
-            if first_byte > _PUBLISH | _RETAIN and self._outbox.room < _ACK_BYTES:
-                is_held = True
-                break
-            packets -= 1
-            happened = True
-            try:
-                if first_byte & _TYPE_MASK == _PUBLISH and self.state >= _SUBSCRIBING:
-                    self._on_publish()
-                else:
-                    self._on_packet()
-            finally:  # also when Ctrl-C has ended a callback
-                decoder.on_bytes(0)
-        if is_held or not decoder.first_byte:
-            self._timers[_TIMER_PACKET] = None
-        elif happened or self._timers[_TIMER_PACKET] is None:
-            self._arm(_TIMER_PACKET, self.connect_timeout_ms)
-        return happened
-
-    # Has the connection proved stable? Its timer may be due but not looked at yet.
-    def _has_lasted(self):
-        at_ms = self._timers[_TIMER_STATE]
-        if self.state == _ONLINE and at_ms is not None:
-            return ticks_diff(self._now_ms, at_ms) >= 0
-        return self._is_stable
-
-    # A server closes the older of two connections with one client identifier
-    # [MQTT-3.1.4-2], so two devices that share one throw each other out for ever.
-    def _why_closed(self, reason):
-        if self.state in (_SUBSCRIBING, _ONLINE) and not self._has_lasted():
-            self._kicks += 1
-            if self._kicks >= _KICKS_MIN:
-                return "%s, %d times soon after CONNECT: has another client the client_id %r?" % (
-                    reason,
-                    self._kicks,
-                    self.client_id,
-                )
-        return reason
-
-    def _on_packet(self):
-        decoder = self._decoder
-        packet_type = decoder.first_byte & _TYPE_MASK
-        body = decoder.buf
-        if self.state == _AWAITING_CONNACK:
-            if packet_type != _CONNACK:
-                raise ServerError("0x%02x before CONNACK [MQTT-3.2.0-1]" % decoder.first_byte)
-            self._on_connack(body[0], body[1])
-        elif packet_type == _PINGRESP:
-            self._timers[_TIMER_PINGRESP] = None
-            if _STATS:
-                self._counts[_N_PING_MS] = ticks_diff(self._now_ms, self._ping_ms)
-        elif packet_type == _CONNACK:
-            raise ServerError("a second CONNACK [3.2]")
-        else:
-            packet_id = self._packet_id(body[0] << 8 | body[1])
-            if packet_type == _SUBACK or packet_type == _UNSUBACK:
-                self._on_suback(packet_type, packet_id)
-            elif _QOS2 and packet_type == _PUBREL & _TYPE_MASK:
-                if packet_id in self._session.received:
-                    self._session.received.remove(packet_id)
-                self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2]
-            else:
-                token = self._session.on_ack(packet_type, packet_id, self._now_ms)
-                if token:
-                    if _STATS:
-                        self._count(_N_ACKNOWLEDGED)
-                    self._emit(self.on_published, token)
-
-    def _packet_id(self, packet_id):
-        if not packet_id:
-            raise ServerError("0x%02x with packet id 0 [MQTT-2.3.1-1]" % self._decoder.first_byte)
-        return packet_id
-
-    def _on_connack(self, flags, return_code):
-        if return_code:
-            reason = _REFUSALS.split(";")[min(return_code, _REFUSALS_LAST)]
-            reason = "return code %d, %s" % (return_code, reason)
-            raise Refused(reason, "CONNACK", None, return_code)
-        if flags > 1 or flags and self._clean_session:
-            raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
-        if _STATS:
-            self._count(_N_CONNECTIONS)
-        self._move(_ACCEPTED)
-        if self.keep_alive_s:
-            self._arm(_TIMER_PING, self.keep_alive_s * 1000)
-        session_present = is_ours = flags == 1
-        if _FAILOVER:
-            # What another server of the list remembers is not this session (section 4.1).
-            is_ours = session_present and self._server == self._session_server
-            self._session_server = self._server
-        self._session.resume(is_ours)
-        self._emit(self.on_connect, session_present)
-
-    # Section 3.3. The packet identifier and the topic name are checked before
-    # anything is done with them.
-    def _on_publish(self):
-        decoder = self._decoder
-        body = decoder.buf
-        first_byte = decoder.first_byte
-        qos = first_byte & 0x06
-        is_new = True
-        if decoder.late_at:
-            # A message that was too large has been read away. Its PUBREL is answered as any.
-            packet_id = self._packet_id(decoder.late_id)
-            is_new = False
-        else:
-            length = decoder.remaining_length
-            topic_end = self._topic_end
-            # What is known of a topic name is good for all messages that follow with the same.
-            if not topic_end or body.find(self._topic, 0, topic_end):
-                topic_end = self._on_topic(length)
-            start = topic_end + 2 if qos else topic_end
-            if start > length:
-                raise ServerError("PUBLISH of %d bytes is too short [3.3]" % length)
-            if decoder.have < length:
-                if _STATS:
-                    self._count(_N_TOO_LARGE)
-                self._report(
-                    LocalError(
-                        "message of %d bytes dropped, packet_bytes_max is %d"
-                        % (length, self._packet_bytes_max)
-                    )
-                )
-                if qos:
-                    decoder.late_at = topic_end  # its identifier may be yet to come
-                return
-            if qos:
-                packet_id = self._packet_id(body[topic_end] << 8 | body[topic_end + 1])
-                if _STATS and first_byte & _DUP:
-                    self._count(_N_DUP)
-                if qos == 4:
-                    is_new = self._is_first(packet_id)
-        # The acknowledgement comes after the callback: a reset in between means
-        # once more, not never. It comes whether or not anybody took the message
-        # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
-        try:
-            if is_new:
-                message = self._message
-                message.set(first_byte, topic_end, start, length)
-                if _STATS:
-                    self._counts[_N_RECEIVED] = self._counts[_N_RECEIVED] + 1 & _COUNT_MASK
-                # Every matching filter's callback is called, in the order of subscription; the
-                # default handler if there was none.
-                is_taken = False
-                for subscription in self._session.subscriptions:
-                    callback = subscription[_CALLBACK]
-                    if callback is not None:
-                        if subscription[_MATCHES] is None:  # not asked since the topic changed
-                            subscription[_MATCHES] = topic_matches(
-                                subscription[_FILTER], body, 2, topic_end
-                            )
-                        if subscription[_MATCHES]:
-                            is_taken = True
-                            self._emit(callback, message)
-                if not is_taken:
-                    self._emit(self.on_message, message)
-        finally:
-            if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
-                self._outbox.put_ack(_PUBREC if qos == 4 else _PUBACK, packet_id)
-
-    # A QoS 2 message: does it come for the first time? It is remembered before it is delivered: if
-    # there is no room for that, the server still has the message.
-    def _is_first(self, packet_id):
-        if not _QOS2:
-            raise ServerError(_NOT_BUILT % "PUBLISH at QoS 2, which")
-        received = self._session.received
-        if packet_id in received:
-            if _STATS:
-                self._count(_N_SUPPRESSED)
-            return False
-        if len(received) >= _RECEIVED_MAX:
-            raise TransportError(
-                "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX,
-                _STAGE_WORDS.split()[self.state],
-            )
-        received.append(packet_id)
-        return True
-
-    # Another topic name than that of the last message: is it legal? Returns its end.
-    def _on_topic(self, length):
-        decoder = self._decoder
-        body = decoder.buf
-        end = 2 + (body[0] << 8 | body[1]) if length > 1 else length
-        if end < 3 or end > length:
-            raise ServerError("PUBLISH of %d bytes is too short [3.3]" % length)
-        if end > decoder.have:
-            return end  # too long for the buffer; it will not be delivered
-        if not _is_utf8(body, 2, end):
-            raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
-        if body.find(b"+", 2, end) >= 0 or body.find(b"#", 2, end) >= 0:
-            raise ServerError("topic name holds a wildcard [MQTT-3.3.2-2]")
-        topic = self._topic
-        self._topic_end = 0  # none is known, until all of this is done
-        topic[_EVERYTHING] = b""
-        for at in range(end):
-            topic.append(body[at])
-        for subscription in self._session.subscriptions:
-            subscription[_MATCHES] = None
-        self._topic_end = end
-        return end
-
-    def _on_suback(self, first_byte, packet_id):
-        decoder = self._decoder
-        # One that is too short, or too long for the buffer, has not a code for each filter.
-        payload = bytes(decoder.buf[2 : decoder.remaining_length])
-        for token, granted in self._session.on_suback(first_byte, packet_id, payload):
-            self._emit(self.on_subscribed, token, granted)
-
-    # -- sending -----------------------------------------------------------------
-
-    def _transmit(self):
-        outbox = self._outbox
-        pipe = self._pipe
-        happened = False
-        if pipe.head == pipe.tail and not outbox.pending and self.state == _ONLINE:
-            if not self._session.pending and not self._session.is_unsent:
-                return False  # nothing to do, as in most steps
-        flushes = _FLUSHES_PER_STEP
-        while flushes > 0:
-            sent_count = outbox.sent_count
-            if self.state >= _SUBSCRIBING and not self._has_said_bye:
-                flushes = self._take(flushes)
-                if self._timers[_TIMER_ACK] is None and not self._session.is_empty():
-                    self._check_acks()
-            if not outbox.pending:
-                self._timers[_TIMER_WRITE] = None
-                self._release()  # what was dropped may be all that is left
-                if self._has_said_bye:
-                    self._finish()
+            Allocates: nothing. Blocks: never; no lock is waited for.
+            """
+            tail = self._isr_tail
+            if self._isr_lock.acquire(False):
+                ring = self._isr_ring
+                tail = self._isr_tail
+                after = tail + _ISR_FIELDS
+                if after == _ISR_SLOTS * _ISR_FIELDS:
+                    after = 0
+                is_taken = after != self._isr_head
+                if is_taken:
+                    ring[tail] = topic_name
+                    ring[tail + 1] = payload
+                    ring[tail + 2] = qos
+                    self._isr_tail = after
+                self._isr_lock.release()
+                if is_taken:
+                    self._pipe.has_chores = True
+                    self._pipe.is_signalled = True
                     return True
-                if self.state != _CLOSING:
-                    return happened
-                if pipe.head != pipe.tail or not self._session.is_empty():
-                    return happened
-                outbox.put_packet(_DISCONNECT_PACKET)
-                self._has_said_bye = True
-            flushes -= 1
-            outbox.flush(self._socket)
-            if outbox.sent_count != sent_count:
-                happened = True
-                self._sent_ms = self._now_ms
-                self._timers[_TIMER_WRITE] = None
-                if self.state < _AWAITING_CONNACK:
-                    self._move(_SECURED)
-                    left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
-                    self._arm(_TIMER_STATE, max(0, left_ms))
-                elif self.state == _SUBSCRIBING:
-                    self._arm(_TIMER_STATE, self.connect_timeout_ms)
-                self._release()
-            if outbox.pending:
-                self._is_blocked = True
-                # While connecting, the attempt's own deadline holds.
-                if self._timers[_TIMER_WRITE] is None and self.state > _AWAITING_CONNACK:
-                    self._arm(_TIMER_WRITE, self.connect_timeout_ms)
-                return happened
-            if self._is_blocked:
-                self._is_blocked = False
-                # All that was sent has left just now.
-                for row in self._session.rows:
-                    row[_SENT_MS] = self._now_ms
-            if pipe.taken == pipe.tail and self.state != _CLOSING:
-                return happened
-        return True
+            self.isr_dropped = self.isr_dropped + 1 & _COUNT_MASK
+            return False
 
-    # What is to be sent (again) before anything new, then what waits in the pipe. As often as
-    # `flushes` the outbox may be written on the way; returns what is left of that.
-    def _take(self, flushes):
-        session = self._session
-        now_ms = self._now_ms
-        if session.pending and not session.send_pending(now_ms):
-            return flushes
-        if self.state == _SUBSCRIBING:
-            self._take_commands(False)  # what on_connect has asked for
-            if not session.send_subscriptions(self._packet_bytes_max, now_ms) or session.asked:
-                return flushes  # some filter has not been answered yet
-            self._move(_SUBSCRIBED)
-            self._emit(self.on_online, _NOTHING)
-        flushes = self._take_commands(True, flushes)
-        session.send_subscriptions(self._packet_bytes_max, now_ms)
-        return flushes
+        # What interrupts have queued goes the way of all messages. What finds no room stays.
+        def _take_isr(self):
+            ring = self._isr_ring
+            for _ in range(_ISR_SLOTS):
+                at = self._isr_head
+                if at == self._isr_tail:
+                    return
+                try:
+                    self.publish(ring[at], ring[at + 1], ring[at + 2])
+                except QueueFull:
+                    self._pipe.has_chores = True  # again in the next step with something to do
+                    return
+                except Exception as error:  # MemoryError, too: it would come again for ever
+                    self._report(error)
+                ring[at] = ring[at + 1] = None
+                at += _ISR_FIELDS
+                self._isr_head = 0 if at == _ISR_SLOTS * _ISR_FIELDS else at
 
-    # Commands to packets, in order, as long as the outbox has room. Filters that come one behind
-    # the other go into one packet; nothing passes them. But before ONLINE it is only filters that
-    # are taken, and they pass the messages before them: ONLINE then means that they are in
-    # service. (Only a second command for a filter whose first one has not been sent yet waits.)
-    def _take_commands(self, is_online, flushes=0):
-        session = self._session
-        outbox = self._outbox
-        pipe = self._pipe
-        if pipe.head == pipe.tail or _OFFLINE and not pipe.hold():
-            return flushes
-        ring = pipe.ring
-        size = pipe.size
-        at = pipe.taken
-        tail = pipe.tail
-        while at != tail:
-            if _OFFLINE and ring[at + 4] is not None:
-                self._drop_expired(at)
-            first_byte = ring[at]
-            if first_byte & _TYPE_MASK != _PUBLISH:
-                if first_byte:
-                    if session.on_command(
-                        first_byte, ring[at + 1], ring[at + 2], ring[at + 3], ring[at + 4]
-                    ):
-                        ring[at] = 0
-                    elif is_online:
-                        break
-            elif is_online:
-                if session.is_unsent and not session.send_subscriptions(
-                    self._packet_bytes_max, self._now_ms
-                ):
-                    break
-                if first_byte & 0x06:
-                    if not session.start(
-                        ring[at + 1], first_byte, ring[at + 2], ring[at + 3], self._now_ms
-                    ):
-                        break
-                    ring[at] = 0
-                elif outbox.put_publish(first_byte, ring[at + 2], ring[at + 3], ring[at + 5], 0):
-                    ring[at + 4] = outbox.sent_count + outbox.pending & _COUNT_MASK
-                else:
-                    # Full. The last of it is left to _transmit(), which looks what that tells.
-                    flushes -= 1
-                    if flushes > 0 and outbox.flush(self._socket) and not outbox.pending:
-                        continue
-                    break
-            is_next = is_online or at == pipe.taken and not ring[at]
-            at += _SLOT_FIELDS
-            if at == size:
-                at = 0
-            if is_next:
-                pipe.taken = at
-        if _OFFLINE:
-            pipe.let_go()
-            if pipe.dropped:
-                self._tell_dropped()
-        if not is_online:
-            self._release()
-        return flushes
 
-    # Free the slots whose packets have left, and tell the application of QoS 0. It may
-    # publish then, so the ring is let go before.
-    def _release(self, is_last=False):
-        pipe = self._pipe
-        if pipe.head == pipe.taken or _OFFLINE and not pipe.hold(is_last):
-            return
-        sent_count = self._outbox.sent_count
-        is_told = self.on_published is not None
-        token = pipe.release(sent_count, is_told)
-        while token:
-            if _OFFLINE:
-                pipe.let_go()
-            self._emit(self.on_published, token)
-            if _OFFLINE and not pipe.hold(is_last):
-                return
-            token = pipe.release(sent_count, is_told)
-        if _OFFLINE:
-            pipe.let_go()
+# The first byte of a PUBLISH with this QoS and RETAIN.
+def _publish_flags(qos, retain):
+    first_byte = _PUBLISH | _integer("qos", qos, 0, _QOS_MAX) << _QOS_SHIFT
+    return first_byte | _RETAIN if _retain(retain) else first_byte
 
-    # [MQTT-3.14.4-1, -2]: DISCONNECT has left, or the time for it is over. What the server
-    # has sent meanwhile is read away first: closing with unread bytes would reset the
-    # connection, and the server might lose DISCONNECT and publish the will.
-    def _finish(self):
-        sock = self._socket
-        # Best effort: if DISCONNECT does not fit the socket now, the server will
-        # publish the will. Accepted.
-        try:
-            if not self._has_said_bye and self._outbox.room >= 2:
-                self._outbox.put_packet(_DISCONNECT_PACKET)
-            self._outbox.flush(sock)
-            for _ in range(_PACKETS_PER_STEP):
-                if not sock.readinto(self._decoder.buf):
-                    break
-        except (OSError, ValueError, MemoryError):
-            pass
-        self._close(_CLOSED, None)
 
-    # -- callbacks -----------------------------------------------------------------
+def _retain(value):
+    if value is not True and value is not False and value not in (0, 1):
+        raise LocalError("retain is %r, must be a bool" % (value,))
+    return value
 
-    # A callback that raises is reported and breaks nothing else.
-    def _emit(self, callback, argument, another=None):
-        if callback is None:
-            return
-        try:
-            if another is not None:
-                callback(self, argument, another)
-            elif argument is _NOTHING:
-                callback(self)
-            else:
-                callback(self, argument)
-        except Exception as error:
-            self._report(error)
 
-    def _report(self, error):
-        try:
-            if self.on_error is not None:
-                self.on_error(self, error)
-                return
-        except Exception as another:
-            error = another
-        print_exception(error)
+if _OFFLINE:
 
-    if _STATS:
-        # Counters wrap at 2**30, so that they never become heap objects.
-        def _count(self, index):
-            self._counts[index] = self._counts[index] + 1 & _COUNT_MASK
+    def _policy(offline):
+        if offline not in _POLICIES:
+            raise LocalError("offline is %r, must be one of %r" % (offline, _POLICIES))
+        return _POLICIES.index(offline)
+
+    # What publish() was asked for beside the message: (first_byte, policy or None, expiry_ms or
+    # None).
+    def _wish(first_byte, offline, expiry_s):
+        if offline is not None:
+            offline = _policy(offline)
+        if expiry_s is not None:
+            expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
+            expiry_s = ticks_add(ticks_ms(), expiry_s)
+        return first_byte, offline, expiry_s
+
+
+# A life that has ended: the next step() makes another.
+def _ended():
+    raise StopIteration
 
 
 if _ASYNCIO:
@@ -3638,8 +4596,8 @@ if _ASYNCIO:
     class Messages:
         """The messages of one filter, for `async for`; MQTTClient.messages() makes it.
 
-        Each is a copy, and stays valid. The loop ends when run() has ended, or close() was
-        called, and what has come is taken; another one goes on with the next run().
+        Each is a copy, and stays valid. The loop ends when run() has ended, or close() was called,
+        and all that came was taken; another one goes on with the next run().
         """
 
         def __init__(self, client, topic_filter, qos, queue_max):
@@ -3651,9 +4609,10 @@ if _ASYNCIO:
             client.subscribe(topic_filter, self._on_message, qos)
 
         def _on_message(self, client, message):
-            if len(self._queue) >= self._queue_max:
-                raise QueueFull("%d messages of %r wait" % (self._queue_max, self._filter))
             self._queue.append(message.copy())
+            if len(self._queue) >= self._queue_max:
+                client._full.append(self)
+                client._is_enough = True  # for this step
 
         def __aiter__(self):
             self._changed = self._client._event()  # each run() has its own
@@ -3664,6 +4623,10 @@ if _ASYNCIO:
                 if self._filter is None or self._changed is not self._client._changed:
                     raise StopAsyncIteration
                 await self._changed.wait()
+            client = self._client
+            if self in client._full:
+                client._full.remove(self)
+                client._pipe.is_signalled = True
             return self._queue.pop(0)
 
         def close(self):
@@ -3671,6 +4634,8 @@ if _ASYNCIO:
             if self._filter is not None:
                 self._client.unsubscribe(self._filter)  # QueueFull: call close() again
                 self._filter = None
+                if self in self._client._full:
+                    self._client._full.remove(self)
                 self._changed.set()
                 self._changed.clear()
 

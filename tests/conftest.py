@@ -36,7 +36,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # micropython` shall find. (The top folder holds a folder `micropython` too. It has no __init__.py,
 # so any module of that name wins over it.) tools/ goes last: it has a test.py, as Python does.
 sys.path[:0] = [str(ROOT / "cpython_shim"), str(ROOT / "micropython")]
-sys.path.append(str(ROOT / "tools"))
+# And with the fakes of the portable tests, which some others use.
+sys.path += [str(ROOT / "tools"), str(ROOT / "tests" / "portable")]
 
 import get_esp32_sockets  # noqa: E402
 import get_lwip_board  # noqa: E402
@@ -148,7 +149,12 @@ def pytest_addoption(parser):
     group.addoption(
         "--every-call",
         action="store_true",
-        help="test_failing_calls.py with a broker: let every call fail, not every n-th",
+        help="let every call fail, not every n-th, and interrupt every line each time it runs",
+    )
+    group.addoption(
+        "--every-level",
+        action="store_true",
+        help="test_full_heap_levels.py: fill the heap to each level, in steps of 8 bytes",
     )
     group.addoption(
         "--long-leaks",

@@ -1,4 +1,7 @@
-"""A DNS server that answers what a test's script says, and the answers for such scripts."""
+"""A DNS server that answers what a test's script says, and the answers for such scripts.
+
+Responder is the same in the group of multicast DNS, for names that end in .local.
+"""
 
 import socket
 import threading
@@ -18,19 +21,28 @@ class NameServer:
     def __init__(self, script):
         self.queries = []
         self._script = list(script)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket = self._open()
         self._socket.settimeout(0.2)
         self.port = self._socket.getsockname()[1]
         self._is_over = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
+    def _open(self):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        return sock
+
+    def _is_mine(self, query):
+        return True
+
     def _serve(self):
         while not self._is_over:
             try:
                 query, address = self._socket.recvfrom(512)
             except OSError:
+                continue
+            if not self._is_mine(query):
                 continue
             self.queries.append(query)
             for make in self._script.pop(0) if self._script else ():
@@ -43,6 +55,43 @@ class NameServer:
         self._is_over = True
         self._thread.join(WAIT_S)
         self._socket.close()
+
+
+class Responder(NameServer):
+    """Answers for one name in the group, to the asker alone (RFC 6762, section 6.7).
+
+    Others of this machine may listen to the group, too; only what asks for our name counts.
+
+    Raises: OSError: no interface of this machine does multicast.
+    """
+
+    GROUP = "224.0.0.251"
+    PORT = 5353
+
+    def __init__(self, name, script):
+        self._name = b"".join(bytes((len(label),)) + label for label in name.encode().split(b"."))
+        super().__init__(script)
+
+    def _open(self):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "SO_REUSEPORT"):  # avahi's listens, too
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("", self.PORT))
+        failed = 0
+        for interface in ("0.0.0.0", "127.0.0.1"):
+            member = socket.inet_aton(self.GROUP) + socket.inet_aton(interface)
+            try:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+            except OSError as error:
+                failed += 1
+                if failed == 2:
+                    sock.close()
+                    raise error
+        return sock
+
+    def _is_mine(self, query):
+        return query[12:].lower().startswith(self._name.lower() + b"\0")
 
 
 # What a server may say of a query ----------------------------------------

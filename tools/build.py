@@ -55,6 +55,7 @@ SMALLEST = {
     "stats": "full",
     "offline": "standard",
     "resolver": "standard",
+    "hints": "standard",
 }
 DEFAULT_PROFILE = "standard"
 

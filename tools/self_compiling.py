@@ -6,7 +6,7 @@ While MicroPython compiles a file, all of it is in memory as a tree: two KB and 
 text. Here the file is a loader, and behind it the text in pieces of some KB, as comments, which
 cost nothing. The loader reads its own file, and compiles and executes each piece in the module's
 namespace. A class that is too large for a piece comes as a class without methods, which then get
-their place in it.
+their place in it, the largest first.
 
 A constant `_NAME = const(...)` is known in one piece only, so it is written where it is used; text
 and bytes that several pieces use become variables of the module.
@@ -62,10 +62,14 @@ del _
 
 
 class Piece:
-    """Statements, and the name of the class that they belong to, or an empty text."""
+    """Statements, and the name of the class that they belong to, or an empty text.
 
-    def __init__(self, owner=""):
+    Attributes: is_shell: a class without methods.
+    """
+
+    def __init__(self, owner="", is_shell=False):
         self.owner = owner
+        self.is_shell = is_shell
         self.nodes = []
 
     def text(self):
@@ -116,7 +120,27 @@ def divide(statements):
         if sum(map(size_of, pieces[-1].nodes)) + size_of(node) > PIECE_BYTES_MAX:
             pieces.append(Piece())
         pieces[-1].nodes.append(node)
-    return pieces
+    return largest_first([piece for piece in pieces if piece.nodes])
+
+
+def largest_first(pieces):
+    """Put the largest methods of classes that follow each other first.
+
+    A method can't be divided. While little else is in memory, a large one fits.
+    """
+    ordered = []
+    shells = []
+    methods = []
+    for piece in [*pieces, Piece()]:
+        if piece.owner:
+            methods.append(piece)
+        elif piece.is_shell:
+            shells.append(piece)
+        else:
+            methods.sort(key=lambda one: -sum(map(size_of, one.nodes)))
+            ordered += [*shells, *methods, piece]
+            shells, methods = [], []
+    return ordered[:-1]
 
 
 def divide_class(node):
@@ -132,7 +156,7 @@ def divide_class(node):
         decorator_list=node.decorator_list,
         body=node.body[:first] or [ast.Pass()],
     )
-    alone = Piece()
+    alone = Piece(is_shell=True)
     alone.nodes.append(shell)
     pieces = [alone, Piece(node.name)]
     for each in node.body[first:]:

@@ -3,6 +3,7 @@
     python3 tools/test.py                          everything
     python3 tools/test.py tests/host -k pipe       arguments that are not below go to pytest
     python3 tools/test.py --broker=docker          which broker: auto, docker, mosquitto or a URI
+    python3 tools/test.py --brokers=all            those with RabbitMQ, ActiveMQ, aedes, amqtt, too
     python3 tools/test.py --no-lint                leave out ruff
     python3 tools/test.py --no-broker              leave out the tests that need a broker
     python3 tools/test.py --no-micropython         leave out the tests in real MicroPython
@@ -19,6 +20,7 @@ More of what takes minutes, each for one file of tests as well as for all:
     --long-leaks           1,000 connections of each kind, and nothing left of them
     --long-lwip            on the emulated board, the portable tests that take minutes as well
     --every-call           let every call of the system fail, not every n-th
+    --every-level          fill the heap to every level, in steps of 8 bytes, not to some
     --idle-s=60            look that many seconds at how much an idle client takes
 
 Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit, 32-bit and

@@ -56,8 +56,6 @@ SPARED = [
     r"test_a_server_(is_verified|with_a_bad|of_another).*\[ESP32 sockets",
     r"test_(ssl_is|an_intermediate|an_address_is|without_a_ca|insecure).*\[ESP32 sockets",
     r"test_a_(client_is_known|client_without|key_that).*\[ESP32 sockets",
-    # The client takes getaddrinfo()'s address, which is None there.
-    r"test_an_ipv6_address.*\[ESP32 sockets\]",
     r"test_under_asyncio_over_tls\[ESP32 sockets-(?!messages)",
 ]
 SPARED_COUNT = pytest.StashKey()

@@ -40,7 +40,6 @@ NAMES = {
     "close",
     "register",
     "modify",
-    "unregister",
     "ipoll",
 }
 

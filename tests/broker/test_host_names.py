@@ -1,14 +1,33 @@
-"""Host names over real datagrams: a scripted DNS server on loopback, the real broker behind it."""
+"""Host names over real datagrams: a scripted DNS server on loopback, the real broker behind it.
 
+And a responder for names that end in .local, in the group of multicast DNS on this machine.
+"""
+
+import os
 import urllib.parse
 
 import ends
 import pytest
 
-from dns_server import NameServer, answer, failure, junk, looping, no_such_name, truncated
+from dns_server import (
+    NameServer,
+    Responder,
+    answer,
+    failure,
+    junk,
+    looping,
+    no_such_name,
+    truncated,
+)
 
 A_RECORD = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x7f\x00\x00\x01"  # 127.0.0.1, 60 s
+LOCAL_RECORD = b"\xc0\x0c\x00\x01\x80\x01\x00\x00\x00\x0a\x00\x04\x7f\x00\x00\x01"
 CNAME_RECORD = b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x04\x01x\xc0\x13"
+
+
+def from_responder(query):
+    """The query's identifier and question; flags of an authority; the cache-flush bit is set."""
+    return query[:2] + b"\x84\x00\x00\x01\x00\x01\x00\x00\x00\x00" + query[12:] + LOCAL_RECORD
 
 
 def right(query):
@@ -82,3 +101,26 @@ def test_a_silent_server_ends_in_timed_out(connect):
     (text,) = scenario.next("offline", 3 * ends.WAIT_S)
     assert text.startswith("TimedOut: DNS")
     assert len(server.queries) == 4
+
+
+@pytest.mark.parametrize(
+    "script", [[[from_responder]], [[], [from_responder]]], ids=["at_once", "lost"]
+)
+def test_a_client_finds_the_broker_by_a_local_name(start, broker, closing, script):
+    if urllib.parse.urlsplit(broker.uri).hostname not in ("127.0.0.1", "localhost"):
+        pytest.skip("the broker is not on this machine's loopback, where the name leads")
+    name = "broker-%d.local" % os.getpid()  # nobody else's
+    try:
+        responder = Responder(name, script)
+    except OSError as error:
+        pytest.skip("this machine has no interface for multicast: %s" % error)
+    closing(responder, "responder", responder.story)
+    server = NameServer([[no_such_name]])
+    closing(server, "DNS server", server.story)
+    port = urllib.parse.urlsplit(broker.uri).port
+    options = {"uri": "mqtt://%s:%d" % (name, port), "reconnect_min_ms": 60000}
+    scenario = start("host_name.py", options, str(server.port), str(ends.DEADLINE_S))
+    scenario.next("online")
+    assert len(responder.queries) == len(script) and not server.queries
+    (longest_us,) = scenario.next("longest")
+    print("longest step(0): %d us" % longest_us)

@@ -245,7 +245,7 @@ def test_a_retained_message_is_marked(online, peer, topic):
         ("mqtt_publish('a/#', 'x')", "mqtt_publish: topic name holds a wildcard"),
         ("mqtt_publish('', 'x')", "mqtt_publish: topic name is empty"),
         ("mqtt_publish('a', 'x', qos=3)", "mqtt_publish: qos is 3"),
-        ("mqtt_publish('a', 'x' * 2000)", "packet size (packet_bytes_max) is 2008"),
+        ("mqtt_publish('a', 'x' * 2000)", "message of 2008 bytes does not fit: raise"),
         ("mqtt_publish('a', 'b', 'c')", "mqtt_publish([topic,] message)"),
         ("mqtt_subscribe('a/#/b')", "mqtt_subscribe: topic filter has # before its last level"),
         ("mqtt_test('start', 1000)", "rate_hz is 1000"),

@@ -189,7 +189,7 @@ def test_each_block_says_what_it_is():
     for page, text in PAGES.items():
         fences = re.findall(r"^```(.*)$", text, re.M)
         assert fences[1::2] == [""] * (len(fences) // 2), "%s: a block without an end" % page
-        assert set(fences[::2]) <= {"python", "pycon", "text"}, page
+        assert set(fences[::2]) <= {"python", "pycon", "text", "mermaid"}, page
         outputs = len(re.findall(r"^```text$", text, re.M))
         assert outputs == sum(match.group(3) is not None for match in FENCED.finditer(text)), page
     for block in PROGRAMS:
@@ -357,3 +357,25 @@ def test_each_link_leads_somewhere():
 def test_every_page_is_in_the_introduction():
     for page in PAGES:
         assert page == "index.md" or "](%s)" % page in PAGES["index.md"], page
+
+
+# ---------------------------------------------------------------------------
+# When it does not work
+# ---------------------------------------------------------------------------
+
+# What others write: the port's names of errors, and codes that stand for many.
+NOT_OURS = r"\[?Errno|E[A-Z]+$|errno|return code|nothing|b\""
+
+
+def test_each_error_that_the_guide_quotes_is_the_client_s_own():
+    chapter = PAGES["user-guide.md"].partition("\n## When it does not work\n")[2]
+    first_cells = re.findall(r"^\| ([^|]+) \|", chapter, re.M)
+    quoted = [text for cell in first_cells for text in re.findall(r"`([^`]+)`", cell)]
+    texts = [node.value for node in ast.walk(SOURCE) if isinstance(node, ast.Constant)]
+    said = "\n".join(text for text in texts if isinstance(text, str))
+    assert len(quoted) > 30
+    for text in quoted:
+        text = re.sub(r"^[A-Z]+: ", "", text)
+        if hasattr(mqttpipe.MQTTClient, text.partition("(")[0]) or re.match(NOT_OURS, text):
+            continue
+        assert text in said, "the client never says: " + text

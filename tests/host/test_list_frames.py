@@ -9,12 +9,32 @@ import list_frames
 
 # The functions on the way of a message or of an idle step: each call of one with a larger frame
 # is an allocation, and in a full heap a collection.
+# What a message or an idle step passes. (The others on the way are generators.)
 HOT = (
-    "MQTTClient._on_packet",
-    "MQTTClient._work",
+    "MQTTClient._has_happened",
+    "MQTTClient._known_topic",
+    "MQTTClient._sleep",
+    "MQTTClient._step",
+    "MQTTClient._watch",
     "MQTTClient.is_done",
+    "MQTTClient.next_deadline_ms",
+    "MQTTClient.publish",
+    "MQTTClient.step",
+    "Decoder._nothing",
+    "Outbox.flush",
     "Outbox.put_ack",
     "Outbox.put_publish",
+    "Outbox.take",
+    "Pipe.find",
+    "Pipe.find_id",
+    "Pipe.free",
+    "Pipe.ioctl",
+    "Pipe.move_head",
+    "Pipe.put",
+    "_Life._next_id",
+    "_Life._on_ack",
+    "_Life._on_packet",
+    "_Life._on_ping_time",
     "topic_matches",
 )
 

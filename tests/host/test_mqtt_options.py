@@ -154,7 +154,7 @@ class Message:
         self.qos = qos
         self.retain = retain
         self._buf = b"\0\1t" + bytes((identifier >> 8, identifier & 0xFF))
-        self.topic_end = 3
+        self._start = 5
 
 
 def rendered(message, **options):

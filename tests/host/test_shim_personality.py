@@ -523,7 +523,10 @@ def test_esp32_a_closed_socket_has_nothing_to_say_of_its_settings(esp32):
     assert near.settimeout(1) is None
 
 
-def test_esp32_an_ipv6_literal_and_its_port_serve_for_connect(esp32):
+def test_esp32_an_ipv6_literal_has_no_address_but_the_pair_serves(esp32):
+    assert esp32.personality.getaddrinfo("::1", 1883)[0][:2] == (10, 1)
+    assert all(found[-1] is None for found in esp32.personality.getaddrinfo("::1", 1883))
+    assert esp32.personality.getaddrinfo("127.0.0.1", 1883)[0][-1] == ("127.0.0.1", 1883)
     try:
         listener = esp32.own(socket.socket(socket.AF_INET6))
         listener.bind(("::1", 0))

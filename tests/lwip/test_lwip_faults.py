@@ -66,7 +66,7 @@ def test_a_cable_that_is_out_for_a_moment_is_not_noticed(start_client, broker, t
     assert finish_echo(board) == []
 
 
-@pytest.mark.parametrize("is_seen", [False], ids=["unseen"])
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "unseen"])
 def test_a_cable_that_is_out_for_long_loses_nothing(start_client, broker, topic, is_seen):
     board = start_echo(start_client, uri_of(broker), topic, watches_cable=is_seen)
     board.pull_cable()

@@ -17,6 +17,16 @@ def test_the_page_is_true(firmware, broker, monkeypatch, capsys):
     assert measure_lwip.PAGE.read_bytes() == before
 
 
+def test_no_step_of_the_page_is_longer_than_is_promised():
+    cells = measure_size.parse_tables(measure_lwip.PAGE.read_text(encoding="utf-8"))
+    steps = {
+        place[1]: int(cell.replace(",", ""))
+        for place, cell in cells.items()
+        if place[0].startswith("longest step")
+    }
+    assert len(steps) >= 9 and max(steps.values()) <= 50_000, steps
+
+
 def test_a_figure_that_is_no_longer_true_is_told(tmp_path, monkeypatch, capsys):
     class Made:
         left_out = ()

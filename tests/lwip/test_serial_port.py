@@ -105,8 +105,8 @@ def test_a_person_at_the_repl(port_board, secrets, broker):
         broker.restart()
         repl.wait_for("mqtt: offline: ", ONLINE_S)
         repl.wait_for("mqtt: online", ONLINE_S)
+        repl.wait_for_line(">>> 1234")
         repl.type("\x03")
-        repl.wait_for_line(PROMPT)
         enter(repl, "mqtt_stop()", "stopped")
         repl.type("\x1d")  # Ctrl-]: the end of mpremote
         assert repl.wait_for_end(ENDED_S) == 0

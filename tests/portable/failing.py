@@ -5,9 +5,12 @@
     client = mqttpipe.MQTTClient(...)
     plan.arm(7, make_error)           the 7th call from now on raises make_error(its name), once
 
-A call that fails has done nothing, but for `close` and `unregister`: those have done their work,
-as they do on every system. NAMES has the names of the calls;
-those of a TLS stream begin with "tls ".
+A call that fails has done nothing, but for `close`: that has done its work, as it does on every
+system. NAMES has the names of the calls; those of a TLS stream begin with "tls ".
+
+A poll goes with its socket. So it is a fault to use one that watches a socket which is closed
+(but to ask the one that watches nothing else: it is there to see that), and one whose register()
+has failed: on a board that may crash.
 """
 
 import mqttpipe
@@ -24,7 +27,6 @@ NAMES = (
     "close",
     "register",
     "modify",
-    "unregister",
     "ipoll",
     "wrap_tls",
     "tls read",
@@ -40,7 +42,7 @@ class Plan:
     Attributes:
         count: calls since arm(). failed: name of the one that failed, or None.
         numbers: None, or a bytearray that gets the number of each call's name, in NAMES.
-        watched: what is registered with each poll. faults: what the client may never do, as text.
+        faults: what the client may never do, as text.
         is_real: TLS streams are made over the real socket, not over its wrapper: the port's
             library takes nothing else.
         is_open: is_open(stream) -> bool, by the system's own word; None: not asked.
@@ -49,7 +51,6 @@ class Plan:
     def __init__(self, is_real=False, is_open=None):
         self.is_real = is_real
         self.is_open = is_open
-        self.watched = []
         self.faults = []
         self.numbers = None
         self.arm(0, None)
@@ -124,41 +125,45 @@ class Stream:
         plan = self.plan
         if self.is_closed or self.raw is None and plan.is_open and not plan.is_open(self):
             plan.faults.append("closed twice")
-        # (The second poll of a client is there to see that a socket is closed.)
-        if is_in(self, plan.watched[0]):
-            plan.faults.append("closed while registered")
         self.is_closed = True
         self.inner.close()
         self._call("close")
 
 
 class Poll:
+    """Attribute `watched`: a list of what is registered."""
+
     def __init__(self, plan, inner):
         self.plan = plan
         self.inner = inner
         self.watched = []
-        plan.watched.append(self.watched)
+        self.is_broken = False
+
+    def _called(self, name):
+        if self.is_broken:
+            self.plan.faults.append(name + " of a poll that is broken")
+        if name != "ipoll" or len(self.watched) > 1:
+            for thing in self.watched:
+                if isinstance(thing, Stream) and thing.is_closed:
+                    self.plan.faults.append(name + " of a poll whose socket is closed")
+        self.plan.call(name)
 
     def register(self, thing, mask=5):
-        self.plan.call("register")
+        try:
+            self._called("register")
+        except Exception:
+            self.is_broken = True
+            raise
         self.inner.register(unwrapped(thing), mask)
         if not is_in(thing, self.watched):
             self.watched.append(thing)
 
     def modify(self, thing, mask):
-        self.plan.call("modify")
+        self._called("modify")
         self.inner.modify(unwrapped(thing), mask)
 
-    def unregister(self, thing):
-        self.inner.unregister(unwrapped(thing))
-        for at in range(len(self.watched)):
-            if self.watched[at] is thing:
-                self.watched.pop(at)
-                break
-        self.plan.call("unregister")
-
     def ipoll(self, timeout_ms):
-        self.plan.call("ipoll")
+        self._called("ipoll")
         return self.inner.ipoll(timeout_ms)
 
 

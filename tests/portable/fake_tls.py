@@ -99,23 +99,4 @@ class TlsStream:
             self.sock.close()
 
 
-class Probe:
-    """The poll that the client asks about the TCP connection below TLS: it never sleeps."""
-
-    def __init__(self):
-        self.watched = []
-
-    def register(self, thing, mask=5):
-        self.watched.append(thing)
-
-    def unregister(self, thing):
-        if thing in self.watched:
-            self.watched.remove(thing)
-
-    def ipoll(self, timeout_ms):
-        assert timeout_ms == 0, "the client must never block"
-        assert len(self.watched) < 2, "a connection that is gone is still watched"
-        return [(thing, thing.events()) for thing in self.watched if thing.events()]
-
-
 fakes.tls = sys.modules[__name__]

@@ -351,6 +351,10 @@ class Play:
         bench = self.bench
         assert all(connection.is_closed for connection in bench.network.connections), case
         assert all(lookup.is_closed for lookup in bench.network.lookups), case
-        assert len(bench.select.watched) == 1, (case, "something but the pipe is registered")
-        assert not bench.select.probe or not bench.select.probe.watched, case
+        # A poll goes with its socket: one that is there watches the pipe alone.
+        client = self.client
+        assert client._socket is None, case
+        assert client._poll is None or len(client._poll.watched) == 1, case
+        if self.is_tls:
+            assert client._probe is None and client._raw is None, case
         assert self.timeout_ms or not bench.select.slept, (case, "step(0) has slept")

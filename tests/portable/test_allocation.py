@@ -5,7 +5,7 @@ CPython counts otherwise: there these tests only run the same paths.
 
 import gc
 
-from fakes import Bench, needs
+from fakes import CONNACK, EINPROGRESS, Bench, needs
 
 import micropython
 import mqttpipe
@@ -30,6 +30,15 @@ class Server:
         self.packet = packet
         self.at = 0
 
+    def setblocking(self, flag):
+        pass
+
+    def setsockopt(self, level, name, value):
+        pass
+
+    def connect(self, address):
+        raise OSError(EINPROGRESS, "by the test")
+
     def write(self, buf, offset, count):
         return count
 
@@ -50,15 +59,36 @@ class Server:
         pass
 
 
+class QuietPoll:
+    def register(self, thing, mask=5):
+        pass
+
+    def modify(self, thing, mask):
+        pass
+
+    def ipoll(self, timeout_ms):
+        return ()
+
+
 def online(**options):
     """A client in service whose socket is a Server that allocates nothing."""
-    bench = Bench(**options).go_online()
+    bench = Bench(**options)
+    server = Server()
+    bench.network.socket = lambda family, kind: server
+    bench.select.poll = QuietPoll
     client = bench.client
+    client.connect()
+    client.step()
+    server.feed(CONNACK)
+    bench.steps()
+    assert client.is_online(), client.state_name
     client.on_published = client.on_subscribed = client.on_message = client.on_error = None
-    bench.select.ipoll = lambda timeout_ms: ()
-    client._socket = Server()
-    bench.select.watched[id(client._socket)] = 1
-    return bench, client, client._socket
+    return bench, client, server
+
+
+def id_of(token):
+    """The packet identifier of a message follows from its token."""
+    return (token - 1) % 65279 + 1
 
 
 def allocated(function):
@@ -111,6 +141,11 @@ def test_an_idle_step_allocates_nothing():
     check(client.step)
 
 
+def test_a_step_that_sleeps_allocates_nothing():
+    bench, client, server = online()
+    check(lambda: client.step(100))
+
+
 def test_publishing_qos_0_allocates_nothing():
     bench, client, server = online()
 
@@ -150,15 +185,36 @@ def test_messages_of_alternating_topics_allocate_nothing():
 
 
 def test_publishing_under_changing_topics_allocates_nothing():
+    """The last eight are known."""
     bench, client, server = online()
-    one, two, payload = b"home/kitchen", b"home/cellar", b"21.5"
+    topics, payload = [b"home/%d" % i for i in range(8)], b"21.5"
 
     def once():
-        client.publish(one, payload)
-        client.publish(two, payload, 0, True)
+        for topic in topics:
+            client.publish(topic, payload)
+            client.publish(topic, payload, 0, True)
         client.step()
 
     check(once)
+
+
+def test_messages_of_eight_topics_in_turn_allocate_nothing():
+    bench, client, server = online()
+    packets = [b"\x30\x09\x00\x06home/%da" % i for i in range(8)]
+    seen = [0]
+
+    def on_message(client, message):
+        seen[0] = message.view[0]
+
+    client.on_message = on_message
+
+    def once():
+        for packet in packets:
+            server.feed(packet)
+            client.step()
+
+    check(once)
+    assert seen[0] == 0x61
 
 
 def test_publishing_qos_1_and_its_acknowledgement_allocate_nothing():
@@ -170,13 +226,12 @@ def test_publishing_qos_1_and_its_acknowledgement_allocate_nothing():
 
     client.on_published = on_published
     puback = bytearray(b"\x40\x02\x00\x00")
-    session = client._session
 
     def once():
         token = client.publish(TOPIC, PAYLOAD, 1)
         client.step()
-        puback[2] = session.last_packet_id >> 8
-        puback[3] = session.last_packet_id & 0xFF
+        puback[2] = id_of(token) >> 8
+        puback[3] = id_of(token) & 0xFF
         server.feed(puback)
         client.step()
         assert client.is_done(token) and seen[0] == token
@@ -188,13 +243,12 @@ def test_publishing_qos_2_and_its_acknowledgements_allocate_nothing():
     needs("qos2")
     bench, client, server = online()
     answer = bytearray(b"\x50\x02\x00\x00")
-    session = client._session
 
     def once():
         token = client.publish(TOPIC, PAYLOAD, 2)
         client.step()
-        answer[2] = session.last_packet_id >> 8
-        answer[3] = session.last_packet_id & 0xFF
+        answer[2] = id_of(token) >> 8
+        answer[3] = id_of(token) & 0xFF
         for first_byte in b"\x50\x70":
             answer[0] = first_byte
             server.feed(answer)
@@ -207,18 +261,17 @@ def test_publishing_qos_2_and_its_acknowledgements_allocate_nothing():
 def test_a_full_window_and_a_full_pipe_allocate_nothing():
     bench, client, server = online(in_flight_max=8, pipe_slots=32)
     puback = bytearray(b"\x40\x02\x00\x00")
-    session = client._session
+    pipe = client._pipe
 
     def once():
         for _ in range(20):
             client.publish(TOPIC, PAYLOAD, 1)
-        while not session.is_empty() or client._pipe.head != client._pipe.tail:
+        while not (pipe.head == pipe.tail):
             client.step()
-            for row in session.rows:
-                packet_id = row[1]
-                if packet_id:
-                    puback[2] = packet_id >> 8
-                    puback[3] = packet_id & 0xFF
+            for at in range(pipe.size):
+                if pipe.firsts[at] & 0x200:  # in flight
+                    puback[2] = id_of(pipe.tokens[at]) >> 8
+                    puback[3] = id_of(pipe.tokens[at]) & 0xFF
                     server.feed(puback)
                     client.step()
 
@@ -237,7 +290,9 @@ def test_receiving_by_view_allocates_nothing():
     client.subscribe("home/+/lamp", on_lamp)
     client.subscribe("other/#", on_lamp)
     client.step()
-    client._session.subscriptions[0][4] = client._session.subscriptions[1][4] = 3
+    server.feed(b"\x90\x03\xff\x01\x02\x90\x03\xff\x02\x02")
+    client.step()
+    assert not client._filters.asked_count
     for packet, pubrel in (
         (b"\x30\x0f\x00\x0bhome/x/lampon", b""),
         (b"\x32\x11\x00\x0bhome/x/lamp\x00\x07on", b""),

@@ -9,6 +9,8 @@ import _thread
 import errno
 import gc
 
+from fakes import SkipTest
+
 try:
     import io
     import select
@@ -258,6 +260,22 @@ def test_reading_and_writing_while_connecting_answer_none_or_do_it():
     assert near.write(b"x") in (None, 1)  # it may stand by now
     near.close()
     listener.close()
+
+
+def test_an_ipv6_literal_has_an_address_but_on_an_esp32_where_the_pair_serves():
+    found = socket.getaddrinfo("::1", 1883, 0, socket.SOCK_STREAM)[0]
+    assert found[0] == socket.AF_INET6
+    if not is_esp32():
+        assert found[-1] is not None
+        return
+    assert found[-1] is None
+    try:
+        near = socket.socket(socket.AF_INET6)
+    except OSError:
+        raise SkipTest("no IPv6 on this machine")
+    near.setblocking(False)
+    assert error_of(near.connect, ("::1", 1)) == errno.EINPROGRESS
+    near.close()
 
 
 def test_a_closed_socket_raises_and_polls_as_invalid():

@@ -87,7 +87,7 @@ def test_what_is_wrong_with_it_is_told_by_step():
 
 
 def test_what_finds_the_pipe_full_stays_and_goes_later():
-    bench = online(pipe_slots=2, in_flight_max=1)
+    bench = online(pipe_slots=3, in_flight_max=1)
     bench.client.publish("t", "0", 1)
     bench.steps()
     assert bench.client.publish("t", "1", 1) and bench.client.publish("t", "2", 1)

@@ -34,10 +34,14 @@ def test_the_bytes_that_wait_are_limited():
     sent_after_connect(bench)
     assert bench.client.publish("t", b"z" * 19) == 3, "what has left makes room"
     bench.steps()
-    for qos in (1, 2):
-        for _ in range(3):
-            bench.client.publish("t", b"z" * 19, qos=qos)
-            bench.steps()
+    for packet_id, qos in ((4, 1), (5, 2), (6, 1)):
+        bench.client.publish("t", b"z" * 19, qos=qos)
+        bench.steps()
+        raises(mqttpipe.QueueFull, bench.client.publish, "t", b"")  # until it is acknowledged
+        if qos == 2:
+            bench.exchange(bytes((0x50, 2, 0, packet_id)))
+            raises(mqttpipe.QueueFull, bench.client.publish, "t", b"")
+        bench.exchange(bytes((0x70 if qos == 2 else 0x40, 2, 0, packet_id)))
 
 
 def test_drop_oldest_keeps_the_newest_in_order():
@@ -72,9 +76,9 @@ def test_drop_oldest_never_drops_a_subscription():
     bench.steps()
     bench.client.publish("t", b"1")
     bench.client.subscribe("f")
-    bench.client.publish("t", b"2")
-    bench.client.publish("t", b"3")
-    bench.client.publish("t", b"4")
+    for payload in (b"2", b"3", b"4", b"5"):
+        bench.client.publish("t", payload)
+    # The subscription has token 2, and takes no slot.
     assert [event for event in bench.take_events() if event[0] == "dropped"] == [
         ("dropped", 1),
         ("dropped", 3),
@@ -83,8 +87,10 @@ def test_drop_oldest_never_drops_a_subscription():
     bench.clock.advance(60_000)
     bench.steps()
     bench.server.received()
-    assert bench.exchange(CONNACK) == b"\x82\x06\x00\x01\x00\x01f\x00"
-    assert bench.exchange(b"\x90\x03\x00\x01\x00") == b"\x30\x04\x00\x01t3\x30\x04\x00\x01t4"
+    assert bench.exchange(CONNACK) == b"\x82\x06\xff\x01\x00\x01f\x00"
+    assert bench.exchange(b"\x90\x03\xff\x01\x00") == (
+        b"\x30\x04\x00\x01t3\x30\x04\x00\x01t4\x30\x04\x00\x01t5"
+    )
 
 
 def test_drop_oldest_turns_around_the_end_of_the_ring():

@@ -1,6 +1,6 @@
 """What is dropped while offline: the latest of each topic, expiry, and what may go wrong."""
 
-from fakes import CONNACK, ECONNRESET, needs, offline, raises, sent_after_connect
+from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, needs, offline, raises, sent_after_connect
 
 import mqttpipe
 
@@ -15,7 +15,7 @@ def test_latest_keeps_one_message_of_each_topic_name():
     bench.client.publish("c", b"0")
     raises(mqttpipe.QueueFull, bench.client.publish, "d", b"0")
     assert sent_after_connect(bench) == (
-        b"\x30\x04\x00\x01a3\x32\x06\x00\x01b\x00\x013\x30\x04\x00\x01c0"
+        b"\x30\x04\x00\x01a3\x32\x06\x00\x01b\x00\x083\x30\x04\x00\x01c0"
     )
 
 
@@ -55,17 +55,85 @@ def test_a_message_expires_at_the_moment_of_sending_too():
     assert ("dropped", 1) in bench.take_events()
 
 
-def test_what_is_on_its_way_does_not_expire():
+def test_a_message_expires_in_service_while_it_waits():
+    needs("offline", "stats")
+    bench = offline(in_flight_max=1, keep_alive_s=0).go_online()
+    bench.client.publish("t", b"1", qos=1)
+    bench.client.publish("t", b"2", qos=1, expiry_s=2)
+    bench.client.publish("t", b"3", qos=1, expiry_s=9)
+    bench.steps()
+    bench.clock.advance(1999)
+    bench.steps()
+    assert bench.take_events() == []
+    assert bench.client.next_deadline_ms() == 1, "step() wakes up for it"
+    bench.clock.advance(1)
+    bench.steps()
+    assert bench.take_events() == [("dropped", 2)] and bench.client.stats["expired"] == 1
+    bench.client.step()
+    assert bench.client.next_deadline_ms() == 7000
+    bench.server.received()
+    assert bench.exchange(b"\x40\x02\x00\x01") == b"\x32\x06\x00\x01t\x00\x033"
+
+
+def test_what_is_on_its_way_does_not_expire_before_the_connection_breaks():
+    needs("offline")
     bench = offline(clean_session=False, reconnect_min_ms=0).go_online()
     bench.server.write_credit = 3
     bench.client.publish("t", b"1", expiry_s=1)
     bench.client.publish("t", b"2", qos=1, expiry_s=1)
     bench.steps()
     bench.clock.advance(5000)
-    bench.server.error = ECONNRESET
     bench.steps()
-    bench.server.received()
-    assert bench.exchange(b"\x20\x02\x01\x00") == (b"\x3a\x06\x00\x01t\x00\x012\x30\x04\x00\x01t1")
+    assert bench.take_events() == []
+    bench.server.write_credit = 1 << 20
+    bench.steps()
+    assert bench.server.received() == b"\x30\x04\x00\x01t1\x32\x06\x00\x01t\x00\x022"
+    bench.exchange(b"\x40\x02\x00\x02")
+    assert bench.take_events() == [("published", 1), ("published", 2)]
+
+
+def test_what_was_sent_and_not_acknowledged_expires_at_the_next_connection():
+    """A message that a server never takes stops blocking the others: perhaps it was delivered."""
+    needs("offline", "qos2")
+    for connack, again in (
+        # The server may have the QoS 2 message: its exchange is finished, in silence.
+        (CONNACK_SESSION, b"\x62\x02\x00\x04\x62\x02\x00\x03\x32\x05\x00\x01t\x00\x05"),
+        (CONNACK, b"\x34\x06\x00\x01t\x00\x044\x32\x05\x00\x01t\x00\x05"),
+    ):
+        bench = offline(clean_session=False, reconnect_min_ms=0).go_online()
+        bench.server.write_credit = 27
+        client = bench.client
+        tokens = [
+            client.publish("t", b"1", expiry_s=1),  # leaves as a whole
+            client.publish("t", b"2", qos=1, expiry_s=1),
+            client.publish("t", b"3", qos=2, expiry_s=1),
+            client.publish("t", b"4", qos=2, expiry_s=1),
+        ]
+        bench.steps()
+        # Of "4" only a byte may leave, so it is as if the server had guessed its identifier.
+        bench.server.write_credit = 1 << 20
+        bench.steps()
+        bench.exchange(b"\x50\x02\x00\x04")
+        assert bench.take_events() == [("published", tokens[0])]
+        bench.clock.advance(1000)
+        client.publish("t", b"", qos=1)
+        bench.server.error = ECONNRESET
+        bench.steps()
+        told = [event for event in bench.take_events() if event[0] == "dropped"]
+        assert told == [("dropped", tokens[1]), ("dropped", tokens[2])]
+        for token in tokens[:3]:
+            assert client.is_done(token)
+        assert not client.is_done(tokens[3]), "the server has it for good"
+        bench.server.received()
+        assert bench.exchange(connack) == again, connack
+        if connack is CONNACK_SESSION:
+            bench.exchange(b"\x70\x02\x00\x04\x70\x02\x00\x03")
+        else:
+            bench.exchange(b"\x50\x02\x00\x04\x70\x02\x00\x04")
+        bench.exchange(b"\x40\x02\x00\x05")
+        published = [event for event in bench.take_events() if event[0] == "published"]
+        assert published == [("published", 4), ("published", 5)]
+        assert client._pipe.head == client._pipe.tail
 
 
 def test_a_callback_told_of_a_drop_may_publish():
@@ -112,12 +180,36 @@ def test_step_does_not_look_at_the_ring_while_a_message_is_being_dropped():
     needs("offline")
     bench = offline().go_online()
     bench.client.publish("t", b"1")
-    bench.client._pipe.is_dropping = True  # another thread is in put()
-    bench.steps()
+    pipe = bench.client._pipe
+    pipe.take_lock()  # another thread is in put(),
+    pipe.is_dropping = True  # and drops something
+    for _ in range(5):
+        bench.client.step()
     assert bench.server.received() == b"" and bench.client.is_online()
-    bench.client._pipe.is_dropping = False
+    pipe.release_lock()
     bench.steps()
     assert bench.server.received() == b"\x30\x04\x00\x01t1"
+
+
+def test_a_lock_left_behind_by_ctrl_c_is_given_back_by_step():
+    needs("offline")
+    for is_dropping in (False, True):
+        bench = offline(pipe_slots=2, offline="drop_oldest", keep_alive_s=0).go_online()
+        bench.client.publish("t", b"1")
+        pipe = bench.client._pipe
+        pipe.take_lock()  # as put() does, and then it is ended
+        pipe.is_dropping = is_dropping
+        if not is_dropping:  # who finds it so says it
+            mqttpipe.ticks_ms = lambda clock=bench.clock: clock.advance(1) or clock.ticks_ms()
+            raises(mqttpipe.QueueFull, bench.client.publish, "t", b"2")
+            mqttpipe.ticks_ms = bench.clock.ticks_ms
+        for _ in range(100):
+            bench.clock.advance(100)
+            bench.client.step()
+        assert bench.server.received() == b"\x30\x04\x00\x01t1"
+        bench.client.publish("t", b"2")
+        bench.steps()
+        assert bench.server.received() == b"\x30\x04\x00\x01t2"
 
 
 def test_put_does_not_wait_for_ever_for_what_it_may_have_interrupted():
@@ -132,14 +224,34 @@ def test_put_does_not_wait_for_ever_for_what_it_may_have_interrupted():
         return ticks[0]
 
     mqttpipe.ticks_ms = ticks_ms
-    pipe.is_looking = True
-    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"2")
-    pipe.is_looking = False
     pipe._lock.acquire()
     raises(mqttpipe.QueueFull, bench.client.publish, "t", b"2")
     pipe._lock.release()
+    # step(), which is looking at the ring: it may be this thread's own, or another's.
+    pipe.is_looking = True
+    raises(mqttpipe.QueueFull, bench.client.publish, "t", b"2")
+    pipe.is_looking = False
     assert bench.take_events() == []
     bench.client.publish("t", b"2")
+    assert bench.take_events() == [("dropped", 1)]
+
+
+def test_put_waits_for_a_step_of_another_thread_that_looks_at_the_ring():
+    needs("offline")
+    bench = offline(pipe_slots=1, offline="drop_oldest")
+    bench.client.publish("t", b"1")
+    pipe = bench.client._pipe
+    pipe.is_looking = True
+    pass_on = mqttpipe.pass_on
+
+    def step_has_looked():
+        pipe.is_looking = False
+
+    mqttpipe.pass_on = step_has_looked
+    try:
+        assert bench.client.publish("t", b"2") == 2
+    finally:
+        mqttpipe.pass_on = pass_on
     assert bench.take_events() == [("dropped", 1)]
 
 
@@ -191,8 +303,10 @@ def test_latest_leaves_no_older_value_behind_the_newest():
     bench.steps()
     bench.server.received()
     assert bench.exchange(b"\x20\x02\x01\x00") == b"\x3a\x06\x00\x01a\x00\x011"
-    assert bench.exchange(b"\x40\x02\x00\x01") == b"\x32\x06\x00\x01a\x00\x024"
-    assert bench.exchange(b"\x40\x02\x00\x02") == b""
+    assert bench.exchange(b"\x40\x02\x00\x01") == b"\x32\x06\x00\x01a\x00\x044"
+    assert bench.exchange(b"\x40\x02\x00\x04") == b""
+    told = [event for event in bench.take_events() if event[0] == "dropped"]
+    assert told == [("dropped", 2), ("dropped", 3)]
 
 
 def test_the_lock_is_given_back_whatever_happens():

@@ -1,66 +1,182 @@
-"""The pipe: a bounded ring of commands that a poll can watch."""
+"""The pipe: a bounded ring of messages that a poll can watch, and that is the session."""
 
-from fakes import raises
+from fakes import needs, raises
 
 import mqttpipe
 
+QOS_0 = 0x30
+QOS_1 = 0x32
+QOS_2 = 0x34
+# Above the first byte: was sent, is in flight, PUBREC came, its end is told to nobody.
+SENT = 0x100
+FLYING = 0x200
+RELEASED = 0x400
+MUTE = 0x800
 
-def test_commands_come_out_in_order_with_their_tokens():
-    pipe = mqttpipe.Pipe(3)
-    tokens = [pipe.put(0x30, b"t%d" % i, b"p") for i in range(3)]
+
+def make(slots):
+    return mqttpipe.Pipe(slots, 1024)
+
+
+def take(pipe):
+    """As step() does: the next message that waits is sent. Returns its slot."""
+    at = pipe.sent
+    if pipe.firsts[at] & 0x06:
+        pipe.firsts[at] |= SENT | FLYING
+    pipe.sent = pipe.left = (at + 1) % pipe.size
+    return at
+
+
+def places(pipe):
+    return pipe.head, pipe.left, pipe.sent, pipe.tail
+
+
+def test_messages_come_out_in_order_with_their_tokens():
+    pipe = make(3)
+    tokens = [pipe.put(b"t%d" % i, b"p", QOS_0) for i in range(3)]
     assert tokens == [1, 2, 3]
     seen = []
-    while pipe.taken != pipe.tail:
-        seen.append((pipe.ring[pipe.taken + 1], pipe.ring[pipe.taken + 2]))
-        pipe.ring[pipe.taken] = 0  # as if it had left
-        pipe.taken = pipe.after(pipe.taken)
-        assert pipe.release(0, False) == 0
-    assert seen == [(1, b"t0"), (2, b"t1"), (3, b"t2")]
+    while pipe.sent != pipe.tail:
+        at = take(pipe)
+        seen.append((pipe.tokens[at], pipe.topics[at], pipe.payloads[at], pipe.firsts[at]))
+        assert pipe.free(at) == len(seen)
+    assert seen == [(i + 1, b"t%d" % i, b"p", QOS_0) for i in range(3)]
+    assert pipe.head == pipe.tail
 
 
 def test_a_full_pipe_refuses_and_keeps_what_it_has():
-    pipe = mqttpipe.Pipe(2)
-    pipe.put(0x30, b"a", b"1")
-    pipe.put(0x30, b"b", b"2")
-    message = raises(mqttpipe.QueueFull, pipe.put, 0x30, b"c", b"3")
+    pipe = make(2)
+    pipe.put(b"a", b"1", QOS_0)
+    pipe.put(b"b", b"2", QOS_0)
+    message = raises(mqttpipe.QueueFull, pipe.put, b"c", b"3", QOS_0)
     assert "2" in message
     assert pipe.last_token == 2
-    assert pipe.has_token(1) and pipe.has_token(2) and not pipe.has_token(3)
+    assert pipe.find(1) >= 0 and pipe.find(2) >= 0 and pipe.find(3) < 0
+    assert pipe.topics.count(b"c") == pipe.payloads.count(b"3") == 0, "a refused message is held"
 
 
 def test_the_ring_turns_many_times():
-    pipe = mqttpipe.Pipe(3)
+    pipe = make(3)
     for i in range(1, 50):
-        assert pipe.put(0x30, b"t", b"%d" % i) == i
-        assert pipe.ring[pipe.taken + 3] == b"%d" % i
-        pipe.ring[pipe.taken] = 0  # as if it had left
-        pipe.taken = pipe.after(pipe.taken)
-        assert pipe.release(0, False) == 0
-    assert pipe.ring.count(b"t") == 0, "a released slot holds no reference"
+        assert pipe.put(b"t", b"%d" % i, QOS_0) == i
+        at = take(pipe)
+        assert pipe.payloads[at] == b"%d" % i
+        assert pipe.free(at) == i
+        assert pipe.head == pipe.tail
+    assert pipe.topics.count(b"t") == 0, "a free slot holds no reference"
+    assert pipe.payloads == [None] * 4
 
 
-def test_rewind_gives_again_what_was_taken():
-    pipe = mqttpipe.Pipe(3)
-    pipe.put(0x30, b"a", b"1")
-    pipe.put(0x30, b"b", b"2")
-    pipe.taken = pipe.after(pipe.taken)
+def test_a_slot_is_held_until_its_end_and_those_behind_it_too():
+    """The ring is the session: what waits for PUBACK keeps its slot, whoever ends first."""
+    pipe = make(3)
+    for i in range(3):
+        pipe.put(b"t", b"%d" % i, QOS_1)
+        take(pipe)
+    assert pipe.free(1) == 2 and pipe.free(2) == 3
+    raises(mqttpipe.QueueFull, pipe.put, b"t", b"x", QOS_0)
+    assert pipe.find(1) == 0 and pipe.find(2) < 0 and pipe.find(3) < 0
+    assert pipe.free(0) == 1
+    assert (pipe.head == pipe.tail) and pipe.put(b"t", b"x", QOS_0) == 4
+
+
+def test_rewind_gives_again_what_was_not_ended():
+    pipe = make(4)
+    for first_byte in (QOS_1, QOS_0, QOS_2, QOS_1):
+        pipe.put(b"t", b"%d" % first_byte, first_byte)
+    for _ in range(3):
+        at = take(pipe)
+        if pipe.firsts[at] == QOS_0:
+            pipe.free(at)  # it has left
+    pipe.firsts[2] |= RELEASED
     pipe.rewind()
-    assert pipe.ring[pipe.taken + 2] == b"a"
+    assert places(pipe) == (0, 0, 0, 4)
+    assert pipe.firsts[:4] == [QOS_1 | SENT, 0, QOS_2 | SENT | RELEASED, QOS_1]
+    pipe.rewind()
+    assert places(pipe) == (0, 0, 0, 4), "twice is as once"
+    assert pipe.tokens[:4] == [1, 2, 3, 4]
+
+
+def test_a_session_that_goes_on_sends_again_and_pubrels_in_the_order_of_the_pubrecs():
+    """[MQTT-4.4.0-1] [MQTT-4.6.0-4]"""
+    needs("qos2")
+    pipe = make(4)
+    for i in range(4):
+        pipe.put(b"t", b"%d" % i, QOS_2)
+        take(pipe)
+    for turn, at in enumerate((2, 0, 3)):
+        pipe.firsts[at] |= RELEASED
+        pipe.extras[at] = turn
+    pipe.rewind()
+    assert pipe.resume(True) == [3, 1, 4]
+    assert pipe.firsts[1] == QOS_2 | SENT, "this one goes again, with DUP"
+
+
+def test_without_a_session_all_exchanges_begin_anew():
+    needs("qos2")
+    pipe = make(3)
+    for first_byte in (QOS_1, QOS_2, QOS_2):
+        pipe.put(b"t", b"%d" % first_byte, first_byte)
+        take(pipe)
+    pipe.firsts[1] |= RELEASED
+    pipe.extras[1] = 7
+    pipe.rewind()
+    assert pipe.resume(False) == []
+    assert pipe.firsts[:3] == [QOS_1, QOS_2, QOS_2] and pipe.extras == [None] * 4
+    assert pipe.tokens[:3] == [1, 2, 3]
+
+
+def test_the_slot_of_an_acknowledgement_is_found_by_its_identifier():
+    pipe = make(4)
+    pipe.last_token = 65278
+    for first_byte in (QOS_1, QOS_0, QOS_1, QOS_1):
+        pipe.put(b"t", b"", first_byte)
+    for _ in range(3):
+        take(pipe)
+    # Tokens 65279, 65280 (QoS 0), 65281, and one that was not sent yet: 65282.
+    assert pipe.find_id(65279) == 0 and pipe.find_id(2) == 2
+    assert pipe.find_id(1) < 0, "QoS 0 has no identifier"
+    assert pipe.find_id(3) < 0 and pipe.find_id(4) < 0
+
+
+def test_an_identifier_is_never_used_twice_at_once():
+    """[MQTT-2.3.1-2]"""
+    pipe = make(3)
+    pipe.put(b"stuck", b"", QOS_1)
+    take(pipe)
+    pipe.last_token = 65279
+    pipe.put(b"t", b"", QOS_1)  # token 65280: identifier 1, as the first has it
+    pipe.put(b"t", b"", QOS_1)
+    assert pipe.is_id_taken(1) and not pipe.is_id_taken(2)
+    pipe.free(0)
+    assert not pipe.is_id_taken(1)
 
 
 def test_a_token_is_never_zero_when_the_count_wraps():
-    pipe = mqttpipe.Pipe(3)
+    pipe = make(3)
     pipe.last_token = 0x3FFFFFFE
-    assert pipe.put(0x30, b"a", b"") == 0x3FFFFFFF
-    assert pipe.put(0x30, b"a", b"") == 1
+    assert pipe.put(b"a", b"", QOS_0) == 0x3FFFFFFF
+    assert pipe.put(b"a", b"", QOS_0) == 1
+
+
+def test_what_was_given_up_is_found_by_nobody_and_rests_until_its_end():
+    needs("offline")
+    pipe = make(3)
+    pipe.put(b"t", b"", QOS_1)
+    take(pipe)
+    assert pipe.cancel(1) is True and pipe.dropped == [1]
+    assert pipe.find(1) < 0 and pipe.find_id(1) == 0 and pipe.firsts[0] & MUTE
+    assert pipe.cancel(1) is False and pipe.dropped == [1], "told once"
+    assert pipe.free(0) == 0, "nobody is to be told"
+    assert pipe.head == pipe.tail
 
 
 def test_ioctl_answers_a_poll_and_nothing_else():
-    pipe = mqttpipe.Pipe(2)
+    pipe = make(2)
     poll_in = mqttpipe.select.POLLIN
     poll_out = mqttpipe.select.POLLOUT
     assert pipe.ioctl(3, poll_in) == 0
-    pipe.put(0x30, b"a", b"")
+    pipe.put(b"a", b"", QOS_0)
     assert pipe.ioctl(3, poll_in) == poll_in
     assert pipe.ioctl(3, poll_in | poll_out) == poll_in
     pipe.is_signalled = False

@@ -1,5 +1,6 @@
 """Publishing and receiving at each quality of service (sections 3.3-3.7, 4.3)."""
 
+import board_heap  # noqa: F401
 from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, needs, raises, reconnect
 
 import mqttpipe
@@ -50,8 +51,8 @@ def test_messages_published_together_leave_in_one_write_and_in_order():
     bench.client.step()
     assert bench.server.calls - calls <= 2, "one read, one write"
     assert bench.server.received() == (
-        b"\x30\x04\x00\x01t0\x32\x06\x00\x01t\x00\x011"
-        b"\x30\x04\x00\x01t2\x32\x06\x00\x01t\x00\x023\x30\x04\x00\x01t4"
+        b"\x30\x04\x00\x01t0\x32\x06\x00\x01t\x00\x021"
+        b"\x30\x04\x00\x01t2\x32\x06\x00\x01t\x00\x043\x30\x04\x00\x01t4"
     )
 
 
@@ -84,25 +85,59 @@ def test_what_was_published_offline_is_sent_in_order_when_online():
     bench.steps()
     bench.server.received()
     assert bench.exchange(CONNACK) == (
-        b"\x30\x04\x00\x01t0\x32\x06\x00\x01t\x00\x011\x30\x04\x00\x01t2\x32\x06\x00\x01t\x00\x023"
+        b"\x30\x04\x00\x01t0\x32\x06\x00\x01t\x00\x021\x30\x04\x00\x01t2\x32\x06\x00\x01t\x00\x043"
     )
-    bench.exchange(b"\x40\x02\x00\x01\x40\x02\x00\x02")
+    bench.exchange(b"\x40\x02\x00\x02\x40\x02\x00\x04")
     assert all(bench.client.is_done(token) for token in tokens)
 
 
-def test_an_identifier_in_use_is_not_used_again():
-    """[MQTT-2.3.1-1, -2]"""
+def test_identifiers_follow_from_the_tokens_and_leave_256_to_filters():
+    """[MQTT-2.3.1-1, -2]: 1..65279, never 0."""
     bench = Bench(in_flight_max=3).go_online()
-    bench.client._session.last_packet_id = 65533
+    bench.client._pipe.last_token = 65277
     for _ in range(3):
         bench.client.publish("t", b"", qos=1)
     bench.steps()
     assert bench.server.received() == (
-        b"\x32\x05\x00\x01t\xff\xfe\x32\x05\x00\x01t\xff\xff\x32\x05\x00\x01t\x00\x01"
+        b"\x32\x05\x00\x01t\xfe\xfe\x32\x05\x00\x01t\xfe\xff\x32\x05\x00\x01t\x00\x01"
     )
-    bench.client._session.last_packet_id = 65533
-    bench.client.publish("t", b"", qos=1)
-    assert bench.exchange(b"\x40\x02\xff\xff") == b"\x32\x05\x00\x01t\xff\xff"
+
+
+def test_an_identifier_in_use_is_not_used_again():
+    """[MQTT-2.3.1-1, -2]: 65,279 tokens after the one that is stuck its identifier comes round."""
+    needs("qos2")
+    for qos, acknowledgement in ((1, b"\x40\x02\x00\x01"), (2, b"\x70\x02\x00\x01")):
+        bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+        stuck = bench.client.publish("t", b"s", qos=qos)
+        bench.steps()
+        if qos == 2:
+            bench.exchange(b"\x50\x02\x00\x01")
+        bench.server.received()
+        bench.client._pipe.last_token = 65278
+        for payload in (b"1", b"2", b"3"):
+            bench.client.publish("t", payload, qos=1)
+        bench.steps()
+        assert bench.server.received() == b"\x32\x06\x00\x01t\xfe\xff1", "65,279"
+        bench.client.publish("t", b"0")
+        assert bench.exchange(b"\x40\x02\xfe\xff") == b"", "in order, it waits as well"
+        # Nor does a connection that broke change this.
+        again = reconnect(bench, CONNACK_SESSION)
+        assert again == (b"\x3a\x06\x00\x01t\x00\x01s" if qos == 1 else b"\x62\x02\x00\x01")
+        assert bench.exchange(acknowledgement) == (
+            b"\x32\x06\x00\x01t\x00\x012\x32\x06\x00\x01t\x00\x023\x30\x04\x00\x01t0"
+        )
+        assert bench.client.is_done(stuck)
+
+
+def test_identifiers_stay_apart_where_tokens_begin_anew():
+    """[MQTT-2.3.1-1]: after 2**30-1 comes 1."""
+    bench = Bench().go_online()
+    bench.client._pipe.last_token = 0x3FFFFFFE
+    assert bench.client.publish("t", b"", qos=1) == 0x3FFFFFFF
+    assert bench.client.publish("t", b"", qos=1) == 1
+    bench.steps()
+    # 2**30 - 2 is 16,448 * 65,279 + 32,830.
+    assert bench.server.received() == b"\x32\x05\x00\x01t\x80\x3f\x32\x05\x00\x01t\x00\x01"
 
 
 def test_identifiers_go_on_counting_through_connections():
@@ -137,8 +172,8 @@ def test_with_a_session_unacknowledged_messages_are_sent_again_with_dup():
     assert all(bench.client.is_done(token) for token in tokens)
 
 
-def test_without_a_session_they_begin_anew_with_new_identifiers():
-    """[MQTT-3.1.2-6]"""
+def test_without_a_session_they_begin_anew_with_the_same_identifiers():
+    """[MQTT-3.1.2-6]: a new PUBLISH each, without DUP."""
     needs("qos2")
     for clean_session in (True, False):
         bench = Bench(clean_session=clean_session, reconnect_min_ms=0).go_online()
@@ -147,8 +182,20 @@ def test_without_a_session_they_begin_anew_with_new_identifiers():
         bench.steps()
         bench.exchange(b"\x50\x02\x00\x02")
         assert reconnect(bench, CONNACK) == (
-            b"\x32\x06\x00\x01t\x00\x030\x34\x06\x00\x01t\x00\x041"
+            b"\x32\x06\x00\x01t\x00\x010\x34\x06\x00\x01t\x00\x021"
         )
+        assert bench.exchange(b"\x50\x02\x00\x02") == b"\x62\x02\x00\x02", "from the begin"
+
+
+def test_without_a_session_subscriptions_come_before_what_is_sent_again():
+    """[MQTT-3.1.2-6]"""
+    bench = Bench(reconnect_min_ms=0).go_online()
+    bench.client.subscribe("a")
+    bench.client.publish("t", b"0", qos=1)
+    bench.steps()
+    bench.exchange(b"\x90\x03\xff\x01\x00")
+    assert reconnect(bench, CONNACK) == b"\x82\x06\xff\x02\x00\x01a\x00"
+    assert bench.exchange(b"\x90\x03\xff\x02\x00") == b"\x32\x06\x00\x01t\x00\x020"
 
 
 def test_redelivery_comes_before_what_waits_in_the_pipe():
@@ -247,26 +294,57 @@ def test_callbacks_may_publish_subscribe_and_disconnect():
 
     bench.client.on_message = on_message
     assert bench.exchange(b"\x30\x04\x00\x01tx") == (
-        b"\x30\x09\x00\x06answerx\x82\x09\x00\x01\x00\x04more\x00"
-    )
-    assert bench.exchange(b"\x90\x03\x00\x01\x00") == b"\xe0\x00"
+        b"\x82\x09\xff\x01\x00\x04more\x00\x30\x09\x00\x06answerx"
+    ), "a filter goes before messages"
+    assert bench.exchange(b"\x90\x03\xff\x01\x00") == b"\xe0\x00"
     assert bench.client.state_name == "DOWN"
 
 
-def test_an_acknowledgement_of_nothing_closes_the_connection():
-    needs("qos2")
-    for wire in (
-        b"\x40\x02\x00\x09",
-        b"\x40\x02\x00\x01",  # PUBACK where PUBREC is due
-        b"\x70\x02\x00\x01",  # PUBCOMP, the same
+def test_an_acknowledgement_of_nothing_is_ignored_and_counted():
+    """[MQTT-4.3.3-1]: it may belong to a life of this device before its reset."""
+    needs("qos2", "stats")
+    bench = Bench().go_online()
+    token = bench.client.publish("t", b"", qos=2)
+    bench.steps()
+    bench.server.received()
+    for count, wire in enumerate(
+        (
+            b"\x40\x02\x00\x09",  # an identifier that is not in use
+            b"\x70\x02\x00\x09",
+            b"\x40\x02\xff\x01",  # of the range of filters
+            b"\x70\x02\x00\x01",  # PUBCOMP where PUBREC is due
+        )
     ):
-        bench = Bench().go_online()
-        token = bench.client.publish("t", b"", qos=2)
-        bench.steps()
-        bench.exchange(wire)
-        error = bench.error()
-        assert type(error) is mqttpipe.ServerError and "4.3" in str(error), wire
-        assert not bench.client.is_done(token)
+        assert bench.exchange(wire) == b"" and bench.client.is_online(), wire
+        assert bench.client.stats["ignored"] == count + 1, wire
+    assert not bench.client.is_done(token)
+    assert bench.exchange(b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
+    bench.exchange(b"\x40\x02\x00\x01")  # PUBACK where PUBCOMP is due
+    assert not bench.client.is_done(token) and bench.client.stats["ignored"] == 5
+    bench.exchange(b"\x70\x02\x00\x01")
+    assert bench.take_events() == [("published", token)] and bench.client.is_done(token)
+    bench.client.publish("t", b"", qos=1)
+    bench.steps()
+    bench.exchange(b"\x70\x02\x00\x02")  # PUBCOMP for QoS 1
+    assert bench.take_events() == [] and bench.client.stats["ignored"] == 6
+    bench.exchange(b"\x40\x02\x00\x02\x40\x02\x00\x02")  # PUBACK, and once more
+    assert bench.take_events() == [("published", 2)] and bench.client.stats["ignored"] == 7
+
+
+def test_a_server_that_does_not_do_qos_2_ends_the_exchange_with_puback_and_is_told_once():
+    needs("qos2")
+    bench = Bench(in_flight_max=1).go_online()
+    for _ in range(2):
+        bench.client.publish("t", b"", qos=2)
+    bench.steps()
+    assert bench.server.received() == b"\x34\x05\x00\x01t\x00\x01"
+    assert bench.exchange(b"\x40\x02\x00\x01") == b"\x34\x05\x00\x01t\x00\x02"
+    bench.exchange(b"\x40\x02\x00\x02")
+    (name, error), *published = bench.take_events()
+    assert name == "error" and type(error) is mqttpipe.ServerError
+    assert "the server does not do QoS 2" in str(error), error
+    assert published == [("published", 1), ("published", 2)] and bench.client.is_online()
+    assert bench.client._pipe.head == bench.client._pipe.tail
 
 
 def test_a_pubrec_again_or_unknown_is_answered_and_its_pubcomp_let_pass():
@@ -285,10 +363,10 @@ def test_a_pubrec_again_or_unknown_is_answered_and_its_pubcomp_let_pass():
 
 
 def test_a_message_that_takes_long_to_send_is_waited_for_while_it_moves():
-    bench = Bench(connect_timeout_ms=5000, packet_bytes_max=2100, keep_alive_s=0).go_online()
-    token = bench.client.publish("t", b"x" * 2000, qos=1)
+    bench = Bench(connect_timeout_ms=5000, packet_bytes_max=1700, keep_alive_s=0).go_online()
+    token = bench.client.publish("t", b"x" * 1600, qos=1)
     for _ in range(21):
-        bench.server.write_credit = 100
+        bench.server.write_credit = 75
         bench.clock.advance(1000)
         bench.steps()
     assert bench.client.is_online()

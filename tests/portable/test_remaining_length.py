@@ -25,21 +25,31 @@ def test_encode_at_each_length_boundary():
         assert bytes(buf) == b"\x30" + wire, value
 
 
+class ByteByByte:
+    """A stream that gives one byte a read."""
+
+    def __init__(self, wire):
+        self.wire = wire
+
+    def read(self, buf, count):
+        if not self.wire:
+            return None
+        buf[0] = self.wire[0]
+        self.wire = self.wire[1:]
+        return 1
+
+
 def test_decode_at_each_length_boundary():
     for value, wire in CASES:
         decoder = mqttpipe.Decoder(64)
-        for byte in b"\x30" + wire:
-            assert decoder.first_byte == 0 or decoder.wanted == 1, value
-            decoder.target[0] = byte
-            decoder.on_bytes(1)
-        assert decoder.remaining_length == value, value
+        packets = decoder.packets(ByteByByte(b"\x30" + wire).read)
+        assert next(packets) == (0x30 if not value else -2), value  # -2: some of it has come
+        assert decoder.length == value, value
 
 
 def test_decode_rejects_a_fifth_byte():
-    decoder = mqttpipe.Decoder(64)
-    for byte in b"\x30\xff\xff\xff":
-        decoder.target[0] = byte
-        decoder.on_bytes(1)
-    decoder.target[0] = 0x80
-    message = raises(mqttpipe.ServerError, decoder.on_bytes, 1)
+    stream = ByteByByte(b"\x30\xff\xff\xff\x80\x01")
+    packets = mqttpipe.Decoder(64).packets(stream.read)
+    message = raises(mqttpipe.ServerError, next, packets)
     assert "2.2.3" in message, message
+    assert stream.wire == b"\x01", "the fourth byte said it"

@@ -31,6 +31,22 @@ def calls_of_a_step(bench):
     return bench.network.calls - before
 
 
+def test_a_flood_of_packets_that_come_byte_by_byte_does_not_keep_one_step_going():
+    """As TLS records of one byte do: each read gives one, and the next is there."""
+    for size in (1, 2, 20, 100):
+        bench = online()
+        bench.server.read_max = 1
+        body = b"\x00\x01t" + b"x" * size
+        bench.server.send((b"\x30" + bytes((len(body),)) + body) * 24)
+        for _ in range(4000):
+            before = bench.network.reads
+            bench.client.step()
+            assert 0 < bench.network.reads - before <= READS_MAX, (size, bench.network.reads)
+            if len(bench.events) == 24:
+                break
+        assert len(bench.events) == 24, (size, len(bench.events))
+
+
 def test_a_flood_of_packets_does_not_keep_one_step_going():
     publish = b"\x32\x06\x00\x01t\x00\x01x"
     long_way_of_writing_it = b"\x32\x86\x80\x80\x00\x00\x01t\x00\x01x"

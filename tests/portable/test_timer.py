@@ -186,10 +186,10 @@ def test_a_tick_inside_publish_leaves_all_to_the_next_one():
             return now_ms()
 
         mqttpipe.ticks_ms = ticks_ms
-        ring = client._pipe.ring
-        client._pipe.ring = InterruptedRing(ring, bench)
+        payloads = client._pipe.payloads
+        client._pipe.payloads = InterruptedList(payloads, bench)
         client.publish("outer", "y")
-        client._pipe.ring = ring
+        client._pipe.payloads = payloads
         mqttpipe.ticks_ms = now_ms
         assert bench.server.received() == b"" and not bench.events
         bench.tick(3)
@@ -201,19 +201,19 @@ def test_a_tick_inside_publish_leaves_all_to_the_next_one():
     with_bench(test)
 
 
-class InterruptedRing:
-    """The Pipe's ring; a tick comes in the middle of the first put()."""
+class InterruptedList:
+    """The payloads of the Pipe's ring; a tick comes in the middle of the first put()."""
 
-    def __init__(self, ring, bench):
-        self.ring = ring
+    def __init__(self, payloads, bench):
+        self.payloads = payloads
         self.bench = bench
         self.is_first = True
 
     def __getitem__(self, at):
-        return self.ring[at]
+        return self.payloads[at]
 
     def __setitem__(self, at, value):
-        self.ring[at] = value
+        self.payloads[at] = value
         if self.is_first:
             self.is_first = False
             self.bench.tick()

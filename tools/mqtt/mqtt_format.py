@@ -208,5 +208,5 @@ class Format:
 def packet_id(message):
     if not message.qos:
         return 0
-    at = message.topic_end
+    at = message._start - 2
     return message._buf[at] << 8 | message._buf[at + 1]

@@ -432,21 +432,22 @@ def add_suback(maker):
     timed_out, failed = {("TimedOut", "SUBACK")}, {("TransportError", "SUBACK")}
     maker.cut("SUBACK", "SUBACK", range(5), timed_out, failed)
     broken = {("ServerError", None)}
-    for point, junk in (
-        ("wrong id", b"\x90\x03\x77\x77\x02"),
-        ("id 0", b"\x90\x03\x00\x00\x02"),
-        ("code 3", b"\x90\x03\x00\x01\x03"),
-        ("two codes", b"\x90\x04\x00\x01\x02\x02"),
-        ("no code", b"\x90\x02\x00\x01"),
-        ("CONNACK again", servers.CONNACK_WIRE),
-        ("UNSUBACK", b"\xb0\x02\x00\x01"),
+    for point, junk, errors in (
+        ("wrong id", b"\x90\x03\x77\x77\x02", timed_out),
+        ("id 0", b"\x90\x03\x00\x00\x02", broken),
+        ("code 3", b"\x90\x03\xff\x01\x03", broken),
+        ("two codes", b"\x90\x04\xff\x01\x02\x02", broken),
+        ("no code", b"\x90\x02\xff\x01", broken),
+        ("CONNACK again", servers.CONNACK_WIRE, broken),
+        ("UNSUBACK", b"\xb0\x02\xff\x01", timed_out),
     ):
         maker.add(
             "SUBACK",
             "garbage",
-            broken,
+            errors,
             point=point,
             make_fault=lambda junk=junk: Fault("SUBACK", JUNK, junk=junk),
+            **(maker.at_deadline() if errors is timed_out else {}),
         )
     add_slow(maker, "SUBACK", "SUBACK", AT_ONCE, 5)
 
@@ -492,20 +493,15 @@ def add_garbage(maker):
         ("DISCONNECT", b"\xe0\x00"),
         ("PINGRESP of 1 byte", b"\xd0\x01\x00"),
         ("PUBACK of 3 bytes", b"\x40\x03\x00\x01\x00"),
-        ("PUBACK unasked", b"\x40\x02\x12\x34"),
         ("PUBACK of id 0", b"\x40\x02\x00\x00"),
-        ("SUBACK unasked", b"\x90\x03\x12\x34\x00"),
-        ("UNSUBACK unasked", b"\xb0\x02\x12\x34"),
         ("PUBREL with wrong flags", b"\x60\x02\x00\x01"),
         ("length of 5 bytes", b"\x30\xff\xff\xff\xff\x01"),
         ("QoS 3", b"\x36\x05\x00\x01a\x00\x01"),
-        ("QoS 0 with DUP", b"\x38\x03\x00\x01a"),
         ("PUBLISH with id 0", b"\x32\x05\x00\x01a\x00\x00"),
         ("PUBLISH without topic", b"\x30\x02\x00\x00"),
         ("topic beyond the end", b"\x30\x03\x00\x09a"),
         ("topic not UTF-8", b"\x30\x04\x00\x02\xc3\x28"),
         ("topic with U+0000", b"\x30\x03\x00\x01\x00"),
-        ("topic with wildcard", b"\x30\x03\x00\x01#"),
         ("HTTP", HTTP),
         ("0xFF x 1000", b"\xff" * 1000),
     ):
@@ -516,6 +512,23 @@ def add_garbage(maker):
             point=point,
             make_fault=lambda junk=junk: Fault(servers.ORDERED, JUNK, junk=junk),
             trigger=STRIKE,
+        )
+    # What is passed over: the connection goes on.
+    for point, junk in (
+        ("PUBACK unasked", b"\x40\x02\x12\x34"),
+        ("SUBACK unasked", b"\x90\x03\x12\x34\x00"),
+        ("UNSUBACK unasked", b"\xb0\x02\x12\x34"),
+        ("QoS 0 with DUP", b"\x38\x03\x00\x01a"),
+        ("topic with wildcard", b"\x30\x03\x00\x01#"),
+    ):
+        maker.add(
+            "online",
+            "passed over",
+            set(),
+            point=point,
+            make_fault=lambda junk=junk: Fault(servers.ORDERED, JUNK, junk=junk, is_alive=True),
+            trigger=STRIKE,
+            has_complaint="wildcard" in point,
         )
     # A packet that claims the most there can be, and comes no further.
     maker.add(
@@ -569,21 +582,31 @@ def add_answers(maker):
             **maker.at_deadline(),
         )
         add_slow(maker, name, name, PUBLISH, 4)
+    # Passed over as well, but what is owed does not come.
     for name, point, junk in (
         ("PUBACK", "wrong id", b"\x40\x02\x77\x77"),
         ("PUBACK", "PUBREC instead", b"\x50\x02\x00\x02"),
-        ("PUBREC", "PUBACK instead", b"\x40\x02\x00\x03"),
         ("PUBREC", "PUBCOMP instead", b"\x70\x02\x00\x03"),
         ("PUBCOMP", "PUBACK instead", b"\x40\x02\x00\x03"),
     ):
         maker.add(
             name,
             "garbage",
-            {("ServerError", None)},
+            {("TimedOut", "ACK")},
             point=point,
             make_fault=lambda name=name, junk=junk: Fault(name, JUNK, junk=junk),
             trigger=PUBLISH,
+            **maker.at_deadline(),
         )
+    # A server that does not do QoS 2: the exchange ends so, and that is told.
+    maker.add(
+        "PUBREC",
+        "PUBACK instead",
+        set(),
+        make_fault=lambda: Fault("PUBREC", JUNK, junk=b"\x40\x02\x00\x03", is_alive=True),
+        trigger=PUBLISH,
+        has_complaint=True,
+    )
     maker.cut("UNSUBACK", "UNSUBACK", range(4), answer, failed, trigger=UNSUBSCRIBE)
     maker.add(
         "online",

@@ -7,11 +7,12 @@ file, as bytes, and so for cert and key; {"tls": "ready"} gives it a context wit
 in it (file names, PEM), made as a user of this interpreter would make it.
 
 Orders: ["connect"], ["publish", topic_name, payload as hex, qos, retain], ["disconnect"],
-["subscribe", topic_filter, qos], ["unsubscribe", topic_filter], ["quit"], and
-["publish_large", topic_name, bytes, qos], whose payload is large_payload(), and ["files"], which
-asks how many files and sockets are open.
+["subscribe", topic_filter, qos], ["subscribe_callback", topic_filter, qos] for one with a callback
+of its own, ["unsubscribe", topic_filter], ["quit"], and ["publish_large", topic_name, bytes, qos],
+whose payload is large_payload(), and ["files"], which asks how many files and sockets are open.
 Events: what the client's callbacks are told, ["token", ...] for each order that gets one, and
 ["unsubscribed", token] when the client says that this is done; ["offline", text, return code];
+["callback", topic_name, payload as hex] from that callback;
 ["large", topic_name, bytes, SHA-256 as hex] for a message that is too large to be printed here;
 ["files", count];
 ["refused", text] when the client does not take the options: then it ends.
@@ -37,6 +38,10 @@ def on_message(client, message):
         say("large", message.topic_name, len(view), to_hex(hashlib.sha256(view).digest()))
         return
     say("message", message.topic_name, to_hex(view), message.qos, message.retain, message.dup)
+
+
+def on_callback(client, message):
+    say("callback", message.topic_name, to_hex(message.view))
 
 
 def on_offline(client, error):
@@ -99,6 +104,8 @@ def obey(client, order, arguments, unsubscriptions):
         say("token", client.publish(topic_name, large_payload(size), qos))
     elif order == "subscribe":
         say("token", client.subscribe(arguments[0], None, arguments[1]))
+    elif order == "subscribe_callback":
+        say("token", client.subscribe(arguments[0], on_callback, arguments[1]))
     elif order == "unsubscribe":
         unsubscriptions.append(client.unsubscribe(arguments[0]))
         say("token", unsubscriptions[-1])

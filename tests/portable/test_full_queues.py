@@ -1,0 +1,77 @@
+"""messages(): when its queue is full, reading stops until there is room; nothing is dropped."""
+
+from fakes import PINGREQ, Bench, needs
+from wire import kinds, publish, serve
+
+QUEUE_MAX = 2
+
+
+def full(qos, count=5, **options):
+    """A client with messages() of two places, to which the server sends five messages."""
+    needs("asyncio")
+    if qos == 2:
+        needs("qos2")
+    bench = Bench(**options).go_online()
+    messages = bench.client.messages("a", qos=qos, queue_max=QUEUE_MAX)
+    serve(bench)
+    bench.server.to_client += b"".join(
+        publish(b"a", b"%d" % n, qos, bytes((0, n + 1))) for n in range(count)
+    )
+    bench.steps()
+    return bench, messages
+
+
+def take(messages):
+    """The next message, which must be there."""
+    import asyncio
+
+    return asyncio.run(asyncio.wait_for(messages.__aiter__().__anext__(), 1)).payload
+
+
+def test_nothing_that_found_no_place_is_acknowledged():
+    for qos, kind in ((1, 0x40), (2, 0x50)):
+        bench, _ = full(qos)
+        acknowledged = kinds(bench.server.received()).count(kind)
+        assert acknowledged <= QUEUE_MAX, (qos, acknowledged)
+        assert bench.client.is_online()
+        assert not [event for event in bench.take_events() if event[0] != "subscribed"]
+
+
+def test_all_come_in_order_when_they_are_taken():
+    for qos in (1, 2):
+        bench, messages = full(qos)
+        taken = []
+        for _ in range(5):
+            taken.append(take(messages))
+            serve(bench)
+        assert taken == [b"0", b"1", b"2", b"3", b"4"], (qos, taken)
+        assert not [event for event in bench.take_events() if event[0] == "error"]
+
+
+def test_pings_go_on_meanwhile_and_their_answers_are_not_missed():
+    """[MQTT-3.1.2-23]"""
+    bench, messages = full(1, keep_alive_s=4, connect_timeout_ms=2000)
+    bench.server.received()
+    for _ in range(5):
+        for _ in range(45):
+            bench.clock.advance(100)
+            bench.steps()
+        wire = bench.server.received()
+        assert PINGREQ in wire and bench.client.is_online(), bench.take_events()
+        bench.server.send(b"\xd0\x00" * kinds(wire).count(0xC0))
+    for _ in range(5):
+        take(messages)
+        serve(bench)
+    assert bench.client.is_online(), bench.take_events()
+
+
+def test_another_filters_messages_come_when_there_is_room_again():
+    bench, messages = full(1)
+    seen = []
+    bench.client.subscribe("b", lambda client, message: seen.append(message.payload))
+    bench.server.to_client += publish(b"b", b"x")
+    serve(bench)
+    for _ in range(5):
+        take(messages)
+        serve(bench)
+    assert seen == [b"x"]

@@ -1,0 +1,56 @@
+"""Messages that move in the ring while others wait for their answers."""
+
+from fakes import CONNACK_SESSION, needs, offline, reconnect
+
+
+def test_a_message_that_moves_while_its_pubrel_waits_keeps_its_identifier():
+    """[MQTT-4.3.3-1]: a callback fills the gap of a message that was acknowledged."""
+    needs("offline", "qos2")
+    bench = offline(pipe_slots=3, clean_session=False, reconnect_min_ms=0).go_online()
+    client = bench.client
+    for topic, qos in (("a", 1), ("b", 1), ("c", 2)):
+        client.publish(topic, b"", qos)
+    bench.steps()
+    bench.exchange(b"\x40\x02\x00\x02", b"\x50\x02\x00\x03")
+    client.on_connect = lambda client, session_present: client.publish("n", b"", 1)
+    assert reconnect(bench, CONNACK_SESSION) == (
+        b"\x62\x02\x00\x03\x3a\x05\x00\x01a\x00\x01\x32\x05\x00\x01n\x00\x04"
+    )
+    bench.exchange(b"\x70\x02\x00\x03\x40\x02\x00\x01\x40\x02\x00\x04")
+    published = [event[1] for event in bench.take_events() if event[0] == "published"]
+    assert published == [2, 3, 1, 4] and (client._pipe.head == client._pipe.tail)
+
+
+def test_a_message_that_moves_before_it_is_sent_again_keeps_its_identifier():
+    """[MQTT-2.3.1-3] [MQTT-4.4.0-1]"""
+    needs("offline")
+    bench = offline(pipe_slots=3, clean_session=False, reconnect_min_ms=0).go_online()
+    client = bench.client
+    for topic in "abc":
+        client.publish(topic, b"", 1)
+    bench.steps()
+    bench.exchange(b"\x40\x02\x00\x02")
+    client.on_connect = lambda client, session_present: client.publish("n", b"", 1)
+    assert reconnect(bench, CONNACK_SESSION) == (
+        b"\x3a\x05\x00\x01a\x00\x01\x3a\x05\x00\x01c\x00\x03\x32\x05\x00\x01n\x00\x04"
+    )
+    bench.exchange(b"\x40\x02\x00\x03\x40\x02\x00\x01\x40\x02\x00\x04")
+    assert client._pipe.head == client._pipe.tail
+
+
+def test_a_pubcomp_that_comes_before_its_pubrel_is_sent_again_ends_the_message():
+    """[MQTT-4.3.3-1]: the server owed it from the connection before; one read brings both."""
+    needs("offline", "qos2")
+    bench = offline(pipe_slots=3, clean_session=False, reconnect_min_ms=0).go_online()
+    token = bench.client.publish("t", b"", 2)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
+    sent = reconnect(bench, CONNACK_SESSION + b"\x70\x02\x00\x01")
+    assert sent in (b"", b"\x62\x02\x00\x01"), sent
+    assert bench.client.is_done(token) and ("published", token) in bench.take_events()
+    if sent:
+        bench.exchange(b"\x70\x02\x00\x01")
+    assert (bench.client._pipe.head == bench.client._pipe.tail) and bench.take_events() == []
+    for n in range(3):  # all slots are free
+        bench.client.publish("t", b"%d" % n, 1)

@@ -1,0 +1,49 @@
+"""Each filter has a SUBSCRIBE of its own: some servers close at more than 8 in one."""
+
+from fakes import CONNACK, ECONNRESET, Bench
+from wire import filters, serve
+
+COUNT = 50
+
+
+def subscribed(**options):
+    options.setdefault("reconnect_min_ms", 0)
+    bench = Bench(**options)
+    tokens = [bench.client.subscribe("dt/area/%d" % n, qos=1) for n in range(COUNT)]
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    return bench, tokens
+
+
+def check(wire):
+    packets = filters(wire)
+    assert [len(names) for _, names in packets] == [1] * COUNT
+    names = set(names[0] for _, names in packets)
+    assert names == set(b"dt/area/%d" % n for n in range(COUNT))
+    assert len(set(packet_id for packet_id, _ in packets)) == COUNT, "an identifier each"
+
+
+def test_fifty_filters_are_fifty_packets_and_all_are_in_service():
+    bench, tokens = subscribed()
+    check(serve(bench, CONNACK))
+    assert bench.client.is_online()
+    granted = [event for event in bench.take_events() if event[0] == "subscribed"]
+    assert sorted(granted) == [("subscribed", token, b"\x01") for token in sorted(tokens)]
+
+
+def test_they_are_subscribed_again_in_the_same_way():
+    bench, _ = subscribed()
+    serve(bench, CONNACK)
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.server.received()
+    check(serve(bench, CONNACK))
+    assert bench.client.is_online()
+
+
+def test_more_of_them_than_leave_in_one_write_arrive_as_well():
+    bench, _ = subscribed(packet_bytes_max=64)
+    bench.server.write_max = 7
+    check(serve(bench, CONNACK))
+    assert bench.client.is_online()

@@ -1,0 +1,79 @@
+"""A link that stalls and then is slow: what moves is never given up."""
+
+import board_heap  # noqa: F401
+from fakes import PINGREQ, PINGRESP, Bench
+
+SIZE = 3000
+STEP_MS = 100
+STEP_BYTES = 30  # the message takes 10 s
+
+
+def sending(keep_alive_s=2, timeout_ms=4000):
+    """A client whose large message has begun to leave, over a link that takes nothing more."""
+    bench = Bench(
+        keep_alive_s=keep_alive_s,
+        connect_timeout_ms=timeout_ms,
+        packet_bytes_max=SIZE + 100,
+    ).go_online()
+    bench.server.write_credit = 100
+    token = bench.client.publish("picture", b"x" * SIZE, qos=1)
+    bench.steps()
+    return bench, token
+
+
+def wait(bench, ms, bytes_each=0):
+    for _ in range(ms // STEP_MS):
+        bench.clock.advance(STEP_MS)
+        bench.server.write_credit += bytes_each
+        bench.steps()
+
+
+def test_a_large_message_over_a_link_that_stalled_arrives():
+    bench, token = sending()
+    wait(bench, 3000)  # longer than the keep alive, shorter than the time for a write
+    wait(bench, 10_500, STEP_BYTES)
+    assert bench.client.is_online(), bench.take_events()
+    wire = bench.server.received()
+    assert wire.count(b"x") >= SIZE
+    at = wire.index(b"x" * SIZE) + SIZE
+    # What follows it is whole pings, each to be answered.
+    behind = wire[at:]
+    assert behind == PINGREQ * (len(behind) // 2)
+    bench.server.write_credit = 1 << 20
+    bench.exchange(b"\x40\x02" + wire[wire.index(b"picture") + 7 :][:2])
+    bench.exchange(PINGRESP * (len(behind) // 2))
+    assert bench.client.is_done(token) and bench.client.is_online(), bench.take_events()
+
+
+def test_the_time_for_pingresp_runs_from_when_pingreq_has_left():
+    bench, token = sending(timeout_ms=2000)
+    wait(bench, 1500)
+    wait(bench, 11_000, STEP_BYTES)  # a ping that was due waits behind the message for so long
+    assert bench.client.is_online(), bench.take_events()
+    wire = bench.server.received()
+    assert wire.count(b"x") >= SIZE
+    bench.exchange(b"\x40\x02" + wire[wire.index(b"picture") + 7 :][:2])
+    bench.server.write_credit = 1 << 20
+    pings = wire.count(PINGREQ)
+    for _ in range(4):
+        if not pings:
+            wait(bench, 500)
+            pings = bench.server.received().count(PINGREQ)
+    wait(bench, 1000)
+    bench.exchange(PINGRESP * pings)
+    assert pings and bench.client.is_done(token)
+    assert bench.client.is_online(), bench.take_events()
+
+
+def test_a_server_that_answers_neither_message_nor_ping_is_given_up():
+    bench, _ = sending()
+    bench.server.write_credit = 1 << 20
+    bench.steps()
+    wait(bench, 12_000)
+    assert not bench.client.is_online()
+
+
+def test_a_link_that_moves_nothing_for_the_whole_time_is_given_up():
+    bench, _ = sending()
+    wait(bench, 12_000)
+    assert not bench.client.is_online()

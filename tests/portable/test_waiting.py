@@ -1,0 +1,90 @@
+"""Waiting for what can not come says so; what a wait has ended with can be asked."""
+
+from fakes import Bench, needs, raises
+from wire import serve, split, suback
+
+import mqttpipe
+
+
+def meanwhile(bench, deliver):
+    """The server does `deliver` as soon as the client sleeps."""
+    advance = bench.clock.advance
+
+    def deliver_and_advance(ms):
+        deliver()
+        advance(ms)
+
+    bench.clock.advance = deliver_and_advance
+
+
+def test_wait_offline_waits_for_the_end_of_disconnect():
+    bench = Bench().go_online()
+    client = bench.client
+    client.publish("t", "x")
+    client.disconnect()
+    assert client.wait_offline(1000) is True
+    assert client.state_name == "DOWN" and bench.server.received().endswith(b"\xe0\x00")
+    assert client.wait_offline(0) is True, "it is"
+
+
+def test_wait_offline_gives_up_when_its_time_is_over():
+    bench = Bench().go_online()
+    bench.client.publish("t", "x", 1)
+    bench.client.disconnect()  # the acknowledgement does not come
+    assert bench.client.wait_offline(500) is False
+
+
+def test_wait_online_before_connect_says_so():
+    text = raises(mqttpipe.LocalError, Bench().client.wait_online, 1000)
+    assert "connect()" in text, text
+
+
+def test_publish_wait_without_run_says_so():
+    needs("asyncio")
+    import asyncio
+
+    client = Bench().client
+    text = raises(
+        mqttpipe.LocalError,
+        lambda: asyncio.run(asyncio.wait_for(client.publish_wait("t", "x"), 1)),
+    )
+    assert "run()" in text, text
+
+
+def test_a_refused_subscription_can_be_told_from_a_granted_one():
+    needs("qos2")
+    bench = Bench().go_online()
+    client = bench.client
+    for code, refused in ((0, False), (1, False), (0x80, True), (2, False)):
+        token = client.subscribe("a/%d" % code, qos=2 if code == 2 else 1)
+        assert client.was_refused(token) is False, "not answered yet"
+        ((first_byte, body),) = split(bench.exchange())
+        bench.exchange(suback(first_byte, body, code))
+        assert client.is_done(token) and client.was_refused(token) is refused, code
+    assert client.was_refused(12345) is False
+    raises(mqttpipe.LocalError, client.was_refused, "1")
+
+
+def test_a_refusal_is_known_when_wait_for_returns():
+    bench = Bench().go_online()
+    client = bench.client
+    token = client.subscribe("secret/#")
+
+    def refuse():
+        for first_byte, body in split(bench.server.received()):
+            bench.server.send(suback(first_byte, body, 0x80))
+
+    meanwhile(bench, refuse)
+    assert client.wait_for(token, 1000) is True and client.was_refused(token) is True
+
+
+def test_a_refused_filter_that_is_granted_later_is_refused_no_more():
+    bench = Bench(reconnect_min_ms=0).go_online()
+    token = bench.client.subscribe("a")
+    ((first_byte, body),) = split(bench.exchange())
+    bench.exchange(suback(first_byte, body, 0x80))
+    assert bench.client.was_refused(token)
+    token = bench.client.subscribe("a")
+    serve(bench)
+    assert bench.client.is_done(token) and not bench.client.was_refused(token)
+    assert bench.client.is_online()
