@@ -285,6 +285,14 @@ def allow_deadlines(world, view):
     return {} if world.has_timed_out else view
 
 
+def allow_filters_past(world, view):
+    """filters: they do not wait behind messages that wait for others in flight"""
+    if len(view["undone"]) < IN_FLIGHT_MAX:
+        return view
+    undone = [one for one in view["undone"] if one not in world.filter_calls]
+    return dict(view, undone=undone, **{"sent filter": [], "told subscribed": []})
+
+
 ALLOWED_LAST = (
     ("told answer", allow_room),
     ("told life", allow_no_unsubscribe),
@@ -303,6 +311,7 @@ ALLOWED_LAST = (
     ("sent filter", allow_cut_short),
     ("undone", allow_cut_short),
     ("told message", allow_while_closing),
+    ("told error", allow_while_closing),
     ("told dropped", allow_expiry),
     ("sent message", allow_expiry_of_sent),
     ("sent other", allow_cut_short),
@@ -310,6 +319,8 @@ ALLOWED_LAST = (
     ("told message", allow_held),
     ("state", allow_pause),
     ("told life", allow_deadlines),
+    ("told message", allow_deadlines),
+    ("sent filter", allow_filters_past),
 )
 
 
