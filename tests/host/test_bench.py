@@ -168,8 +168,9 @@ def test_a_whole_run_prints_and_writes_its_figures(get_interpreter, tmp_path):
         for figure in figures
         if figure["client"] == "mqttpipe" and figure["task"].startswith("allocation")
     ]
-    # QoS 0, 1 and 2 published, and received. A packet that came in two pieces costs 32 bytes.
-    assert len(heap) == 4 and max(heap) < 1, heap
+    # QoS 0, 1 and 2 published, and received. A packet that came in two pieces costs 32 bytes: on a
+    # busy machine one in some dozens does.
+    assert len(heap) == 4 and max(heap) < 4, heap
     page = (tmp_path / "page.md").read_text()
     assert "| published/s, QoS 1, 16 bytes |" in page and str(folder) not in page
     assert "## What did not run" in page, "the stand-in can not subscribe, and that is said"
