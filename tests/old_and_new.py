@@ -706,7 +706,8 @@ class World:
         self.replace(name)
         self.unsubscribed.add(self.calls + 1)
         self.unsubscribed_names.add(name)
-        self.call(self.client.unsubscribe, name)
+        if self.call(self.client.unsubscribe, name) == "QueueFull":
+            self.refused_names.add(name)
 
     def do_connect(self):
         self.call(self.client.connect)
