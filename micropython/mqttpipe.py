@@ -163,9 +163,7 @@ if implementation.name == "micropython":
         except ImportError:  # no board has such a file, or needs it
             pass
 
-    try:
-        import lwip  # type: ignore  # noqa: F401  extmod/modlwip.c: rp2, ESP8266 and others
-
+    if hasattr(socket, "print_pcbs"):  # extmod/modlwip.c: rp2, ESP8266 and others
         # With Nagle's algorithm off each small write takes one of lwIP's 32 segments, and the 33rd
         # blocks for 10 s. A connection that was given up keeps lwIP's memory for as long.
         LINGER_MS = 10_500
@@ -173,7 +171,7 @@ if implementation.name == "micropython":
         def set_nodelay(sock):
             pass
 
-    except ImportError:
+    else:
         LINGER_MS = 0
 
         # Two small writes in a row would else meet Nagle's algorithm and the peer's delayed
@@ -3925,10 +3923,10 @@ class MQTTClient(_Life):
             qos = _PUBLISH
         else:
             qos = _publish_flags(qos, retain)
-        retain = self._last  # type: ignore  # read once: another thread may change it
-        if topic_name is not retain[0]:  # type: ignore
-            retain = self._known_topic(topic_name)  # type: ignore
-        topic_name = retain[1]  # type: ignore
+        retain = self._last  # read once: another thread may change it
+        if topic_name is not retain[0]:
+            retain = self._known_topic(topic_name)
+        topic_name = retain[1]
         if not _isinstance(payload, _bytes):
             payload = _to_payload(payload)
         if offline is not None or expiry_s is not None:
