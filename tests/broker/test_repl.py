@@ -17,6 +17,8 @@ import pytest
 from proxy import UP, Cut
 from terminal import Terminal
 
+# The profile full, the commands, and what a person types: more than a program needs.
+REPL_HEAP = "128k"
 PROMPT = ">>>"
 REPLS = ["CPython", "MicroPython 64-bit", ends.BOARD]
 COMMANDS = (
@@ -46,7 +48,7 @@ def repl_command(request, get_interpreter, repl_folder):
     command = list(interpreter.command)
     client = ends.ROOT / "micropython"
     if interpreter.name == ends.BOARD:
-        command += ["-X", "heapsize=" + ends.BOARD_HEAP]
+        command += ["-X", "heapsize=" + REPL_HEAP]
         client = repl_folder
     if interpreter.name == "CPython":
         command += ["-q", "-i"]
