@@ -11,7 +11,7 @@ import servers
 from proxy import DOWN, FIN, RST, UP, Cut, random_cuts
 
 LARGE_BYTES = 60_000
-LARGE_HEAP = "300k"  # a packet of that size, twice, is nothing for 96 KiB
+LARGE_HEAP = "400k"  # a packet of that size, twice, is nothing for 96 KiB
 
 
 def test_a_server_that_is_silent_in_the_handshake_runs_out_of_time(
