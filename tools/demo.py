@@ -39,7 +39,7 @@ PARTS = ROOT / "tools" / "demo"
 sys.path.append(str(PARTS))
 
 from brokers import END_TIMEOUT_S, Amqtt, Broker, DemoError, Mosquitto, end_process  # noqa: E402
-from wire import PUBLISH_QOS_1, SUBSCRIBE, Wire  # noqa: E402
+from demo_wire import PUBLISH_QOS_1, SUBSCRIBE, Wire  # noqa: E402
 
 INTRODUCTION = """
 Two programs send each other messages through an MQTT broker, one on {first}, the other

@@ -19,7 +19,7 @@ DEMO = ROOT / "tools" / "demo.py"
 
 sys.path.append(str(ROOT / "tools" / "demo"))
 
-from wire import PacketFinder  # noqa: E402
+from demo_wire import PacketFinder  # noqa: E402
 
 # Seconds. The first run may have to install what tools/requirements-demo.txt has.
 RUN_TIMEOUT_S = 200
