@@ -3,7 +3,7 @@
 from fakes import CONNACK, ECONNRESET, Bench
 from wire import filters, serve
 
-COUNT = 50
+COUNT = 40
 
 
 def subscribed(**options):
@@ -24,7 +24,7 @@ def check(wire):
     assert len(set(packet_id for packet_id, _ in packets)) == COUNT, "an identifier each"
 
 
-def test_fifty_filters_are_fifty_packets_and_all_are_in_service():
+def test_forty_filters_are_forty_packets_and_all_are_in_service():
     bench, tokens = subscribed()
     check(serve(bench, CONNACK))
     assert bench.client.is_online()
