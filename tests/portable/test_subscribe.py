@@ -93,7 +93,7 @@ def test_more_subscriptions_than_the_pipe_has_slots_before_connect():
 
 def test_more_filters_than_identifiers_go_out_as_answers_come():
     """[MQTT-2.3.1-2]: 255 at once, and no identifier twice."""
-    if not has_memory(100_000):
+    if not has_memory(200_000):
         raise SkipTest("needs more than a board's memory")
     bench = Bench(keep_alive_s=0, packet_bytes_max=128).go_online()
     for i in range(300):
