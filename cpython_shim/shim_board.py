@@ -25,7 +25,7 @@ except ImportError:
     WLAN = STA_IF = None  # the system's files know the DNS servers
 
 Timer = None  # what drives step() in the background is a thread
-LINGER_MS = 0  # a closed connection holds no memory that the next one needs
+_linger_ms = 0  # a closed connection holds no memory that the next one needs
 
 
 def set_nodelay(sock):
@@ -40,7 +40,7 @@ __all__ = [
     "EAGAIN",
     "EINPROGRESS",
     "IOBase",
-    "LINGER_MS",
+    "_linger_ms",
     "STA_IF",
     "Timer",
     "WLAN",

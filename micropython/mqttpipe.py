@@ -166,13 +166,13 @@ if implementation.name == "micropython":
     if hasattr(socket, "print_pcbs"):  # extmod/modlwip.c: rp2, ESP8266 and others
         # With Nagle's algorithm off each small write takes one of lwIP's 32 segments, and the 33rd
         # blocks for 10 s. A connection that was given up keeps lwIP's memory for as long.
-        linger_ms = 10_500
+        _linger_ms = 10_500
 
         def set_nodelay(sock):
             pass
 
     else:
-        linger_ms = 0
+        _linger_ms = 0
 
         # Two small writes in a row would else meet Nagle's algorithm and the peer's delayed
         # acknowledgement: 40 ms each. IPPROTO_TCP and TCP_NODELAY are the same on all other ports.
@@ -3462,8 +3462,8 @@ class _Life:
                 pass  # the longest
         # lwIP keeps what a dead connection has not sent for 10 s; without that memory a write of
         # the next connection blocks.
-        if linger_ms and state > _TCP_CONNECTING and isinstance(error, TimedOut):
-            pause_ms = max(pause_ms, linger_ms)
+        if _linger_ms and state > _TCP_CONNECTING and isinstance(error, TimedOut):
+            pause_ms = max(pause_ms, _linger_ms)
         # After a connection of days the name is resolved afresh, and where the address did not
         # lead to the server.
         if _RESOLVER and (self._is_stable or _TCP_CONNECTING <= state <= _AWAITING_CONNACK):

@@ -10,7 +10,7 @@ import gc
 import mqttpipe
 
 EINPROGRESS = mqttpipe.EINPROGRESS
-mqttpipe.linger_ms = 0  # whatever the board has: these are no lwIP, and hold no memory back
+mqttpipe._linger_ms = 0  # whatever the board has: these are no lwIP, and hold no memory back
 _REPLACED = (
     "ticks_ms",
     "ticks_add",

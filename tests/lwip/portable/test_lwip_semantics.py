@@ -97,6 +97,16 @@ def test_reading_and_writing_while_connecting_answer_none_or_do_it():
     near.close()
 
 
+def test_an_ipv6_literal_has_an_address_but_on_an_esp32_where_the_pair_serves():
+    # This lwIP is built without IPv6, as that of most boards: the literal is no name, either.
+    try:
+        socket.getaddrinfo("::1", 1883, 0, socket.SOCK_STREAM)
+    except OSError as error:
+        assert error.errno == -2, error
+    else:
+        raise AssertionError("an address")
+
+
 def test_a_closed_socket_raises_and_polls_as_invalid():
     """But for setblocking(), which says nothing."""
     near, far = make_pair()
