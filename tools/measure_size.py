@@ -46,7 +46,8 @@ BUDGETS = {"tiny": 21_000, "standard": 30_000, "full": 36_000}
 # by a few of them at a time, and heaps are tried in steps of 1 KiB: so small figures get that. Two
 # measurements in a row differ by up to 256 bytes, as a dict grows before or after the first look.
 TOLERANCE = 0.02
-TOLERANCE_BYTES = 320
+TOLERANCE_BYTES = 64
+TOLERANCE_RAM_BYTES = 320
 TOLERANCE_KIB = 1
 
 WORKERS = 2
@@ -468,7 +469,9 @@ def is_within_tolerance(shown, figure, name):
     """Is what the page shows (text) still true? `name` is that of the row, with its unit."""
     if isinstance(figure, str) or not re.fullmatch(r"-?[\d,]+", shown):
         return shown == build.shown(figure)
-    least = TOLERANCE_KIB if "KiB" in name else TOLERANCE_BYTES
+    least = TOLERANCE_RAM_BYTES if "RAM" in name else TOLERANCE_BYTES
+    if "KiB" in name:
+        least = TOLERANCE_KIB
     return abs(int(shown.replace(",", "")) - figure) <= max(TOLERANCE * abs(figure), least)
 
 
@@ -486,7 +489,7 @@ def compare(page, measurement, begin=BEGIN):
         where = "%s, %s" % place[1:]
         if shown is None:
             amiss.append("%s is missing, measured: %s" % (where, build.shown(figure)))
-        elif not is_within_tolerance(shown, figure, place[1]):
+        elif not is_within_tolerance(shown, figure, " ".join(place[1:])):
             amiss.append("%s: %s, measured: %s" % (where, shown, build.shown(figure)))
     for place in cells:
         if place not in figures:

@@ -148,7 +148,7 @@ def test_a_page_as_measured_is_true(page):
         (("profile", "heap, KiB", "tiny"), 28, False),
         (("profile", "heap, KiB", "full"), 28, False),
         (("part", "a, b: c", ".mpy"), 12, True),
-        (("part", "a, b: c", ".mpy"), 453, False),
+        (("part", "a, b: c", ".mpy"), 53, False),
         (("profile", "RAM, bytes", "full"), "no", False),
         (("profile", "RAM, bytes", "full"), None, True),  # not measured this time
     ],
