@@ -214,7 +214,7 @@ async def check_nothing_else_may_drive_it_meanwhile(case):
     client.connect()
     assert client.step(100), "by its own now"
     client.disconnect()
-    client.step(100)
+    assert client.wait_offline(WAIT_S * 1000)
 
 
 async def check_a_callback_that_raises_is_reported_and_run_goes_on(case):
