@@ -30,7 +30,6 @@ CACHE = ROOT / ".cache" / "brokers"
 AEDES = "aedes@1.2.0"
 NODE_MIN = 20
 NPM_TIMEOUT_S = 300
-STOP_TIMEOUT_S = 10
 
 AEDES_SCRIPT = """\
 const net = require("net")
@@ -71,12 +70,10 @@ ACTIVEMQ_CONFIGURATION = """\
 """
 
 
-class OtherBroker(servers.Broker):
+class OtherBroker(servers.ProcessBroker):
     """A broker that is one process, started by `_command(port)` with `_environment()`."""
 
-    def __init__(self):
-        super().__init__()
-        self._process = None
+    stop_timeout_s = 10
 
     def _command(self, port):
         raise NotImplementedError
@@ -100,24 +97,6 @@ class OtherBroker(servers.Broker):
     def _check_alive(self):
         if self._process.poll() is not None:
             raise servers.BrokerError("%s ended by itself\n%s" % (self.description, self.log()))
-
-    def _stop(self):
-        if self._process:
-            self._process.stdin.close()
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_TIMEOUT_S)
-        self._kill()
-
-    def _kill(self):
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def log(self):
-        file = self._folder and self._folder / "log"
-        return file.read_text(errors="replace") if file and file.exists() else ""
 
 
 class Aedes(OtherBroker):

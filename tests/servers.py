@@ -305,14 +305,49 @@ def settings(extra_config, listener, folder, data):
     return text.replace(LISTENER, listener) + "\n" + extra + "\n"
 
 
-class MosquittoBroker(Broker):
+class ProcessBroker(Broker):
+    """A broker that is one process of this machine: `_process`, with its output in `log`."""
+
+    stop_timeout_s = STOP_TIMEOUT_S
+
+    def __init__(self, extra_config="", files=None, tls=None):
+        super().__init__(extra_config, files, tls)
+        self._process = None
+
+    def pause(self):
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self._process.send_signal(signal.SIGCONT)
+
+    def _stop(self):
+        if self._process:
+            self.go_on()
+            if self._process.stdin:
+                self._process.stdin.close()
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(self.stop_timeout_s)
+        self._kill()
+
+    def _kill(self):
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def log(self):
+        file = self._folder and self._folder / "log"
+        return file.read_text(errors="replace") if file and file.exists() else ""
+
+
+class MosquittoBroker(ProcessBroker):
     """The program on this machine, started by us and ended by its process."""
 
     def __init__(self, program, extra_config="", files=None, tls=None):
         super().__init__(extra_config, files, tls)
         self.description = "mosquitto (%s)" % program
         self._program = program
-        self._process = None
         self._log_seen = 0  # where the log of the latest start begins
 
     def another(self, extra_config="", files=None, tls=None):
@@ -350,30 +385,6 @@ class MosquittoBroker(Broker):
         if self.port is None and "Address already in use" in latest:
             raise PortTaken
         raise BrokerError("%s ended (%d)\n%s" % (self.description, self._process.poll(), latest))
-
-    def pause(self):
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self):
-        self._process.send_signal(signal.SIGCONT)
-
-    def _stop(self):
-        if self._process:
-            self.go_on()
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_TIMEOUT_S)
-        self._kill()
-
-    def _kill(self):
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def log(self):
-        file = self._folder and self._folder / "log"
-        return file.read_text(errors="replace") if file and file.exists() else ""
 
 
 class DockerBroker(Broker):

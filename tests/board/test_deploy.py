@@ -345,7 +345,6 @@ def test_a_port_that_somebody_else_has_is_told(ready, run_deploy):
     assert reason.startswith("port %s is busy" % board.port)
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
 def test_a_board_that_says_nothing_is_told(run_deploy, monkeypatch):
     monkeypatch.setattr(deploy, "ANSWER_TIMEOUT_S", 0.3)
     ours, theirs = os.openpty()

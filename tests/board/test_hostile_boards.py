@@ -14,8 +14,6 @@ import pytest
 import deploy
 import repl
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
-
 BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 HARMFUL = "\x1b]0;title\x07\x1b[2J\u202e\u2028\x9b1m\x00"
 
