@@ -14,6 +14,7 @@ time. No line or function of the client is named here.
 """
 
 import collections
+import gc
 import sys
 
 import fake_tls  # noqa: F401  it puts itself into fakes
@@ -63,6 +64,9 @@ class Tracer:
 
     def __call__(self, function, *arguments):
         """Call it under trace. Returns (answer, was it interrupted?)."""
+        # Else the collector closes the generators of an earlier client in between, and their lines
+        # are counted, or interrupted where nobody catches it.
+        gc.disable()
         sys.settrace(self._on_call if self.where is None else None)
         try:
             return function(*arguments), False
@@ -70,6 +74,7 @@ class Tracer:
             return None, True
         finally:
             sys.settrace(None)
+            gc.enable()
 
     def _on_call(self, frame, event, argument):
         return self._on_line if frame.f_code.co_filename == CLIENT else None
