@@ -82,8 +82,7 @@ class Tracer:
     def _on_line(self, frame, event, argument):
         if event == "line":
             self.lines.append(frame.f_lineno)
-            if len(self.lines) == self.target:
-                sys.settrace(None)
+            if len(self.lines) == self.target:  # which ends the trace as well
                 self.where = "%s, line %d" % (frame.f_code.co_name, frame.f_lineno)
                 raise KeyboardInterrupt
         return self._on_line
