@@ -133,9 +133,7 @@ class Doorbell:
 # interrupt schedule() itself, in the main thread, and would wait for that lock for ever.
 _queue = deque()
 
-_run_next_callback = (
-    None  # ctypes' callable; kept here, or the interpreter would call freed memory
-)
+_run_next_callback = None  # ctypes' callable
 _add_pending_call = None  # ctypes.pythonapi.Py_AddPendingCall
 _loading = set()  # threads that are about to set these two
 _loading_lock = threading.Lock()
@@ -189,6 +187,9 @@ def _import_ctypes():
     # every user of ctypes in the process, and setting its argtypes would change theirs.
     prototype = ctypes.PYFUNCTYPE(ctypes.c_int, callback_type, ctypes.c_void_p)
     _run_next_callback = callback_type(_run_next)
+    # Never freed: the interpreter's queue has no reference of its own, and may call it when this
+    # module has been taken out of sys.modules.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_run_next_callback))
     _add_pending_call = prototype(("Py_AddPendingCall", ctypes.pythonapi))
 
 
