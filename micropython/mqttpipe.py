@@ -1363,6 +1363,8 @@ class Pipe(IOBase):
                         self.firsts[at] = first & ~(_SENT | _RELEASED)
                         if _QOS2 and first & _RELEASED:
                             self.extras[at] = None
+                elif _QOS2 and first & _MUTE and self.extras[at] == _COUNT_HALF:
+                    self.free(at)  # its PUBREL was in vain: RabbitMQ closes at it
                 elif _QOS2 and first & (_RELEASED | _MUTE):
                     if not first & _RELEASED:  # given up: its PUBREC may be lost
                         self.firsts[at] = first | _RELEASED
@@ -3386,7 +3388,7 @@ class _Life:
         if error is not None:
             try:
                 error = self._explain(error)
-                if _HINTS and state >= _SUBSCRIBING and not self._is_stable:
+                if _HINTS and state >= _SUBSCRIBING:
                     error = self._suspect(error)
             except Exception:
                 error = _NO_MEMORY  # to tell it: it is told in short
@@ -3517,10 +3519,15 @@ class _Life:
         def _suspect(self, error):
             pipe = self._pipe
             suspect = None
+            is_offence = isinstance(error, ServerError)
+            # What lasts is no such connection, and of other offences the error says it all.
+            if "1.5.3" not in str(error) if is_offence else self._is_stable:
+                self._kicks = 0
+                return error
             words = "has another client the client_id %r?" % self.client_id
             at = pipe.head
             while at != pipe.tail and suspect is None:
-                if pipe.firsts[at] & _SENT:
+                if pipe.firsts[at] & (_SENT | _RELEASED | _MUTE) == _SENT:
                     suspect = pipe.tokens[at]
                     words = "is it message %d to %r? cancel() takes it back" % (
                         suspect,
@@ -3531,7 +3538,7 @@ class _Life:
                 if suspect is None and row[_STATE] in (_QUEUED, _ASKED):
                     suspect = row[_FILTER]
                     words = "is it the filter %r?" % suspect
-            if isinstance(error, ServerError):
+            if is_offence:
                 suspect = _SERVER_CLOSED
                 words = "is it a (retained) message with a bad topic name?"
             if suspect != self._suspected:
@@ -3540,7 +3547,7 @@ class _Life:
             self._kicks += 1
             if self._kicks < _KICKS_MIN:
                 return error
-            told = type(error)("%s; %d times soon after CONNECT: %s" % (error, self._kicks, words))
+            told = type(error)("%s; %d times in a row: %s" % (error, self._kicks, words))
             told.stage = error.stage
             told.errno = error.errno
             told.return_code = error.return_code
