@@ -1363,14 +1363,16 @@ class Pipe(IOBase):
                         self.firsts[at] = first & ~(_SENT | _RELEASED)
                         if _QOS2 and first & _RELEASED:
                             self.extras[at] = None
-                elif _QOS2 and first & _MUTE and self.extras[at] == _COUNT_HALF:
-                    self.free(at)  # its PUBREL was in vain: RabbitMQ closes at it
                 elif _QOS2 and first & (_RELEASED | _MUTE):
                     if not first & _RELEASED:  # given up: its PUBREC may be lost
                         self.firsts[at] = first | _RELEASED
                         self.extras[at] = _COUNT_HALF
                     packet_id = (self.tokens[at] - 1) % _MESSAGE_IDS + 1
                     released.append((self.extras[at], packet_id))
+                    if first & _MUTE and self.extras[at] >= _COUNT_HALF:
+                        self.extras[at] += 1
+                        if self.extras[at] > _COUNT_HALF + _KICKS_MIN:
+                            self.free(at)  # PUBREL is in vain: RabbitMQ closes at it
             at = (at + 1) % self.size
         released.sort()
         return [packet_id for _, packet_id in released]
@@ -2681,6 +2683,9 @@ class _Life:
         timers = self._timers
         now_ms = self._now_ms
         happened = is_put_off = False
+        moves_ms = 0
+        if timers[_TIMER_PACKET] is not None:
+            moves_ms = ticks_diff(timers[_TIMER_PACKET], now_ms) - self.connect_timeout_ms // 2
         for timer in range(_TIMERS):
             at_ms = timers[timer]
             if at_ms is None or ticks_diff(now_ms, at_ms) < 0:
@@ -2705,6 +2710,8 @@ class _Life:
                 self._pipe.is_signalled = True
             elif self._is_time_up:
                 timers[timer] = None  # that is the end that was asked for
+            elif timer < _TIMER_PACKET and moves_ms > 0:
+                self._arm(timer, moves_ms)  # its answer stands behind a packet that moves
             elif self._is_held and timer != _TIMER_WRITE:
                 # Without room for an answer we do not read: the server owes nothing meanwhile.
                 self._arm(timer, self.connect_timeout_ms)
@@ -2732,11 +2739,10 @@ class _Life:
         if left_ms <= 0:
             left_ms = self.keep_alive_s * 1000
             outbox = self._outbox
-            # One PINGREQ at a time, and none behind DISCONNECT. Without room the socket is stuck,
-            # and has a deadline for that.
-            if self._ping_mark is None and (
-                self._is_held or self._timers[_TIMER_PINGRESP] is None
-            ):
+            # Also while PINGRESP is awaited: it may stand behind messages that we are slow to
+            # read. None behind DISCONNECT. Without room the socket is stuck, and has a deadline
+            # for that.
+            if self._ping_mark is None:
                 if outbox.room < 2 or self._has_said_bye:
                     self._arm(_TIMER_PING, left_ms)
                     return
@@ -2744,6 +2750,18 @@ class _Life:
                 self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
                 self._has_marks = True
         self._arm(_TIMER_PING, left_ms)
+
+    # A callback in _sending() was slow: a ping that is due leaves before the next one.
+    def _ping_meanwhile(self):
+        self._now_ms = ticks_ms()
+        if self.keep_alive_s:
+            self._on_ping_time()
+            try:
+                if self._outbox.flush(self._write):
+                    self._sent_ms = self._now_ms
+                    self._on_left()
+            except Exception:
+                pass  # the next read or write tells
 
     # For how long the oldest packet without acknowledgement may wait yet, in ms; None: there is
     # none.
@@ -2826,6 +2844,8 @@ class _Life:
                             self._report(error)
                         except BaseException as error:
                             self._interrupt = error
+                            self._is_enough = True
+                        if ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
                             self._is_enough = True
                     if self._is_enough:
                         self._is_enough = False
@@ -3260,6 +3280,9 @@ class _Life:
                                 self._report(error)
                             except BaseException as error:
                                 self._interrupt = error
+                            if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
+                                self._ping_meanwhile()
+                                sent_count = outbox.sent_count
                             at = pipe.left  # a writer may have moved what is empty
                             sent = pipe.sent
                     pipe.left = at
@@ -3343,9 +3366,10 @@ class _Life:
         if self._ping_mark is not None:
             if outbox.sent_count - self._ping_mark & _COUNT_MASK < _COUNT_HALF:
                 self._ping_mark = None
-                if _STATS:
-                    self._ping_ms = self._now_ms
-                self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
+                if self._timers[_TIMER_PINGRESP] is None:
+                    if _STATS:
+                        self._ping_ms = self._now_ms
+                    self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
             else:
                 self._has_marks = True
         for row in self._filters.rows:
@@ -3571,11 +3595,15 @@ class _Life:
             self._report(error)
         except BaseException as error:
             self._interrupt = error
+        if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
+            self._is_enough = True  # what is owed leaves before the next one
 
     def _report(self, error):
         try:
             if self.on_error is not None:
                 self.on_error(self, error)
+                if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
+                    self._is_enough = True
                 return
         except Exception as another:
             error = another

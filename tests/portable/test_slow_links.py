@@ -2,6 +2,7 @@
 
 import board_heap  # noqa: F401
 from fakes import PINGREQ, PINGRESP, Bench
+from wire import answers, publish
 
 SIZE = 3000
 STEP_MS = 100
@@ -76,4 +77,46 @@ def test_a_server_that_answers_neither_message_nor_ping_is_given_up():
 def test_a_link_that_moves_nothing_for_the_whole_time_is_given_up():
     bench, _ = sending()
     wait(bench, 12_000)
+    assert not bench.client.is_online()
+
+
+def test_answers_behind_a_large_message_that_moves_are_waited_for():
+    """Towards us, too: on a slow link the server's answer stands behind what it sends."""
+    for kind, packet_bytes_max in (
+        ("ping", SIZE),
+        ("publish", SIZE),
+        ("subscribe", SIZE),
+        ("", 64),
+    ):
+        bench = Bench(
+            keep_alive_s=4, connect_timeout_ms=2000, packet_bytes_max=packet_bytes_max
+        ).go_online()
+        if kind == "publish":
+            bench.client.publish("t", "x", 1)
+        elif kind == "subscribe":
+            bench.client.subscribe("t")
+        wire = bench.exchange()
+        for byte in publish(b"t", b"x" * 110):
+            bench.server.send(bytes((byte,)))
+            wait(bench, STEP_MS)
+            wire += bench.server.received()
+        assert wire and bench.client.is_online(), (kind, bench.take_events())
+        bench.exchange(answers(wire))
+        assert bench.client.is_online(), (kind, bench.take_events())
+
+
+def test_a_large_message_towards_us_that_stops_is_given_up():
+    bench = Bench(keep_alive_s=4, connect_timeout_ms=2000).go_online()
+    bench.exchange(publish(b"t", b"x" * 110)[:50])
+    wait(bench, 8000)
+    assert not bench.client.is_online()
+
+
+def test_a_server_that_sends_and_never_answers_is_given_up():
+    bench = Bench(keep_alive_s=4, connect_timeout_ms=2000).go_online()
+    for _ in range(100):
+        bench.server.send(publish(b"t", b"x" * 110))
+        wait(bench, STEP_MS)
+        if not bench.client.is_online():
+            break
     assert not bench.client.is_online()
