@@ -562,11 +562,11 @@ def _to_bytes(name, value):
 
 # A payload may be a number, too: as str() writes it.
 def _to_payload(value):
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)
     try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = str(value)
         return _to_bytes("payload", value)
-    except LocalError as error:
+    except (LocalError, ValueError) as error:  # CPython writes no int of 4,300 digits
         raise LocalError("%s: use str() or json.dumps()" % error)
 
 
@@ -2228,10 +2228,19 @@ class _Life:
         if _STATS:
             self._count(_N_ATTEMPTS)
         self._is_late = self._is_stable = False
-        self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
         self._move(_RESOLVING)
         server = self._server
         host = server[0]
+        password = server[3]
+        if callable(password):  # for one that expires
+            try:
+                password = password()
+            except Exception as error:
+                raise LocalError("password: %s %s" % (type(error).__name__, error))
+            password = _to_field("password", password, False)
+            self._now_ms = ticks_ms()
+        self._password = password
+        self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
         if not _RESOLVER or is_literal(host):
             yield from self._connect_to((host,), 1)
         else:
@@ -2339,6 +2348,8 @@ class _Life:
                     if self._is_late:
                         raise failure
                     error = failure
+                    if server[0] == _MDNS_ADDRESS:
+                        error.errno = _NO_ADDRESS  # who has none of this family is silent
                 finally:
                     self._drop_socket()
             # Where no server answers, the address that was good the last time is better than none.
@@ -2349,7 +2360,7 @@ class _Life:
         # The servers to ask, each an (address, port), as often as each is asked.
         def _name_servers(self, host):
             if host.lower().rstrip(".").endswith(".local"):
-                return [(_MDNS_ADDRESS, _MDNS_PORT)] * _DNS_TRIES
+                return [(_MDNS_ADDRESS, _MDNS_PORT)] * (_DNS_TRIES // 2)  # for each family
             servers = []
             try:
                 # What a link answers may be any collection, or None.
@@ -2462,12 +2473,14 @@ class _Life:
         self._read = sock.readinto
         self._write = sock.write
         self._outbox.clear()
-        user, password = server[2], server[3]
-        if callable(password):  # for one that expires
-            password = _to_field("password", password(), False)
         self._outbox.put_packet(
             encode_connect(
-                self.client_id, self.clean_session, self.keep_alive_s, user, password, self.will
+                self.client_id,
+                self.clean_session,
+                self.keep_alive_s,
+                server[2],
+                self._password,
+                self.will,
             )
         )
         while not self._outbox.flush(self._write):
@@ -3528,7 +3541,7 @@ class _Life:
                         reason = "errno %d, %s" % (errno, words)
         elif isinstance(error, MemoryError):
             reason = _OUT_OF_MEMORY
-        elif _TLS and isinstance(error, ValueError):  # so do ports tell of a certificate
+        elif _TLS and self._server[4] and isinstance(error, ValueError):  # of a certificate
             stage = "TLS"
             reason = _explain_tls(str(error).strip().replace("\n", "; "))
         else:
@@ -3640,8 +3653,8 @@ class MQTTClient(_Life):
         client_id: str or bytes; None: made from machine.unique_id(); "": the server
             assigns one (needs clean_session) [MQTT-3.1.3-6].
         user, password: str, bytes or None; they override the URI's. None is absent, b"" is
-            present and empty. password may be a function without arguments that returns one of
-            these: it is called at each attempt.
+            present and empty. password may be a function without arguments that returns str or
+            bytes: it is called once at the begin of each attempt.
         clean_session: bool (section 3.1.2.4).
         keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
         will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
@@ -3805,6 +3818,7 @@ class MQTTClient(_Life):
             self._timer = None
         if _ASYNCIO:
             self._changed = None  # asyncio.Event: something happened in step()
+            self._is_running = False  # run()
             self._is_drop_told = False  # to publish_wait(): run() has to wake it
             self._awaited = {}  # token of publish_wait(): has it been dropped?
             self._full = []  # Messages that have no room: nothing is read until they have
@@ -4267,7 +4281,7 @@ class MQTTClient(_Life):
         poll = self._poll
         if poll is None:
             poll = select.poll()  # kept when it is whole
-            if not _ASYNCIO or self._changed is None or self._driver is None:
+            if not _ASYNCIO or not self._is_running:
                 poll.register(self._pipe, select.POLLIN)
             if sock is not None:
                 poll.register(sock)
@@ -4448,6 +4462,7 @@ class MQTTClient(_Life):
             from asyncio import sleep
 
             self._driver = get_ident()
+            self._is_running = True
             self.connect()
             self._poll = None  # is_ready() looks at the socket alone: it is the pipe that asks
             try:
@@ -4466,6 +4481,7 @@ class MQTTClient(_Life):
                     await sleep(0)
             finally:
                 self._poll = None
+                self._is_running = False
                 self._changed = None  # the next run() may be another loop's
                 changed.set()
                 changed.clear()
@@ -4493,11 +4509,11 @@ class MQTTClient(_Life):
             Raises:
                 LocalError: an argument is wrong, or there is no run() to wait for.
             """
-            if self._driver is None:
+            if not self._is_running:
                 from asyncio import sleep
 
                 await sleep(0)  # the task of run() may be about to begin
-                if self._driver is None:
+                if not self._is_running:
                     raise LocalError("publish_wait() without run() would wait for nothing")
             changed = self._event()
             token = 0

@@ -37,3 +37,8 @@ def test_a_packet_that_is_too_large_says_which_option_to_raise():
     client = Bench(packet_bytes_max=64).client
     text = raises(mqttpipe.LocalError, client.publish, "t", b"x" * 100)
     assert "packet_bytes_max" in text and "raise" in text, text
+
+
+def test_a_number_beyond_all_measure_is_a_local_error():
+    """CPython refuses to write an int of so many digits; elsewhere the packet is too large."""
+    raises(mqttpipe.LocalError, Bench().client.publish, "t", 10**5000)
