@@ -4657,6 +4657,8 @@ if _ASYNCIO:
             client.subscribe(topic_filter, self._on_message, qos)
 
         def _on_message(self, client, message):
+            if self._filter is None:
+                return  # closed: UNSUBACK may come behind many more
             self._queue.append(message.copy())
             if len(self._queue) >= self._queue_max:
                 client._full.append(self)
