@@ -3068,6 +3068,8 @@ class _Life:
                 if not first & _RELEASED:
                     pipe.firsts[at] = first | _RELEASED
                     pipe.marks[at] = self._now_ms
+                    if self._outbox.tail is not None:
+                        self._mark_pubrel()
                     self._pubrecs = pipe.extras[at] = self._pubrecs + 1 & _COUNT_MASK
                 return 0
         elif kind == (_PUBCOMP if _QOS2 and first & _RELEASED else _PUBACK) and first & _QOS_MASK:
@@ -3350,11 +3352,19 @@ class _Life:
                 pipe.extras[at] = _COUNT_HALF  # it was given up: its turn comes last
             pipe.firsts[at] |= _RELEASED | _FLYING
             pipe.marks[at] = self._now_ms
+            if self._outbox.tail is not None:
+                self._mark_pubrel()
             self._flying += 1
             if self._timers[_TIMER_ACK] is None:
                 self._arm(_TIMER_ACK, self.connect_timeout_ms)
             if _STATS:
                 self._count(_N_AGAIN)
+
+        # It leaves behind a large message, which may take long: see _on_left().
+        def _mark_pubrel(self):
+            outbox = self._outbox
+            self._pubrel_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
+            self._has_marks = True
 
     # One SUBSCRIBE or UNSUBSCRIBE for each row that needs it, many in one write.
     def _send_filters(self):
@@ -3372,10 +3382,20 @@ class _Life:
             filters.asked_count += 1
             self._has_marks = True
 
-    # PINGREQ and the packets of filters: what they wait for has its deadline from when they left.
+    # PINGREQ, PUBREL and the packets of filters: what they wait for has its deadline from when
+    # they left.
     def _on_left(self):
         outbox = self._outbox
         self._has_marks = False
+        if _QOS2 and self._pubrel_mark is not None:
+            pipe = self._pipe
+            for at in range(pipe.size):
+                if pipe.firsts[at] & _RELEASED:
+                    pipe.marks[at] = self._now_ms
+            if outbox.sent_count - self._pubrel_mark & _COUNT_MASK < _COUNT_HALF:
+                self._pubrel_mark = None
+            else:
+                self._has_marks = True
         if self._ping_mark is not None:
             if outbox.sent_count - self._ping_mark & _COUNT_MASK < _COUNT_HALF:
                 self._ping_mark = None
@@ -3417,7 +3437,7 @@ class _Life:
         for timer in range(_TIMERS + 1):
             self._timers[timer] = None
         self._flying = 0
-        self._ping_mark = None
+        self._ping_mark = self._pubrel_mark = None
         self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
         self._has_marks = False
         if state == _AWAITING_CONNACK:
@@ -3865,8 +3885,9 @@ class MQTTClient(_Life):
         self._is_held = False  # a packet waits for room for its answer
         self._flying = 0  # QoS 1 and 2 messages in flight
         self._is_resending = False
-        self._ping_mark = None  # position in the outbox of a PINGREQ that has not left
-        self._has_marks = False  # that, or a filter's packet, has not left
+        # Positions in the outbox of a PINGREQ, and of the last PUBREL, that have not left.
+        self._ping_mark = self._pubrel_mark = None
+        self._has_marks = False  # one of these, or a filter's packet, has not left
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
         self._is_time_up = False  # for draining
         self._read = self._write = self._packets = None
