@@ -2247,24 +2247,27 @@ class _Life:
             # Both families: where the one has no address, or none that takes us, the other is
             # asked for.
             failed = None
-            for kind in (_DNS_A, _DNS_AAAA):
+            first = self._family
+            for kind in (first, _DNS_A + _DNS_AAAA - first):
                 try:
                     addresses = yield from self._resolve(host, kind)
                 except MQTTError as error:
+                    self._family = _DNS_A
                     # "No such address" is no reason to give up what has no other family yet.
-                    if kind == _DNS_AAAA or error.errno != _NO_ADDRESS:
+                    if kind != first or error.errno != _NO_ADDRESS:
                         raise failed or error
                     failed = error
                     continue
                 try:
-                    yield from self._connect_to(addresses, 3 - kind if kind == _DNS_A else 1)
+                    yield from self._connect_to(addresses, 2 if kind == first else 1)
+                    self._family = kind
                     break
                 except _FAILURES as error:
                     failed = failed or self._explain(error)
                     known = self._known.get(host)
                     if known:
                         known[0] = self._now_ms  # not good any more: it is asked for afresh
-                    if kind == _DNS_AAAA or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                    if kind != first or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
                         raise failed
                     self._drop_socket()
                     self._move(_RESOLVING)
@@ -2417,7 +2420,7 @@ class _Life:
     # CONNECT. Each has its share of the time for TCP, one of `shares` more is kept for the other
     # family. Once TCP stands, TLS has all that is left of the attempt.
     def _connect_to(self, addresses, shares):
-        count = len(addresses)
+        count = self._address_count = len(addresses)
         first = self._address_turn % count
         for i in range(count):
             literal = addresses[(first + i) % count]
@@ -3529,6 +3532,10 @@ class _Life:
             known = self._known.get(self._server[0])
             if known:
                 known[0] = self._now_ms
+            # All of this family took us, and none had a word for us: the other one is the first.
+            is_mute = _TCP_CONNECTING < state <= _AWAITING_CONNACK
+            if is_mute and not self._address_turn % self._address_count:
+                self._family = _DNS_A + _DNS_AAAA - self._family
         self._is_stable = False
         self._pause_end_ms = ticks_add(ticks_ms(), pause_ms)
 
@@ -3860,6 +3867,8 @@ class MQTTClient(_Life):
         self._longest_ms = 0  # of the last pause, before it was drawn: the next one's is double
         self._pause_end_ms = None
         self._address_turn = 0  # the address of the server's name to begin with
+        self._address_count = 1
+        self._family = _DNS_A  # and the record type
         if _HINTS:
             self._suspected = None  # why the server closes soon after CONNECT,
             self._kicks = 0  # and how often in a row
