@@ -562,11 +562,11 @@ def _to_bytes(name, value):
 
 # A payload may be a number, too: as str() writes it.
 def _to_payload(value):
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)
     try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = str(value)
         return _to_bytes("payload", value)
-    except LocalError as error:
+    except (LocalError, ValueError) as error:  # CPython writes no int of 4,300 digits
         raise LocalError("%s: use str() or json.dumps()" % error)
 
 
@@ -1369,6 +1369,10 @@ class Pipe(IOBase):
                         self.extras[at] = _COUNT_HALF
                     packet_id = (self.tokens[at] - 1) % _MESSAGE_IDS + 1
                     released.append((self.extras[at], packet_id))
+                    if first & _MUTE and self.extras[at] >= _COUNT_HALF:
+                        self.extras[at] += 1
+                        if self.extras[at] > _COUNT_HALF + _KICKS_MIN:
+                            self.free(at)  # PUBREL is in vain: RabbitMQ closes at it
             at = (at + 1) % self.size
         released.sort()
         return [packet_id for _, packet_id in released]
@@ -2224,34 +2228,46 @@ class _Life:
         if _STATS:
             self._count(_N_ATTEMPTS)
         self._is_late = self._is_stable = False
-        self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
         self._move(_RESOLVING)
         server = self._server
         host = server[0]
+        password = server[3]
+        if callable(password):  # for one that expires
+            try:
+                password = password()
+            except Exception as error:
+                raise LocalError("password: %s %s" % (type(error).__name__, error))
+            password = _to_field("password", password, False)
+            self._now_ms = ticks_ms()
+        self._password = password
+        self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
         if not _RESOLVER or is_literal(host):
             yield from self._connect_to((host,), 1)
         else:
             # Both families: where the one has no address, or none that takes us, the other is
             # asked for.
             failed = None
-            for kind in (_DNS_A, _DNS_AAAA):
+            first = self._family
+            for kind in (first, _DNS_A + _DNS_AAAA - first):
                 try:
                     addresses = yield from self._resolve(host, kind)
                 except MQTTError as error:
+                    self._family = _DNS_A
                     # "No such address" is no reason to give up what has no other family yet.
-                    if kind == _DNS_AAAA or error.errno != _NO_ADDRESS:
+                    if kind != first or error.errno != _NO_ADDRESS:
                         raise failed or error
                     failed = error
                     continue
                 try:
-                    yield from self._connect_to(addresses, 3 - kind if kind == _DNS_A else 1)
+                    yield from self._connect_to(addresses, 2 if kind == first else 1)
+                    self._family = kind
                     break
                 except _FAILURES as error:
                     failed = failed or self._explain(error)
                     known = self._known.get(host)
                     if known:
                         known[0] = self._now_ms  # not good any more: it is asked for afresh
-                    if kind == _DNS_AAAA or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                    if kind != first or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
                         raise failed
                     self._drop_socket()
                     self._move(_RESOLVING)
@@ -2335,6 +2351,8 @@ class _Life:
                     if self._is_late:
                         raise failure
                     error = failure
+                    if server[0] == _MDNS_ADDRESS:
+                        error.errno = _NO_ADDRESS  # who has none of this family is silent
                 finally:
                     self._drop_socket()
             # Where no server answers, the address that was good the last time is better than none.
@@ -2345,7 +2363,7 @@ class _Life:
         # The servers to ask, each an (address, port), as often as each is asked.
         def _name_servers(self, host):
             if host.lower().rstrip(".").endswith(".local"):
-                return [(_MDNS_ADDRESS, _MDNS_PORT)] * _DNS_TRIES
+                return [(_MDNS_ADDRESS, _MDNS_PORT)] * (_DNS_TRIES // 2)  # for each family
             servers = []
             try:
                 # What a link answers may be any collection, or None.
@@ -2402,7 +2420,7 @@ class _Life:
     # CONNECT. Each has its share of the time for TCP, one of `shares` more is kept for the other
     # family. Once TCP stands, TLS has all that is left of the attempt.
     def _connect_to(self, addresses, shares):
-        count = len(addresses)
+        count = self._address_count = len(addresses)
         first = self._address_turn % count
         for i in range(count):
             literal = addresses[(first + i) % count]
@@ -2458,12 +2476,14 @@ class _Life:
         self._read = sock.readinto
         self._write = sock.write
         self._outbox.clear()
-        user, password = server[2], server[3]
-        if callable(password):  # for one that expires
-            password = _to_field("password", password(), False)
         self._outbox.put_packet(
             encode_connect(
-                self.client_id, self.clean_session, self.keep_alive_s, user, password, self.will
+                self.client_id,
+                self.clean_session,
+                self.keep_alive_s,
+                server[2],
+                self._password,
+                self.will,
             )
         )
         while not self._outbox.flush(self._write):
@@ -2679,6 +2699,9 @@ class _Life:
         timers = self._timers
         now_ms = self._now_ms
         happened = is_put_off = False
+        moves_ms = 0
+        if timers[_TIMER_PACKET] is not None:
+            moves_ms = ticks_diff(timers[_TIMER_PACKET], now_ms) - self.connect_timeout_ms // 2
         for timer in range(_TIMERS):
             at_ms = timers[timer]
             if at_ms is None or ticks_diff(now_ms, at_ms) < 0:
@@ -2703,6 +2726,8 @@ class _Life:
                 self._pipe.is_signalled = True
             elif self._is_time_up:
                 timers[timer] = None  # that is the end that was asked for
+            elif timer < _TIMER_PACKET and moves_ms > 0:
+                self._arm(timer, moves_ms)  # its answer stands behind a packet that moves
             elif self._is_held and timer != _TIMER_WRITE:
                 # Without room for an answer we do not read: the server owes nothing meanwhile.
                 self._arm(timer, self.connect_timeout_ms)
@@ -2730,11 +2755,10 @@ class _Life:
         if left_ms <= 0:
             left_ms = self.keep_alive_s * 1000
             outbox = self._outbox
-            # One PINGREQ at a time, and none behind DISCONNECT. Without room the socket is stuck,
-            # and has a deadline for that.
-            if self._ping_mark is None and (
-                self._is_held or self._timers[_TIMER_PINGRESP] is None
-            ):
+            # Also while PINGRESP is awaited: it may stand behind messages that we are slow to
+            # read. None behind DISCONNECT. Without room the socket is stuck, and has a deadline
+            # for that.
+            if self._ping_mark is None:
                 if outbox.room < 2 or self._has_said_bye:
                     self._arm(_TIMER_PING, left_ms)
                     return
@@ -2742,6 +2766,18 @@ class _Life:
                 self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
                 self._has_marks = True
         self._arm(_TIMER_PING, left_ms)
+
+    # A callback in _sending() was slow: a ping that is due leaves before the next one.
+    def _ping_meanwhile(self):
+        self._now_ms = ticks_ms()
+        if self.keep_alive_s:
+            self._on_ping_time()
+            try:
+                if self._outbox.flush(self._write):
+                    self._sent_ms = self._now_ms
+                    self._on_left()
+            except Exception:
+                pass  # the next read or write tells
 
     # For how long the oldest packet without acknowledgement may wait yet, in ms; None: there is
     # none.
@@ -2824,6 +2860,8 @@ class _Life:
                             self._report(error)
                         except BaseException as error:
                             self._interrupt = error
+                            self._is_enough = True
+                        if ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
                             self._is_enough = True
                     if self._is_enough:
                         self._is_enough = False
@@ -3033,6 +3071,8 @@ class _Life:
                 if not first & _RELEASED:
                     pipe.firsts[at] = first | _RELEASED
                     pipe.marks[at] = self._now_ms
+                    if self._outbox.tail is not None:
+                        self._mark_pubrel()
                     self._pubrecs = pipe.extras[at] = self._pubrecs + 1 & _COUNT_MASK
                 return 0
         elif kind == (_PUBCOMP if _QOS2 and first & _RELEASED else _PUBACK) and first & _QOS_MASK:
@@ -3258,6 +3298,9 @@ class _Life:
                                 self._report(error)
                             except BaseException as error:
                                 self._interrupt = error
+                            if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
+                                self._ping_meanwhile()
+                                sent_count = outbox.sent_count
                             at = pipe.left  # a writer may have moved what is empty
                             sent = pipe.sent
                     pipe.left = at
@@ -3312,11 +3355,19 @@ class _Life:
                 pipe.extras[at] = _COUNT_HALF  # it was given up: its turn comes last
             pipe.firsts[at] |= _RELEASED | _FLYING
             pipe.marks[at] = self._now_ms
+            if self._outbox.tail is not None:
+                self._mark_pubrel()
             self._flying += 1
             if self._timers[_TIMER_ACK] is None:
                 self._arm(_TIMER_ACK, self.connect_timeout_ms)
             if _STATS:
                 self._count(_N_AGAIN)
+
+        # It leaves behind a large message, which may take long: see _on_left().
+        def _mark_pubrel(self):
+            outbox = self._outbox
+            self._pubrel_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
+            self._has_marks = True
 
     # One SUBSCRIBE or UNSUBSCRIBE for each row that needs it, many in one write.
     def _send_filters(self):
@@ -3334,16 +3385,27 @@ class _Life:
             filters.asked_count += 1
             self._has_marks = True
 
-    # PINGREQ and the packets of filters: what they wait for has its deadline from when they left.
+    # PINGREQ, PUBREL and the packets of filters: what they wait for has its deadline from when
+    # they left.
     def _on_left(self):
         outbox = self._outbox
         self._has_marks = False
+        if _QOS2 and self._pubrel_mark is not None:
+            pipe = self._pipe
+            for at in range(pipe.size):
+                if pipe.firsts[at] & _RELEASED:
+                    pipe.marks[at] = self._now_ms
+            if outbox.sent_count - self._pubrel_mark & _COUNT_MASK < _COUNT_HALF:
+                self._pubrel_mark = None
+            else:
+                self._has_marks = True
         if self._ping_mark is not None:
             if outbox.sent_count - self._ping_mark & _COUNT_MASK < _COUNT_HALF:
                 self._ping_mark = None
-                if _STATS:
-                    self._ping_ms = self._now_ms
-                self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
+                if self._timers[_TIMER_PINGRESP] is None:
+                    if _STATS:
+                        self._ping_ms = self._now_ms
+                    self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
             else:
                 self._has_marks = True
         for row in self._filters.rows:
@@ -3378,7 +3440,7 @@ class _Life:
         for timer in range(_TIMERS + 1):
             self._timers[timer] = None
         self._flying = 0
-        self._ping_mark = None
+        self._ping_mark = self._pubrel_mark = None
         self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
         self._has_marks = False
         if state == _AWAITING_CONNACK:
@@ -3386,7 +3448,7 @@ class _Life:
         if error is not None:
             try:
                 error = self._explain(error)
-                if _HINTS and state >= _SUBSCRIBING and not self._is_stable:
+                if _HINTS and state >= _SUBSCRIBING:
                     error = self._suspect(error)
             except Exception:
                 error = _NO_MEMORY  # to tell it: it is told in short
@@ -3470,6 +3532,10 @@ class _Life:
             known = self._known.get(self._server[0])
             if known:
                 known[0] = self._now_ms
+            # All of this family took us, and none had a word for us: the other one is the first.
+            is_mute = _TCP_CONNECTING < state <= _AWAITING_CONNACK
+            if is_mute and not self._address_turn % self._address_count:
+                self._family = _DNS_A + _DNS_AAAA - self._family
         self._is_stable = False
         self._pause_end_ms = ticks_add(ticks_ms(), pause_ms)
 
@@ -3502,7 +3568,7 @@ class _Life:
                         reason = "errno %d, %s" % (errno, words)
         elif isinstance(error, MemoryError):
             reason = _OUT_OF_MEMORY
-        elif _TLS and isinstance(error, ValueError):  # so do ports tell of a certificate
+        elif _TLS and self._server[4] and isinstance(error, ValueError):  # of a certificate
             stage = "TLS"
             reason = _explain_tls(str(error).strip().replace("\n", "; "))
         else:
@@ -3517,10 +3583,15 @@ class _Life:
         def _suspect(self, error):
             pipe = self._pipe
             suspect = None
+            is_offence = isinstance(error, ServerError)
+            # What lasts is no such connection, and of other offences the error says it all.
+            if "1.5.3" not in str(error) if is_offence else self._is_stable:
+                self._kicks = 0
+                return error
             words = "has another client the client_id %r?" % self.client_id
             at = pipe.head
             while at != pipe.tail and suspect is None:
-                if pipe.firsts[at] & _SENT:
+                if pipe.firsts[at] & (_SENT | _RELEASED | _MUTE) == _SENT:
                     suspect = pipe.tokens[at]
                     words = "is it message %d to %r? cancel() takes it back" % (
                         suspect,
@@ -3531,7 +3602,7 @@ class _Life:
                 if suspect is None and row[_STATE] in (_QUEUED, _ASKED):
                     suspect = row[_FILTER]
                     words = "is it the filter %r?" % suspect
-            if isinstance(error, ServerError):
+            if is_offence:
                 suspect = _SERVER_CLOSED
                 words = "is it a (retained) message with a bad topic name?"
             if suspect != self._suspected:
@@ -3540,7 +3611,7 @@ class _Life:
             self._kicks += 1
             if self._kicks < _KICKS_MIN:
                 return error
-            told = type(error)("%s; %d times soon after CONNECT: %s" % (error, self._kicks, words))
+            told = type(error)("%s; %d times in a row: %s" % (error, self._kicks, words))
             told.stage = error.stage
             told.errno = error.errno
             told.return_code = error.return_code
@@ -3564,11 +3635,15 @@ class _Life:
             self._report(error)
         except BaseException as error:
             self._interrupt = error
+        if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
+            self._is_enough = True  # what is owed leaves before the next one
 
     def _report(self, error):
         try:
             if self.on_error is not None:
                 self.on_error(self, error)
+                if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
+                    self._is_enough = True
                 return
         except Exception as another:
             error = another
@@ -3605,8 +3680,8 @@ class MQTTClient(_Life):
         client_id: str or bytes; None: made from machine.unique_id(); "": the server
             assigns one (needs clean_session) [MQTT-3.1.3-6].
         user, password: str, bytes or None; they override the URI's. None is absent, b"" is
-            present and empty. password may be a function without arguments that returns one of
-            these: it is called at each attempt.
+            present and empty. password may be a function without arguments that returns str or
+            bytes: it is called once at the begin of each attempt.
         clean_session: bool (section 3.1.2.4).
         keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
         will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
@@ -3770,6 +3845,7 @@ class MQTTClient(_Life):
             self._timer = None
         if _ASYNCIO:
             self._changed = None  # asyncio.Event: something happened in step()
+            self._is_running = False  # run()
             self._is_drop_told = False  # to publish_wait(): run() has to wake it
             self._awaited = {}  # token of publish_wait(): has it been dropped?
             self._full = []  # Messages that have no room: nothing is read until they have
@@ -3791,6 +3867,8 @@ class MQTTClient(_Life):
         self._longest_ms = 0  # of the last pause, before it was drawn: the next one's is double
         self._pause_end_ms = None
         self._address_turn = 0  # the address of the server's name to begin with
+        self._address_count = 1
+        self._family = _DNS_A  # and the record type
         if _HINTS:
             self._suspected = None  # why the server closes soon after CONNECT,
             self._kicks = 0  # and how often in a row
@@ -3816,8 +3894,9 @@ class MQTTClient(_Life):
         self._is_held = False  # a packet waits for room for its answer
         self._flying = 0  # QoS 1 and 2 messages in flight
         self._is_resending = False
-        self._ping_mark = None  # position in the outbox of a PINGREQ that has not left
-        self._has_marks = False  # that, or a filter's packet, has not left
+        # Positions in the outbox of a PINGREQ, and of the last PUBREL, that have not left.
+        self._ping_mark = self._pubrel_mark = None
+        self._has_marks = False  # one of these, or a filter's packet, has not left
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
         self._is_time_up = False  # for draining
         self._read = self._write = self._packets = None
@@ -4232,7 +4311,7 @@ class MQTTClient(_Life):
         poll = self._poll
         if poll is None:
             poll = select.poll()  # kept when it is whole
-            if not _ASYNCIO or self._changed is None or self._driver is None:
+            if not _ASYNCIO or not self._is_running:
                 poll.register(self._pipe, select.POLLIN)
             if sock is not None:
                 poll.register(sock)
@@ -4413,6 +4492,7 @@ class MQTTClient(_Life):
             from asyncio import sleep
 
             self._driver = get_ident()
+            self._is_running = True
             self.connect()
             self._poll = None  # is_ready() looks at the socket alone: it is the pipe that asks
             try:
@@ -4431,6 +4511,7 @@ class MQTTClient(_Life):
                     await sleep(0)
             finally:
                 self._poll = None
+                self._is_running = False
                 self._changed = None  # the next run() may be another loop's
                 changed.set()
                 changed.clear()
@@ -4458,11 +4539,11 @@ class MQTTClient(_Life):
             Raises:
                 LocalError: an argument is wrong, or there is no run() to wait for.
             """
-            if self._driver is None:
+            if not self._is_running:
                 from asyncio import sleep
 
                 await sleep(0)  # the task of run() may be about to begin
-                if self._driver is None:
+                if not self._is_running:
                     raise LocalError("publish_wait() without run() would wait for nothing")
             changed = self._event()
             token = 0
@@ -4606,6 +4687,8 @@ if _ASYNCIO:
             client.subscribe(topic_filter, self._on_message, qos)
 
         def _on_message(self, client, message):
+            if self._filter is None:
+                return  # closed: UNSUBACK may come behind many more
             self._queue.append(message.copy())
             if len(self._queue) >= self._queue_max:
                 client._full.append(self)

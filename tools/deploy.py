@@ -38,6 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 import build
 import setup_env
@@ -339,8 +340,10 @@ class Board:
         """Run code that prints the repr of a value; return the value."""
         printed = self.run(code)
         try:
-            return ast.literal_eval(printed)
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            with warnings.catch_warnings():  # these go to the terminal, with what the board says
+                warnings.simplefilter("ignore")
+                return ast.literal_eval(printed)
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
             raise Nonsense(self.port) from error
 
     def write(self, name, data, on_progress):

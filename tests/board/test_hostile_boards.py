@@ -211,8 +211,32 @@ def test_a_part_too_few_or_too_many_is_nonsense():
 
 @pytest.mark.parametrize(
     "printed",
-    [b"", b"1", b"{}", b"[", b"(" * 9999, b"-" * 20_000 + b"1", b"__import__('os')", b"\xff\xfe"],
-    ids=["nothing", "a number", "empty", "cut", "deep", "long", "code", "bytes"],
+    [
+        b"",
+        b"1",
+        b"{}",
+        b"[",
+        b"(" * 9999,
+        b"-" * 20_000 + b"1",
+        b"__import__('os')",
+        b"\xff\xfe",
+        b"{[]: 1}",
+        b"{{}}",
+        b"1if 1else '\\\x1b[2J'",
+    ],
+    ids=[
+        "nothing",
+        "a number",
+        "empty",
+        "cut",
+        "deep",
+        "long",
+        "code",
+        "bytes",
+        "no key",
+        "no set",
+        "a warning",
+    ],
 )
 @pytest.mark.parametrize("tool", [deploy, repl])
 def test_what_is_no_answer_is_nonsense(plug_in, run, tool, printed):

@@ -276,3 +276,35 @@ def test_each_option_has_one_meaning_in_each_command():
         ]
         assert len(names) == len(set(names)), command
         assert set(mqtt_options.options_of(command)) == set(names)
+
+
+@pytest.mark.parametrize("command", ["pub", "sub", "shell"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["mqtt://user:%s@broker.example/t" % SECRET],
+        ["-P" + SECRET],
+        ["--pw=" + SECRET],
+        ["-L=mqtt://user:%s@broker.example" % SECRET],
+        ["-P", "two", SECRET],
+    ],
+    ids=["url", "short", "long", "short url", "word"],
+)
+def test_what_is_no_option_is_not_shown(command, words):
+    """It may be a password that is not where it belongs, or a URL without its -L."""
+    with pytest.raises(UsageError) as caught:
+        read_options(command, words)
+    assert SECRET not in str(caught.value) and "Unknown option" in str(caught.value)
+
+
+def test_neither_is_what_is_no_option_in_a_file(tmp_path):
+    path = tmp_path / "options"
+    path.write_text("-t a\nmqtt://user:secret@broker.example\n")
+    with pytest.raises(UsageError) as caught:
+        read_options("sub", ["-o", str(path)])
+    assert "secret" not in str(caught.value) and "line 2" in str(caught.value)
+
+
+def test_the_name_of_an_unknown_option_is_shown():
+    with pytest.raises(UsageError, match="Unknown option '--retian'"):
+        read_options("sub", ["--retian=x"])

@@ -24,7 +24,9 @@ class Names:
             kind = query[-3]
             self.asked.append(kind)
             found = self.records.get(kind, ())
-            data = query[:2] + b"\x81\x80\x00\x01" + bytes((0, len(found))) + b"\x00\x00\x00\x00"
+            flags = b"\x81\x83" if found == "no such name" else b"\x81\x80"
+            found = () if found == "no such name" else found
+            data = query[:2] + flags + b"\x00\x01" + bytes((0, len(found))) + b"\x00\x00\x00\x00"
             data += query[12:]
             for address in found:
                 data += b"\xc0\x0c" + bytes((0, kind)) + b"\x00\x01\x00\x00\x00\x3c"
@@ -32,8 +34,11 @@ class Names:
             lookup.answers.append(data)
 
 
-def live(records, prepare, seconds=10):
-    """Run a client against such a name; returns the bench, and what was asked for."""
+def live(records, prepare, seconds=10, silent=()):
+    """Run a client against such a name; returns the bench, and what was asked for.
+
+    silent: addresses that take the connection and answer nothing.
+    """
     needs("resolver")
     bench = Bench(uri="mqtt://dual.example", reconnect_min_ms=0, reconnect_max_ms=0)
     names = Names(bench, records)
@@ -45,6 +50,8 @@ def live(records, prepare, seconds=10):
         names.answer()
         for connection in bench.network.connections[greeted:]:
             greeted += 1
+            if connection.address[0] in silent:
+                continue
             if not connection.error and not connection.is_closed:
                 connection.send(CONNACK)
         bench.steps()
@@ -103,3 +110,42 @@ def test_neither_works_and_the_client_tells_and_goes_on():
     assert not bench.client.is_online() and set(asked) == {A, AAAA}
     errors = [event[1] for event in bench.take_events() if event[0] == "offline"]
     assert errors, "it tells"
+
+
+OTHER_V4 = b"\xc0\x00\x02\x08"
+V6_TEXT = "2001:0db8:0000:0000:0000:0000:0000:0001"
+
+
+def test_ipv6_is_tried_when_every_ipv4_address_takes_us_and_says_nothing():
+    for v4 in ([V4], [V4, OTHER_V4]):
+        silent = ("192.0.2.7", "192.0.2.8")
+        bench, asked = live({A: v4, AAAA: [V6]}, lambda network, names: None, 60, silent)
+        assert bench.client.is_online() and bench.server.address[0] == V6_TEXT, asked
+        addresses = [connection.address[0] for connection in bench.network.connections]
+        assert addresses == ["192.0.2.7", "192.0.2.8"][: len(v4)] + [V6_TEXT], addresses
+        bench.server.is_ended = True
+        bench.steps()
+        assert bench.server.address[0] == V6_TEXT, "what was good stays the first one"
+
+
+def test_ipv4_is_tried_again_when_ipv6_says_nothing_either():
+    def until_the_fourth(network, names):
+        if len(network.connections) > 3:
+            silent.clear()
+
+    silent = ["192.0.2.7", V6_TEXT]
+    bench, asked = live({A: [V4], AAAA: [V6]}, until_the_fourth, 100, silent)
+    addresses = [connection.address[0] for connection in bench.network.connections]
+    assert bench.client.is_online() and addresses[:3] == ["192.0.2.7", V6_TEXT, "192.0.2.7"], asked
+
+
+def test_a_server_of_names_that_denies_the_other_family_keeps_nobody_away():
+    """Some answer "no such name" where there is only no IPv6 address."""
+
+    def until_the_second(network, names):
+        if len(network.connections) > 1:
+            silent.clear()
+
+    silent = ["192.0.2.7"]
+    bench, asked = live({A: [V4], AAAA: "no such name"}, until_the_second, 60, silent)
+    assert bench.client.is_online() and AAAA in asked, asked

@@ -75,3 +75,18 @@ def test_another_filters_messages_come_when_there_is_room_again():
         take(messages)
         serve(bench)
     assert seen == [b"x"]
+
+
+def test_close_lets_what_waits_behind_go_on():
+    """UNSUBACK comes behind more messages of that filter: these find no taker any more."""
+    for qos, kind in ((1, 0x40), (2, 0x50)):
+        bench, messages = full(qos)
+        seen = []
+        bench.client.subscribe(
+            "b", lambda client, message, seen=seen: seen.append(message.payload)
+        )
+        bench.server.to_client += publish(b"b", b"x")
+        messages.close()
+        wire = bench.server.received() + serve(bench)
+        assert kinds(wire).count(kind) == 5 and seen == [b"x"], (qos, wire, seen)
+        assert 0xA0 in kinds(wire) and bench.client.is_online()

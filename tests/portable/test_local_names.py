@@ -114,3 +114,18 @@ def test_the_link_names_no_server_and_it_is_found_all_the_same():
 
     bench = start("hub.local", link=Link())
     assert bench.network.lookups[0].address == GROUP
+
+
+def test_a_device_with_an_ipv6_address_only_is_found():
+    """Nobody says in the group that there is no IPv4 address: there is silence."""
+    for timeout_ms in (10_000, 5_000):
+        bench = start("hub.local", connect_timeout_ms=timeout_ms)
+        for _ in range(timeout_ms // 100):
+            bench.clock.advance(100)
+            bench.steps()
+            lookup = bench.network.lookups[-1]
+            if lookup.query[-3] == 28 and not bench.network.connections:
+                wire = answer(lookup.query, data=b"\xfd" + b"\x00" * 14 + b"\x07")
+                at = len(lookup.query) + 3
+                lookup.answers.append(wire[:at] + b"\x1c" + wire[at + 1 :])
+        assert bench.server.address == ("fd00:0000:0000:0000:0000:0000:0000:0007", 1884)

@@ -1,6 +1,8 @@
 """password may be a function: a token that runs out is made anew for each attempt."""
 
-from fakes import CONNACK, ECONNRESET, Bench, has_memory, raises
+import board_heap  # noqa: F401
+from dns_records import A1, A2, answer
+from fakes import CONNACK, ECONNRESET, Bench, has_memory, needs, raises
 
 import mqttpipe
 
@@ -90,3 +92,56 @@ def test_no_error_shows_it():
     bench, _ = attempts(lambda: ["secret-token"], 1)
     for event in bench.take_events():
         assert "secret-token" not in str(event), event
+
+
+def test_it_is_asked_once_an_attempt_however_many_addresses_there_are():
+    needs("resolver")
+    made = []
+
+    def password():
+        made.append("token-%d" % (len(made) + 1))
+        return made[-1]
+
+    bench = Bench(uri="mqtt://mq.example", user="dev", password=password, reconnect_min_ms=0)
+    bench.network.refused = "192.0.2.7"
+    bench.client.connect()
+    bench.steps()
+    bench.network.lookups[0].answers.append(answer([A1, A2]))
+    bench.steps()
+    assert len(bench.network.connections) == 2 and len(made) == 1, made
+    assert bench.server.received().endswith(b"\x00\x07token-1")
+
+
+def test_what_it_raises_is_told_in_its_words_and_fails_the_whole_attempt():
+    """A ValueError is none of TLS here."""
+    needs("resolver")
+    for error in (ValueError("no clock yet"), OSError(5), KeyError("x"), mqttpipe.LocalError("y")):
+
+        def password(error=error):
+            raise error
+
+        bench = Bench(uri="mqtt://mq.example", user="dev", password=password)
+        bench.client.connect()
+        bench.steps()
+        text = str(bench.error())
+        assert "password" in text and type(error).__name__ in text and "TLS" not in text, text
+        assert not bench.network.connections and bench.client.state_name == "WAITING"
+
+
+def test_the_time_that_it_takes_is_none_of_the_attempt():
+    def password():
+        bench.clock.advance(15_000)  # it asks a server of its own
+        return "token"
+
+    bench = Bench(user="dev", password=password, connect_timeout_ms=10_000)
+    bench.client.connect()
+    bench.steps()
+    bench.exchange(CONNACK)
+    assert bench.client.is_online(), bench.take_events()
+
+
+def test_none_is_no_password_of_a_function():
+    """It is what a function answers that has forgotten to: CONNECT does not go without one."""
+    bench, sent = attempts(lambda: None, 1)
+    assert sent == [b""]
+    assert "password" in str(bench.error())

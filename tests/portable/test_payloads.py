@@ -1,6 +1,6 @@
 """Payloads: bytes, text and numbers; anything else is refused with what to do instead."""
 
-from fakes import Bench, raises
+from fakes import Bench, SkipTest, has_memory, raises
 from wire import publishes
 
 import mqttpipe
@@ -37,3 +37,10 @@ def test_a_packet_that_is_too_large_says_which_option_to_raise():
     client = Bench(packet_bytes_max=64).client
     text = raises(mqttpipe.LocalError, client.publish, "t", b"x" * 100)
     assert "packet_bytes_max" in text and "raise" in text, text
+
+
+def test_a_number_beyond_all_measure_is_a_local_error():
+    """CPython refuses to write an int of so many digits; elsewhere the packet is too large."""
+    if not has_memory(100_000):
+        raise SkipTest("needs more than a board's memory")
+    raises(mqttpipe.LocalError, Bench().client.publish, "t", 10**5000)

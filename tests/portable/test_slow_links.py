@@ -1,7 +1,8 @@
 """A link that stalls and then is slow: what moves is never given up."""
 
 import board_heap  # noqa: F401
-from fakes import PINGREQ, PINGRESP, Bench
+from fakes import PINGREQ, PINGRESP, Bench, needs
+from wire import answers, publish, publishes
 
 SIZE = 3000
 STEP_MS = 100
@@ -76,4 +77,81 @@ def test_a_server_that_answers_neither_message_nor_ping_is_given_up():
 def test_a_link_that_moves_nothing_for_the_whole_time_is_given_up():
     bench, _ = sending()
     wait(bench, 12_000)
+    assert not bench.client.is_online()
+
+
+def test_answers_behind_a_large_message_that_moves_are_waited_for():
+    """Towards us, too: on a slow link the server's answer stands behind what it sends."""
+    for kind, packet_bytes_max in (
+        ("ping", SIZE),
+        ("publish", SIZE),
+        ("subscribe", SIZE),
+        ("", 64),
+    ):
+        bench = Bench(
+            keep_alive_s=4, connect_timeout_ms=2000, packet_bytes_max=packet_bytes_max
+        ).go_online()
+        if kind == "publish":
+            bench.client.publish("t", "x", 1)
+        elif kind == "subscribe":
+            bench.client.subscribe("t")
+        wire = bench.exchange()
+        for byte in publish(b"t", b"x" * 110):
+            bench.server.send(bytes((byte,)))
+            wait(bench, STEP_MS)
+            wire += bench.server.received()
+        assert wire and bench.client.is_online(), (kind, bench.take_events())
+        bench.exchange(answers(wire))
+        assert bench.client.is_online(), (kind, bench.take_events())
+
+
+def test_a_large_message_towards_us_that_stops_is_given_up():
+    bench = Bench(keep_alive_s=4, connect_timeout_ms=2000).go_online()
+    bench.exchange(publish(b"t", b"x" * 110)[:50])
+    wait(bench, 8000)
+    assert not bench.client.is_online()
+
+
+def test_a_server_that_sends_and_never_answers_is_given_up():
+    bench = Bench(keep_alive_s=4, connect_timeout_ms=2000).go_online()
+    for _ in range(100):
+        bench.server.send(publish(b"t", b"x" * 110))
+        wait(bench, STEP_MS)
+        if not bench.client.is_online():
+            break
+    assert not bench.client.is_online()
+
+
+def test_the_time_for_pubcomp_runs_from_when_pubrel_has_left():
+    needs("qos2")
+    bench = Bench(keep_alive_s=0, connect_timeout_ms=2000, packet_bytes_max=SIZE + 100).go_online()
+    first = bench.client.publish("t", "x", 2)
+    ((_, _, packet_id, _),) = publishes(bench.exchange())
+    bench.server.write_credit = 100
+    bench.client.publish("picture", b"x" * SIZE, 0)
+    bench.steps()
+    bench.exchange(b"\x50\x02" + packet_id)
+    for _ in range(100):
+        wait(bench, STEP_MS, STEP_BYTES)
+    bench.server.write_credit = 1 << 20
+    bench.steps()
+    assert bench.client.is_online(), bench.take_events()
+    assert bench.server.received().endswith(b"x\x62\x02" + packet_id)
+    wait(bench, 1500)
+    assert bench.client.is_online(), bench.take_events()
+    bench.exchange(b"\x70\x02" + packet_id)
+    assert bench.client.is_done(first) and bench.client.is_online()
+
+
+def test_a_pubcomp_that_never_comes_ends_the_connection_all_the_same():
+    needs("qos2")
+    bench = Bench(keep_alive_s=0, connect_timeout_ms=2000, packet_bytes_max=SIZE + 100).go_online()
+    bench.client.publish("t", "x", 2)
+    ((_, _, packet_id, _),) = publishes(bench.exchange())
+    bench.server.write_credit = 100
+    bench.client.publish("picture", b"x" * SIZE, 0)
+    bench.steps()
+    bench.exchange(b"\x50\x02" + packet_id)
+    bench.server.write_credit = 1 << 20
+    wait(bench, 2500)
     assert not bench.client.is_online()

@@ -1,6 +1,6 @@
 """Waiting for what can not come says so; what a wait has ended with can be asked."""
 
-from fakes import Bench, needs, raises
+from fakes import Bench, needs, raises, use_real_parts
 from wire import serve, split, suback
 
 import mqttpipe
@@ -48,6 +48,24 @@ def test_publish_wait_without_run_says_so():
         mqttpipe.LocalError,
         lambda: asyncio.run(asyncio.wait_for(client.publish_wait("t", "x"), 1)),
     )
+    assert "run()" in text, text
+
+
+def test_publish_wait_beside_start_says_so_too():
+    """The thread of start() wakes no coroutine."""
+    needs("asyncio", "background")
+    import asyncio
+
+    client = Bench(uri="mqtt://127.0.0.1:1").client
+    use_real_parts()
+    client.start()
+    try:
+        text = raises(
+            mqttpipe.LocalError,
+            lambda: asyncio.run(asyncio.wait_for(client.publish_wait("t", "x"), 1)),
+        )
+    finally:
+        assert client.stop() is True
     assert "run()" in text, text
 
 

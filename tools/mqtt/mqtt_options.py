@@ -90,10 +90,19 @@ def options_of(command):
     return table
 
 
+def shown_name(word):
+    """What may be shown of a word that is no option: it may be, or hold, a password."""
+    if word.startswith("--"):
+        return " '%s'" % word.partition("=")[0]
+    if word.startswith("-"):
+        return " '%s'" % word[:2]
+    return ": a word without a - stands where none belongs"
+
+
 def take_option(table, options, name, words, where):
     """Put one option into `options`; its value, if it has one, is taken from the list `words`."""
     if name not in table:
-        raise UsageError("Unknown option '%s'%s." % (name, where))
+        raise UsageError("Unknown option%s%s." % (shown_name(name), where))
     key, kind = table[name]
     if kind == FLAG:
         options[key] = True

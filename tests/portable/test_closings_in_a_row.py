@@ -1,0 +1,143 @@
+"""Closings one after the other: who is named, and what never stands in the way for ever."""
+
+import board_heap  # noqa: F401
+from fakes import CONNACK, CONNACK_SESSION, Bench, needs
+from wire import answers, kinds, publishes
+
+BAD_NAME = b"\x31\x06\x00\x02\xff\xfehi"
+
+
+def bench_of(**options):
+    return Bench(clean_session=False, reconnect_min_ms=0, reconnect_max_ms=0, **options)
+
+
+def come_online(bench, connack=CONNACK):
+    """The next connection, up to its CONNACK; returns what the client sends then."""
+    bench.client.connect()
+    bench.steps()
+    while bench.client.state_name == "WAITING":
+        bench.clock.advance(1)
+        bench.steps()
+    bench.server.received()
+    return bench.exchange(connack)
+
+
+def texts(bench):
+    return [str(event[1]) for event in bench.take_events() if event[0] == "offline"]
+
+
+def closed_after(bench, seconds):
+    """The server closes a connection that has lasted so long; returns what is told."""
+    come_online(bench)
+    for _ in range(seconds):
+        bench.clock.advance(1000)
+        bench.exchange(answers(bench.server.received()))
+    bench.server.is_ended = True
+    bench.steps()
+    (text,) = texts(bench)
+    return text
+
+
+def test_a_connection_that_lasted_ends_the_count_of_short_ones():
+    needs("hints")
+    bench = bench_of()
+    told = [closed_after(bench, seconds) for seconds in (1, 1, 30, 1, 1, 1)]
+    assert ["another client" in text for text in told] == [False] * 5 + [True], told
+
+
+def test_a_bad_topic_name_is_named_however_long_the_connections_lasted():
+    """[MQTT-1.5.3-1] A device that publishes one each quarter of a minute."""
+    needs("hints")
+    bench = bench_of()
+    told = []
+    for _ in range(3):
+        come_online(bench)
+        for _ in range(15):
+            bench.clock.advance(1000)
+            bench.steps()
+        bench.exchange(BAD_NAME)
+        told += texts(bench)
+    assert ["retained" in text for text in told] == [False, False, True], told
+
+
+def test_other_offences_are_put_down_to_no_topic_name():
+    needs("hints")
+    for offence in (b"\xf0\x00", b"\x20\x02\x00\x00", b"\x40\x02\x00\x00"):
+        bench = bench_of()
+        told = []
+        for _ in range(4):
+            come_online(bench)
+            bench.exchange(offence)
+            told += texts(bench)
+        assert len(told) == 4 and told[0] == told[3], told
+
+
+def test_other_offences_between_bad_topic_names_end_their_count():
+    needs("hints")
+    bench = bench_of()
+    told = []
+    for offence in (BAD_NAME, BAD_NAME, b"\xf0\x00", BAD_NAME, BAD_NAME, BAD_NAME):
+        come_online(bench)
+        bench.exchange(offence)
+        told += texts(bench)
+    assert ["retained" in text for text in told] == [False] * 5 + [True], told
+
+
+def live(bench, is_closed_by, limit=40):
+    """A server with the session that closes at a PUBREL; returns how often it has closed."""
+    count = 0
+    wire = come_online(bench, CONNACK_SESSION)
+    for _ in range(limit):
+        if not wire:
+            break
+        if is_closed_by in kinds(wire):
+            count += 1
+            bench.server.is_ended = True
+            bench.steps()
+            wire = come_online(bench, CONNACK_SESSION)
+        else:
+            wire = bench.exchange(answers(wire))
+    return count
+
+
+def in_flight_when_the_connection_broke():
+    needs("offline", "qos2")
+    bench = bench_of()
+    come_online(bench)
+    bad = [bench.client.publish("t", "x", 2, expiry_s=5) for _ in range(2)]
+    good = bench.client.publish("g", "y", 1)
+    assert len(publishes(bench.exchange())) == 3
+    bench.server.error = 104
+    bench.steps()
+    return bench, bad, good
+
+
+def test_a_qos_2_message_taken_back_blocks_nothing_where_pubrel_is_not_understood():
+    """RabbitMQ 3 has no QoS 2, and closes at a PUBREL."""
+    bench, bad, good = in_flight_when_the_connection_broke()
+    assert all(bench.client.cancel(token) for token in bad)
+    assert live(bench, 0x60) <= 3
+    assert bench.client.is_online() and bench.client.is_done(good)
+
+
+def test_neither_does_one_that_has_expired():
+    bench, bad, good = in_flight_when_the_connection_broke()
+    bench.clock.advance(6000)
+    assert live(bench, 0x60) <= 3
+    assert bench.client.is_online() and bench.client.is_done(good)
+    assert all(bench.client.is_done(token) for token in bad)
+
+
+def test_what_can_not_be_taken_back_is_no_suspect():
+    """[MQTT-4.3.3-1] Past PUBREC cancel() answers False, so it is not advised."""
+    needs("hints", "qos2")
+    bench = bench_of()
+    come_online(bench)
+    bench.client.publish("t", "x", 2)
+    bench.exchange(answers(bench.exchange()))
+    for _ in range(4):
+        bench.server.is_ended = True
+        bench.steps()
+        come_online(bench, CONNACK_SESSION)
+    told = texts(bench)
+    assert len(told) == 4 and not any("cancel()" in text for text in told), told
