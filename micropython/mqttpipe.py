@@ -301,6 +301,11 @@ _FILTER_ID_MIN = const(0xFF00)
 # packet_bytes_max. A larger payload is not copied but written from where it lies.
 _OUTBOX_BYTES = const(1460)
 
+# lwIP takes 32 pieces that its peer has not acknowledged, whatever their size; one more, and a
+# write blocks for seconds. So many writes may follow a PINGREQ that is not answered, as many again
+# before there is one.
+_UNPROVEN_MAX = const(12)
+
 # The work of one step(), so that neither a flood from the server nor a callback that publishes
 # for ever keeps the caller from its own loop.
 _PACKETS_PER_STEP = const(16)
@@ -2780,18 +2785,25 @@ class _Life:
         left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
         if left_ms <= 0:
             left_ms = self.keep_alive_s * 1000
-            outbox = self._outbox
-            # Also while PINGRESP is awaited: it may stand behind messages that we are slow to
-            # read. None behind DISCONNECT. Without room the socket is stuck, and has a deadline
-            # for that.
-            if self._ping_mark is None:
-                if outbox.room < 2 or self._has_said_bye:
-                    self._arm(_TIMER_PING, left_ms)
-                    return
-                outbox.put_packet(_PINGREQ_PACKET)
-                self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
-                self._has_marks = True
+            self._put_ping()
         self._arm(_TIMER_PING, left_ms)
+
+    # Also while PINGRESP is awaited: it may stand behind messages that we are slow to read. None
+    # behind DISCONNECT. Without room the socket is stuck, and has a deadline for that.
+    def _put_ping(self):
+        outbox = self._outbox
+        if self._ping_mark is None and outbox.room >= 2 and not self._has_said_bye:
+            outbox.put_packet(_PINGREQ_PACKET)
+            self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
+            self._has_marks = True
+
+    # lwIP: many writes have left since the last PINGREQ. False: no more may until that is
+    # answered, which proves that the server has what was before it.
+    def _prove(self):
+        if self._timers[_TIMER_PINGRESP] is not None:
+            return False
+        self._put_ping()
+        return True
 
     # A callback in _sending() was slow: a ping that is due leaves before the next one.
     def _ping_meanwhile(self):
@@ -3172,6 +3184,7 @@ class _Life:
         # How the last PUBLISH began, of those with one byte of remaining length.
         head = bytearray(4)
         last_topic = last_first = last_length = None
+        unproven_max = _linger_ms and _UNPROVEN_MAX
         moved = False
         while True:
             yield moved
@@ -3275,6 +3288,8 @@ class _Life:
                     break
 
                 # -- write
+                if unproven_max and self._unproven >= unproven_max and not self._prove():
+                    break
                 failure = None
                 try:
                     count = flush(write)
@@ -3283,6 +3298,8 @@ class _Life:
                     count = 1
                 if count:
                     moved = True
+                    if unproven_max:
+                        self._unproven += 1
                     self._sent_ms = self._now_ms
                     timers[_TIMER_WRITE] = None
 
@@ -3428,6 +3445,7 @@ class _Life:
         if self._ping_mark is not None:
             if outbox.sent_count - self._ping_mark & _COUNT_MASK < _COUNT_HALF:
                 self._ping_mark = None
+                self._unproven = 0
                 if self._timers[_TIMER_PINGRESP] is None:
                     if _STATS:
                         self._ping_ms = self._now_ms
@@ -3465,7 +3483,7 @@ class _Life:
         self._outbox.clear()
         for timer in range(_TIMERS + 1):
             self._timers[timer] = None
-        self._flying = 0
+        self._flying = self._unproven = 0
         self._ping_mark = self._pubrel_mark = None
         self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
         self._has_marks = False
@@ -3920,6 +3938,7 @@ class MQTTClient(_Life):
         self._is_held = False  # a packet waits for room for its answer
         self._flying = 0  # QoS 1 and 2 messages in flight
         self._is_resending = False
+        self._unproven = 0  # writes since the last PINGREQ left, where they are counted
         # Positions in the outbox of a PINGREQ, and of the last PUBREL, that have not left.
         self._ping_mark = self._pubrel_mark = None
         self._has_marks = False  # one of these, or a filter's packet, has not left

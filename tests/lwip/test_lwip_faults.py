@@ -110,6 +110,41 @@ def test_a_broker_that_is_killed_is_noticed_at_once_and_found_again(
     assert longest[0] <= STEP_US_MAX, longest
 
 
+# As many small messages as it can, which the server does not answer.
+FLOOD = """\
+def flood(ms, size):
+    payload = bytes(size)
+    end_ms = ticks_add(ticks_ms(), ms)
+    while ticks_diff(end_ms, ticks_ms()) > 0:
+        try:
+            client.publish("flood", payload)
+        except QueueFull:
+            pass
+        watch.step()
+client.connect()
+watch.run(10_000, client.is_online)
+"""
+
+
+@pytest.mark.parametrize("is_lossy", [True, False], ids=["lossy", "unseen cut"])
+@pytest.mark.parametrize("size", [20, 900])
+def test_a_flood_blocks_no_step(start_client, broker, size, is_lossy):
+    """Of lwIP's memory as of its 32 pieces: see _UNPROVEN_MAX."""
+    board = start_client(uri_of(broker), **{**OPTIONS, "connect_timeout_ms": 8_000})
+    board.run("lan.config(watch_phy=False)\n" + FLOOD)
+    board.start("flood(15_000, %d)\nprint(watch.story())" % size)
+    time.sleep(0.5)
+    for number in range(25 if is_lossy else 1):
+        board.pull_cable()
+        time.sleep(0.03 * (1 + number % 4) if is_lossy else 3)
+        board.plug_cable()
+        time.sleep(0.15)
+    events, longest = ast.literal_eval(board.finish(60).splitlines()[-1])
+    print("longest step: %d us in %s -> %s" % longest)
+    assert events[0] == ("online",)
+    assert longest[0] <= STEP_US_MAX, longest
+
+
 # ---------------------------------------------------------------------------
 # No connection in the first place
 # ---------------------------------------------------------------------------
