@@ -547,7 +547,7 @@ def _integer(name, value, start, end):
 # Text or binary to bytes. A bytearray or memoryview is copied: its owner may change it before the
 # packet is sent. Text is encoded as a board does it, which knows no lone surrogates; where they
 # are not allowed, _to_field() finds them.
-def _to_bytes(name, value):
+def _to_bytes(name, value, advice=""):
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
@@ -557,17 +557,14 @@ def _to_bytes(name, value):
             return bytes(value)
         except ValueError:  # CPython: it was released
             raise LocalError("%s is a released memoryview" % name)
-    raise LocalError("%s must be str or bytes, not %s" % (name, type(value).__name__))
+    raise LocalError("%s must be str or bytes, not %s%s" % (name, type(value).__name__, advice))
 
 
 # A payload may be a number, too: as str() writes it.
 def _to_payload(value):
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
-    try:
-        return _to_bytes("payload", value)
-    except LocalError as error:
-        raise LocalError("%s: use str() or json.dumps()" % error)
+    return _to_bytes("payload", value, ": use str() or json.dumps()")
 
 
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
@@ -638,11 +635,8 @@ def _to_topic(value, filter=False):
 
 
 # str.isdigit() takes the digits of other scripts as well.
-def _is_number(text, end):
-    for character in text:
-        if not "0" <= character <= "9":
-            return False
-    return 0 < len(text) < 6 and int(text) <= end
+def _is_number(text, start, end):
+    return 0 < len(text) < 6 and not text.strip("0123456789") and start <= int(text) <= end
 
 
 def is_literal(host: str) -> bool:
@@ -653,7 +647,7 @@ def is_literal(host: str) -> bool:
     parts = host.split(".")
     for part in parts:
         # "010" is octal to some ports' getaddrinfo().
-        if not _is_number(part, 255) or len(part) > 1 and part[0] == "0":
+        if not _is_number(part, 0, 255) or len(part) > 1 and part[0] == "0":
             return ":" in host
     return len(parts) == 4
 
@@ -661,23 +655,16 @@ def is_literal(host: str) -> bool:
 # An IPv6 address as RFC 4291 writes it: up to eight groups, one "::" for groups of zero, and an
 # IPv4 address for the last two. A malformed one would be looked up as a name.
 def _is_ipv6(text):
-    halves = text.split("::")
-    if len(halves) > 2:
-        return False
-    groups = 0
-    for half in halves:
-        parts = half.split(":") if half else ()
-        for part in parts:
-            if "." in part and part is parts[-1] and half is halves[-1] and is_literal(part):
-                groups += 2
-                continue
-            if not 0 < len(part) < 5:
-                return False
-            for character in part:
-                if character not in "0123456789abcdefABCDEF":
-                    return False
-            groups += 1
-    return groups < 8 if len(halves) == 2 else groups == 8
+    last = text.rpartition(":")[2]
+    if is_literal(last):
+        text = text[: -len(last)] + "0:0"
+    head, gap, tail = text.partition("::")
+    parts = head.split(":") if head else []
+    parts += tail.split(":") if tail else []
+    for part in parts:
+        if not 0 < len(part) < 5 or part.strip(_HEX_DIGITS):
+            return False
+    return len(parts) < 8 if gap else len(parts) == 8
 
 
 def parse_uri(uri: str) -> tuple:
@@ -706,22 +693,21 @@ def parse_uri(uri: str) -> tuple:
         rest = rest[:-1]
     literal, bracket, rest = rest.rpartition("]")
     host, colon, port = rest.partition(":")
-    is_host = bool(host)
     if bracket:  # what stands there before the colon is no host, but too much
         is_host = not host and literal[:1] == "[" and _is_ipv6(literal[1:])
-        host = literal[1:]
+        host = literal[1:] if is_host else ""
     if not colon:
         port = "8883" if is_tls else "1883"
     for character in host:
         if character <= " " or character in '/[]\\"<>?#%\x7f':
-            is_host = False
+            host = ""
     fields = []  # user and password, as far as they are there
     rule = None
     if not is_tls and scheme != "mqtt" and scheme != "tcp":
         rule = "must begin with mqtt://, tcp://, mqtts:// or ssl://"
     elif is_tls and not (_TLS and tls):
         rule = _NOT_BUILT % "needs TLS, which"
-    elif not is_host or not _is_number(port, 65535) or not int(port):
+    elif not host or not _is_number(port, 1, 65535):
         rule = "has no host[:port] as broker.example or [::1]:1883, port 1..65535"
     elif at:
         try:
@@ -729,7 +715,7 @@ def parse_uri(uri: str) -> tuple:
                 parts = text.split("%")  # of RFC 3986
                 field = parts[0].encode()
                 for part in parts[1:]:
-                    if not part[1:] or part[0] not in _HEX_DIGITS or part[1] not in _HEX_DIGITS:
+                    if not part[1:] or part[:2].strip(_HEX_DIGITS):
                         raise ValueError
                     field += bytes((int(part[:2], 16),)) + part[2:].encode()
                 fields.append(_to_field("", field, not fields))
@@ -967,23 +953,21 @@ class Pipe(IOBase):
         if _QOS2 or _OFFLINE:
             self.extras[at] = None
 
-    # The lock is taken: wait for another thread, for 20 ms at most. (The count is for a clock that
-    # stands still.)
-    def _wait_for_lock(self):
+    # Take the lock; call release_lock() in a `finally`. Or, who has it and drops or moves what
+    # waits: step() looks away from here on. Another thread is waited for, for 20 ms at most. (The
+    # count is for a clock that stands still.)
+    def _wait_for_lock(self, is_dropping=False):
+        if _OFFLINE and is_dropping:
+            self.is_dropping = True
         begin_ms = ticks_ms()
         for _ in range(_LOCK_WAITS):
-            if self._acquire(False):
+            if not self.is_looking if _OFFLINE and is_dropping else self._acquire(False):
                 return
             pass_on()
             if ticks_diff(ticks_ms(), begin_ms) > _LOCK_WAIT_MS:
                 break
         self.is_signalled = self.has_chores = True  # step() looks whether it was left behind
         raise QueueFull(_IN_USE)
-
-    def take_lock(self):
-        """For what else is written under the lock. Call release_lock() in a `finally`."""
-        if not self._acquire(False):
-            self._wait_for_lock()
 
     def release_lock(self):
         if _OFFLINE:
@@ -1017,7 +1001,7 @@ class Pipe(IOBase):
         def put_with(self, topic, payload, wish):
             """put() with a wish: (first_byte, policy, expiry_ms)."""
             first_byte, policy, expiry_ms = wish
-            self.take_lock()
+            self._wait_for_lock()
             at = self.tail
             self.topics[at] = topic
             self.payloads[at] = payload
@@ -1046,18 +1030,6 @@ class Pipe(IOBase):
                 at = (at + 1) % self.size
             return count
 
-        # step() looks away while a writer drops or moves what waits: until release_lock().
-        def _hold_off_step(self):
-            self.is_dropping = True
-            begin_ms = ticks_ms()
-            for _ in range(_LOCK_WAITS):
-                if not self.is_looking:
-                    return
-                pass_on()
-                if ticks_diff(ticks_ms(), begin_ms) > _LOCK_WAIT_MS:
-                    break
-            raise QueueFull(_IN_USE)
-
         # Make room for the message that stands in the slot at tail, or raise. Returns the slot
         # that it has then: tail, or the one of the older message that it replaces.
         def _make_room(self, policy):
@@ -1081,7 +1053,7 @@ class Pipe(IOBase):
                     is_full = (self.tail + 1) % self.size == self.head
                     if not is_full and waiting + size <= self.bytes_max:
                         return self.tail
-                    self._hold_off_step()
+                    self._wait_for_lock(True)
                     if self._squeeze():
                         continue
                     self.put_bytes = waiting = self.bytes_queued()
@@ -1108,7 +1080,7 @@ class Pipe(IOBase):
             topic = self.topics[new]
             found = -1
             waiting = self.bytes_queued() + size
-            self._hold_off_step()
+            self._wait_for_lock(True)
             at = self.sent
             while at != self.tail:
                 if self._is_waiting(at) and self.topics[at] == topic:
@@ -1234,25 +1206,22 @@ class Pipe(IOBase):
 
             False: there is none, it is QoS 0 and on its way, or its exchange is past PUBREC.
             """
-            self.take_lock()
+            self._wait_for_lock()
             try:
-                at = self.find(token)
-                if at < 0:
+                if self.find(token) < 0:
                     return False
-                self._hold_off_step()
+                self._wait_for_lock(True)
                 at = self.find(token)  # step() may have moved on meanwhile
-                if at < 0 or self.firsts[at] & (_RELEASED | _MUTE):
+                if at < 0 or self.firsts[at] & _RELEASED:
                     return False
-                if not self.firsts[at] & _QOS_MASK and self.is_taken(at):
+                # QoS 0 between head and sent is on its way.
+                is_taken = (at - self.head) % self.size < (self.sent - self.head) % self.size
+                if is_taken and not self.firsts[at] & _QOS_MASK:
                     return False
                 self.give_up(at)
                 return True
             finally:
                 self.release_lock()
-
-        def is_taken(self, at):
-            """True if the slot stands between head and sent."""
-            return (at - self.head) % self.size < (self.sent - self.head) % self.size
 
     def find(self, token):
         """The slot of the message with this token, or -1."""
@@ -2108,7 +2077,6 @@ if _TLS:
 # A life of the client, from here to "Closing". Each wait is a loop
 #
 #     while not <it worked>:
-#         self._check(deadline_ms)
 #         yield self._rest(deadline_ms)
 #
 # What is yielded is what step() returns: did anything happen?
@@ -2121,18 +2089,16 @@ class _Life:
         self.state = state
         self._happened = True
 
-    # Raise TimedOut if the deadline has passed. Who calls step() late has one more step: the
-    # answer may be in the socket.
-    def _check(self, deadline_ms):
-        if ticks_diff(deadline_ms, self._now_ms) > 0:
-            self._is_late = False
-        elif self._is_late:
-            raise TimedOut(_NO_ANSWER, self._stage())
-        else:
-            self._is_late = self._happened = True
-
-    # Nothing to do now. Returns whether anything has happened in this step.
+    # Nothing to do now. Returns whether anything has happened in this step. Raises TimedOut when
+    # the deadline has passed. Who calls step() late has one more step: the answer may be there.
     def _rest(self, deadline_ms):
+        if deadline_ms is not None:
+            if ticks_diff(deadline_ms, self._now_ms) > 0:
+                self._is_late = False
+            elif self._is_late:
+                raise TimedOut(_NO_ANSWER, self._stage())
+            else:
+                self._is_late = self._happened = True
         self._pipe.is_signalled = False
         timers = self._timers
         timers[_TIMER_EXPIRY] = timers[_DUE] = None
@@ -2149,19 +2115,7 @@ class _Life:
         return _STAGE_WORDS.split()[self.state]
 
     if _OFFLINE:
-        # Drop what has expired, if no other thread writes just now, and tell what was dropped.
-        def _expire(self):
-            pipe = self._pipe
-            at_ms = pipe.next_expiry_ms
-            if at_ms is not None and ticks_diff(self._now_ms, at_ms) >= 0:
-                if pipe._acquire(False):
-                    try:
-                        self._drop_expired()
-                    finally:
-                        pipe.release_lock()
-                    self._tell_dropped()
-
-        # Under the lock.
+        # Drop what has expired. Under the lock.
         def _drop_expired(self):
             count = self._pipe.drop_expired(self._now_ms)
             if count:
@@ -2248,9 +2202,6 @@ class _Life:
                     break
                 except _FAILURES as error:
                     failed = failed or self._explain(error)
-                    known = self._known.get(host)
-                    if known:
-                        known[0] = self._now_ms  # not good any more: it is asked for afresh
                     if kind == _DNS_AAAA or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
                         raise failed
                     self._drop_socket()
@@ -2269,20 +2220,18 @@ class _Life:
                 self._happened = True
             if outbox.pending and outbox.flush(self._write):
                 self._sent_ms = self._now_ms
-            self._check(self._attempt_end_ms)
             yield self._rest(self._attempt_end_ms)
         if first_byte != _CONNACK:
             raise ServerError("0x%02x before CONNACK [MQTT-3.2.0-1]" % first_byte)
         pipe = self._pipe
         while not pipe._acquire(False):  # another thread writes just now
             pipe.has_chores = True
-            self._check(self._attempt_end_ms)
             yield self._rest(self._attempt_end_ms)
         try:
             self._on_connack(self._decoder.buf[0], self._decoder.buf[1])
         finally:
             pipe.release_lock()
-        if _OFFLINE and pipe.dropped:
+        if _OFFLINE:
             self._tell_dropped()
         self._emit(self.on_connect, self._decoder.buf[0] == 1)
 
@@ -2301,18 +2250,15 @@ class _Life:
                 # to guess.
                 query = urandom(2) + encode_query(0, host, kind)[2:]
                 try:
-                    self._ask(server, query)
-                    end_ms = ticks_add(self._now_ms, _DNS_RETRY_MS)
+                    self._dial(server[0], server[1], query)
+                    left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
+                    end_ms = ticks_add(self._now_ms, min(left_ms, _DNS_RETRY_MS))
                     while True:
                         answer = self._answer(query)
                         if answer is not None:
                             break
-                        if ticks_diff(self._now_ms, end_ms) >= 0:
-                            raise TimedOut(_NO_ANSWER, "DNS")
-                        self._check(self._attempt_end_ms)
                         yield self._rest(end_ms)
-                    self._happened = True
-                    code, addresses, ttl_s = answer[:3]
+                    code, addresses, ttl_s, is_cut = answer
                     if addresses:
                         until_ms = ticks_add(self._now_ms, ttl_s * 1000)
                         self._known[host] = [until_ms, addresses, kind]
@@ -2326,16 +2272,17 @@ class _Life:
                     # this one has failed, or its answer was cut off.
                     if code == _DNS_NO_SUCH_NAME:
                         raise error
-                    if not code and not answer[3]:
+                    if not code and not is_cut:
                         error.errno = _NO_ADDRESS
                         raise error
                 except OSError as failure:  # nobody listens at that address
                     error = self._explain(failure)
                 except TimedOut as failure:
-                    if self._is_late:
-                        raise failure
+                    if ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                        raise
                     error = failure
                 finally:
+                    self._is_late = False
                     self._drop_socket()
             # Where no server answers, the address that was good the last time is better than none.
             if known and known[2] == kind:
@@ -2360,21 +2307,6 @@ class _Life:
                 self._report(error)
             return (servers * _DNS_TRIES)[:_DNS_TRIES]
 
-        def _ask(self, server, query):
-            family, address = self._to_address(server[0], server[1])
-            self._poll = None
-            sock = self._socket = socket.socket(family, socket.SOCK_DGRAM)
-            sock.setblocking(False)
-            if server[0] == _MDNS_ADDRESS:
-                sock.sendto(query, address)  # whoever has the name answers, from its own address
-                return
-            try:
-                sock.connect(address)
-            except OSError as error:
-                if error.errno != EINPROGRESS:
-                    raise
-            sock.write(query)
-
         # What came for this query: decode_answer()'s, and whether it was cut off; or None.
         def _answer(self, query):
             for _ in range(_PACKETS_PER_STEP):
@@ -2391,12 +2323,32 @@ class _Life:
                     return answer + (data[2] & 0x02,)
             return None
 
-    # A literal address in the port's own form: no network is asked for it.
-    def _to_address(self, literal, port):
+    # Make a socket and have it connect to a literal address: for CONNECT, or for a query.
+    def _dial(self, literal, port, query):
+        # No network is asked for a literal address. (ESP32 answers None for an IPv6 one.)
         found = socket.getaddrinfo(literal, port, 0, socket.SOCK_STREAM)[0]
-        if found[-1] is None:  # ESP32, of an IPv6 address
-            return found[0], (literal, port)
-        return found[0], found[-1]
+        address = found[-1] or (literal, port)
+        kind = socket.SOCK_DGRAM
+        if not (_RESOLVER and query):
+            # A stream that loses no byte and keeps their order [MQTT-7.1.2-1].
+            kind = socket.SOCK_STREAM
+            self._move(_TCP_CONNECTING)
+        self._poll = None
+        sock = self._socket = socket.socket(found[0], kind)
+        sock.setblocking(False)
+        if _RESOLVER and query and literal == _MDNS_ADDRESS:
+            sock.sendto(query, address)  # whoever has the name answers, from its own address
+            return sock
+        try:
+            sock.connect(address)
+        except OSError as error:
+            if error.errno != EINPROGRESS:
+                raise
+        if _RESOLVER and query:
+            sock.write(query)
+        else:
+            set_nodelay(sock)
+        return sock
 
     # A generator: connect to the first of the addresses that takes us, up to the first byte of
     # CONNECT. Each has its share of the time for TCP, one of `shares` more is kept for the other
@@ -2423,18 +2375,7 @@ class _Life:
     # A generator: TCP, TLS, and the first byte of CONNECT.
     def _open(self, literal, deadline_ms):
         server = self._server
-        family, address = self._to_address(literal, server[1])
-        self._move(_TCP_CONNECTING)
-        self._poll = None
-        # A stream that loses no byte and keeps their order [MQTT-7.1.2-1].
-        sock = self._socket = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        set_nodelay(sock)
-        try:
-            sock.connect(address)
-        except OSError as error:
-            if error.errno != EINPROGRESS:
-                raise
+        sock = self._dial(literal, server[1], None)
         if _TLS and server[4]:
             # Its first bytes are the TLS library's, so no write of ours tells that TCP stands.
             probe = select.poll()
@@ -2442,7 +2383,6 @@ class _Life:
             self._probe = probe
             self._raw = sock
             while not self._is_tcp_up(sock):
-                self._check(deadline_ms)
                 yield self._rest(deadline_ms)
             if self._is_insecure:
                 self._is_insecure = False
@@ -2467,7 +2407,6 @@ class _Life:
             )
         )
         while not self._outbox.flush(self._write):
-            self._check(deadline_ms)
             yield self._rest(deadline_ms)
         self._is_late = False
         self._sent_ms = self._now_ms
@@ -2610,7 +2549,13 @@ class _Life:
         if _ISR and self._isr_head != self._isr_tail:
             self._take_isr()
         if _OFFLINE and pipe.next_expiry_ms is not None:
-            self._expire()
+            is_due = ticks_diff(self._now_ms, pipe.next_expiry_ms) >= 0
+            if is_due and pipe._acquire(False):  # else another thread writes just now
+                try:
+                    self._drop_expired()
+                finally:
+                    pipe.release_lock()
+                self._tell_dropped()
             if pipe.next_expiry_ms is not None:
                 self._arm(_TIMER_EXPIRY, ticks_diff(pipe.next_expiry_ms, self._now_ms))
         happened = self._happened
@@ -3466,7 +3411,7 @@ class _Life:
             pause_ms = max(pause_ms, _linger_ms)
         # After a connection of days the name is resolved afresh, and where the address did not
         # lead to the server.
-        if _RESOLVER and (self._is_stable or _TCP_CONNECTING <= state <= _AWAITING_CONNACK):
+        if _RESOLVER and (self._is_stable or state <= _AWAITING_CONNACK):
             known = self._known.get(self._server[0])
             if known:
                 known[0] = self._now_ms
@@ -4061,7 +4006,7 @@ class MQTTClient(_Life):
                 "topic filter of %d bytes does not fit: raise packet_bytes_max, %d"
                 % (len(topic_filter), pipe.packet_bytes_max)
             )
-        pipe.take_lock()
+        pipe._wait_for_lock()
         try:
             token = pipe.next_token()
             self._filters.put(topic_filter, callback, qos, token)
