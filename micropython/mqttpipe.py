@@ -1383,17 +1383,11 @@ class Filters:
                     found.append(row[_CALLBACK])
         return found
 
-    def has_token(self, token):
-        """True if the answer for this token has not come."""
-        for row in self.rows:
-            if row[_TOKEN] == token:
-                return True
-        return False
-
     def find(self, token):
-        """The row of this token, its answer told or not; or None."""
+        """The row of this token, its answer told or not; or None. Raises: LocalError."""
+        _integer("token", token, 0, _COUNT_MASK)
         for row in self.rows:
-            if row[_TOKEN] == token or row[_TOKEN] == -token:
+            if abs(row[_TOKEN]) == token:
                 return row
         return None
 
@@ -1403,24 +1397,17 @@ class Filters:
             if row[_STATE] == _UNSENT:
                 for _ in range(256):
                     self.last_id = self.last_id % 255 + 1
-                    for other in self.rows:
-                        if other[_ID] == self.last_id and _UNSENT < other[_STATE] < _GRANTED:
-                            break
-                    else:
+                    if self.find_asked(self.last_id) is None:
                         row[_ID] = self.last_id
                         return row
                 return None  # 255 are on the way
         self.is_unsent = False
         return None
 
-    def find_asked(self, packet_id, state):
-        """The row that a SUBACK (state: True) or UNSUBACK with this identifier answers."""
+    def find_asked(self, last_id):
+        """The row on the way with this identifier, of 1..255; or None."""
         for row in self.rows:
-            if (
-                _UNSENT < row[_STATE] < _GRANTED
-                and row[_ID] + _FILTER_ID_MIN == packet_id
-                and (row[_QOS] >= 0) == state
-            ):
+            if row[_ID] == last_id and _UNSENT < row[_STATE] < _GRANTED:
                 return row
         return None
 
@@ -2177,7 +2164,7 @@ class _Life:
         # -- one attempt: from here to CONNACK within connect_timeout_ms
         if _STATS:
             self._count(_N_ATTEMPTS)
-        self._is_late = self._is_stable = False
+        self._is_stable = False
         self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
         self._move(_RESOLVING)
         server = self._server
@@ -2521,21 +2508,29 @@ class _Life:
             yield happened
             heard = False
 
-    # Callbacks have taken so long: meanwhile we did not read, and no answer could come.
+    # Callbacks have taken so long: meanwhile we did not read, and no answer could come. Returns
+    # for how long the oldest packet without acknowledgement may wait yet, in ms; or None.
     def _allow(self, timeout_ms):
         pipe = self._pipe
         timers = self._timers
         for timer in range(_TIMER_PINGRESP, _TIMER_WRITE):
             if timers[timer] is not None:
                 timers[timer] = ticks_add(timers[timer], timeout_ms)
+        oldest_ms = None
         at = pipe.head
         while at != pipe.left:
             if pipe.firsts[at] & _FLYING:
-                pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
+                at_ms = pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
+                if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
+                    oldest_ms = at_ms
             at = (at + 1) % pipe.size
         for row in self._filters.rows:
             if row[_STATE] == _ASKED:
-                row[_MARK] = ticks_add(row[_MARK], timeout_ms)
+                at_ms = row[_MARK] = ticks_add(row[_MARK], timeout_ms)
+                if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
+                    oldest_ms = at_ms
+        if oldest_ms is not None:
+            return ticks_diff(oldest_ms, self._now_ms) + self.connect_timeout_ms
 
     # What is rare, for all stages of a life. True: something happened.
     def _do_chores(self):
@@ -2583,7 +2578,6 @@ class _Life:
 
         # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2]
         self._move(_CLOSING)
-        self._is_time_up = self._is_hurried
         self._arm(_TIMER_STATE, self.connect_timeout_ms)
         pipe = self._pipe
         while not self._is_time_up and (
@@ -2628,37 +2622,34 @@ class _Life:
             at_ms = timers[timer]
             if at_ms is None or ticks_diff(now_ms, at_ms) < 0:
                 continue
-            left_ms = None  # ends the connection
-            if timer == _TIMER_ACK:
-                left_ms = self._oldest_ack_ms()
+            happened = True
+            timers[timer] = None
+            left_ms = self._allow(0) if timer == _TIMER_ACK else 0
             if timer == _TIMER_PING:
                 self._on_ping_time()
-            elif timer == _TIMER_EXPIRY:
-                timers[timer] = None
-                self._pipe.has_chores = self._pipe.is_signalled = True
-            elif left_ms is not None and left_ms > 0:
-                self._arm(timer, left_ms)
-            elif timer == _TIMER_STATE or timer == _TIMER_ACK and left_ms is None:
-                # ONLINE: the connection is stable; CLOSING: the time for draining is over.
-                timers[timer] = None
-                if timer == _TIMER_STATE and self.state == _CLOSING:
-                    self._is_time_up = True
-                elif timer == _TIMER_STATE:
+            elif timer < _TIMER_PINGRESP:
+                if timer == _TIMER_EXPIRY:
+                    self._pipe.has_chores = True
+                elif self.state == _CLOSING:
+                    self._is_time_up = True  # for draining
+                else:
                     self._is_stable = True
                 self._pipe.is_signalled = True
-            elif self._is_time_up:
-                timers[timer] = None  # that is the end that was asked for
+            elif left_ms is None or self._is_time_up:
+                pass  # nothing waits; or that is the end that was asked for
+            elif left_ms > 0:
+                self._arm(timer, left_ms)
             elif self._is_held and timer != _TIMER_WRITE:
                 # Without room for an answer we do not read: the server owes nothing meanwhile.
                 self._arm(timer, self.connect_timeout_ms)
             elif heard and not self._is_late:
                 is_put_off = True
-            else:
+                timers[timer] = at_ms
+            else:  # it ends the connection
                 stage = _TIMER_WORDS.split()[timer - _TIMER_PINGRESP]
                 if timer == _TIMER_ACK and self.state == _SUBSCRIBING:
                     stage = self._stage()
                 raise TimedOut(_NO_ANSWER, stage)
-            happened = True
         self._is_late = is_put_off
         due_ms = None
         timers[_DUE] = None
@@ -2687,27 +2678,6 @@ class _Life:
                 self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
                 self._has_marks = True
         self._arm(_TIMER_PING, left_ms)
-
-    # For how long the oldest packet without acknowledgement may wait yet, in ms; None: there is
-    # none.
-    def _oldest_ack_ms(self):
-        pipe = self._pipe
-        oldest_ms = None
-        at = pipe.head
-        while at != pipe.left:
-            if pipe.firsts[at] & _FLYING:
-                age_ms = ticks_diff(self._now_ms, pipe.marks[at])
-                if oldest_ms is None or age_ms > oldest_ms:
-                    oldest_ms = age_ms
-            at = (at + 1) % pipe.size
-        for row in self._filters.rows:
-            if row[_STATE] == _ASKED:
-                age_ms = ticks_diff(self._now_ms, row[_MARK])
-                if oldest_ms is None or age_ms > oldest_ms:
-                    oldest_ms = age_ms
-        if oldest_ms is None:
-            return None
-        return self.connect_timeout_ms - oldest_ms
 
     # -- receiving -----------------------------------------------------------------
 
@@ -2996,12 +2966,11 @@ class _Life:
         return 0
 
     # SUBACK (section 3.9) or UNSUBACK (section 3.11).
-    def _on_suback(self, state, packet_id):
+    def _on_suback(self, is_suback, packet_id):
         decoder = self._decoder
         filters = self._filters
-        row = filters.find_asked(packet_id, state)
-        is_suback = state
-        if row is None:
+        row = filters.find_asked(packet_id - _FILTER_ID_MIN)
+        if row is None or (row[_QOS] >= 0) != is_suback:
             if _STATS:
                 self._count(_N_IGNORED)
             return
@@ -3344,7 +3313,7 @@ class _Life:
         else:
             self.state = _DOWN
             self._pause_end_ms = None
-        self._happened = self._is_hurried = self._is_open = False
+        self._happened = self._is_open = False
         self._failed = None
         if state > _WAITING:
             self._emit(self.on_offline, error)
@@ -3415,7 +3384,6 @@ class _Life:
             known = self._known.get(self._server[0])
             if known:
                 known[0] = self._now_ms
-        self._is_stable = False
         self._pause_end_ms = ticks_add(ticks_ms(), pause_ms)
 
     # What went wrong, in our own terms.
@@ -3742,7 +3710,6 @@ class MQTTClient(_Life):
         # The life: see _live().
         self.state = _DOWN
         self._is_wanted = False  # connect() and disconnect()
-        self._is_hurried = False  # disconnect() without draining
         self._is_open = False  # a life has begun, and is not closed
         self._is_stable = False  # the connection has lasted for _STABLE_MS
         self._is_late = False  # a deadline was put off by this step
@@ -4029,15 +3996,14 @@ class MQTTClient(_Life):
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
-        _integer("token", token, 0, _COUNT_MASK)
-        return self._pipe.find(token) < 0 and not self._filters.has_token(token)
+        row = self._filters.find(token)
+        return self._pipe.find(token) < 0 and (row is None or row[_TOKEN] < 0)
 
     def was_refused(self, token: int) -> bool:
         """True if the server has refused this subscription (SUBACK with 0x80, section 3.9.3).
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
-        _integer("token", token, 0, _COUNT_MASK)
         row = self._filters.find(token)
         return row is not None and row[_STATE] == _REFUSED
 
@@ -4322,7 +4288,7 @@ class MQTTClient(_Life):
         def _quit(self):
             self.disconnect()
             if self._is_open:
-                self._is_hurried = self._is_time_up = True
+                self._is_time_up = True
             for _ in range(_PACKETS_PER_STEP):
                 self._step(0)
                 if self.state == _DOWN:
