@@ -515,6 +515,7 @@ _NOT_BUILT = const("%s is not in this build")
 _SERVER_CLOSED = const("closed by the server")
 _OUT_OF_MEMORY = const("out of memory")
 _IN_USE = const("the pipe is in use by a call that was interrupted: call step()")
+_TOO_LARGE = const("%s of %d bytes does not fit: raise packet_bytes_max, %d")
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
 # What an attempt at one address may raise, and the next address is tried; and what closing may
@@ -941,10 +942,7 @@ class Pipe(IOBase):
         length = self.sizes[at] + (4 if self.firsts[at] & _QOS_MASK else 2)
         size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
         if size > self.packet_bytes_max:
-            raise LocalError(
-                "message of %d bytes does not fit: raise packet_bytes_max, %d"
-                % (size, self.packet_bytes_max)
-            )
+            raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
 
     # Give up the references of a slot; it is free from here.
     def _clear(self, at):
@@ -1020,100 +1018,74 @@ class Pipe(IOBase):
             """freed_bytes has changed."""
             self.bytes_limit = self.freed_bytes + self.bytes_max & _COUNT_MASK
 
-        def bytes_queued(self):
-            """Bytes of topic names and payloads in the ring, counted."""
-            count = 0
+        # Bytes of topic names and payloads in the ring, counted. And what was never sent, so that
+        # it may be dropped in silence, of one topic name or of all (None): its bytes, the first of
+        # it, or -1, and the last.
+        def _survey(self, topic):
+            total = count = 0
+            first = last = -1
+            is_waiting = False
             at = self.head
             while at != self.tail:
-                if self.firsts[at]:
-                    count += self.sizes[at]
+                is_waiting = is_waiting or at == self.sent
+                flags = self.firsts[at]
+                if flags:
+                    total += self.sizes[at]
+                    if is_waiting and not flags & _SENT:
+                        if topic is None or self.topics[at] == topic:
+                            count += self.sizes[at]
+                            last = at
+                            if first < 0:
+                                first = at
                 at = (at + 1) % self.size
-            return count
+            return total, count, first, last
 
         # Make room for the message that stands in the slot at tail, or raise. Returns the slot
-        # that it has then: tail, or the one of the older message that it replaces.
+        # that it has then: tail, or with "latest" the one of the last message of its topic name
+        # that waits: that one goes, and all before it, so nothing older comes behind the newest.
         def _make_room(self, policy):
-            at = self.tail
-            size = self.sizes[at]
+            size = self.sizes[self.tail]
+            topic = None
+            if policy == _LATEST and not self.is_online:
+                topic = self.topics[self.tail]
             try:
                 if size > self.bytes_max:
                     raise LocalError(
                         "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
                     )
-                if policy == _LATEST:
-                    if self.is_online:
-                        policy = _REFUSE
-                    else:
-                        at = self._replace_latest(at, size)
-                        if at >= 0:
-                            return at
-                # Nothing has to go? (The counts may be off after Ctrl-C; counting is exact.)
                 while True:
                     waiting = self.put_bytes - self.freed_bytes & _COUNT_MASK
                     is_full = (self.tail + 1) % self.size == self.head
-                    if not is_full and waiting + size <= self.bytes_max:
+                    if topic is None and not is_full and waiting + size <= self.bytes_max:
                         return self.tail
                     self._wait_for_lock(True)
                     if self._squeeze():
                         continue
-                    self.put_bytes = waiting = self.bytes_queued()
+                    self.put_bytes, count, at, last = self._survey(topic)
                     self.freed_bytes = 0
-                    if not is_full and waiting + size <= self.bytes_max:
-                        return self.tail
-                    if policy != _DROP_OLDEST or not self._can_drop(waiting + size, is_full):
+                    if at >= 0 and self.put_bytes + size - count <= self.bytes_max:
+                        # It helps to drop these: nothing is dropped in vain.
+                        if topic is not None:
+                            while at >= 0:
+                                self.drop(at)
+                                at = self._survey(topic)[2]
+                            self._copy(self.tail, last)
+                            self._clear(self.tail)
+                            return last
+                        if policy == _DROP_OLDEST:
+                            self.drop(at)
+                            continue
+                    if topic is not None:
+                        topic = None
+                    elif self.put_bytes == waiting:  # else Ctrl-C had put the counts out
                         if is_full:
                             raise QueueFull(_ALL_TAKEN % (self.size - 1))
                         raise QueueFull(
                             "%d bytes wait, %d more are above pipe_bytes_max, %d"
                             % (waiting, size, self.bytes_max)
                         )
-                    at = self.sent
-                    while not self.firsts[at] or self.firsts[at] & _SENT:
-                        at = (at + 1) % self.size
-                    self.drop(at)
             finally:
                 self.set_limit()
-
-        # While offline: the newest message of a topic name takes the place of the last one that
-        # waits, and those before it go: nothing older comes behind it. Returns its slot, or -1.
-        def _replace_latest(self, new, size):
-            topic = self.topics[new]
-            found = -1
-            waiting = self.bytes_queued() + size
-            self._wait_for_lock(True)
-            at = self.sent
-            while at != self.tail:
-                if self._is_waiting(at) and self.topics[at] == topic:
-                    waiting -= self.sizes[at]
-                    found = at
-                at = (at + 1) % self.size
-            if found < 0 or waiting > self.bytes_max:
-                return -1  # nothing is dropped in vain
-            at = self.sent
-            while True:
-                if self._is_waiting(at) and self.topics[at] == topic:
-                    self.drop(at)
-                if at == found:
-                    break
-                at = (at + 1) % self.size
-            self._copy(new, found)
-            self._clear(new)
-            return found
-
-        # True if the message at `at`, from sent on, was never sent: it may be dropped in silence.
-        def _is_waiting(self, at):
-            return self.firsts[at] and not self.firsts[at] & _SENT
-
-        # Would it help to drop what waits? Nothing is dropped in vain.
-        def _can_drop(self, waiting, is_full):
-            is_any = False
-            at = self.sent
-            while at != self.tail:
-                if self._is_waiting(at):
-                    is_any = True
-                    waiting -= self.sizes[at]
-                at = (at + 1) % self.size
-            return is_any and waiting <= self.bytes_max
 
         def drop(self, at):
             """Take the message at `at` out and remember its token for on_dropped."""
@@ -2031,16 +2003,16 @@ if _TLS:
             _load("cert or key", context.load_cert_chain, cert, key)
         return context
 
-    # What the TLS libraries of MicroPython and CPython say, and what it means. Who has a wrong
-    # clock sees all of it at once: that comes first.
+    # What the TLS libraries of MicroPython and CPython say, and what it means; nothing: the same
+    # as the next one. Who has a wrong clock sees all of it at once: that comes first.
     _TLS_WORDS = const(
         "expired=the certificate has expired, or the clock is wrong;"
-        "future=the certificate is not valid yet: is the clock set?;"
+        "future=;"
         "not yet valid=the certificate is not valid yet: is the clock set?;"
         "match=the certificate is for another host name (tls_name=);"
-        "signed=the certificate is not trusted by ca=;"
+        "signed=;"
         "issuer=the certificate is not trusted by ca=;"
-        "-30592=the server refused the handshake (client certificate, TLS version or name);"
+        "-30592=;"
         "-28160=the server refused the handshake (client certificate, TLS version or name);"
         "-29184=no TLS behind this port"
     )
@@ -2048,9 +2020,11 @@ if _TLS:
     def _explain_tls(reason):
         """Put the library's reason in words; what it said stays beside them."""
         if _HINTS:
+            is_it = False
             for pair in _TLS_WORDS.split(";"):
                 sign, words = pair.split("=", 1)
-                if sign in reason:
+                is_it = is_it or sign in reason
+                if is_it and words:
                     reason = "%s (%s)" % (words, reason)
                     break
         if gmtime()[0] < _YEAR_MIN:
@@ -2885,7 +2859,7 @@ class _Life:
     def _on_packet(self, first_byte):
         buf = self._decoder.buf
         kind = first_byte & _TYPE_MASK
-        if kind == _PUBLISH:
+        if first_byte & ~0x0F == _PUBLISH:
             self._on_large(first_byte)
         elif kind == _PINGRESP:
             self._timers[_TIMER_PINGRESP] = None
@@ -2895,8 +2869,14 @@ class _Life:
             self._check_return_code(buf[1])
             raise ServerError("a second CONNACK [3.2]")
         else:
-            packet_id = self._packet_id(buf[0] << 8 | buf[1])
-            if kind == _SUBACK or kind == _UNSUBACK:
+            packet_id = buf[0] << 8 | buf[1]
+            if kind == _PUBLISH:  # the end of one that was too large
+                packet_id = self._decoder.late_id
+            if not packet_id:
+                raise ServerError("a packet with packet id 0 [MQTT-2.3.1-1]")
+            if kind == _PUBLISH:
+                self._outbox.put_ack(_PUBREC if first_byte & 0x04 else _PUBACK, packet_id)
+            elif kind == _SUBACK or kind == _UNSUBACK:
                 self._on_suback(kind == _SUBACK, packet_id)
             elif _QOS2 and kind == _PUBREL & _TYPE_MASK:
                 if packet_id in self._received:
@@ -2906,19 +2886,10 @@ class _Life:
                 return self._on_ack(kind, packet_id)
         return 0
 
-    def _packet_id(self, packet_id):
-        if not packet_id:
-            raise ServerError("a packet with packet id 0 [MQTT-2.3.1-1]")
-        return packet_id
-
     # A message that is larger than the buffer: told, and read past. At QoS 1 and 2 it is
     # acknowledged when its identifier is known, at its end.
     def _on_large(self, first_byte):
         decoder = self._decoder
-        if first_byte & _LATE:
-            packet_id = self._packet_id(decoder.late_id)
-            self._outbox.put_ack(_PUBREC if first_byte & 0x04 else _PUBACK, packet_id)
-            return
         topic_end = 2 + (decoder.buf[0] << 8 | decoder.buf[1])
         if topic_end < 3 or topic_end > decoder.length:
             raise ServerError("PUBLISH of %d bytes is too short [3.3]" % decoder.length)
@@ -2927,10 +2898,7 @@ class _Life:
         if first_byte & _QOS_MASK:
             decoder.late_at = topic_end
         self._report(
-            LocalError(
-                "message of %d bytes dropped: raise packet_bytes_max, %d"
-                % (decoder.length, len(decoder.buf))
-            )
+            LocalError(_TOO_LARGE % ("received message", decoder.length, len(decoder.buf)))
         )
 
     # PUBACK, PUBREC or PUBCOMP (sections 4.3.2 and 4.3.3). What nothing waits for is ignored and
@@ -3733,8 +3701,7 @@ class MQTTClient(_Life):
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
         self._is_time_up = False  # for draining
         self._read = self._write = self._packets = None
-        self._advance = _ended
-        self._revive()
+        self._advance = self._live().__next__
 
     @property
     def state_name(self) -> str:
@@ -3970,8 +3937,7 @@ class MQTTClient(_Life):
         pipe = self._pipe
         if len(topic_filter) + 10 > pipe.packet_bytes_max:
             raise LocalError(
-                "topic filter of %d bytes does not fit: raise packet_bytes_max, %d"
-                % (len(topic_filter), pipe.packet_bytes_max)
+                _TOO_LARGE % ("topic filter", len(topic_filter), pipe.packet_bytes_max)
             )
         pipe._wait_for_lock()
         try:
@@ -4111,7 +4077,7 @@ class MQTTClient(_Life):
             raise error
         return True
 
-    # The life was ended by Ctrl-C, or has not begun: the next step() begins another, which closes
+    # The life was ended by Ctrl-C: the next step() begins another, which closes
     # first what that one has left. Without the memory for it the next step() tries again.
     def _revive(self):
         try:
@@ -4471,7 +4437,7 @@ def _publish_flags(qos, retain):
 
 
 def _retain(value):
-    if value is not True and value is not False and value not in (0, 1):
+    if value not in (0, 1):
         raise LocalError("retain is %r, must be a bool" % (value,))
     return value
 
@@ -4492,11 +4458,6 @@ if _OFFLINE:
             expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
             expiry_s = ticks_add(ticks_ms(), expiry_s)
         return first_byte, offline, expiry_s
-
-
-# A life that has ended: the next step() makes another.
-def _ended():
-    raise StopIteration
 
 
 if _ASYNCIO:
