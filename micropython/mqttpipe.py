@@ -2033,9 +2033,10 @@ if _TLS:
 
 
 # ---------------------------------------------------------------------------
-# Connecting: pause, link, addresses, TCP, TLS, CONNACK
+# The client
 # ---------------------------------------------------------------------------
-# A life of the client, from here to "Closing". Each wait is a loop
+# First a life of it, from "waiting" to "closing"; then what the application calls. Each wait of
+# a life is a loop
 #
 #     while not <it worked>:
 #         yield self._rest(deadline_ms)
@@ -2043,7 +2044,67 @@ if _TLS:
 # What is yielded is what step() returns: did anything happen?
 
 
-class _Life:
+class MQTTClient:
+    """MQTT 3.1.1 client that never blocks.
+
+    Example:
+        client = MQTTClient("mqtt://broker.example")
+        client.subscribe("lamp/set", lambda client, message: print(message.payload))
+        client.connect()
+        while True:
+            client.step(100)
+
+    Args:
+        uri: str or list of str, see parse_uri(). Several are tried in turn.
+        client_id: str or bytes; None: made from machine.unique_id(); "": the server
+            assigns one (needs clean_session) [MQTT-3.1.3-6].
+        user, password: str, bytes or None; they override the URI's. None is absent, b"" is
+            present and empty. password may be a function without arguments that returns one of
+            these: it is called at each attempt.
+        clean_session: bool (section 3.1.2.4).
+        keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
+        will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
+        ca: the certificates to trust, for mqtts:// and ssl://: PEM or DER, bytes, or str: the
+            name of a file. None: the system's, where there are any. The server's certificate
+            and host name are always verified.
+        cert, key: our own certificate and its key, if the server asks for one.
+        tls: a ready SSLContext, used as it is; or "insecure": nothing is verified.
+        tls_name: str, the name to verify and to send as SNI, if it is not the URI's host.
+        link: object with is_up(): no attempt is made while it answers False. If it has
+            dns_servers() too, that answers a list of addresses (str) or of (address, port), to
+            be asked instead of the Wi-Fi interface's.
+        packet_bytes_max: int, 64..268,435,460: largest packet, either way, but for CONNECT. A
+            larger one that comes in is dropped, acknowledged and reported.
+        pipe_slots: int, 1..1000: messages that may wait, for step() or for their acknowledgement.
+        in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
+        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each other answer
+            that the server owes.
+        reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
+        pipe_bytes_max: int: bytes of topic names and payloads in the pipe; None: 16 times
+            packet_bytes_max.
+        offline: what becomes of a message for which the pipe has no room: "refuse" (QueueFull),
+            "drop_oldest", or "latest": while offline only the newest message of each topic name
+            is kept. publish() may say otherwise.
+
+    Attributes to set: on_connect(client, session_present), on_online(client),
+        on_offline(client, error), on_message(client, message), on_published(client, token),
+        on_dropped(client, token), on_subscribed(client, token, granted), on_error(client, error):
+        something went wrong that does not end the connection; user_data.
+
+    Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict).
+
+    Raises:
+        LocalError: an argument that MQTT or this client forbids.
+
+    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 28 bytes
+    for a slot of the pipe (32-bit). Blocks: never.
+    """
+
+    # To be set by the application. Most are not, so they are no attributes of each client.
+    on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
+
+    _made = 0  # clients of this process, so that two have two identifiers
+
     # -- waiting -----------------------------------------------------------------
 
     def _move(self, state):
@@ -3465,72 +3526,7 @@ class _Life:
         def _count(self, index):
             self._counts[index] = self._counts[index] + 1 & _COUNT_MASK
 
-
-# ---------------------------------------------------------------------------
-# The client: what the application calls
-# ---------------------------------------------------------------------------
-
-
-class MQTTClient(_Life):
-    """MQTT 3.1.1 client that never blocks.
-
-    Example:
-        client = MQTTClient("mqtt://broker.example")
-        client.subscribe("lamp/set", lambda client, message: print(message.payload))
-        client.connect()
-        while True:
-            client.step(100)
-
-    Args:
-        uri: str or list of str, see parse_uri(). Several are tried in turn.
-        client_id: str or bytes; None: made from machine.unique_id(); "": the server
-            assigns one (needs clean_session) [MQTT-3.1.3-6].
-        user, password: str, bytes or None; they override the URI's. None is absent, b"" is
-            present and empty. password may be a function without arguments that returns one of
-            these: it is called at each attempt.
-        clean_session: bool (section 3.1.2.4).
-        keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
-        will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
-        ca: the certificates to trust, for mqtts:// and ssl://: PEM or DER, bytes, or str: the
-            name of a file. None: the system's, where there are any. The server's certificate
-            and host name are always verified.
-        cert, key: our own certificate and its key, if the server asks for one.
-        tls: a ready SSLContext, used as it is; or "insecure": nothing is verified.
-        tls_name: str, the name to verify and to send as SNI, if it is not the URI's host.
-        link: object with is_up(): no attempt is made while it answers False. If it has
-            dns_servers() too, that answers a list of addresses (str) or of (address, port), to
-            be asked instead of the Wi-Fi interface's.
-        packet_bytes_max: int, 64..268,435,460: largest packet, either way, but for CONNECT. A
-            larger one that comes in is dropped, acknowledged and reported.
-        pipe_slots: int, 1..1000: messages that may wait, for step() or for their acknowledgement.
-        in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
-        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each other answer
-            that the server owes.
-        reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
-        pipe_bytes_max: int: bytes of topic names and payloads in the pipe; None: 16 times
-            packet_bytes_max.
-        offline: what becomes of a message for which the pipe has no room: "refuse" (QueueFull),
-            "drop_oldest", or "latest": while offline only the newest message of each topic name
-            is kept. publish() may say otherwise.
-
-    Attributes to set: on_connect(client, session_present), on_online(client),
-        on_offline(client, error), on_message(client, message), on_published(client, token),
-        on_dropped(client, token), on_subscribed(client, token, granted), on_error(client, error):
-        something went wrong that does not end the connection; user_data.
-
-    Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict).
-
-    Raises:
-        LocalError: an argument that MQTT or this client forbids.
-
-    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 28 bytes
-    for a slot of the pipe (32-bit). Blocks: never.
-    """
-
-    # To be set by the application. Most are not, so they are no attributes of each client.
-    on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
-
-    _made = 0  # clients of this process, so that two have two identifiers
+    # -- what the application calls ------------------------------------------------------
 
     def __init__(
         self,
