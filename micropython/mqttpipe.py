@@ -326,6 +326,19 @@ _ISR_FIELDS = const(3)
 _ERRNO_WORDS = const(
     "23=no free socket;24=no free file;32=closed by the server;101=network is unreachable"
 )
+# What the TLS libraries of MicroPython and CPython say, and what it means; nothing: the same
+# as the next one. Who has a wrong clock sees all of it at once: that comes first.
+_TLS_WORDS = const(
+    "expired=the certificate has expired, or the clock is wrong;"
+    "future=;"
+    "not yet valid=the certificate is not valid yet: is the clock set?;"
+    "match=the certificate is for another host name (tls_name=);"
+    "signed=;"
+    "issuer=the certificate is not trusted by ca=;"
+    "-30592=;"
+    "-28160=the server refused the handshake (client certificate, TLS version or name);"
+    "-29184=no TLS behind this port"
+)
 _LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
 _DROPS_PER_CALL = const(1000)  # told at once: as many as a pipe can hold
@@ -422,14 +435,13 @@ _N_SENT = const(3)  # messages: QoS 0, left; QoS 1, 2, given to the outbox the f
 _N_AGAIN = const(4)  # messages sent again, PUBREL included
 _N_ACKNOWLEDGED = const(5)  # QoS 1 and 2
 _N_DROPPED = const(6)
-_N_EXPIRED = const(7)  # of those dropped
-_N_RECEIVED = const(8)  # messages given to the application
-_N_DUP = const(9)  # received with DUP
-_N_SUPPRESSED = const(10)  # QoS 2: not given a second time
-_N_TOO_LARGE = const(11)  # received, larger than packet_bytes_max
-_N_IGNORED = const(12)  # acknowledgements that nothing waited for, messages passed over
-_N_PING_MS = const(13)  # from the last PINGREQ to its PINGRESP
-_COUNTS = const(14)
+_N_RECEIVED = const(7)  # messages given to the application
+_N_DUP = const(8)  # received with DUP
+_N_SUPPRESSED = const(9)  # QoS 2: not given a second time
+_N_TOO_LARGE = const(10)  # received, larger than packet_bytes_max
+_N_IGNORED = const(11)  # acknowledgements that nothing waited for, messages passed over
+_N_PING_MS = const(12)  # from the last PINGREQ to its PINGRESP
+_COUNTS = const(13)
 
 # `io.IOBase.ioctl` (py/stream.h of MicroPython).
 _IOCTL_POLL = const(3)
@@ -858,6 +870,8 @@ class Pipe(IOBase):
             self.is_online = False  # "latest" drops nothing then
             self.is_dropping = self.is_looking = False
             self.next_expiry_ms = None  # the earliest of those that wait, or earlier
+            if _STATS:
+                self.expired_count = 0  # since ever, modulo 2**30
             self.dropped = []  # tokens to be told of
             self.put_bytes = self.freed_bytes = 0  # since ever, modulo 2**30
             self.bytes_limit = bytes_max  # what put_bytes may become
@@ -920,7 +934,10 @@ class Pipe(IOBase):
     def _put_tight(self, at, policy=None, expiry_ms=None):
         token = 0
         try:
-            self._check_size(at)
+            length = self.sizes[at] + (4 if self.firsts[at] & _QOS_MASK else 2)
+            size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
+            if size > self.packet_bytes_max:
+                raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
             if _OFFLINE:
                 self.extras[at] = expiry_ms
                 at = self._make_room(self.policy if policy is None else policy)
@@ -936,13 +953,6 @@ class Pipe(IOBase):
                 self._clear(self.tail)
             self.release_lock()
         return token
-
-    # The exact size of the packet, for one that may be too large.
-    def _check_size(self, at):
-        length = self.sizes[at] + (4 if self.firsts[at] & _QOS_MASK else 2)
-        size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
-        if size > self.packet_bytes_max:
-            raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
 
     # Give up the references of a slot; it is free from here.
     def _clear(self, at):
@@ -1014,10 +1024,6 @@ class Pipe(IOBase):
                 self.has_chores = self.is_signalled = True
             return token
 
-        def set_limit(self):
-            """freed_bytes has changed."""
-            self.bytes_limit = self.freed_bytes + self.bytes_max & _COUNT_MASK
-
         # Bytes of topic names and payloads in the ring, counted. And what was never sent, so that
         # it may be dropped in silence, of one topic name or of all (None): its bytes, the first of
         # it, or -1, and the last.
@@ -1048,51 +1054,47 @@ class Pipe(IOBase):
             topic = None
             if policy == _LATEST and not self.is_online:
                 topic = self.topics[self.tail]
-            try:
-                if size > self.bytes_max:
-                    raise LocalError(
-                        "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
-                    )
-                while True:
-                    waiting = self.put_bytes - self.freed_bytes & _COUNT_MASK
-                    is_full = (self.tail + 1) % self.size == self.head
-                    if topic is None and not is_full and waiting + size <= self.bytes_max:
-                        return self.tail
-                    self._wait_for_lock(True)
-                    if self._squeeze():
-                        continue
-                    self.put_bytes, count, at, last = self._survey(topic)
-                    self.freed_bytes = 0
-                    if at >= 0 and self.put_bytes + size - count <= self.bytes_max:
-                        # It helps to drop these: nothing is dropped in vain.
-                        if topic is not None:
-                            while at >= 0:
-                                self.drop(at)
-                                at = self._survey(topic)[2]
-                            self._copy(self.tail, last)
-                            self._clear(self.tail)
-                            return last
-                        if policy == _DROP_OLDEST:
-                            self.drop(at)
-                            continue
+            if size > self.bytes_max:
+                raise LocalError(
+                    "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
+                )
+            while True:
+                waiting = self.put_bytes - self.freed_bytes & _COUNT_MASK
+                is_full = (self.tail + 1) % self.size == self.head
+                if topic is None and not is_full and waiting + size <= self.bytes_max:
+                    return self.tail
+                self._wait_for_lock(True)
+                if self._squeeze():
+                    continue
+                self.put_bytes, count, at, last = self._survey(topic)
+                self.freed_bytes = 0
+                self.bytes_limit = self.bytes_max
+                if at >= 0 and self.put_bytes + size - count <= self.bytes_max:
+                    # It helps to drop these: nothing is dropped in vain.
                     if topic is not None:
-                        topic = None
-                    elif self.put_bytes == waiting:  # else Ctrl-C had put the counts out
-                        if is_full:
-                            raise QueueFull(_ALL_TAKEN % (self.size - 1))
-                        raise QueueFull(
-                            "%d bytes wait, %d more are above pipe_bytes_max, %d"
-                            % (waiting, size, self.bytes_max)
-                        )
-            finally:
-                self.set_limit()
+                        while at >= 0:
+                            self.drop(at)
+                            at = self._survey(topic)[2]
+                        self._copy(self.tail, last)
+                        self._clear(self.tail)
+                        return last
+                    if policy == _DROP_OLDEST:
+                        self.drop(at)
+                        continue
+                if topic is not None:
+                    topic = None
+                elif self.put_bytes == waiting:  # else Ctrl-C had put the counts out
+                    if is_full:
+                        raise QueueFull(_ALL_TAKEN % (self.size - 1))
+                    raise QueueFull(
+                        "%d bytes wait, %d more are above pipe_bytes_max, %d"
+                        % (waiting, size, self.bytes_max)
+                    )
 
         def drop(self, at):
             """Take the message at `at` out and remember its token for on_dropped."""
             self.dropped.append(self.tokens[at])
-            self.freed_bytes = self.freed_bytes + self.sizes[at] & _COUNT_MASK
-            self._clear(at)
-            self.set_limit()
+            self.free(at)
 
         # Close the gaps between the messages that wait. True: there was one. Under the lock, while
         # step() looks away.
@@ -1135,13 +1137,12 @@ class Pipe(IOBase):
                 field[target] = field[source]
 
         def drop_expired(self, now_ms):
-            """Drop what waits and has expired. Returns how many; the next expiry is looked for.
+            """Drop what waits and has expired, and look when the next one expires.
 
             A message that was sent and not acknowledged expires here, too, but only between two
             connections: perhaps it was delivered. QoS 2 is then finished with PUBREL.
             """
             self.next_expiry_ms = None
-            count = 0
             at = self.sent
             while at != self.tail:
                 first = self.firsts[at]
@@ -1149,14 +1150,14 @@ class Pipe(IOBase):
                 if first and not first & (_RELEASED | _MUTE) and expiry_ms is not None:
                     if ticks_diff(now_ms, expiry_ms) >= 0:
                         self.give_up(at)
-                        count += 1
+                        if _STATS:
+                            self.expired_count = self.expired_count + 1 & _COUNT_MASK
                     elif (
                         self.next_expiry_ms is None
                         or ticks_diff(expiry_ms, self.next_expiry_ms) < 0
                     ):
                         self.next_expiry_ms = expiry_ms
                 at = (at + 1) % self.size
-            return count
 
         def give_up(self, at):
             """Take back a message, sent or not; its token is told to on_dropped.
@@ -1215,7 +1216,7 @@ class Pipe(IOBase):
         token = 0 if self.firsts[at] & _MUTE else self.tokens[at]
         if _OFFLINE:
             self.freed_bytes = self.freed_bytes + self.sizes[at] & _COUNT_MASK
-            self.set_limit()
+            self.bytes_limit = self.freed_bytes + self.bytes_max & _COUNT_MASK
         self._clear(at)
         self.move_head()
         return token
@@ -1247,13 +1248,8 @@ class Pipe(IOBase):
     # Is this packet identifier in use already, by a message before this one? Only possible when
     # 65,279 tokens were given out while one message was stuck. [MQTT-2.3.1-2]
     def is_id_taken(self, new):
-        packet_id = (self.tokens[new] - 1) % _MESSAGE_IDS
-        at = self.head
-        while at != new:
-            if self.firsts[at] & _QOS_MASK and (self.tokens[at] - 1) % _MESSAGE_IDS == packet_id:
-                return True
-            at = (at + 1) % self.size
-        return False
+        at = self.find_id((self.tokens[new] - 1) % _MESSAGE_IDS + 1)
+        return at >= 0 and at != new
 
     def rewind(self):
         """The connection is lost: what has not ended is sent once more by the next one.
@@ -1312,7 +1308,9 @@ class Pipe(IOBase):
                     released.append((self.extras[at], packet_id))
             at = (at + 1) % self.size
         released.sort()
-        return [packet_id for _, packet_id in released]
+        for i in range(len(released)):
+            released[i] = released[i][1]
+        return released
 
 
 # ---------------------------------------------------------------------------
@@ -1393,9 +1391,11 @@ class Filters:
                     break
                 if earlier[_FILTER] == row[_FILTER]:
                     earlier[_IS_LAST] = False
-        self.rows = [
-            one for one in self.rows if one[_STATE] < _GRANTED or one[_QOS] >= 0 and one[_IS_LAST]
-        ]
+        rows = []
+        for one in self.rows:
+            if one[_STATE] < _GRANTED or one[_QOS] >= 0 and one[_IS_LAST]:
+                rows.append(one)
+        self.rows = rows
         self.is_changed = True
 
     def resume(self, session_present, is_ours):
@@ -1413,8 +1413,9 @@ class Filters:
         for row in self.rows:
             if row[_QOS] < 0 and not session_present:
                 # The server has forgotten it already; what came before goes with it.
-                topic_filter = row[_FILTER]
-                rows = [one for one in rows if one[_FILTER] != topic_filter]
+                for one in self.rows:
+                    if one in rows and one[_FILTER] == row[_FILTER]:
+                        rows.remove(one)
             elif row[_IS_LAST]:
                 if row[_QOS] < 0:
                     unanswered.append(row[_FILTER])
@@ -2003,20 +2004,6 @@ if _TLS:
             _load("cert or key", context.load_cert_chain, cert, key)
         return context
 
-    # What the TLS libraries of MicroPython and CPython say, and what it means; nothing: the same
-    # as the next one. Who has a wrong clock sees all of it at once: that comes first.
-    _TLS_WORDS = const(
-        "expired=the certificate has expired, or the clock is wrong;"
-        "future=;"
-        "not yet valid=the certificate is not valid yet: is the clock set?;"
-        "match=the certificate is for another host name (tls_name=);"
-        "signed=;"
-        "issuer=the certificate is not trusted by ca=;"
-        "-30592=;"
-        "-28160=the server refused the handshake (client certificate, TLS version or name);"
-        "-29184=no TLS behind this port"
-    )
-
     def _explain_tls(reason):
         """Put the library's reason in words; what it said stays beside them."""
         if _HINTS:
@@ -2136,15 +2123,6 @@ class MQTTClient:
     def _stage(self):
         return _STAGE_WORDS.split()[self.state]
 
-    if _OFFLINE:
-        # Drop what has expired. Under the lock.
-        def _drop_expired(self):
-            count = self._pipe.drop_expired(self._now_ms)
-            if count:
-                self._happened = True
-            if _STATS:
-                self._counts[_N_EXPIRED] = self._counts[_N_EXPIRED] + count & _COUNT_MASK
-
     # -- one life after the other --------------------------------------------------
 
     # Everything that step() does. It ends only by Ctrl-C, or by want of memory at the worst
@@ -2263,7 +2241,10 @@ class MQTTClient:
             known = self._known.get(host)
             if known and known[2] == kind and ticks_diff(known[0], self._now_ms) > 0:
                 return known[1]
-            found = [one for one in hosts(host) if (":" in one) == (kind == _DNS_AAAA)]
+            found = []
+            for one in hosts(host):
+                if (":" in one) == (kind == _DNS_AAAA):
+                    found.append(one)
             if found:
                 return found
             error = None
@@ -2468,7 +2449,7 @@ class MQTTClient:
         self._filters.resume(session_present, is_ours)
         if _OFFLINE:
             # Also what was sent: perhaps it is what this server does not take.
-            self._drop_expired()
+            self._pipe.drop_expired(self._now_ms)
         again = self._pipe.resume(is_ours)
         if _QOS2:
             self._again = again
@@ -2582,7 +2563,7 @@ class MQTTClient:
             is_due = ticks_diff(self._now_ms, pipe.next_expiry_ms) >= 0
             if is_due and pipe._acquire(False):  # else another thread writes just now
                 try:
-                    self._drop_expired()
+                    pipe.drop_expired(self._now_ms)
                 finally:
                     pipe.release_lock()
                 self._tell_dropped()
@@ -3728,7 +3709,7 @@ class MQTTClient:
                 "retransmitted": counts[_N_AGAIN],
                 "acknowledged": counts[_N_ACKNOWLEDGED],
                 "dropped": counts[_N_DROPPED],
-                "expired": counts[_N_EXPIRED],
+                "expired": self._pipe.expired_count if _OFFLINE else 0,
                 "received": counts[_N_RECEIVED],
                 "too_large": counts[_N_TOO_LARGE],
                 "duplicates_received": counts[_N_DUP],
@@ -3859,6 +3840,7 @@ class MQTTClient:
                         token = dropped.pop(0)
                     except IndexError:  # another thread has told it
                         break
+                    self._happened = True
                     if _STATS:
                         self._count(_N_DROPPED)
                     if _ASYNCIO and token in self._awaited:
