@@ -324,7 +324,7 @@ _ISR_SLOTS = const(16)  # one more than the messages of interrupts that may wait
 _ISR_FIELDS = const(3)
 # What ports have no name for, of what is seen in the field.
 _ERRNO_WORDS = const(
-    "23=no free socket;24=no free file;32=closed by the server;101=network is unreachable"
+    ";23=no free socket;24=no free file;32=closed by the server;101=network is unreachable"
 )
 # What the TLS libraries of MicroPython and CPython say, and what it means; nothing: the same
 # as the next one. Who has a wrong clock sees all of it at once: that comes first.
@@ -2186,23 +2186,22 @@ class MQTTClient:
             yield from self._connect_to((host,), 1)
         else:
             # Both families: where the one has no address, or none that takes us, the other is
-            # asked for.
+            # asked for. A name server that fails would do so again.
             failed = None
             for kind in (_DNS_A, _DNS_AAAA):
+                addresses = None
                 try:
                     addresses = yield from self._resolve(host, kind)
-                except MQTTError as error:
-                    # "No such address" is no reason to give up what has no other family yet.
-                    if kind == _DNS_AAAA or error.errno != _NO_ADDRESS:
-                        raise failed or error
-                    failed = error
-                    continue
-                try:
-                    yield from self._connect_to(addresses, 3 - kind if kind == _DNS_A else 1)
+                    yield from self._connect_to(addresses, 2 if kind == _DNS_A else 1)
                     break
                 except _FAILURES as error:
                     failed = failed or self._explain(error)
-                    if kind == _DNS_AAAA or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                    if (
+                        kind == _DNS_AAAA
+                        or addresses is None
+                        and failed.errno != _NO_ADDRESS
+                        or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0
+                    ):
                         raise failed
                     self._drop_socket()
                     self._move(_RESOLVING)
@@ -2863,17 +2862,15 @@ class MQTTClient:
         key = bytes(memoryview(buf)[:end])
         if len(self._filters.rows) > _SLOW_FILTERS:
             self._is_enough = True
-        is_good = buf.find(b"\x00", 2, end) < 0
         text = ""
         try:
             text = str(key[2:], "utf-8")
         except ValueError:
-            is_good = False
-        if is_good and len(text) != end - 2:  # not all of it is ASCII
-            if end > _SLOW_BYTES:  # looked at byte by byte
-                self._is_enough = True
-            is_good = _is_utf8(buf, 2, end)
-        if not is_good:
+            pass
+        is_ascii = len(text) == end - 2
+        if not is_ascii and end > _SLOW_BYTES:  # looked at byte by byte
+            self._is_enough = True
+        if buf.find(b"\x00", 2, end) >= 0 or not is_ascii and not _is_utf8(buf, 2, end):
             raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
         if buf.find(b"+", 2, end) >= 0 or buf.find(b"#", 2, end) >= 0:
             # ActiveMQ delivers such. The stream and the session are whole: it is passed over.
@@ -3398,11 +3395,11 @@ class MQTTClient:
 
     # What went wrong, in our own terms.
     def _explain(self, error):
+        stage = self._stage()
         if isinstance(error, MQTTError):
             if error.stage is None and isinstance(error, TransportError):
-                error = TransportError(str(error), self._stage())
+                error = TransportError(str(error), stage)
             return error
-        stage = self._stage()
         errno = None
         reason = error
         if isinstance(error, OSError):
@@ -3419,10 +3416,9 @@ class MQTTClient:
                     stage = "TLS"
                     reason = _explain_tls(str(error))
             if _HINTS and str(reason) == str(errno):  # the port has no name for it
-                for pair in _ERRNO_WORDS.split(";"):
-                    number, words = pair.split("=")
-                    if number == str(errno):
-                        reason = "errno %d, %s" % (errno, words)
+                words = _ERRNO_WORDS.partition(";%s=" % errno)[2]
+                if words:
+                    reason = "errno %d, %s" % (errno, words.partition(";")[0])
         elif isinstance(error, MemoryError):
             reason = _OUT_OF_MEMORY
         elif _TLS and isinstance(error, ValueError):  # so do ports tell of a certificate
@@ -3439,34 +3435,29 @@ class MQTTClient:
         # client with our client_id, whom it prefers [MQTT-3.1.4-2].
         def _suspect(self, error):
             pipe = self._pipe
-            suspect = None
             words = "has another client the client_id %r?" % self.client_id
-            at = pipe.head
-            while at != pipe.tail and suspect is None:
-                if pipe.firsts[at] & _SENT:
-                    suspect = pipe.tokens[at]
-                    words = "is it message %d to %r? cancel() takes it back" % (
-                        suspect,
-                        pipe.topics[at],
-                    )
-                at = (at + 1) % pipe.size
             for row in self._filters.rows:
-                if suspect is None and row[_STATE] in (_QUEUED, _ASKED):
-                    suspect = row[_FILTER]
-                    words = "is it the filter %r?" % suspect
+                if _UNSENT < row[_STATE] < _GRANTED:
+                    words = "is it the filter %r?" % row[_FILTER]
+                    break
+            at = pipe.head
+            while at != pipe.tail:
+                if pipe.firsts[at] & _SENT:
+                    words = "is it message %d to %r? cancel() takes it back"
+                    words %= (pipe.tokens[at], pipe.topics[at])
+                    break
+                at = (at + 1) % pipe.size
             if isinstance(error, ServerError):
-                suspect = _SERVER_CLOSED
                 words = "is it a (retained) message with a bad topic name?"
-            if suspect != self._suspected:
-                self._suspected = suspect
+            if words != self._suspected:
+                self._suspected = words
                 self._kicks = 0
             self._kicks += 1
             if self._kicks < _KICKS_MIN:
                 return error
-            told = type(error)("%s; %d times soon after CONNECT: %s" % (error, self._kicks, words))
+            words = "%s; %d times soon after CONNECT: %s" % (error, self._kicks, words)
+            told = type(error)(words, None, error.errno, error.return_code)
             told.stage = error.stage
-            told.errno = error.errno
-            told.return_code = error.return_code
             return told
 
     # -- callbacks -----------------------------------------------------------------------
