@@ -355,7 +355,20 @@ _ISR_SLOTS = const(16)  # one more than the messages of interrupts that may wait
 _ISR_FIELDS = const(3)
 # What ports have no name for, of what is seen in the field.
 _ERRNO_WORDS = const(
-    "23=no free socket;24=no free file;32=closed by the server;101=network is unreachable"
+    ";23=no free socket;24=no free file;32=closed by the server;101=network is unreachable"
+)
+# What the TLS libraries of MicroPython and CPython say, and what it means; nothing: the same
+# as the next one. Who has a wrong clock sees all of it at once: that comes first.
+_TLS_WORDS = const(
+    "expired=the certificate has expired, or the clock is wrong;"
+    "future=;"
+    "not yet valid=the certificate is not valid yet: is the clock set?;"
+    "match=the certificate is for another host name (tls_name=);"
+    "signed=;"
+    "issuer=the certificate is not trusted by ca=;"
+    "-30592=;"
+    "-28160=the server refused the handshake (client certificate, TLS version or name);"
+    "-29184=no TLS behind this port"
 )
 _LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
@@ -453,14 +466,13 @@ _N_SENT = const(3)  # messages: QoS 0, left; QoS 1, 2, given to the outbox the f
 _N_AGAIN = const(4)  # messages sent again, PUBREL included
 _N_ACKNOWLEDGED = const(5)  # QoS 1 and 2
 _N_DROPPED = const(6)
-_N_EXPIRED = const(7)  # of those dropped
-_N_RECEIVED = const(8)  # messages given to the application
-_N_DUP = const(9)  # received with DUP
-_N_SUPPRESSED = const(10)  # QoS 2: not given a second time
-_N_TOO_LARGE = const(11)  # received, larger than packet_bytes_max
-_N_IGNORED = const(12)  # acknowledgements that nothing waited for, messages passed over
-_N_PING_MS = const(13)  # from the last PINGREQ to its PINGRESP
-_COUNTS = const(14)
+_N_RECEIVED = const(7)  # messages given to the application
+_N_DUP = const(8)  # received with DUP
+_N_SUPPRESSED = const(9)  # QoS 2: not given a second time
+_N_TOO_LARGE = const(10)  # received, larger than packet_bytes_max
+_N_IGNORED = const(11)  # acknowledgements that nothing waited for, messages passed over
+_N_PING_MS = const(12)  # from the last PINGREQ to its PINGRESP
+_COUNTS = const(13)
 
 # `io.IOBase.ioctl` (py/stream.h of MicroPython).
 _IOCTL_POLL = const(3)
@@ -546,6 +558,7 @@ _NOT_BUILT = const("%s is not in this build")
 _SERVER_CLOSED = const("closed by the server")
 _OUT_OF_MEMORY = const("out of memory")
 _IN_USE = const("the pipe is in use by a call that was interrupted: call step()")
+_TOO_LARGE = const("%s of %d bytes does not fit: raise packet_bytes_max, %d")
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
 # What an attempt at one address may raise, and the next address is tried; and what closing may
@@ -578,7 +591,7 @@ def _integer(name, value, start, end):
 # Text or binary to bytes. A bytearray or memoryview is copied: its owner may change it before the
 # packet is sent. Text is encoded as a board does it, which knows no lone surrogates; where they
 # are not allowed, _to_field() finds them.
-def _to_bytes(name, value):
+def _to_bytes(name, value, advice=""):
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
@@ -588,7 +601,7 @@ def _to_bytes(name, value):
             return bytes(value)
         except ValueError:  # CPython: it was released
             raise LocalError("%s is a released memoryview" % name)
-    raise LocalError("%s must be str or bytes, not %s" % (name, type(value).__name__))
+    raise LocalError("%s must be str or bytes, not %s%s" % (name, type(value).__name__, advice))
 
 
 # A payload may be a number, too: as str() writes it.
@@ -596,9 +609,9 @@ def _to_payload(value):
     try:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = str(value)
-        return _to_bytes("payload", value)
-    except (LocalError, ValueError) as error:  # CPython writes no int of 4,300 digits
-        raise LocalError("%s: use str() or json.dumps()" % error)
+    except ValueError as error:  # CPython writes no int of 4,300 digits
+        raise LocalError("payload: %s: use str() or json.dumps()" % error)
+    return _to_bytes("payload", value, ": use str() or json.dumps()")
 
 
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
@@ -669,11 +682,8 @@ def _to_topic(value, filter=False):
 
 
 # str.isdigit() takes the digits of other scripts as well.
-def _is_number(text, end):
-    for character in text:
-        if not "0" <= character <= "9":
-            return False
-    return 0 < len(text) < 6 and int(text) <= end
+def _is_number(text, start, end):
+    return 0 < len(text) < 6 and not text.strip("0123456789") and start <= int(text) <= end
 
 
 def is_literal(host: str) -> bool:
@@ -684,7 +694,7 @@ def is_literal(host: str) -> bool:
     parts = host.split(".")
     for part in parts:
         # "010" is octal to some ports' getaddrinfo().
-        if not _is_number(part, 255) or len(part) > 1 and part[0] == "0":
+        if not _is_number(part, 0, 255) or len(part) > 1 and part[0] == "0":
             return ":" in host
     return len(parts) == 4
 
@@ -692,23 +702,16 @@ def is_literal(host: str) -> bool:
 # An IPv6 address as RFC 4291 writes it: up to eight groups, one "::" for groups of zero, and an
 # IPv4 address for the last two. A malformed one would be looked up as a name.
 def _is_ipv6(text):
-    halves = text.split("::")
-    if len(halves) > 2:
-        return False
-    groups = 0
-    for half in halves:
-        parts = half.split(":") if half else ()
-        for part in parts:
-            if "." in part and part is parts[-1] and half is halves[-1] and is_literal(part):
-                groups += 2
-                continue
-            if not 0 < len(part) < 5:
-                return False
-            for character in part:
-                if character not in "0123456789abcdefABCDEF":
-                    return False
-            groups += 1
-    return groups < 8 if len(halves) == 2 else groups == 8
+    last = text.rpartition(":")[2]
+    if is_literal(last):
+        text = text[: -len(last)] + "0:0"
+    head, gap, tail = text.partition("::")
+    parts = head.split(":") if head else []
+    parts += tail.split(":") if tail else []
+    for part in parts:
+        if not 0 < len(part) < 5 or part.strip(_HEX_DIGITS):
+            return False
+    return len(parts) < 8 if gap else len(parts) == 8
 
 
 def parse_uri(uri: str) -> tuple:
@@ -737,22 +740,21 @@ def parse_uri(uri: str) -> tuple:
         rest = rest[:-1]
     literal, bracket, rest = rest.rpartition("]")
     host, colon, port = rest.partition(":")
-    is_host = bool(host)
     if bracket:  # what stands there before the colon is no host, but too much
         is_host = not host and literal[:1] == "[" and _is_ipv6(literal[1:])
-        host = literal[1:]
+        host = literal[1:] if is_host else ""
     if not colon:
         port = "8883" if is_tls else "1883"
     for character in host:
         if character <= " " or character in '/[]\\"<>?#%\x7f':
-            is_host = False
+            host = ""
     fields = []  # user and password, as far as they are there
     rule = None
     if not is_tls and scheme != "mqtt" and scheme != "tcp":
         rule = "must begin with mqtt://, tcp://, mqtts:// or ssl://"
     elif is_tls and not (_TLS and tls):
         rule = _NOT_BUILT % "needs TLS, which"
-    elif not is_host or not _is_number(port, 65535) or not int(port):
+    elif not host or not _is_number(port, 1, 65535):
         rule = "has no host[:port] as broker.example or [::1]:1883, port 1..65535"
     elif at:
         try:
@@ -760,7 +762,7 @@ def parse_uri(uri: str) -> tuple:
                 parts = text.split("%")  # of RFC 3986
                 field = parts[0].encode()
                 for part in parts[1:]:
-                    if not part[1:] or part[0] not in _HEX_DIGITS or part[1] not in _HEX_DIGITS:
+                    if not part[1:] or part[:2].strip(_HEX_DIGITS):
                         raise ValueError
                     field += bytes((int(part[:2], 16),)) + part[2:].encode()
                 fields.append(_to_field("", field, not fields))
@@ -902,6 +904,8 @@ class Pipe(IOBase):
             self.is_online = False  # "latest" drops nothing then
             self.is_dropping = self.is_looking = False
             self.next_expiry_ms = None  # the earliest of those that wait, or earlier
+            if _STATS:
+                self.expired_count = 0  # since ever, modulo 2**30
             self.dropped = []  # tokens to be told of
             self.put_bytes = self.freed_bytes = 0  # since ever, modulo 2**30
             self.bytes_limit = bytes_max  # what put_bytes may become
@@ -964,7 +968,10 @@ class Pipe(IOBase):
     def _put_tight(self, at, policy=None, expiry_ms=None):
         token = 0
         try:
-            self._check_size(at)
+            length = self.sizes[at] + (4 if self.firsts[at] & _QOS_MASK else 2)
+            size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
+            if size > self.packet_bytes_max:
+                raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
             if _OFFLINE:
                 self.extras[at] = expiry_ms
                 at = self._make_room(self.policy if policy is None else policy)
@@ -981,16 +988,6 @@ class Pipe(IOBase):
             self.release_lock()
         return token
 
-    # The exact size of the packet, for one that may be too large.
-    def _check_size(self, at):
-        length = self.sizes[at] + (4 if self.firsts[at] & _QOS_MASK else 2)
-        size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
-        if size > self.packet_bytes_max:
-            raise LocalError(
-                "message of %d bytes does not fit: raise packet_bytes_max, %d"
-                % (size, self.packet_bytes_max)
-            )
-
     # Give up the references of a slot; it is free from here.
     def _clear(self, at):
         self.firsts[at] = 0
@@ -998,23 +995,21 @@ class Pipe(IOBase):
         if _QOS2 or _OFFLINE:
             self.extras[at] = None
 
-    # The lock is taken: wait for another thread, for 20 ms at most. (The count is for a clock that
-    # stands still.)
-    def _wait_for_lock(self):
+    # Take the lock; call release_lock() in a `finally`. Or, who has it and drops or moves what
+    # waits: step() looks away from here on. Another thread is waited for, for 20 ms at most. (The
+    # count is for a clock that stands still.)
+    def _wait_for_lock(self, is_dropping=False):
+        if _OFFLINE and is_dropping:
+            self.is_dropping = True
         begin_ms = ticks_ms()
         for _ in range(_LOCK_WAITS):
-            if self._acquire(False):
+            if not self.is_looking if _OFFLINE and is_dropping else self._acquire(False):
                 return
             pass_on()
             if ticks_diff(ticks_ms(), begin_ms) > _LOCK_WAIT_MS:
                 break
         self.is_signalled = self.has_chores = True  # step() looks whether it was left behind
         raise QueueFull(_IN_USE)
-
-    def take_lock(self):
-        """For what else is written under the lock. Call release_lock() in a `finally`."""
-        if not self._acquire(False):
-            self._wait_for_lock()
 
     def release_lock(self):
         if _OFFLINE:
@@ -1048,7 +1043,7 @@ class Pipe(IOBase):
         def put_with(self, topic, payload, wish):
             """put() with a wish: (first_byte, policy, expiry_ms)."""
             first_byte, policy, expiry_ms = wish
-            self.take_lock()
+            self._wait_for_lock()
             at = self.tail
             self.topics[at] = topic
             self.payloads[at] = payload
@@ -1063,123 +1058,77 @@ class Pipe(IOBase):
                 self.has_chores = self.is_signalled = True
             return token
 
-        def set_limit(self):
-            """freed_bytes has changed."""
-            self.bytes_limit = self.freed_bytes + self.bytes_max & _COUNT_MASK
-
-        def bytes_queued(self):
-            """Bytes of topic names and payloads in the ring, counted."""
-            count = 0
+        # Bytes of topic names and payloads in the ring, counted. And what was never sent, so that
+        # it may be dropped in silence, of one topic name or of all (None): its bytes, the first of
+        # it, or -1, and the last.
+        def _survey(self, topic):
+            total = count = 0
+            first = last = -1
+            is_waiting = False
             at = self.head
             while at != self.tail:
-                if self.firsts[at]:
-                    count += self.sizes[at]
+                is_waiting = is_waiting or at == self.sent
+                flags = self.firsts[at]
+                if flags:
+                    total += self.sizes[at]
+                    if is_waiting and not flags & _SENT:
+                        if topic is None or self.topics[at] == topic:
+                            count += self.sizes[at]
+                            last = at
+                            if first < 0:
+                                first = at
                 at = (at + 1) % self.size
-            return count
-
-        # step() looks away while a writer drops or moves what waits: until release_lock().
-        def _hold_off_step(self):
-            self.is_dropping = True
-            begin_ms = ticks_ms()
-            for _ in range(_LOCK_WAITS):
-                if not self.is_looking:
-                    return
-                pass_on()
-                if ticks_diff(ticks_ms(), begin_ms) > _LOCK_WAIT_MS:
-                    break
-            raise QueueFull(_IN_USE)
+            return total, count, first, last
 
         # Make room for the message that stands in the slot at tail, or raise. Returns the slot
-        # that it has then: tail, or the one of the older message that it replaces.
+        # that it has then: tail, or with "latest" the one of the last message of its topic name
+        # that waits: that one goes, and all before it, so nothing older comes behind the newest.
         def _make_room(self, policy):
-            at = self.tail
-            size = self.sizes[at]
-            try:
-                if size > self.bytes_max:
-                    raise LocalError(
-                        "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
-                    )
-                if policy == _LATEST:
-                    if self.is_online:
-                        policy = _REFUSE
-                    else:
-                        at = self._replace_latest(at, size)
-                        if at >= 0:
-                            return at
-                # Nothing has to go? (The counts may be off after Ctrl-C; counting is exact.)
-                while True:
-                    waiting = self.put_bytes - self.freed_bytes & _COUNT_MASK
-                    is_full = (self.tail + 1) % self.size == self.head
-                    if not is_full and waiting + size <= self.bytes_max:
-                        return self.tail
-                    self._hold_off_step()
-                    if self._squeeze():
-                        continue
-                    self.put_bytes = waiting = self.bytes_queued()
-                    self.freed_bytes = 0
-                    if not is_full and waiting + size <= self.bytes_max:
-                        return self.tail
-                    if policy != _DROP_OLDEST or not self._can_drop(waiting + size, is_full):
-                        if is_full:
-                            raise QueueFull(_ALL_TAKEN % (self.size - 1))
-                        raise QueueFull(
-                            "%d bytes wait, %d more are above pipe_bytes_max, %d"
-                            % (waiting, size, self.bytes_max)
-                        )
-                    at = self.sent
-                    while not self.firsts[at] or self.firsts[at] & _SENT:
-                        at = (at + 1) % self.size
-                    self.drop(at)
-            finally:
-                self.set_limit()
-
-        # While offline: the newest message of a topic name takes the place of the last one that
-        # waits, and those before it go: nothing older comes behind it. Returns its slot, or -1.
-        def _replace_latest(self, new, size):
-            topic = self.topics[new]
-            found = -1
-            waiting = self.bytes_queued() + size
-            self._hold_off_step()
-            at = self.sent
-            while at != self.tail:
-                if self._is_waiting(at) and self.topics[at] == topic:
-                    waiting -= self.sizes[at]
-                    found = at
-                at = (at + 1) % self.size
-            if found < 0 or waiting > self.bytes_max:
-                return -1  # nothing is dropped in vain
-            at = self.sent
+            size = self.sizes[self.tail]
+            topic = None
+            if policy == _LATEST and not self.is_online:
+                topic = self.topics[self.tail]
+            if size > self.bytes_max:
+                raise LocalError(
+                    "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
+                )
             while True:
-                if self._is_waiting(at) and self.topics[at] == topic:
-                    self.drop(at)
-                if at == found:
-                    break
-                at = (at + 1) % self.size
-            self._copy(new, found)
-            self._clear(new)
-            return found
-
-        # True if the message at `at`, from sent on, was never sent: it may be dropped in silence.
-        def _is_waiting(self, at):
-            return self.firsts[at] and not self.firsts[at] & _SENT
-
-        # Would it help to drop what waits? Nothing is dropped in vain.
-        def _can_drop(self, waiting, is_full):
-            is_any = False
-            at = self.sent
-            while at != self.tail:
-                if self._is_waiting(at):
-                    is_any = True
-                    waiting -= self.sizes[at]
-                at = (at + 1) % self.size
-            return is_any and waiting <= self.bytes_max
+                waiting = self.put_bytes - self.freed_bytes & _COUNT_MASK
+                is_full = (self.tail + 1) % self.size == self.head
+                if topic is None and not is_full and waiting + size <= self.bytes_max:
+                    return self.tail
+                self._wait_for_lock(True)
+                if self._squeeze():
+                    continue
+                self.put_bytes, count, at, last = self._survey(topic)
+                self.freed_bytes = 0
+                self.bytes_limit = self.bytes_max
+                if at >= 0 and self.put_bytes + size - count <= self.bytes_max:
+                    # It helps to drop these: nothing is dropped in vain.
+                    if topic is not None:
+                        while at >= 0:
+                            self.drop(at)
+                            at = self._survey(topic)[2]
+                        self._copy(self.tail, last)
+                        self._clear(self.tail)
+                        return last
+                    if policy == _DROP_OLDEST:
+                        self.drop(at)
+                        continue
+                if topic is not None:
+                    topic = None
+                elif self.put_bytes == waiting:  # else Ctrl-C had put the counts out
+                    if is_full:
+                        raise QueueFull(_ALL_TAKEN % (self.size - 1))
+                    raise QueueFull(
+                        "%d bytes wait, %d more are above pipe_bytes_max, %d"
+                        % (waiting, size, self.bytes_max)
+                    )
 
         def drop(self, at):
             """Take the message at `at` out and remember its token for on_dropped."""
             self.dropped.append(self.tokens[at])
-            self.freed_bytes = self.freed_bytes + self.sizes[at] & _COUNT_MASK
-            self._clear(at)
-            self.set_limit()
+            self.free(at)
 
         # Close the gaps between the messages that wait. True: there was one. Under the lock, while
         # step() looks away.
@@ -1222,13 +1171,12 @@ class Pipe(IOBase):
                 field[target] = field[source]
 
         def drop_expired(self, now_ms):
-            """Drop what waits and has expired. Returns how many; the next expiry is looked for.
+            """Drop what waits and has expired, and look when the next one expires.
 
             A message that was sent and not acknowledged expires here, too, but only between two
             connections: perhaps it was delivered. QoS 2 is then finished with PUBREL.
             """
             self.next_expiry_ms = None
-            count = 0
             at = self.sent
             while at != self.tail:
                 first = self.firsts[at]
@@ -1236,14 +1184,14 @@ class Pipe(IOBase):
                 if first and not first & (_RELEASED | _MUTE) and expiry_ms is not None:
                     if ticks_diff(now_ms, expiry_ms) >= 0:
                         self.give_up(at)
-                        count += 1
+                        if _STATS:
+                            self.expired_count = self.expired_count + 1 & _COUNT_MASK
                     elif (
                         self.next_expiry_ms is None
                         or ticks_diff(expiry_ms, self.next_expiry_ms) < 0
                     ):
                         self.next_expiry_ms = expiry_ms
                 at = (at + 1) % self.size
-            return count
 
         def give_up(self, at):
             """Take back a message, sent or not; its token is told to on_dropped.
@@ -1265,25 +1213,22 @@ class Pipe(IOBase):
 
             False: there is none, it is QoS 0 and on its way, or its exchange is past PUBREC.
             """
-            self.take_lock()
+            self._wait_for_lock()
             try:
-                at = self.find(token)
-                if at < 0:
+                if self.find(token) < 0:
                     return False
-                self._hold_off_step()
+                self._wait_for_lock(True)
                 at = self.find(token)  # step() may have moved on meanwhile
-                if at < 0 or self.firsts[at] & (_RELEASED | _MUTE):
+                if at < 0 or self.firsts[at] & _RELEASED:
                     return False
-                if not self.firsts[at] & _QOS_MASK and self.is_taken(at):
+                # QoS 0 between head and sent is on its way.
+                is_taken = (at - self.head) % self.size < (self.sent - self.head) % self.size
+                if is_taken and not self.firsts[at] & _QOS_MASK:
                     return False
                 self.give_up(at)
                 return True
             finally:
                 self.release_lock()
-
-        def is_taken(self, at):
-            """True if the slot stands between head and sent."""
-            return (at - self.head) % self.size < (self.sent - self.head) % self.size
 
     def find(self, token):
         """The slot of the message with this token, or -1."""
@@ -1305,7 +1250,7 @@ class Pipe(IOBase):
         token = 0 if self.firsts[at] & _MUTE else self.tokens[at]
         if _OFFLINE:
             self.freed_bytes = self.freed_bytes + self.sizes[at] & _COUNT_MASK
-            self.set_limit()
+            self.bytes_limit = self.freed_bytes + self.bytes_max & _COUNT_MASK
         self._clear(at)
         self.move_head()
         return token
@@ -1337,13 +1282,8 @@ class Pipe(IOBase):
     # Is this packet identifier in use already, by a message before this one? Only possible when
     # 65,279 tokens were given out while one message was stuck. [MQTT-2.3.1-2]
     def is_id_taken(self, new):
-        packet_id = (self.tokens[new] - 1) % _MESSAGE_IDS
-        at = self.head
-        while at != new:
-            if self.firsts[at] & _QOS_MASK and (self.tokens[at] - 1) % _MESSAGE_IDS == packet_id:
-                return True
-            at = (at + 1) % self.size
-        return False
+        at = self.find_id((self.tokens[new] - 1) % _MESSAGE_IDS + 1)
+        return at >= 0 and at != new
 
     def rewind(self):
         """The connection is lost: what has not ended is sent once more by the next one.
@@ -1406,7 +1346,9 @@ class Pipe(IOBase):
                             self.free(at)  # PUBREL is in vain: RabbitMQ closes at it
             at = (at + 1) % self.size
         released.sort()
-        return [packet_id for _, packet_id in released]
+        for i in range(len(released)):
+            released[i] = released[i][1]
+        return released
 
 
 # ---------------------------------------------------------------------------
@@ -1449,17 +1391,11 @@ class Filters:
                     found.append(row[_CALLBACK])
         return found
 
-    def has_token(self, token):
-        """True if the answer for this token has not come."""
-        for row in self.rows:
-            if row[_TOKEN] == token:
-                return True
-        return False
-
     def find(self, token):
-        """The row of this token, its answer told or not; or None."""
+        """The row of this token, its answer told or not; or None. Raises: LocalError."""
+        _integer("token", token, 0, _COUNT_MASK)
         for row in self.rows:
-            if row[_TOKEN] == token or row[_TOKEN] == -token:
+            if abs(row[_TOKEN]) == token:
                 return row
         return None
 
@@ -1469,24 +1405,17 @@ class Filters:
             if row[_STATE] == _UNSENT:
                 for _ in range(256):
                     self.last_id = self.last_id % 255 + 1
-                    for other in self.rows:
-                        if other[_ID] == self.last_id and _UNSENT < other[_STATE] < _GRANTED:
-                            break
-                    else:
+                    if self.find_asked(self.last_id) is None:
                         row[_ID] = self.last_id
                         return row
                 return None  # 255 are on the way
         self.is_unsent = False
         return None
 
-    def find_asked(self, packet_id, state):
-        """The row that a SUBACK (state: True) or UNSUBACK with this identifier answers."""
+    def find_asked(self, last_id):
+        """The row on the way with this identifier, of 1..255; or None."""
         for row in self.rows:
-            if (
-                _UNSENT < row[_STATE] < _GRANTED
-                and row[_ID] + _FILTER_ID_MIN == packet_id
-                and (row[_QOS] >= 0) == state
-            ):
+            if row[_ID] == last_id and _UNSENT < row[_STATE] < _GRANTED:
                 return row
         return None
 
@@ -1500,9 +1429,11 @@ class Filters:
                     break
                 if earlier[_FILTER] == row[_FILTER]:
                     earlier[_IS_LAST] = False
-        self.rows = [
-            one for one in self.rows if one[_STATE] < _GRANTED or one[_QOS] >= 0 and one[_IS_LAST]
-        ]
+        rows = []
+        for one in self.rows:
+            if one[_STATE] < _GRANTED or one[_QOS] >= 0 and one[_IS_LAST]:
+                rows.append(one)
+        self.rows = rows
         self.is_changed = True
 
     def resume(self, session_present, is_ours):
@@ -1520,8 +1451,9 @@ class Filters:
         for row in self.rows:
             if row[_QOS] < 0 and not session_present:
                 # The server has forgotten it already; what came before goes with it.
-                topic_filter = row[_FILTER]
-                rows = [one for one in rows if one[_FILTER] != topic_filter]
+                for one in self.rows:
+                    if one in rows and one[_FILTER] == row[_FILTER]:
+                        rows.remove(one)
             elif row[_IS_LAST]:
                 if row[_QOS] < 0:
                     unanswered.append(row[_FILTER])
@@ -2110,26 +2042,14 @@ if _TLS:
             _load("cert or key", context.load_cert_chain, cert, key)
         return context
 
-    # What the TLS libraries of MicroPython and CPython say, and what it means. Who has a wrong
-    # clock sees all of it at once: that comes first.
-    _TLS_WORDS = const(
-        "expired=the certificate has expired, or the clock is wrong;"
-        "future=the certificate is not valid yet: is the clock set?;"
-        "not yet valid=the certificate is not valid yet: is the clock set?;"
-        "match=the certificate is for another host name (tls_name=);"
-        "signed=the certificate is not trusted by ca=;"
-        "issuer=the certificate is not trusted by ca=;"
-        "-30592=the server refused the handshake (client certificate, TLS version or name);"
-        "-28160=the server refused the handshake (client certificate, TLS version or name);"
-        "-29184=no TLS behind this port"
-    )
-
     def _explain_tls(reason):
         """Put the library's reason in words; what it said stays beside them."""
         if _HINTS:
+            is_it = False
             for pair in _TLS_WORDS.split(";"):
                 sign, words = pair.split("=", 1)
-                if sign in reason:
+                is_it = is_it or sign in reason
+                if is_it and words:
                     reason = "%s (%s)" % (words, reason)
                     break
         if gmtime()[0] < _YEAR_MIN:
@@ -2138,36 +2058,94 @@ if _TLS:
 
 
 # ---------------------------------------------------------------------------
-# Connecting: pause, link, addresses, TCP, TLS, CONNACK
+# The client
 # ---------------------------------------------------------------------------
-# A life of the client, from here to "Closing". Each wait is a loop
+# First a life of it, from "waiting" to "closing"; then what the application calls. Each wait of
+# a life is a loop
 #
 #     while not <it worked>:
-#         self._check(deadline_ms)
 #         yield self._rest(deadline_ms)
 #
 # What is yielded is what step() returns: did anything happen?
 
 
-class _Life:
+class MQTTClient:
+    """MQTT 3.1.1 client that never blocks.
+
+    Example:
+        client = MQTTClient("mqtt://broker.example")
+        client.subscribe("lamp/set", lambda client, message: print(message.payload))
+        client.connect()
+        while True:
+            client.step(100)
+
+    Args:
+        uri: str or list of str, see parse_uri(). Several are tried in turn.
+        client_id: str or bytes; None: made from machine.unique_id(); "": the server
+            assigns one (needs clean_session) [MQTT-3.1.3-6].
+        user, password: str, bytes or None; they override the URI's. None is absent, b"" is
+            present and empty. password may be a function without arguments that returns str or
+            bytes: it is called once at the begin of each attempt.
+        clean_session: bool (section 3.1.2.4).
+        keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
+        will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
+        ca: the certificates to trust, for mqtts:// and ssl://: PEM or DER, bytes, or str: the
+            name of a file. None: the system's, where there are any. The server's certificate
+            and host name are always verified.
+        cert, key: our own certificate and its key, if the server asks for one.
+        tls: a ready SSLContext, used as it is; or "insecure": nothing is verified.
+        tls_name: str, the name to verify and to send as SNI, if it is not the URI's host.
+        link: object with is_up(): no attempt is made while it answers False. If it has
+            dns_servers() too, that answers a list of addresses (str) or of (address, port), to
+            be asked instead of the Wi-Fi interface's.
+        packet_bytes_max: int, 64..268,435,460: largest packet, either way, but for CONNECT. A
+            larger one that comes in is dropped, acknowledged and reported.
+        pipe_slots: int, 1..1000: messages that may wait, for step() or for their acknowledgement.
+        in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
+        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each other answer
+            that the server owes.
+        reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
+        pipe_bytes_max: int: bytes of topic names and payloads in the pipe; None: 16 times
+            packet_bytes_max.
+        offline: what becomes of a message for which the pipe has no room: "refuse" (QueueFull),
+            "drop_oldest", or "latest": while offline only the newest message of each topic name
+            is kept. publish() may say otherwise.
+
+    Attributes to set: on_connect(client, session_present), on_online(client),
+        on_offline(client, error), on_message(client, message), on_published(client, token),
+        on_dropped(client, token), on_subscribed(client, token, granted), on_error(client, error):
+        something went wrong that does not end the connection; user_data.
+
+    Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict).
+
+    Raises:
+        LocalError: an argument that MQTT or this client forbids.
+
+    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 28 bytes
+    for a slot of the pipe (32-bit). Blocks: never.
+    """
+
+    # To be set by the application. Most are not, so they are no attributes of each client.
+    on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
+
+    _made = 0  # clients of this process, so that two have two identifiers
+
     # -- waiting -----------------------------------------------------------------
 
     def _move(self, state):
         self.state = state
         self._happened = True
 
-    # Raise TimedOut if the deadline has passed. Who calls step() late has one more step: the
-    # answer may be in the socket.
-    def _check(self, deadline_ms):
-        if ticks_diff(deadline_ms, self._now_ms) > 0:
-            self._is_late = False
-        elif self._is_late:
-            raise TimedOut(_NO_ANSWER, self._stage())
-        else:
-            self._is_late = self._happened = True
-
-    # Nothing to do now. Returns whether anything has happened in this step.
+    # Nothing to do now. Returns whether anything has happened in this step. Raises TimedOut when
+    # the deadline has passed. Who calls step() late has one more step: the answer may be there.
     def _rest(self, deadline_ms):
+        if deadline_ms is not None:
+            if ticks_diff(deadline_ms, self._now_ms) > 0:
+                self._is_late = False
+            elif self._is_late:
+                raise TimedOut(_NO_ANSWER, self._stage())
+            else:
+                self._is_late = self._happened = True
         self._pipe.is_signalled = False
         timers = self._timers
         timers[_TIMER_EXPIRY] = timers[_DUE] = None
@@ -2182,27 +2160,6 @@ class _Life:
 
     def _stage(self):
         return _STAGE_WORDS.split()[self.state]
-
-    if _OFFLINE:
-        # Drop what has expired, if no other thread writes just now, and tell what was dropped.
-        def _expire(self):
-            pipe = self._pipe
-            at_ms = pipe.next_expiry_ms
-            if at_ms is not None and ticks_diff(self._now_ms, at_ms) >= 0:
-                if pipe._acquire(False):
-                    try:
-                        self._drop_expired()
-                    finally:
-                        pipe.release_lock()
-                    self._tell_dropped()
-
-        # Under the lock.
-        def _drop_expired(self):
-            count = self._pipe.drop_expired(self._now_ms)
-            if count:
-                self._happened = True
-            if _STATS:
-                self._counts[_N_EXPIRED] = self._counts[_N_EXPIRED] + count & _COUNT_MASK
 
     # -- one life after the other --------------------------------------------------
 
@@ -2258,7 +2215,7 @@ class _Life:
         # -- one attempt: from here to CONNACK within connect_timeout_ms
         if _STATS:
             self._count(_N_ATTEMPTS)
-        self._is_late = self._is_stable = False
+        self._is_stable = False
         self._move(_RESOLVING)
         server = self._server
         host = server[0]
@@ -2276,29 +2233,26 @@ class _Life:
             yield from self._connect_to((host,), 1)
         else:
             # Both families: where the one has no address, or none that takes us, the other is
-            # asked for.
+            # asked for. A name server that fails would do so again.
             failed = None
             first = self._family
             for kind in (first, _DNS_A + _DNS_AAAA - first):
+                addresses = None
                 try:
                     addresses = yield from self._resolve(host, kind)
-                except MQTTError as error:
-                    self._family = _DNS_A
-                    # "No such address" is no reason to give up what has no other family yet.
-                    if kind != first or error.errno != _NO_ADDRESS:
-                        raise failed or error
-                    failed = error
-                    continue
-                try:
                     yield from self._connect_to(addresses, 2 if kind == first else 1)
                     self._family = kind
                     break
                 except _FAILURES as error:
+                    if addresses is None:
+                        self._family = _DNS_A
                     failed = failed or self._explain(error)
-                    known = self._known.get(host)
-                    if known:
-                        known[0] = self._now_ms  # not good any more: it is asked for afresh
-                    if kind != first or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                    if (
+                        kind != first
+                        or addresses is None
+                        and failed.errno != _NO_ADDRESS
+                        or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0
+                    ):
                         raise failed
                     self._drop_socket()
                     self._move(_RESOLVING)
@@ -2316,20 +2270,18 @@ class _Life:
                 self._happened = True
             if outbox.pending and outbox.flush(self._write):
                 self._sent_ms = self._now_ms
-            self._check(self._attempt_end_ms)
             yield self._rest(self._attempt_end_ms)
         if first_byte != _CONNACK:
             raise ServerError("0x%02x before CONNACK [MQTT-3.2.0-1]" % first_byte)
         pipe = self._pipe
         while not pipe._acquire(False):  # another thread writes just now
             pipe.has_chores = True
-            self._check(self._attempt_end_ms)
             yield self._rest(self._attempt_end_ms)
         try:
             self._on_connack(self._decoder.buf[0], self._decoder.buf[1])
         finally:
             pipe.release_lock()
-        if _OFFLINE and pipe.dropped:
+        if _OFFLINE:
             self._tell_dropped()
         self._emit(self.on_connect, self._decoder.buf[0] == 1)
 
@@ -2339,7 +2291,10 @@ class _Life:
             known = self._known.get(host)
             if known and known[2] == kind and ticks_diff(known[0], self._now_ms) > 0:
                 return known[1]
-            found = [one for one in hosts(host) if (":" in one) == (kind == _DNS_AAAA)]
+            found = []
+            for one in hosts(host):
+                if (":" in one) == (kind == _DNS_AAAA):
+                    found.append(one)
             if found:
                 return found
             error = None
@@ -2348,18 +2303,15 @@ class _Life:
                 # to guess.
                 query = urandom(2) + encode_query(0, host, kind)[2:]
                 try:
-                    self._ask(server, query)
-                    end_ms = ticks_add(self._now_ms, _DNS_RETRY_MS)
+                    self._dial(server[0], server[1], query)
+                    left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
+                    end_ms = ticks_add(self._now_ms, min(left_ms, _DNS_RETRY_MS))
                     while True:
                         answer = self._answer(query)
                         if answer is not None:
                             break
-                        if ticks_diff(self._now_ms, end_ms) >= 0:
-                            raise TimedOut(_NO_ANSWER, "DNS")
-                        self._check(self._attempt_end_ms)
                         yield self._rest(end_ms)
-                    self._happened = True
-                    code, addresses, ttl_s = answer[:3]
+                    code, addresses, ttl_s, is_cut = answer
                     if addresses:
                         until_ms = ticks_add(self._now_ms, ttl_s * 1000)
                         self._known[host] = [until_ms, addresses, kind]
@@ -2373,18 +2325,19 @@ class _Life:
                     # this one has failed, or its answer was cut off.
                     if code == _DNS_NO_SUCH_NAME:
                         raise error
-                    if not code and not answer[3]:
+                    if not code and not is_cut:
                         error.errno = _NO_ADDRESS
                         raise error
                 except OSError as failure:  # nobody listens at that address
                     error = self._explain(failure)
                 except TimedOut as failure:
-                    if self._is_late:
-                        raise failure
+                    if ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                        raise
                     error = failure
                     if server[0] == _MDNS_ADDRESS:
                         error.errno = _NO_ADDRESS  # who has none of this family is silent
                 finally:
+                    self._is_late = False
                     self._drop_socket()
             # Where no server answers, the address that was good the last time is better than none.
             if known and known[2] == kind:
@@ -2409,21 +2362,6 @@ class _Life:
                 self._report(error)
             return (servers * _DNS_TRIES)[:_DNS_TRIES]
 
-        def _ask(self, server, query):
-            family, address = self._to_address(server[0], server[1])
-            self._poll = None
-            sock = self._socket = socket.socket(family, socket.SOCK_DGRAM)
-            sock.setblocking(False)
-            if server[0] == _MDNS_ADDRESS:
-                sock.sendto(query, address)  # whoever has the name answers, from its own address
-                return
-            try:
-                sock.connect(address)
-            except OSError as error:
-                if error.errno != EINPROGRESS:
-                    raise
-            sock.write(query)
-
         # What came for this query: decode_answer()'s, and whether it was cut off; or None.
         def _answer(self, query):
             for _ in range(_PACKETS_PER_STEP):
@@ -2440,12 +2378,32 @@ class _Life:
                     return answer + (data[2] & 0x02,)
             return None
 
-    # A literal address in the port's own form: no network is asked for it.
-    def _to_address(self, literal, port):
+    # Make a socket and have it connect to a literal address: for CONNECT, or for a query.
+    def _dial(self, literal, port, query):
+        # No network is asked for a literal address. (ESP32 answers None for an IPv6 one.)
         found = socket.getaddrinfo(literal, port, 0, socket.SOCK_STREAM)[0]
-        if found[-1] is None:  # ESP32, of an IPv6 address
-            return found[0], (literal, port)
-        return found[0], found[-1]
+        address = found[-1] or (literal, port)
+        kind = socket.SOCK_DGRAM
+        if not (_RESOLVER and query):
+            # A stream that loses no byte and keeps their order [MQTT-7.1.2-1].
+            kind = socket.SOCK_STREAM
+            self._move(_TCP_CONNECTING)
+        self._poll = None
+        sock = self._socket = socket.socket(found[0], kind)
+        sock.setblocking(False)
+        if _RESOLVER and query and literal == _MDNS_ADDRESS:
+            sock.sendto(query, address)  # whoever has the name answers, from its own address
+            return sock
+        try:
+            sock.connect(address)
+        except OSError as error:
+            if error.errno != EINPROGRESS:
+                raise
+        if _RESOLVER and query:
+            sock.write(query)
+        else:
+            set_nodelay(sock)
+        return sock
 
     # A generator: connect to the first of the addresses that takes us, up to the first byte of
     # CONNECT. Each has its share of the time for TCP, one of `shares` more is kept for the other
@@ -2472,18 +2430,7 @@ class _Life:
     # A generator: TCP, TLS, and the first byte of CONNECT.
     def _open(self, literal, deadline_ms):
         server = self._server
-        family, address = self._to_address(literal, server[1])
-        self._move(_TCP_CONNECTING)
-        self._poll = None
-        # A stream that loses no byte and keeps their order [MQTT-7.1.2-1].
-        sock = self._socket = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        set_nodelay(sock)
-        try:
-            sock.connect(address)
-        except OSError as error:
-            if error.errno != EINPROGRESS:
-                raise
+        sock = self._dial(literal, server[1], None)
         if _TLS and server[4]:
             # Its first bytes are the TLS library's, so no write of ours tells that TCP stands.
             probe = select.poll()
@@ -2491,7 +2438,6 @@ class _Life:
             self._probe = probe
             self._raw = sock
             while not self._is_tcp_up(sock):
-                self._check(deadline_ms)
                 yield self._rest(deadline_ms)
             if self._is_insecure:
                 self._is_insecure = False
@@ -2518,7 +2464,6 @@ class _Life:
             )
         )
         while not self._outbox.flush(self._write):
-            self._check(deadline_ms)
             yield self._rest(deadline_ms)
         self._is_late = False
         self._sent_ms = self._now_ms
@@ -2558,7 +2503,7 @@ class _Life:
         self._filters.resume(session_present, is_ours)
         if _OFFLINE:
             # Also what was sent: perhaps it is what this server does not take.
-            self._drop_expired()
+            self._pipe.drop_expired(self._now_ms)
         again = self._pipe.resume(is_ours)
         if _QOS2:
             self._again = again
@@ -2633,21 +2578,29 @@ class _Life:
             yield happened
             heard = False
 
-    # Callbacks have taken so long: meanwhile we did not read, and no answer could come.
+    # Callbacks have taken so long: meanwhile we did not read, and no answer could come. Returns
+    # for how long the oldest packet without acknowledgement may wait yet, in ms; or None.
     def _allow(self, timeout_ms):
         pipe = self._pipe
         timers = self._timers
         for timer in range(_TIMER_PINGRESP, _TIMER_WRITE):
             if timers[timer] is not None:
                 timers[timer] = ticks_add(timers[timer], timeout_ms)
+        oldest_ms = None
         at = pipe.head
         while at != pipe.left:
             if pipe.firsts[at] & _FLYING:
-                pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
+                at_ms = pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
+                if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
+                    oldest_ms = at_ms
             at = (at + 1) % pipe.size
         for row in self._filters.rows:
             if row[_STATE] == _ASKED:
-                row[_MARK] = ticks_add(row[_MARK], timeout_ms)
+                at_ms = row[_MARK] = ticks_add(row[_MARK], timeout_ms)
+                if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
+                    oldest_ms = at_ms
+        if oldest_ms is not None:
+            return ticks_diff(oldest_ms, self._now_ms) + self.connect_timeout_ms
 
     # What is rare, for all stages of a life. True: something happened.
     def _do_chores(self):
@@ -2661,7 +2614,13 @@ class _Life:
         if _ISR and self._isr_head != self._isr_tail:
             self._take_isr()
         if _OFFLINE and pipe.next_expiry_ms is not None:
-            self._expire()
+            is_due = ticks_diff(self._now_ms, pipe.next_expiry_ms) >= 0
+            if is_due and pipe._acquire(False):  # else another thread writes just now
+                try:
+                    pipe.drop_expired(self._now_ms)
+                finally:
+                    pipe.release_lock()
+                self._tell_dropped()
             if pipe.next_expiry_ms is not None:
                 self._arm(_TIMER_EXPIRY, ticks_diff(pipe.next_expiry_ms, self._now_ms))
         happened = self._happened
@@ -2689,7 +2648,6 @@ class _Life:
 
         # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2]
         self._move(_CLOSING)
-        self._is_time_up = self._is_hurried
         self._arm(_TIMER_STATE, self.connect_timeout_ms)
         pipe = self._pipe
         while not self._is_time_up and (
@@ -2737,26 +2695,23 @@ class _Life:
             at_ms = timers[timer]
             if at_ms is None or ticks_diff(now_ms, at_ms) < 0:
                 continue
-            left_ms = None  # ends the connection
-            if timer == _TIMER_ACK:
-                left_ms = self._oldest_ack_ms()
+            happened = True
+            timers[timer] = None
+            left_ms = self._allow(0) if timer == _TIMER_ACK else 0
             if timer == _TIMER_PING:
                 self._on_ping_time()
-            elif timer == _TIMER_EXPIRY:
-                timers[timer] = None
-                self._pipe.has_chores = self._pipe.is_signalled = True
-            elif left_ms is not None and left_ms > 0:
-                self._arm(timer, left_ms)
-            elif timer == _TIMER_STATE or timer == _TIMER_ACK and left_ms is None:
-                # ONLINE: the connection is stable; CLOSING: the time for draining is over.
-                timers[timer] = None
-                if timer == _TIMER_STATE and self.state == _CLOSING:
-                    self._is_time_up = True
-                elif timer == _TIMER_STATE:
+            elif timer < _TIMER_PINGRESP:
+                if timer == _TIMER_EXPIRY:
+                    self._pipe.has_chores = True
+                elif self.state == _CLOSING:
+                    self._is_time_up = True  # for draining
+                else:
                     self._is_stable = True
                 self._pipe.is_signalled = True
-            elif self._is_time_up:
-                timers[timer] = None  # that is the end that was asked for
+            elif left_ms is None or self._is_time_up:
+                pass  # nothing waits; or that is the end that was asked for
+            elif left_ms > 0:
+                self._arm(timer, left_ms)
             elif timer < _TIMER_PACKET and moves_ms > 0:
                 self._arm(timer, moves_ms)  # its answer stands behind a packet that moves
             elif self._is_held and timer != _TIMER_WRITE:
@@ -2764,12 +2719,12 @@ class _Life:
                 self._arm(timer, self.connect_timeout_ms)
             elif heard and not self._is_late:
                 is_put_off = True
-            else:
+                timers[timer] = at_ms
+            else:  # it ends the connection
                 stage = _TIMER_WORDS.split()[timer - _TIMER_PINGRESP]
                 if timer == _TIMER_ACK and self.state == _SUBSCRIBING:
                     stage = self._stage()
                 raise TimedOut(_NO_ANSWER, stage)
-            happened = True
         self._is_late = is_put_off
         due_ms = None
         timers[_DUE] = None
@@ -2816,27 +2771,6 @@ class _Life:
                     self._on_left()
             except Exception:
                 pass  # the next read or write tells
-
-    # For how long the oldest packet without acknowledgement may wait yet, in ms; None: there is
-    # none.
-    def _oldest_ack_ms(self):
-        pipe = self._pipe
-        oldest_ms = None
-        at = pipe.head
-        while at != pipe.left:
-            if pipe.firsts[at] & _FLYING:
-                age_ms = ticks_diff(self._now_ms, pipe.marks[at])
-                if oldest_ms is None or age_ms > oldest_ms:
-                    oldest_ms = age_ms
-            at = (at + 1) % pipe.size
-        for row in self._filters.rows:
-            if row[_STATE] == _ASKED:
-                age_ms = ticks_diff(self._now_ms, row[_MARK])
-                if oldest_ms is None or age_ms > oldest_ms:
-                    oldest_ms = age_ms
-        if oldest_ms is None:
-            return None
-        return self.connect_timeout_ms - oldest_ms
 
     # -- receiving -----------------------------------------------------------------
 
@@ -3008,17 +2942,15 @@ class _Life:
         key = bytes(memoryview(buf)[:end])
         if len(self._filters.rows) > _SLOW_FILTERS:
             self._is_enough = True
-        is_good = buf.find(b"\x00", 2, end) < 0
         text = ""
         try:
             text = str(key[2:], "utf-8")
         except ValueError:
-            is_good = False
-        if is_good and len(text) != end - 2:  # not all of it is ASCII
-            if end > _SLOW_BYTES:  # looked at byte by byte
-                self._is_enough = True
-            is_good = _is_utf8(buf, 2, end)
-        if not is_good:
+            pass
+        is_ascii = len(text) == end - 2
+        if not is_ascii and end > _SLOW_BYTES:  # looked at byte by byte
+            self._is_enough = True
+        if buf.find(b"\x00", 2, end) >= 0 or not is_ascii and not _is_utf8(buf, 2, end):
             raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
         if buf.find(b"+", 2, end) >= 0 or buf.find(b"#", 2, end) >= 0:
             # ActiveMQ delivers such. The stream and the session are whole: it is passed over.
@@ -3046,7 +2978,7 @@ class _Life:
     def _on_packet(self, first_byte):
         buf = self._decoder.buf
         kind = first_byte & _TYPE_MASK
-        if kind == _PUBLISH:
+        if first_byte & ~0x0F == _PUBLISH:
             self._on_large(first_byte)
         elif kind == _PINGRESP:
             self._timers[_TIMER_PINGRESP] = None
@@ -3056,8 +2988,14 @@ class _Life:
             self._check_return_code(buf[1])
             raise ServerError("a second CONNACK [3.2]")
         else:
-            packet_id = self._packet_id(buf[0] << 8 | buf[1])
-            if kind == _SUBACK or kind == _UNSUBACK:
+            packet_id = buf[0] << 8 | buf[1]
+            if kind == _PUBLISH:  # the end of one that was too large
+                packet_id = self._decoder.late_id
+            if not packet_id:
+                raise ServerError("a packet with packet id 0 [MQTT-2.3.1-1]")
+            if kind == _PUBLISH:
+                self._outbox.put_ack(_PUBREC if first_byte & 0x04 else _PUBACK, packet_id)
+            elif kind == _SUBACK or kind == _UNSUBACK:
                 self._on_suback(kind == _SUBACK, packet_id)
             elif _QOS2 and kind == _PUBREL & _TYPE_MASK:
                 if packet_id in self._received:
@@ -3067,19 +3005,10 @@ class _Life:
                 return self._on_ack(kind, packet_id)
         return 0
 
-    def _packet_id(self, packet_id):
-        if not packet_id:
-            raise ServerError("a packet with packet id 0 [MQTT-2.3.1-1]")
-        return packet_id
-
     # A message that is larger than the buffer: told, and read past. At QoS 1 and 2 it is
     # acknowledged when its identifier is known, at its end.
     def _on_large(self, first_byte):
         decoder = self._decoder
-        if first_byte & _LATE:
-            packet_id = self._packet_id(decoder.late_id)
-            self._outbox.put_ack(_PUBREC if first_byte & 0x04 else _PUBACK, packet_id)
-            return
         topic_end = 2 + (decoder.buf[0] << 8 | decoder.buf[1])
         if topic_end < 3 or topic_end > decoder.length:
             raise ServerError("PUBLISH of %d bytes is too short [3.3]" % decoder.length)
@@ -3088,10 +3017,7 @@ class _Life:
         if first_byte & _QOS_MASK:
             decoder.late_at = topic_end
         self._report(
-            LocalError(
-                "message of %d bytes dropped: raise packet_bytes_max, %d"
-                % (decoder.length, len(decoder.buf))
-            )
+            LocalError(_TOO_LARGE % ("received message", decoder.length, len(decoder.buf)))
         )
 
     # PUBACK, PUBREC or PUBCOMP (sections 4.3.2 and 4.3.3). What nothing waits for is ignored and
@@ -3129,12 +3055,11 @@ class _Life:
         return 0
 
     # SUBACK (section 3.9) or UNSUBACK (section 3.11).
-    def _on_suback(self, state, packet_id):
+    def _on_suback(self, is_suback, packet_id):
         decoder = self._decoder
         filters = self._filters
-        row = filters.find_asked(packet_id, state)
-        is_suback = state
-        if row is None:
+        row = filters.find_asked(packet_id - _FILTER_ID_MIN)
+        if row is None or (row[_QOS] >= 0) != is_suback:
             if _STATS:
                 self._count(_N_IGNORED)
             return
@@ -3505,7 +3430,7 @@ class _Life:
         else:
             self.state = _DOWN
             self._pause_end_ms = None
-        self._happened = self._is_hurried = self._is_open = False
+        self._happened = self._is_open = False
         self._failed = None
         if state > _WAITING:
             self._emit(self.on_offline, error)
@@ -3572,7 +3497,7 @@ class _Life:
             pause_ms = max(pause_ms, _linger_ms)
         # After a connection of days the name is resolved afresh, and where the address did not
         # lead to the server.
-        if _RESOLVER and (self._is_stable or _TCP_CONNECTING <= state <= _AWAITING_CONNACK):
+        if _RESOLVER and (self._is_stable or state <= _AWAITING_CONNACK):
             known = self._known.get(self._server[0])
             if known:
                 known[0] = self._now_ms
@@ -3580,16 +3505,15 @@ class _Life:
             is_mute = _TCP_CONNECTING < state <= _AWAITING_CONNACK
             if is_mute and not self._address_turn % self._address_count:
                 self._family = _DNS_A + _DNS_AAAA - self._family
-        self._is_stable = False
         self._pause_end_ms = ticks_add(ticks_ms(), pause_ms)
 
     # What went wrong, in our own terms.
     def _explain(self, error):
+        stage = self._stage()
         if isinstance(error, MQTTError):
             if error.stage is None and isinstance(error, TransportError):
-                error = TransportError(str(error), self._stage())
+                error = TransportError(str(error), stage)
             return error
-        stage = self._stage()
         errno = None
         reason = error
         if isinstance(error, OSError):
@@ -3606,10 +3530,9 @@ class _Life:
                     stage = "TLS"
                     reason = _explain_tls(str(error))
             if _HINTS and str(reason) == str(errno):  # the port has no name for it
-                for pair in _ERRNO_WORDS.split(";"):
-                    number, words = pair.split("=")
-                    if number == str(errno):
-                        reason = "errno %d, %s" % (errno, words)
+                words = _ERRNO_WORDS.partition(";%s=" % errno)[2]
+                if words:
+                    reason = "errno %d, %s" % (errno, words.partition(";")[0])
         elif isinstance(error, MemoryError):
             reason = _OUT_OF_MEMORY
         elif _TLS and self._server[4] and isinstance(error, ValueError):  # of a certificate
@@ -3626,39 +3549,34 @@ class _Life:
         # client with our client_id, whom it prefers [MQTT-3.1.4-2].
         def _suspect(self, error):
             pipe = self._pipe
-            suspect = None
             is_offence = isinstance(error, ServerError)
             # What lasts is no such connection, and of other offences the error says it all.
             if "1.5.3" not in str(error) if is_offence else self._is_stable:
                 self._kicks = 0
                 return error
             words = "has another client the client_id %r?" % self.client_id
-            at = pipe.head
-            while at != pipe.tail and suspect is None:
-                if pipe.firsts[at] & (_SENT | _RELEASED | _MUTE) == _SENT:
-                    suspect = pipe.tokens[at]
-                    words = "is it message %d to %r? cancel() takes it back" % (
-                        suspect,
-                        pipe.topics[at],
-                    )
-                at = (at + 1) % pipe.size
             for row in self._filters.rows:
-                if suspect is None and row[_STATE] in (_QUEUED, _ASKED):
-                    suspect = row[_FILTER]
-                    words = "is it the filter %r?" % suspect
+                if _UNSENT < row[_STATE] < _GRANTED:
+                    words = "is it the filter %r?" % row[_FILTER]
+                    break
+            at = pipe.head
+            while at != pipe.tail:
+                if pipe.firsts[at] & (_SENT | _RELEASED | _MUTE) == _SENT:
+                    words = "is it message %d to %r? cancel() takes it back"
+                    words %= (pipe.tokens[at], pipe.topics[at])
+                    break
+                at = (at + 1) % pipe.size
             if is_offence:
-                suspect = _SERVER_CLOSED
                 words = "is it a (retained) message with a bad topic name?"
-            if suspect != self._suspected:
-                self._suspected = suspect
+            if words != self._suspected:
+                self._suspected = words
                 self._kicks = 0
             self._kicks += 1
             if self._kicks < _KICKS_MIN:
                 return error
-            told = type(error)("%s; %d times in a row: %s" % (error, self._kicks, words))
+            words = "%s; %d times in a row: %s" % (error, self._kicks, words)
+            told = type(error)(words, None, error.errno, error.return_code)
             told.stage = error.stage
-            told.errno = error.errno
-            told.return_code = error.return_code
             return told
 
     # -- callbacks -----------------------------------------------------------------------
@@ -3703,72 +3621,7 @@ class _Life:
         def _count(self, index):
             self._counts[index] = self._counts[index] + 1 & _COUNT_MASK
 
-
-# ---------------------------------------------------------------------------
-# The client: what the application calls
-# ---------------------------------------------------------------------------
-
-
-class MQTTClient(_Life):
-    """MQTT 3.1.1 client that never blocks.
-
-    Example:
-        client = MQTTClient("mqtt://broker.example")
-        client.subscribe("lamp/set", lambda client, message: print(message.payload))
-        client.connect()
-        while True:
-            client.step(100)
-
-    Args:
-        uri: str or list of str, see parse_uri(). Several are tried in turn.
-        client_id: str or bytes; None: made from machine.unique_id(); "": the server
-            assigns one (needs clean_session) [MQTT-3.1.3-6].
-        user, password: str, bytes or None; they override the URI's. None is absent, b"" is
-            present and empty. password may be a function without arguments that returns str or
-            bytes: it is called once at the begin of each attempt.
-        clean_session: bool (section 3.1.2.4).
-        keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
-        will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
-        ca: the certificates to trust, for mqtts:// and ssl://: PEM or DER, bytes, or str: the
-            name of a file. None: the system's, where there are any. The server's certificate
-            and host name are always verified.
-        cert, key: our own certificate and its key, if the server asks for one.
-        tls: a ready SSLContext, used as it is; or "insecure": nothing is verified.
-        tls_name: str, the name to verify and to send as SNI, if it is not the URI's host.
-        link: object with is_up(): no attempt is made while it answers False. If it has
-            dns_servers() too, that answers a list of addresses (str) or of (address, port), to
-            be asked instead of the Wi-Fi interface's.
-        packet_bytes_max: int, 64..268,435,460: largest packet, either way, but for CONNECT. A
-            larger one that comes in is dropped, acknowledged and reported.
-        pipe_slots: int, 1..1000: messages that may wait, for step() or for their acknowledgement.
-        in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
-        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each other answer
-            that the server owes.
-        reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
-        pipe_bytes_max: int: bytes of topic names and payloads in the pipe; None: 16 times
-            packet_bytes_max.
-        offline: what becomes of a message for which the pipe has no room: "refuse" (QueueFull),
-            "drop_oldest", or "latest": while offline only the newest message of each topic name
-            is kept. publish() may say otherwise.
-
-    Attributes to set: on_connect(client, session_present), on_online(client),
-        on_offline(client, error), on_message(client, message), on_published(client, token),
-        on_dropped(client, token), on_subscribed(client, token, granted), on_error(client, error):
-        something went wrong that does not end the connection; user_data.
-
-    Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict).
-
-    Raises:
-        LocalError: an argument that MQTT or this client forbids.
-
-    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 28 bytes
-    for a slot of the pipe (32-bit). Blocks: never.
-    """
-
-    # To be set by the application. Most are not, so they are no attributes of each client.
-    on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
-
-    _made = 0  # clients of this process, so that two have two identifiers
+    # -- what the application calls ------------------------------------------------------
 
     def __init__(
         self,
@@ -3919,7 +3772,6 @@ class MQTTClient(_Life):
         # The life: see _live().
         self.state = _DOWN
         self._is_wanted = False  # connect() and disconnect()
-        self._is_hurried = False  # disconnect() without draining
         self._is_open = False  # a life has begun, and is not closed
         self._is_stable = False  # the connection has lasted for _STABLE_MS
         self._is_late = False  # a deadline was put off by this step
@@ -3945,8 +3797,7 @@ class MQTTClient(_Life):
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
         self._is_time_up = False  # for draining
         self._read = self._write = self._packets = None
-        self._advance = _ended
-        self._revive()
+        self._advance = self._live().__next__
 
     @property
     def state_name(self) -> str:
@@ -3977,7 +3828,7 @@ class MQTTClient(_Life):
                 "retransmitted": counts[_N_AGAIN],
                 "acknowledged": counts[_N_ACKNOWLEDGED],
                 "dropped": counts[_N_DROPPED],
-                "expired": counts[_N_EXPIRED],
+                "expired": self._pipe.expired_count if _OFFLINE else 0,
                 "received": counts[_N_RECEIVED],
                 "too_large": counts[_N_TOO_LARGE],
                 "duplicates_received": counts[_N_DUP],
@@ -4108,6 +3959,7 @@ class MQTTClient(_Life):
                         token = dropped.pop(0)
                     except IndexError:  # another thread has told it
                         break
+                    self._happened = True
                     if _STATS:
                         self._count(_N_DROPPED)
                     if _ASYNCIO and token in self._awaited:
@@ -4182,10 +4034,9 @@ class MQTTClient(_Life):
         pipe = self._pipe
         if len(topic_filter) + 10 > pipe.packet_bytes_max:
             raise LocalError(
-                "topic filter of %d bytes does not fit: raise packet_bytes_max, %d"
-                % (len(topic_filter), pipe.packet_bytes_max)
+                _TOO_LARGE % ("topic filter", len(topic_filter), pipe.packet_bytes_max)
             )
-        pipe.take_lock()
+        pipe._wait_for_lock()
         try:
             token = pipe.next_token()
             self._filters.put(topic_filter, callback, qos, token)
@@ -4208,15 +4059,14 @@ class MQTTClient(_Life):
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
-        _integer("token", token, 0, _COUNT_MASK)
-        return self._pipe.find(token) < 0 and not self._filters.has_token(token)
+        row = self._filters.find(token)
+        return self._pipe.find(token) < 0 and (row is None or row[_TOKEN] < 0)
 
     def was_refused(self, token: int) -> bool:
         """True if the server has refused this subscription (SUBACK with 0x80, section 3.9.3).
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
-        _integer("token", token, 0, _COUNT_MASK)
         row = self._filters.find(token)
         return row is not None and row[_STATE] == _REFUSED
 
@@ -4324,7 +4174,7 @@ class MQTTClient(_Life):
             raise error
         return True
 
-    # The life was ended by Ctrl-C, or has not begun: the next step() begins another, which closes
+    # The life was ended by Ctrl-C: the next step() begins another, which closes
     # first what that one has left. Without the memory for it the next step() tries again.
     def _revive(self):
         try:
@@ -4501,7 +4351,7 @@ class MQTTClient(_Life):
         def _quit(self):
             self.disconnect()
             if self._is_open:
-                self._is_hurried = self._is_time_up = True
+                self._is_time_up = True
             for _ in range(_PACKETS_PER_STEP):
                 self._step(0)
                 if self.state == _DOWN:
@@ -4687,7 +4537,7 @@ def _publish_flags(qos, retain):
 
 
 def _retain(value):
-    if value is not True and value is not False and value not in (0, 1):
+    if value not in (0, 1):
         raise LocalError("retain is %r, must be a bool" % (value,))
     return value
 
@@ -4708,11 +4558,6 @@ if _OFFLINE:
             expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
             expiry_s = ticks_add(ticks_ms(), expiry_s)
         return first_byte, offline, expiry_s
-
-
-# A life that has ended: the next step() makes another.
-def _ended():
-    raise StopIteration
 
 
 if _ASYNCIO:

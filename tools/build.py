@@ -256,17 +256,29 @@ def private_functions(tree):
 TEXT_LENGTH_MIN = 11
 TEXT_FUNCTION = "_text"
 
+# In the pool a byte that no text has, from `first` on, stands for a pair of bytes, which may be
+# such themselves. The pairs stand before the texts.
 POOL = """\
-_TEXTS = %s
-def %s(at): return _TEXTS[at:_TEXTS.find("\\n", at)]
+_TEXTS = {pool!r}
+def {name}(at):
+    text = bytearray(_TEXTS[at:_TEXTS.find(b"\\n", at)])
+    at = 0
+    while at < len(text):
+        pair = 2 * (text[at] - {first})
+        if pair < 0: at += 1
+        else: text[at:at + 1] = _TEXTS[pair:pair + 2]
+    return str(text, "utf-8")
 """
+PAIR_USES_MIN = 4  # a pair takes two bytes itself
 
 
 def pool_texts(text):
     """Return a configured client's text with all long texts of its functions in one.
 
     A text is an object of its own on a board, with 20 bytes or more beside its letters. It is cut
-    out of the one when it is needed, which is when something has gone wrong. No line moves.
+    out of the one, and its pairs of letters are put in, when it is needed, which is when something
+    has gone wrong. That takes a millisecond on a board; so the texts of QueueFull, which is raised
+    where nothing has gone wrong, stay as they are. No line moves.
     """
     tree = ast.parse(text)
     constants = {
@@ -278,22 +290,30 @@ def pool_texts(text):
     found = {}  # place -> node, its text; of functions in functions each once
     for function in ast.walk(Stripper(tree).tree):  # without docstrings and what is left out
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            for node in [each for part in function.body for each in ast.walk(part)]:
+            nodes = [each for part in function.body for each in ast.walk(part)]
+            frequent = {
+                each
+                for node in nodes
+                if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "QueueFull"
+                for each in ast.walk(node)
+            }
+            for node in nodes:
                 value = None
                 if isinstance(node, ast.Constant):
                     value = node.value
                 elif isinstance(node, ast.Name):
                     value = constants.get(node.id)
-                if is_long_text(value):
+                if is_long_text(value) and node not in frequent:
                     found[node.lineno, node.col_offset] = node, value
     if not found:
         return text
+    texts = list(dict.fromkeys(value for _, value in found.values()))
+    first_pair, pairs, packed = pack_texts(texts)
     places = {}
-    pool = ""
-    for _, value in found.values():
-        if value not in places:
-            places[value] = len(pool)
-            pool += value + "\n"
+    pool = pairs
+    for value, data in zip(texts, packed):
+        places[value] = len(pool)
+        pool += data + b"\n"
     lines = text.encode().split(b"\n")  # the columns of a tree are those of bytes
     for _, (node, value) in sorted(found.items(), reverse=True):
         first, last = node.lineno - 1, node.end_lineno - 1
@@ -304,7 +324,30 @@ def pool_texts(text):
             lines[between] = b""
         if first != last:
             lines[last] = behind
-    return b"\n".join(lines).decode() + POOL % (repr(pool), TEXT_FUNCTION)
+    return b"\n".join(lines).decode() + POOL.format(
+        pool=pool, name=TEXT_FUNCTION, first=first_pair
+    )
+
+
+def pack_texts(texts):
+    """Return (first, pairs, texts): a byte from `first` on stands for one of the pairs."""
+    data = list("\n".join(texts).encode())
+    first = max(data) + 1
+    pairs = []
+    for code in range(first, 256):
+        count = collections.Counter(pair for pair in zip(data, data[1:]) if 10 not in pair)
+        pair = max(count, key=lambda each: (count[each], each), default=None)
+        if pair is None or count[pair] < PAIR_USES_MIN:
+            break
+        pairs += pair
+        packed = []
+        for byte in data:
+            if packed and (packed[-1], byte) == pair:
+                packed[-1] = code
+            else:
+                packed.append(byte)
+        data = packed
+    return first, bytes(pairs), bytes(data).split(b"\n")
 
 
 def is_long_text(value):

@@ -31,10 +31,10 @@ HOT = (
     "Pipe.ioctl",
     "Pipe.move_head",
     "Pipe.put",
-    "_Life._next_id",
-    "_Life._on_ack",
-    "_Life._on_packet",
-    "_Life._on_ping_time",
+    "MQTTClient._next_id",
+    "MQTTClient._on_ack",
+    "MQTTClient._on_packet",
+    "MQTTClient._on_ping_time",
     "topic_matches",
 )
 

@@ -147,7 +147,7 @@ class Connection:
         if not count:
             return None
         self.write_credit -= count
-        self.from_client += bytes(buf[offset : offset + count])
+        self.from_client.extend(memoryview(buf)[offset : offset + count])  # copied once
         return count
 
     def close(self):
@@ -312,7 +312,6 @@ class Bench:
     """
 
     def __init__(self, **options):
-        gc.collect()  # what the last one has left lies in pieces
         self.clock = Clock(options.pop("now_ms", 1000))
         self.network = Network()
         self.select = Select(self.clock)
@@ -332,6 +331,7 @@ class Bench:
         self.random = 0  # what the back-off draws, of 0xFFFF: 0 is the shortest pause
         self.events = []
         options.setdefault("client_id", "c")
+        gc.collect()  # what the last one has left lies in pieces; from here on nobody holds it
         prepare = options.pop("prepare", None)
         if prepare:
             prepare()
