@@ -944,7 +944,7 @@ class Pipe(IOBase):
                 self.put_bytes = self.put_bytes + self.sizes[at] & _COUNT_MASK
             elif (at + 1) % self.size == self.head:
                 raise QueueFull(_ALL_TAKEN % (self.size - 1))
-            token = self.next_token()
+            token = self.last_token = self.last_token + 1 & _COUNT_MASK or 1
             self.tokens[at] = token
             if at == self.tail:
                 self.tail = (at + 1) % self.size
@@ -999,31 +999,7 @@ class Pipe(IOBase):
                 self._held_ms = now_ms if held_ms is None else held_ms
                 self.has_chores = self.is_signalled = True
 
-    def next_token(self):
-        """A token for what is no message. Under the lock."""
-        token = self.last_token = self.last_token + 1 & _COUNT_MASK or 1
-        return token
-
     if _OFFLINE:
-
-        def put_with(self, topic, payload, wish):
-            """put() with a wish: (first_byte, policy, expiry_ms)."""
-            first_byte, policy, expiry_ms = wish
-            self._wait_for_lock()
-            at = self.tail
-            self.topics[at] = topic
-            self.payloads[at] = payload
-            self.firsts[at] = first_byte
-            self.sizes[at] = len(topic) + len(payload)
-            token = self._put_tight(at, policy, expiry_ms)
-            if expiry_ms is not None:
-                # step() looks when the next one expires.
-                self.next_expiry_ms = self.next_expiry_ms or expiry_ms
-                if ticks_diff(expiry_ms, self.next_expiry_ms) < 0:
-                    self.next_expiry_ms = expiry_ms
-                self.has_chores = self.is_signalled = True
-            return token
-
         # Bytes of topic names and payloads in the ring, counted. And what was never sent, so that
         # it may be dropped in silence, of one topic name or of all (None): its bytes, the first of
         # it, or -1, and the last.
@@ -3577,9 +3553,10 @@ class MQTTClient:
             will = (  # [MQTT-3.1.2-14] [MQTT-3.1.3-10]
                 _to_topic(will[0]),
                 _to_field("will payload", _to_payload(will[1]), False),
-                _integer("will qos", will[2], 0, _QOS_MAX),
-                _retain(will[3]),
+                will[2],
+                will[3],
             )
+            _publish_flags(will[2], will[3], "will qos")
         self.will = will
         if link is not None and not hasattr(link, "is_up"):
             raise LocalError("link is %r, must have is_up()" % (link,))
@@ -3810,11 +3787,24 @@ class MQTTClient:
         return known
 
     if _OFFLINE:
-
+        # Pipe.put() with a wish: (first_byte, policy, expiry_ms).
         def _put_wish(self, topic_name, payload, wish):
-            token = self._pipe.put_with(topic_name, payload, wish)
-            if self._pipe.dropped:
-                self._tell_dropped()
+            pipe = self._pipe
+            first_byte, policy, expiry_ms = wish
+            pipe._wait_for_lock()
+            at = pipe.tail
+            pipe.topics[at] = topic_name
+            pipe.payloads[at] = payload
+            pipe.firsts[at] = first_byte
+            pipe.sizes[at] = len(topic_name) + len(payload)
+            token = pipe._put_tight(at, policy, expiry_ms)
+            if expiry_ms is not None:
+                # step() looks when the next one expires.
+                at_ms = pipe.next_expiry_ms
+                if at_ms is None or ticks_diff(expiry_ms, at_ms) < 0:
+                    pipe.next_expiry_ms = expiry_ms
+                pipe.has_chores = pipe.is_signalled = True
+            self._tell_dropped()
             return token
 
         # The callback may publish, and so drop: that is told after it, not within.
@@ -3910,7 +3900,7 @@ class MQTTClient:
             )
         pipe._wait_for_lock()
         try:
-            token = pipe.next_token()
+            token = pipe.last_token = pipe.last_token + 1 & _COUNT_MASK or 1
             self._filters.put(topic_filter, callback, qos, token)
             if _STATS:
                 self._count(_N_FILTERS)
@@ -3958,7 +3948,7 @@ class MQTTClient:
         """
         if self._is_wanted:
             raise LocalError("wait_offline() without disconnect() would wait for nothing")
-        return self._wait(timeout_ms, lambda: self.state == _DOWN)
+        return self._wait(timeout_ms)
 
     def wait_for(self, token: int, timeout_ms: int) -> bool:
         """Drive step() until is_done(token), see there. False: not within timeout_ms.
@@ -3970,7 +3960,7 @@ class MQTTClient:
     # Drive step(), or look on while it is driven, until what is waited for has come. Where it
     # would have to go on meanwhile and can not, that is refused. (A timer's callback is in the
     # main program's own thread: there it is only so while it is in step().)
-    def _wait(self, timeout_ms, is_done, *arguments):
+    def _wait(self, timeout_ms, is_done=None, *arguments):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
         if (_BACKGROUND or _ASYNCIO) and self._driver == get_ident():
             if self._is_ticking or not _BACKGROUND or self._timer is None:
@@ -3981,7 +3971,7 @@ class MQTTClient:
                 self.step(left_ms)
             else:
                 sleep_ms(min(left_ms, _NAP_MS))
-            if is_done(*arguments):
+            if is_done(*arguments) if is_done else self.state == _DOWN:
                 return True
             left_ms = ticks_diff(deadline_ms, ticks_ms())
             if left_ms <= 0:
@@ -4400,15 +4390,11 @@ class MQTTClient:
 
 
 # The first byte of a PUBLISH with this QoS and RETAIN.
-def _publish_flags(qos, retain):
-    first_byte = _PUBLISH | _integer("qos", qos, 0, _QOS_MAX) << _QOS_SHIFT
-    return first_byte | _RETAIN if _retain(retain) else first_byte
-
-
-def _retain(value):
-    if value not in (0, 1):
-        raise LocalError("retain is %r, must be a bool" % (value,))
-    return value
+def _publish_flags(qos, retain, name="qos"):
+    first_byte = _PUBLISH | _integer(name, qos, 0, _QOS_MAX) << _QOS_SHIFT
+    if retain not in (0, 1):
+        raise LocalError("retain is %r, must be a bool" % (retain,))
+    return first_byte | _RETAIN if retain else first_byte
 
 
 if _OFFLINE:
