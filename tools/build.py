@@ -167,7 +167,7 @@ def version_of(text):
 # uses one of the first 128 is a byte shorter; the first are the file's own and that of the module.
 SHORT_NAMES = 126
 
-PRIVATE_CLASSES = ("Outbox", "Decoder", "Session", "Pipe")  # made and called by the client alone
+PRIVATE_CLASSES = ("Outbox", "Decoder", "Filters", "Pipe")  # made and called by the client alone
 
 
 def arrange(text):
