@@ -847,13 +847,14 @@ class Pipe(IOBase):
         self._release = self._lock.release
         self._held_ms = None  # since when mend() has found the lock taken
         self.packet_bytes_max = packet_bytes_max
-        self.size = size + 1
-        self.firsts = [0] * self.size
-        self.tokens = [0] * self.size
-        self.topics = [None] * self.size
-        self.payloads = [None] * self.size
-        self.sizes = [0] * self.size
-        self.marks = [0] * self.size
+        size += 1
+        self.size = size
+        self.firsts = [0] * size
+        self.tokens = [0] * size
+        self.topics = [None] * size
+        self.payloads = [None] * size
+        self.sizes = [0] * size
+        self.marks = [0] * size
         self.head = self.left = self.sent = self.tail = 0
         self.last_token = 0
         self.is_signalled = False
@@ -861,7 +862,7 @@ class Pipe(IOBase):
         # A message up to this size fits in any case, if there is room.
         self.easy_bytes = -1 if policy else packet_bytes_max - _PUBLISH_HEADER_MAX
         if _QOS2 or _OFFLINE:
-            self.extras = [None] * self.size
+            self.extras = [None] * size
         if _ASYNCIO:
             self.is_ready = None  # a function that is asked, too
         if _OFFLINE:
@@ -2087,9 +2088,7 @@ class MQTTClient:
         self._pipe.is_signalled = False
         timers = self._timers
         timers[_TIMER_EXPIRY] = timers[_DUE] = None
-        happened = self._happened
-        self._happened = False
-        happened = self._do_chores() or happened  # wakes up for the next message that expires, too
+        happened = self._do_chores()  # wakes up for the next message that expires, too
         due_ms = timers[_DUE]
         if due_ms is None or deadline_ms is not None and ticks_diff(deadline_ms, due_ms) < 0:
             due_ms = deadline_ms
@@ -2551,6 +2550,8 @@ class MQTTClient:
     # What a connection in service goes through. It goes on after each step in which something
     # happened. Yields False, and True when the connection has been ended as it was asked for.
     def _phases(self):
+        pipe = self._pipe
+        outbox = self._outbox
         filters = self._filters
         is_busy = True
         while is_busy and self._is_wanted:
@@ -2560,9 +2561,9 @@ class MQTTClient:
         if self._is_wanted:
             self._move(_ONLINE)
             if _OFFLINE:
-                self._pipe.is_online = True
+                pipe.is_online = True
             self._arm(_TIMER_STATE, _STABLE_MS)
-            self._pipe.is_signalled = True  # messages may go now
+            pipe.is_signalled = True  # messages may go now
             self._emit(self.on_online, _NOTHING)
         while self._is_wanted:
             yield False
@@ -2570,24 +2571,20 @@ class MQTTClient:
         # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2]
         self._move(_CLOSING)
         self._arm(_TIMER_STATE, self.connect_timeout_ms)
-        pipe = self._pipe
         while not self._is_time_up and (
-            pipe.head != pipe.tail
-            or self._outbox.pending
-            or filters.is_unsent
-            or filters.asked_count
+            pipe.head != pipe.tail or outbox.pending or filters.is_unsent or filters.asked_count
         ):
             yield False
         # Best effort: if DISCONNECT does not fit the socket now, the server will publish the will.
         # Accepted.
-        while not self._outbox.put_packet(_DISCONNECT_PACKET) and not self._is_time_up:
+        while not outbox.put_packet(_DISCONNECT_PACKET) and not self._is_time_up:
             yield False
         self._has_said_bye = True
         is_first = True
-        while is_first or self._outbox.pending and not self._is_time_up:
+        while is_first or outbox.pending and not self._is_time_up:
             self._happened = is_first
             is_first = False
-            self._pipe.is_signalled = True
+            pipe.is_signalled = True
             yield False
         # What the server has sent meanwhile is read away: closing with unread bytes would reset
         # the connection, and the server might lose DISCONNECT and publish the will.
