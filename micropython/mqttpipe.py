@@ -881,13 +881,14 @@ class Pipe(IOBase):
         self._release = self._lock.release
         self._held_ms = None  # since when mend() has found the lock taken
         self.packet_bytes_max = packet_bytes_max
-        self.size = size + 1
-        self.firsts = [0] * self.size
-        self.tokens = [0] * self.size
-        self.topics = [None] * self.size
-        self.payloads = [None] * self.size
-        self.sizes = [0] * self.size
-        self.marks = [0] * self.size
+        size += 1
+        self.size = size
+        self.firsts = [0] * size
+        self.tokens = [0] * size
+        self.topics = [None] * size
+        self.payloads = [None] * size
+        self.sizes = [0] * size
+        self.marks = [0] * size
         self.head = self.left = self.sent = self.tail = 0
         self.last_token = 0
         self.is_signalled = False
@@ -895,7 +896,7 @@ class Pipe(IOBase):
         # A message up to this size fits in any case, if there is room.
         self.easy_bytes = -1 if policy else packet_bytes_max - _PUBLISH_HEADER_MAX
         if _QOS2 or _OFFLINE:
-            self.extras = [None] * self.size
+            self.extras = [None] * size
         if _ASYNCIO:
             self.is_ready = None  # a function that is asked, too
         if _OFFLINE:
@@ -978,7 +979,7 @@ class Pipe(IOBase):
                 self.put_bytes = self.put_bytes + self.sizes[at] & _COUNT_MASK
             elif (at + 1) % self.size == self.head:
                 raise QueueFull(_ALL_TAKEN % (self.size - 1))
-            token = self.next_token()
+            token = self.last_token = self.last_token + 1 & _COUNT_MASK or 1
             self.tokens[at] = token
             if at == self.tail:
                 self.tail = (at + 1) % self.size
@@ -1033,31 +1034,7 @@ class Pipe(IOBase):
                 self._held_ms = now_ms if held_ms is None else held_ms
                 self.has_chores = self.is_signalled = True
 
-    def next_token(self):
-        """A token for what is no message. Under the lock."""
-        token = self.last_token = self.last_token + 1 & _COUNT_MASK or 1
-        return token
-
     if _OFFLINE:
-
-        def put_with(self, topic, payload, wish):
-            """put() with a wish: (first_byte, policy, expiry_ms)."""
-            first_byte, policy, expiry_ms = wish
-            self._wait_for_lock()
-            at = self.tail
-            self.topics[at] = topic
-            self.payloads[at] = payload
-            self.firsts[at] = first_byte
-            self.sizes[at] = len(topic) + len(payload)
-            token = self._put_tight(at, policy, expiry_ms)
-            if expiry_ms is not None:
-                # step() looks when the next one expires.
-                self.next_expiry_ms = self.next_expiry_ms or expiry_ms
-                if ticks_diff(expiry_ms, self.next_expiry_ms) < 0:
-                    self.next_expiry_ms = expiry_ms
-                self.has_chores = self.is_signalled = True
-            return token
-
         # Bytes of topic names and payloads in the ring, counted. And what was never sent, so that
         # it may be dropped in silence, of one topic name or of all (None): its bytes, the first of
         # it, or -1, and the last.
@@ -2149,9 +2126,7 @@ class MQTTClient:
         self._pipe.is_signalled = False
         timers = self._timers
         timers[_TIMER_EXPIRY] = timers[_DUE] = None
-        happened = self._happened
-        self._happened = False
-        happened = self._do_chores() or happened  # wakes up for the next message that expires, too
+        happened = self._do_chores()  # wakes up for the next message that expires, too
         due_ms = timers[_DUE]
         if due_ms is None or deadline_ms is not None and ticks_diff(deadline_ms, due_ms) < 0:
             due_ms = deadline_ms
@@ -2630,6 +2605,8 @@ class MQTTClient:
     # What a connection in service goes through. It goes on after each step in which something
     # happened. Yields False, and True when the connection has been ended as it was asked for.
     def _phases(self):
+        pipe = self._pipe
+        outbox = self._outbox
         filters = self._filters
         is_busy = True
         while is_busy and self._is_wanted:
@@ -2639,9 +2616,9 @@ class MQTTClient:
         if self._is_wanted:
             self._move(_ONLINE)
             if _OFFLINE:
-                self._pipe.is_online = True
+                pipe.is_online = True
             self._arm(_TIMER_STATE, _STABLE_MS)
-            self._pipe.is_signalled = True  # messages may go now
+            pipe.is_signalled = True  # messages may go now
             self._emit(self.on_online, _NOTHING)
         while self._is_wanted:
             yield False
@@ -2649,24 +2626,20 @@ class MQTTClient:
         # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2]
         self._move(_CLOSING)
         self._arm(_TIMER_STATE, self.connect_timeout_ms)
-        pipe = self._pipe
         while not self._is_time_up and (
-            pipe.head != pipe.tail
-            or self._outbox.pending
-            or filters.is_unsent
-            or filters.asked_count
+            pipe.head != pipe.tail or outbox.pending or filters.is_unsent or filters.asked_count
         ):
             yield False
         # Best effort: if DISCONNECT does not fit the socket now, the server will publish the will.
         # Accepted.
-        while not self._outbox.put_packet(_DISCONNECT_PACKET) and not self._is_time_up:
+        while not outbox.put_packet(_DISCONNECT_PACKET) and not self._is_time_up:
             yield False
         self._has_said_bye = True
         is_first = True
-        while is_first or self._outbox.pending and not self._is_time_up:
+        while is_first or outbox.pending and not self._is_time_up:
             self._happened = is_first
             is_first = False
-            self._pipe.is_signalled = True
+            pipe.is_signalled = True
             yield False
         # What the server has sent meanwhile is read away: closing with unread bytes would reset
         # the connection, and the server might lose DISCONNECT and publish the will.
@@ -3700,9 +3673,10 @@ class MQTTClient:
             will = (  # [MQTT-3.1.2-14] [MQTT-3.1.3-10]
                 _to_topic(will[0]),
                 _to_field("will payload", _to_payload(will[1]), False),
-                _integer("will qos", will[2], 0, _QOS_MAX),
-                _retain(will[3]),
+                will[2],
+                will[3],
             )
+            _publish_flags(will[2], will[3], "will qos")
         self.will = will
         if link is not None and not hasattr(link, "is_up"):
             raise LocalError("link is %r, must have is_up()" % (link,))
@@ -3938,11 +3912,24 @@ class MQTTClient:
         return known
 
     if _OFFLINE:
-
+        # Pipe.put() with a wish: (first_byte, policy, expiry_ms).
         def _put_wish(self, topic_name, payload, wish):
-            token = self._pipe.put_with(topic_name, payload, wish)
-            if self._pipe.dropped:
-                self._tell_dropped()
+            pipe = self._pipe
+            first_byte, policy, expiry_ms = wish
+            pipe._wait_for_lock()
+            at = pipe.tail
+            pipe.topics[at] = topic_name
+            pipe.payloads[at] = payload
+            pipe.firsts[at] = first_byte
+            pipe.sizes[at] = len(topic_name) + len(payload)
+            token = pipe._put_tight(at, policy, expiry_ms)
+            if expiry_ms is not None:
+                # step() looks when the next one expires.
+                at_ms = pipe.next_expiry_ms
+                if at_ms is None or ticks_diff(expiry_ms, at_ms) < 0:
+                    pipe.next_expiry_ms = expiry_ms
+                pipe.has_chores = pipe.is_signalled = True
+            self._tell_dropped()
             return token
 
         # The callback may publish, and so drop: that is told after it, not within.
@@ -4038,7 +4025,7 @@ class MQTTClient:
             )
         pipe._wait_for_lock()
         try:
-            token = pipe.next_token()
+            token = pipe.last_token = pipe.last_token + 1 & _COUNT_MASK or 1
             self._filters.put(topic_filter, callback, qos, token)
             if _STATS:
                 self._count(_N_FILTERS)
@@ -4086,7 +4073,7 @@ class MQTTClient:
         """
         if self._is_wanted:
             raise LocalError("wait_offline() without disconnect() would wait for nothing")
-        return self._wait(timeout_ms, lambda: self.state == _DOWN)
+        return self._wait(timeout_ms)
 
     def wait_for(self, token: int, timeout_ms: int) -> bool:
         """Drive step() until is_done(token), see there. False: not within timeout_ms.
@@ -4098,7 +4085,7 @@ class MQTTClient:
     # Drive step(), or look on while it is driven, until what is waited for has come. Where it
     # would have to go on meanwhile and can not, that is refused. (A timer's callback is in the
     # main program's own thread: there it is only so while it is in step().)
-    def _wait(self, timeout_ms, is_done, *arguments):
+    def _wait(self, timeout_ms, is_done=None, *arguments):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
         if (_BACKGROUND or _ASYNCIO) and self._driver == get_ident():
             if self._is_ticking or not _BACKGROUND or self._timer is None:
@@ -4109,7 +4096,7 @@ class MQTTClient:
                 self.step(left_ms)
             else:
                 sleep_ms(min(left_ms, _NAP_MS))
-            if is_done(*arguments):
+            if is_done(*arguments) if is_done else self.state == _DOWN:
                 return True
             left_ms = ticks_diff(deadline_ms, ticks_ms())
             if left_ms <= 0:
@@ -4531,15 +4518,11 @@ class MQTTClient:
 
 
 # The first byte of a PUBLISH with this QoS and RETAIN.
-def _publish_flags(qos, retain):
-    first_byte = _PUBLISH | _integer("qos", qos, 0, _QOS_MAX) << _QOS_SHIFT
-    return first_byte | _RETAIN if _retain(retain) else first_byte
-
-
-def _retain(value):
-    if value not in (0, 1):
-        raise LocalError("retain is %r, must be a bool" % (value,))
-    return value
+def _publish_flags(qos, retain, name="qos"):
+    first_byte = _PUBLISH | _integer(name, qos, 0, _QOS_MAX) << _QOS_SHIFT
+    if retain not in (0, 1):
+        raise LocalError("retain is %r, must be a bool" % (retain,))
+    return first_byte | _RETAIN if retain else first_byte
 
 
 if _OFFLINE:

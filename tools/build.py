@@ -167,7 +167,7 @@ def version_of(text):
 # uses one of the first 128 is a byte shorter; the first are the file's own and that of the module.
 SHORT_NAMES = 126
 
-PRIVATE_CLASSES = ("Outbox", "Decoder", "Session", "Pipe")  # made and called by the client alone
+PRIVATE_CLASSES = ("Outbox", "Decoder", "Filters", "Pipe")  # made and called by the client alone
 
 
 def arrange(text):
@@ -257,12 +257,16 @@ TEXT_LENGTH_MIN = 11
 TEXT_FUNCTION = "_text"
 
 # In the pool a byte that no text has, from `first` on, stands for a pair of bytes, which may be
-# such themselves. The pairs stand before the texts.
+# such themselves. The pairs stand before the texts. A text has a number, the most used ones the
+# smallest: one byte of bytecode.
 POOL = """\
 _TEXTS = {pool!r}
 def {name}(at):
-    text = bytearray(_TEXTS[at:_TEXTS.find(b"\\n", at)])
-    at = 0
+    start = {start}
+    while at:
+        start = _TEXTS.find(b"\\n", start) + 1
+        at -= 1
+    text = bytearray(_TEXTS[start:_TEXTS.find(b"\\n", start)])
     while at < len(text):
         pair = 2 * (text[at] - {first})
         if pair < 0: at += 1
@@ -307,17 +311,13 @@ def pool_texts(text):
                     found[node.lineno, node.col_offset] = node, value
     if not found:
         return text
-    texts = list(dict.fromkeys(value for _, value in found.values()))
+    texts = [value for value, _ in collections.Counter(v for _, v in found.values()).most_common()]
     first_pair, pairs, packed = pack_texts(texts)
-    places = {}
-    pool = pairs
-    for value, data in zip(texts, packed):
-        places[value] = len(pool)
-        pool += data + b"\n"
+    pool = pairs + b"".join(each + b"\n" for each in packed)
     lines = text.encode().split(b"\n")  # the columns of a tree are those of bytes
     for _, (node, value) in sorted(found.items(), reverse=True):
         first, last = node.lineno - 1, node.end_lineno - 1
-        call = b"%s(%d)" % (TEXT_FUNCTION.encode(), places[value])
+        call = b"%s(%d)" % (TEXT_FUNCTION.encode(), texts.index(value))
         behind = lines[last][node.end_col_offset :]
         lines[first] = lines[first][: node.col_offset] + call + (behind if first == last else b"")
         for between in range(first + 1, last):
@@ -325,7 +325,7 @@ def pool_texts(text):
         if first != last:
             lines[last] = behind
     return b"\n".join(lines).decode() + POOL.format(
-        pool=pool, name=TEXT_FUNCTION, first=first_pair
+        pool=pool, name=TEXT_FUNCTION, start=len(pairs), first=first_pair
     )
 
 
