@@ -429,6 +429,7 @@ _FLYING = const(0x200)  # QoS 1, 2: sent on this connection, and not ended
 _RELEASED = const(0x400)  # QoS 2: PUBREC came, PUBREL is owed or sent
 _MUTE = const(0x800)  # cancelled or expired after it was sent: its end is told to nobody
 _COUNTED = const(0x1000)  # sent at least once, whatever became of the session
+_EXPIRES = const(0x2000)
 
 # A row of the table of filters: a list of eight.
 _FILTER = const(0)
@@ -556,6 +557,7 @@ class TimedOut(MQTTError):
 # Texts of more than one error.
 _NOT_BUILT = const("%s is not in this build")
 _SERVER_CLOSED = const("closed by the server")
+_ID_0 = const("a packet with packet id 0 [MQTT-2.3.1-1]")
 _OUT_OF_MEMORY = const("out of memory")
 _IN_USE = const("the pipe is in use by a call that was interrupted: call step()")
 _TOO_LARGE = const("%s of %d bytes does not fit: raise packet_bytes_max, %d")
@@ -583,7 +585,7 @@ _NOTHING = object()
 
 def _integer(name, value, start, end):
     # A bool is an int on CPython, but no number here: publish("t", "x", True) meant retain.
-    if not isinstance(value, int) or isinstance(value, bool) or not start <= value <= end:
+    if not _isinstance(value, int) or value is True or value is False or not start <= value <= end:
         raise LocalError("%s is %r, must be an int in %d..%d" % (name, value, start, end))
     return value
 
@@ -870,6 +872,8 @@ def encode_filter(packet_id, topic_filter, qos):
 # `is_looking`. step() raises that while it takes messages, and looks away if something is being
 # dropped. `is_signalled` is what a poll sees: put() raises it, step() lowers it before it looks at
 # the ring. put() assigns it last, because the CPython shim wakes a sleeping poll just then.
+# `has_chores` says that step() has more to do than to move messages: who needs that raises it
+# behind what has changed, and before `is_signalled`.
 #
 # One slot more than asked for stays empty: full is not empty.
 
@@ -892,7 +896,7 @@ class Pipe(IOBase):
         self.head = self.left = self.sent = self.tail = 0
         self.last_token = 0
         self.is_signalled = False
-        self.has_chores = False  # something rare is to be done by step()
+        self.has_chores = False
         # A message up to this size fits in any case, if there is room.
         self.easy_bytes = -1 if policy else packet_bytes_max - _PUBLISH_HEADER_MAX
         if _QOS2 or _OFFLINE:
@@ -908,8 +912,7 @@ class Pipe(IOBase):
             if _STATS:
                 self.expired_count = 0  # since ever, modulo 2**30
             self.dropped = []  # tokens to be told of
-            self.put_bytes = self.freed_bytes = 0  # since ever, modulo 2**30
-            self.bytes_limit = bytes_max  # what put_bytes may become
+            self.bytes_left = bytes_max  # less what was put; what has gone is counted when it is 0
 
     def ioctl(self, request, value):
         """Answer a poll (MicroPython's stream protocol). Allocates: nothing."""
@@ -921,52 +924,35 @@ class Pipe(IOBase):
 
     # -- writers ---------------------------------------------------------------
 
-    def put(self, topic, payload, first_byte):
+    def put(self, topic, payload, first_byte, policy=None, expiry_ms=None):
         """Store a message and return its token, 1..2**30-1.
 
+        publish() does the same where nothing stands in the way.
+
         Args:
-            topic, payload: bytes. first_byte: of the PUBLISH packet.
+            topic, payload: bytes. first_byte: of the PUBLISH packet. policy: for this message;
+                None: that of the pipe. expiry_ms: ticks_ms() or None.
 
         Raises:
             QueueFull: no slot is free, or too many bytes wait; nothing has changed.
             LocalError: it would never fit.
 
-        Allocates: nothing. Blocks: for some microseconds while another thread is in put(). In
-        a function of micropython.schedule() that has interrupted put() in its own thread (or
-        step(), where the policy is to drop) that wait would never end: after 20 ms QueueFull.
+        Blocks: for some microseconds while another thread is in here. In a function of
+        micropython.schedule() that has interrupted publish() in its own thread (or step(), where
+        the policy is to drop) that wait would never end: after 20 ms QueueFull.
         """
-        # No `try`: its frame would lie on the heap (rule 6). If Ctrl-C ends this call, step()
-        # gives the lock back; see mend().
-        if not self._acquire(False):
-            self._wait_for_lock()
+        self.wait_for_lock()
         # The message is written into the empty slot first: nobody sees it before tail moves.
         at = self.tail
         self.topics[at] = topic
         self.payloads[at] = payload
         self.firsts[at] = first_byte
-        topic = self.sizes[at] = _len(topic) + _len(payload)  # its size, from here on
-        payload = at + 1  # the slot behind it
-        if payload == self.size:
-            payload = 0
-        if (
-            payload == self.head
-            or topic > self.easy_bytes
-            or _OFFLINE
-            and self.bytes_limit - self.put_bytes - topic & _COUNT_HALF
-        ):
-            return self._put_tight(at)
-        if _OFFLINE:
-            self.put_bytes = self.put_bytes + topic & _COUNT_MASK
-        topic = self.last_token = self.last_token + 1 & _COUNT_MASK or 1  # its token
-        self.tokens[at] = topic
-        self.tail = payload
-        self._release()
-        self.is_signalled = True
-        return topic
+        self.sizes[at] = _len(topic) + _len(payload)
+        topic = self.put_tight  # rule 6
+        return topic(at, policy, expiry_ms)
 
-    # The rest of put(): the message is large, or there may be no room for it, or there is a
-    # policy. It stands in the empty slot, and gets its place and a token. The lock is given back.
-    def _put_tight(self, at, policy=None, expiry_ms=None):
+    def put_tight(self, at, policy=None, expiry_ms=None):
+        """The message in the empty slot gets its place and a token. The lock is given back."""
         token = 0
         try:
             length = self.sizes[at] + (4 if self.firsts[at] & _QOS_MASK else 2)
@@ -974,9 +960,17 @@ class Pipe(IOBase):
             if size > self.packet_bytes_max:
                 raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
             if _OFFLINE:
-                self.extras[at] = expiry_ms
+                if expiry_ms is not None:
+                    self.firsts[at] |= _EXPIRES
+                    self.extras[at] = expiry_ms
+                    # step() looks when the next one expires.
+                    if (
+                        self.next_expiry_ms is None
+                        or ticks_diff(expiry_ms, self.next_expiry_ms) < 0
+                    ):
+                        self.next_expiry_ms = expiry_ms
+                    self.has_chores = True
                 at = self._make_room(self.policy if policy is None else policy)
-                self.put_bytes = self.put_bytes + self.sizes[at] & _COUNT_MASK
             elif (at + 1) % self.size == self.head:
                 raise QueueFull(_ALL_TAKEN % (self.size - 1))
             token = self.last_token = self.last_token + 1 & _COUNT_MASK or 1
@@ -999,7 +993,7 @@ class Pipe(IOBase):
     # Take the lock; call release_lock() in a `finally`. Or, who has it and drops or moves what
     # waits: step() looks away from here on. Another thread is waited for, for 20 ms at most. (The
     # count is for a clock that stands still.)
-    def _wait_for_lock(self, is_dropping=False):
+    def wait_for_lock(self, is_dropping=False):
         if _OFFLINE and is_dropping:
             self.is_dropping = True
         begin_ms = ticks_ms()
@@ -1035,27 +1029,31 @@ class Pipe(IOBase):
                 self.has_chores = self.is_signalled = True
 
     if _OFFLINE:
-        # Bytes of topic names and payloads in the ring, counted. And what was never sent, so that
-        # it may be dropped in silence, of one topic name or of all (None): its bytes, the first of
-        # it, or -1, and the last.
-        def _survey(self, topic):
-            total = count = 0
-            first = last = -1
-            is_waiting = False
+        # Bytes of topic names and payloads in the ring, counted. Allocates: nothing.
+        def _count_bytes(self):
+            count = 0
             at = self.head
             while at != self.tail:
-                is_waiting = is_waiting or at == self.sent
-                flags = self.firsts[at]
-                if flags:
-                    total += self.sizes[at]
-                    if is_waiting and not flags & _SENT:
-                        if topic is None or self.topics[at] == topic:
-                            count += self.sizes[at]
-                            last = at
-                            if first < 0:
-                                first = at
+                if self.firsts[at]:
+                    count += self.sizes[at]
                 at = (at + 1) % self.size
-            return total, count, first, last
+            return count
+
+        # What was never sent, so that it may be dropped in silence, of one topic name or of all
+        # (None): its bytes, the first of it, or -1, and the last.
+        def _survey(self, topic):
+            count = 0
+            first = last = -1
+            at = self.sent
+            while at != self.tail:
+                if self.firsts[at] and not self.firsts[at] & _SENT:
+                    if topic is None or self.topics[at] == topic:
+                        count += self.sizes[at]
+                        last = at
+                        if first < 0:
+                            first = at
+                at = (at + 1) % self.size
+            return count, first, last
 
         # Make room for the message that stands in the slot at tail, or raise. Returns the slot
         # that it has then: tail, or with "latest" the one of the last message of its topic name
@@ -1070,33 +1068,36 @@ class Pipe(IOBase):
                     "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
                 )
             while True:
-                waiting = self.put_bytes - self.freed_bytes & _COUNT_MASK
                 is_full = (self.tail + 1) % self.size == self.head
-                if topic is None and not is_full and waiting + size <= self.bytes_max:
-                    return self.tail
-                self._wait_for_lock(True)
+                if topic is None and not is_full:
+                    if size > self.bytes_left:  # without what has gone
+                        self.bytes_left = self.bytes_max - self._count_bytes()
+                    if size <= self.bytes_left:
+                        self.bytes_left -= size
+                        return self.tail
+                self.wait_for_lock(True)
                 if self._squeeze():
                     continue
-                self.put_bytes, count, at, last = self._survey(topic)
-                self.freed_bytes = 0
-                self.bytes_limit = self.bytes_max
-                if at >= 0 and self.put_bytes + size - count <= self.bytes_max:
+                waiting = self._count_bytes()
+                count, at, last = self._survey(topic)
+                if at >= 0 and waiting + size - count <= self.bytes_max:
                     # It helps to drop these: nothing is dropped in vain.
                     if topic is not None:
                         while at >= 0:
                             self.drop(at)
-                            at = self._survey(topic)[2]
+                            at = self._survey(topic)[1]
                         self._copy(self.tail, last)
                         self._clear(self.tail)
+                        self.bytes_left = 0
                         return last
                     if policy == _DROP_OLDEST:
                         self.drop(at)
                         continue
                 if topic is not None:
                     topic = None
-                elif self.put_bytes == waiting:  # else Ctrl-C had put the counts out
-                    if is_full:
-                        raise QueueFull(_ALL_TAKEN % (self.size - 1))
+                elif is_full:
+                    raise QueueFull(_ALL_TAKEN % (self.size - 1))
+                elif waiting + size > self.bytes_max:
                     raise QueueFull(
                         "%d bytes wait, %d more are above pipe_bytes_max, %d"
                         % (waiting, size, self.bytes_max)
@@ -1190,11 +1191,11 @@ class Pipe(IOBase):
 
             False: there is none, it is QoS 0 and on its way, or its exchange is past PUBREC.
             """
-            self._wait_for_lock()
+            self.wait_for_lock()
             try:
                 if self.find(token) < 0:
                     return False
-                self._wait_for_lock(True)
+                self.wait_for_lock(True)
                 at = self.find(token)  # step() may have moved on meanwhile
                 if at < 0 or self.firsts[at] & _RELEASED:
                     return False
@@ -1224,12 +1225,14 @@ class Pipe(IOBase):
         Returns its token, or 0 if nobody is to be told. head moves over what is free.
         Allocates: nothing.
         """
-        token = 0 if self.firsts[at] & _MUTE else self.tokens[at]
-        if _OFFLINE:
-            self.freed_bytes = self.freed_bytes + self.sizes[at] & _COUNT_MASK
-            self.bytes_limit = self.freed_bytes + self.bytes_max & _COUNT_MASK
-        self._clear(at)
-        self.move_head()
+        firsts = self.firsts
+        token = 0 if firsts[at] & _MUTE else self.tokens[at]
+        firsts[at] = 0
+        self.topics[at] = self.payloads[at] = None
+        if _QOS2 or _OFFLINE:
+            self.extras[at] = None
+        if at == self.head:
+            self.move_head()
         return token
 
     def move_head(self):
@@ -1245,13 +1248,10 @@ class Pipe(IOBase):
 
     def find_id(self, packet_id):
         """The slot of the message sent with this packet identifier, or -1. Allocates: nothing."""
+        tokens = self.tokens
         at = self.head
         while at != self.tail:
-            if (
-                (self.tokens[at] - 1) % _MESSAGE_IDS + 1 == packet_id
-                and self.firsts[at] & _SENT
-                and self.firsts[at] & _QOS_MASK
-            ):
+            if (tokens[at] - 1) % _MESSAGE_IDS + 1 == packet_id and self.firsts[at] & _SENT:
                 return at
             at = (at + 1) % self.size
         return -1
@@ -1507,7 +1507,7 @@ class Outbox:
         self.buf = bytearray(capacity)  # reserves the memory; emptied by clear()
         self.sent_count = 0
         if _STATS:
-            self.packet_count = 0  # since ever, modulo 2**30
+            self.packet_count = 0  # since ever, modulo 2**30; those of messages count themselves
         self.clear()
 
     def clear(self):
@@ -1597,8 +1597,6 @@ class Outbox:
             self.room -= size + head
         else:
             self.room = 0
-        if _STATS:
-            self.packet_count = self.packet_count + 1 & _COUNT_MASK
         return True
 
     def flush(self, write):
@@ -1642,7 +1640,6 @@ class Outbox:
 # is shorter). So in a stream of small messages each costs one read, and a body always begins at
 # buf[0]: nothing is moved, nothing is allocated.
 #
-#   buf[0:have]      what has come of the body (and of the next header)
 #   buf[0:length]    the body, when the packet is whole
 #
 # A packet that is larger than `body_max` is called whole when `body_max` bytes of it are there
@@ -1660,7 +1657,8 @@ _LATE = const(0x100)  # added to the first byte of a packet that is whole the se
 class Decoder:
     def __init__(self, packet_bytes_max):
         self.buf = bytearray(packet_bytes_max)  # two more: the next header's start
-        self.length = self.have = self.late_at = self.late_id = 0
+        self.length = self.late_at = self.late_id = 0
+        self.have = _COUNT_MASK  # bytes kept of a packet that is too large; else more than any has
         if _STATS:
             self.packet_count = self.byte_count = 0  # since ever, modulo 2**30
 
@@ -1692,67 +1690,82 @@ class Decoder:
         at = have = 0  # buf[at:have] came with the last body
         reads = 0
         self.late_at = self.late_id = 0
+        self.have = _COUNT_MASK
         while True:
             # -- fixed header. May a server send this at all? (sections 2.2.1, 2.2.2)
-            first_byte = length = shift = 0
+            if at == have:
+                at = 0
+                have = read(buf, 2)
+                while not have:  # as in most steps
+                    if have is not None:
+                        raise TransportError(_SERVER_CLOSED)
+                    yield _IDLE
+                    reads = 0
+                    have = read(buf, 2)
+                reads += 1
+                if _STATS:
+                    self.byte_count = self.byte_count + have & _COUNT_MASK
+            first_byte = buf[at]
+            if not first_byte:
+                raise ServerError("control packet type 0 is reserved [2.2.1]")
+            at += 1
+            length = shift = 0
             while True:
                 while at == have:
-                    have = read(buf, 1 if first_byte else 2)
-                    reads += 1
                     at = 0
-                    if not have:
+                    have = read(buf, 1)
+                    reads += 1
+                    if have:
+                        if _STATS:
+                            self.byte_count = self.byte_count + have & _COUNT_MASK
+                    else:
                         have = self._nothing(have)
-                        yield (_MOVES if reads > 1 else _STUCK) if first_byte else _IDLE
+                        yield _MOVES if reads > 1 else _STUCK
                         reads = 0
-                    elif _STATS:
-                        self.byte_count = self.byte_count + have & _COUNT_MASK
                 byte = buf[at]
                 at += 1
-                if not first_byte:
-                    first_byte = byte
-                    if not byte:
-                        raise ServerError("control packet type 0 is reserved [2.2.1]")
-                    continue
-                length |= (byte & 0x7F) << shift
-                shift += 7
                 if byte < 0x80:
                     break
+                length |= (byte & 0x7F) << shift
+                shift += 7
                 if shift == 28:
                     raise ServerError("remaining length goes on after four bytes [2.2.3]")
-            if first_byte & _TYPE_MASK == _PUBLISH:
-                # QoS 3 [MQTT-3.3.1-4]. DUP at QoS 0 breaks [MQTT-3.3.1-2] and means nothing:
-                # aedes passes it on.
-                is_legal = first_byte & _QOS_MASK != _QOS_MASK
-            elif first_byte == _SUBACK:
-                is_legal = True
-            else:  # [MQTT-2.2.2-2]
-                is_legal = first_byte in _RECEIVED
-                is_legal = is_legal and length == (0 if first_byte == _PINGRESP else 2)
-            if not is_legal:
+            length |= byte << shift
+            # QoS 0 is legal. (DUP breaks [MQTT-3.3.1-2] then, and means nothing: aedes passes it
+            # on.) QoS 3 is not [MQTT-3.3.1-4].
+            if first_byte & (_TYPE_MASK | _QOS_MASK) != _PUBLISH and (
+                first_byte & _QOS_MASK == _QOS_MASK
+                if first_byte & _TYPE_MASK == _PUBLISH
+                else first_byte != _SUBACK
+                and (
+                    first_byte not in _RECEIVED  # [MQTT-2.2.2-2]
+                    or length != (0 if first_byte == _PINGRESP else 2)
+                )
+            ):
                 raise ServerError(
                     "illegal packet 0x%02x with remaining length %d [2.2]" % (first_byte, length)
                 )
 
             # -- body
-            self.length = length
-            kept = length
+            self.length = kept = length
             spare = 2
             if length > body_max:
-                kept = body_max
+                self.have = kept = body_max
                 spare = 0
             have = 0
             while have < kept:
                 at = read(view[have:] if have else buf, kept - have + spare)
                 reads += 1
-                if not at:
-                    at = self._nothing(at)
-                elif _STATS:
-                    self.byte_count = self.byte_count + at & _COUNT_MASK
-                have += at
-                if not at or reads > _READS_PER_STEP:
-                    yield _MOVES if reads > 1 or at else _STUCK
-                    reads = 0
-            self.have = have
+                if at:
+                    if _STATS:
+                        self.byte_count = self.byte_count + at & _COUNT_MASK
+                    have += at
+                    if reads <= _READS_PER_STEP:
+                        continue
+                elif at is not None:
+                    raise TransportError(_SERVER_CLOSED)
+                yield _MOVES if reads > 1 or at else _STUCK
+                reads = 0
             if _STATS:
                 self.packet_count = self.packet_count + 1 & _COUNT_MASK
             yield first_byte
@@ -1784,19 +1797,27 @@ class Decoder:
             if self.late_at:
                 yield first_byte | _LATE
                 self.late_at = self.late_id = 0
+            self.have = _COUNT_MASK
 
 
 class Message:
     """A received application message (section 3.3). One object serves them all.
 
-    Attributes: topic_name (str), qos (0..2), retain and dup (bool).
+    Attributes: topic_name (str), qos (0..2), retain and dup (bool); payload: bytes, copied at each
+    reading; view: the payload where it lies, a memoryview.
 
     Valid only during the callback: keep what you need of it, not the object, or a copy().
+
+    Allocates: payload: the bytes. view: nothing if the last message had a topic name and a payload
+    of the same lengths, else a memoryview.
     """
+
+    payload: bytes
+    view: memoryview
 
     def __init__(self, buf):
         self._buf = memoryview(buf)
-        self._start = self._end = self._view = None
+        self._start = self._end = None
         self.topic_name = ""
         self.qos = 0
         self.retain = self.dup = False
@@ -1814,21 +1835,15 @@ class Message:
             kept.dup = self.dup
             return kept
 
-    @property
-    def payload(self) -> bytes:
-        """The payload, copied. Allocates: the bytes."""
-        return bytes(self.view)
-
-    @property
-    def view(self):
-        """The payload where it lies: a memoryview, no copy.
-
-        Allocates: nothing if the last message had a topic name and a payload of the same
-        lengths, else a memoryview.
-        """
-        if self._view is None:
-            self._view = self._buf[self._start : self._end]
-        return self._view
+    # No properties: MicroPython looks through a class with one, and its bases, at each assignment
+    # to an attribute, which takes ten times as long. The view is made when it is asked for.
+    def __getattr__(self, name):
+        if name == "payload":
+            return bytes(self.view)
+        if name != "view":
+            raise AttributeError(name)
+        name = self.view = self._buf[self._start : self._end]
+        return name
 
 
 # ---------------------------------------------------------------------------
@@ -2101,6 +2116,10 @@ class MQTTClient:
     Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 28 bytes
     for a slot of the pipe (32-bit). Blocks: never.
     """
+
+    state_name: str
+    if _STATS:
+        stats: dict
 
     # To be set by the application. Most are not, so they are no attributes of each client.
     on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
@@ -2501,11 +2520,16 @@ class MQTTClient:
     # Serving: what each step() does while there is a connection
     # ---------------------------------------------------------------------------
 
-    # A generator, as all of a life. Here it is that most steps end after a few comparisons.
+    # A generator, as all of a life. Here it is that most steps end after a few comparisons, and
+    # most others have only messages to move. `has_chores` says that there is more: then all that
+    # is rare is looked at.
     def _serve(self):
         pipe = self._pipe
         timers = self._timers
+        filters = self._filters
+        outbox = self._outbox
         now = ticks_ms
+        since = ticks_diff
         next_packet = self._packets.send
         receive = self._receiving(next_packet).send
         transmit = self._sending().send
@@ -2513,45 +2537,65 @@ class MQTTClient:
         receive(None)
         transmit(None)
         first_byte = 0
-        is_held = False
-        heard = True  # there may be more behind CONNACK
+        is_held = is_partial = happened = False
+        heard = is_busy = True  # there may be more behind CONNACK
+        pipe.has_chores = True
         while True:
-            happened = heard
             if not is_held:
                 first_byte = next_packet(None)
-            if first_byte:
-                heard = receive(first_byte)
-                happened = heard or happened
-                is_held = self._is_held
-                first_byte = is_held
-            elif timers[_TIMER_PACKET] is not None:
-                timers[_TIMER_PACKET] = None  # the rest of a packet that was read past
-            now_ms = now()
-            if heard and ticks_diff(now_ms, self._now_ms) >= _SLOW_MS:
-                self._allow(ticks_diff(now_ms, self._now_ms))
-            if happened or pipe.is_signalled or timers[_TIMER_WRITE] is not None:
-                self._now_ms = now_ms
-                pipe.is_signalled = False
-                if pipe.has_chores:
-                    happened = self._do_chores() or happened
-                if transmit(None):
-                    happened = True
-                if next_phase(None):
-                    return
-                if self._happened:
-                    self._happened = False
-                    happened = True
-                if self._has_said_bye:
-                    is_held = True  # nothing is answered any more: what comes is read away
-                    first_byte = 0
+            if first_byte or is_busy or pipe.is_signalled:
+                happened = heard
+                if first_byte:
+                    if receive(first_byte):
+                        heard = happened = True
+                    is_held = self._is_held
+                    first_byte = is_held
+                    is_partial = timers[_TIMER_PACKET] is not None
+                elif is_partial:
+                    timers[_TIMER_PACKET] = None  # the rest of a packet that was read past
+                    is_partial = False
+                now_ms = now()
+                if heard and since(now_ms, self._now_ms) >= _SLOW_MS:
+                    self._allow(since(now_ms, self._now_ms))
+                if happened or pipe.is_signalled or is_busy:
+                    self._now_ms = now_ms
+                    pipe.is_signalled = False
+                    is_rare = pipe.has_chores
+                    if is_rare and self._do_chores():
+                        happened = True
+                    if transmit(is_rare):
+                        happened = True
+                        self._sent_ms = now_ms
+                    if is_rare:
+                        if next_phase(None):
+                            return
+                        if self._happened:
+                            self._happened = False
+                            happened = True
+                        if self._has_said_bye:
+                            is_held = True  # nothing is answered any more: what comes is read away
+                            first_byte = 0
+                        # Writers raise has_chores behind what they have changed.
+                        if (
+                            self.state != _ONLINE
+                            or not self._is_wanted
+                            or filters.is_unsent
+                            or self._has_marks
+                            or self._is_resending
+                        ):
+                            pipe.has_chores = True
+                is_busy = is_partial or outbox.pending
+            else:
+                now_ms = now()
             due_ms = timers[_DUE]
-            if due_ms is not None and ticks_diff(now_ms, due_ms) >= 0:
+            if due_ms is not None and since(now_ms, due_ms) >= 0:
                 self._now_ms = now_ms
                 if self._on_due(heard):
-                    happened = True
-                    transmit(None)
+                    happened = is_busy = pipe.has_chores = True
+                    if transmit(True):
+                        self._sent_ms = now_ms
             yield happened
-            heard = False
+            heard = happened = False
 
     # Callbacks have taken so long: meanwhile we did not read, and no answer could come. Returns
     # for how long the oldest packet without acknowledgement may wait yet, in ms; or None.
@@ -2723,7 +2767,7 @@ class MQTTClient:
         if self._ping_mark is None and outbox.room >= 2 and not self._has_said_bye:
             outbox.put_packet(_PINGREQ_PACKET)
             self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
-            self._has_marks = True
+            self._has_marks = self._pipe.has_chores = True
 
     # lwIP: many writes have left since the last PINGREQ. False: no more may until that is
     # answered, which proves that the server has what was before it.
@@ -2757,8 +2801,13 @@ class MQTTClient:
         filters = self._filters
         timers = self._timers
         buf = decoder.buf
+        begins_with = buf.startswith
         message = self._message
         handoff = self._handoff
+        give = handoff.append
+        take = handoff.pop
+        now = ticks_ms
+        since = ticks_diff
         if _QOS2:
             received = self._received
         if _STATS:
@@ -2767,7 +2816,8 @@ class MQTTClient:
         turn = held = 0
         key = text = callbacks = last_byte = None
         default = [None]
-        start = end = -1
+        qos = 0
+        start = end = -1  # of the payload; start: -1: to be looked at
         key_len = _COUNT_MASK  # no topic name is known
         heard = False
         while True:
@@ -2779,16 +2829,15 @@ class MQTTClient:
                 filters.is_changed = False
                 topics = []
                 key_len = _COUNT_MASK
-            begin_ms = self._now_ms = ticks_ms()
+            begin_ms = self._now_ms = now()
             heard = self._is_held = False
-            is_full = _ASYNCIO and self._full
+            free = _PUBLISH | _RETAIN  # up to this byte packets need no answer, and no room
+            if _ASYNCIO and self._full:
+                free = 0
             left = _PACKETS_PER_STEP
             while first_byte > 0:
-                if (
-                    first_byte > _PUBLISH | _RETAIN
-                    and outbox.room < _ACK_BYTES
-                    or is_full
-                    and first_byte & ~0x0F == _PUBLISH
+                if first_byte > free and (
+                    first_byte & ~0x0F == _PUBLISH if not free else outbox.room < _ACK_BYTES
                 ):
                     held = first_byte
                     self._is_held = True
@@ -2796,8 +2845,15 @@ class MQTTClient:
                 heard = True
                 left -= 1
                 length = decoder.length
-                if first_byte & ~0x0F != _PUBLISH or decoder.have < length:
-                    token = self._on_packet(first_byte)
+                if (
+                    first_byte != last_byte
+                    and first_byte & ~0x0F != _PUBLISH
+                    or decoder.have < length
+                ):
+                    if first_byte == _PUBACK:
+                        token = self._on_ack(_PUBACK, buf[0] << 8 | buf[1])
+                    else:
+                        token = self._on_packet(first_byte)
                     if token and self.on_published is not None:
                         try:
                             self.on_published(self, token)
@@ -2805,23 +2861,20 @@ class MQTTClient:
                             self._report(error)
                         except BaseException as error:
                             self._interrupt = error
-                            self._is_enough = True
-                        if ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
-                            self._is_enough = True
-                    if self._is_enough:
-                        self._is_enough = False
-                        left = 0
+                            left = 0
+                        if since(now(), begin_ms) >= _SLOW_MS:
+                            left = 0
                 else:
                     # -- PUBLISH (section 3.3): the topic name. What is known of it is good for all
                     # messages that follow with the same.
-                    if length < key_len or buf.find(key, 0, key_len):
+                    if length < key_len or not begins_with(key):
                         key_len = 2 + (buf[0] << 8 | buf[1]) if length > 1 else 0
                         if key_len < 3 or key_len > length:
                             raise ServerError("PUBLISH of %d bytes is too short [3.3]" % length)
                         for _ in topics:
                             turn = (turn + 1) % _len(topics)
                             key, text, callbacks = topics[turn]
-                            if _len(key) == key_len and not buf.find(key, 0, key_len):
+                            if _len(key) == key_len and begins_with(key):
                                 break
                         else:
                             key, text, callbacks = self._new_topic(key_len)
@@ -2832,69 +2885,75 @@ class MQTTClient:
                                     topics.append(None)
                                 topics[turn] = (key, text, callbacks)
                         message.topic_name = text
-                    # -- the packet identifier
-                    qos = first_byte & _QOS_MASK
-                    at = key_len
+                        start = -1
+                    if first_byte != last_byte:
+                        last_byte = first_byte
+                        qos = first_byte & _QOS_MASK
+                        message.qos = qos >> _QOS_SHIFT
+                        message.retain = first_byte & _RETAIN != 0
+                        message.dup = qos != 0 and first_byte & _DUP != 0
+                        start = -1
+                    if start < 0:
+                        start = key_len + 2 if qos else key_len
+                        if start != message._start:
+                            message._start = start
+                            end = -1
+                    # -- the packet identifier. `handoff` is empty from the moment in which a
+                    # callback has the message. If Ctrl-C comes before, the connection ends, and
+                    # the server sends it again; from then on it is delivered.
+                    is_new = True
                     if qos:
-                        at += 2
                         packet_id = buf[key_len] << 8 | buf[key_len + 1]
-                        if at > length or not packet_id:  # [MQTT-2.3.1-1]
+                        if start > length or not packet_id:  # [MQTT-2.3.1-1]
                             raise ServerError("PUBLISH of %d bytes, packet id 0 or none" % length)
                         if _STATS and first_byte & _DUP:
                             self._count(_N_DUP)
-                    # -- deliver. `handoff` is empty from the moment in which a callback has the
-                    # message. If Ctrl-C comes before, the connection ends, and the server sends it
-                    # again; from then on it is delivered.
-                    if not _QOS2 and qos == 4:
-                        raise ServerError(_NOT_BUILT % "PUBLISH at QoS 2, which")
-                    if not _QOS2 or qos != 4 or self._is_new(packet_id):
-                        if first_byte != last_byte:
-                            last_byte = first_byte
-                            message.qos = qos >> _QOS_SHIFT
-                            message.retain = first_byte & _RETAIN != 0
-                            message.dup = qos != 0 and first_byte & _DUP != 0
-                        if at != start or length != end:
-                            message._view = None
-                            start = message._start = at
+                        if qos == 4:
+                            if not _QOS2:
+                                raise ServerError(_NOT_BUILT % "PUBLISH at QoS 2, which")
+                            is_new = self._is_new(packet_id)
+                            if is_new:
+                                self._arriving = packet_id
+                                give(message)
+                                received.append(packet_id)
+                    # -- deliver
+                    if is_new:
+                        if length != end:
+                            message.view = None
+                            del message.view
                             end = message._end = length
                         takers = callbacks
-                        if _STATS:
-                            index = _N_RECEIVED if takers is None or takers else _N_IGNORED
-                            counts[index] = counts[index] + 1 & _COUNT_MASK
                         if takers is None:
-                            takers = default
                             default[0] = self.on_message
-                        if _QOS2 and qos == 4:
-                            self._arriving = packet_id
-                            handoff.append(message)
-                            received.append(packet_id)
-                        else:
-                            handoff.append(message)
+                            takers = () if default[0] is None else default
+                        if _STATS:
+                            index = _N_RECEIVED if takers or callbacks is None else _N_IGNORED
+                            counts[index] = counts[index] + 1 & _COUNT_MASK
                         for callback in takers:
-                            if callback is None:
-                                continue
                             if not handoff:
-                                handoff.append(message)
+                                give(message)
                             try:
-                                callback(self, handoff.pop())
+                                callback(self, take())
                             except Exception as error:
                                 self._report(error)
                             except BaseException as error:
                                 if handoff:
                                     raise
                                 self._interrupt = error
-                                self._is_enough = True
-                        if handoff:
-                            handoff.pop()
+                                left = 0
                     # The acknowledgement comes after the callback: a reset in between means once
                     # more, not never. It comes whether or not anybody took the message
                     # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
                     if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
+                        if handoff:  # nobody took it
+                            take()
                         outbox.put_ack(_PUBREC if qos == 4 else _PUBACK, packet_id)
                     # Slow callbacks: what is owed leaves before the next message.
-                    if self._is_enough or ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
-                        self._is_enough = False
+                    if since(now(), begin_ms) >= _SLOW_MS:
                         left = 0
+                if self._is_enough:
+                    self._is_enough = False
+                    left = 0
                 if left <= 0:
                     first_byte = _IDLE
                     break
@@ -2965,7 +3024,7 @@ class MQTTClient:
             if kind == _PUBLISH:  # the end of one that was too large
                 packet_id = self._decoder.late_id
             if not packet_id:
-                raise ServerError("a packet with packet id 0 [MQTT-2.3.1-1]")
+                raise ServerError(_ID_0)
             if kind == _PUBLISH:
                 self._outbox.put_ack(_PUBREC if first_byte & 0x04 else _PUBACK, packet_id)
             elif kind == _SUBACK or kind == _UNSUBACK:
@@ -3021,10 +3080,13 @@ class MQTTClient:
             if first & _FLYING:
                 self._flying -= 1
             if _STATS:
-                self._count(_N_ACKNOWLEDGED)
+                kind = self._counts
+                kind[_N_ACKNOWLEDGED] = kind[_N_ACKNOWLEDGED] + 1 & _COUNT_MASK
             return pipe.free(at)
         if _STATS:
             self._count(_N_IGNORED)
+        if not packet_id:
+            raise ServerError(_ID_0)
         return 0
 
     # SUBACK (section 3.9) or UNSUBACK (section 3.11).
@@ -3072,146 +3134,210 @@ class MQTTClient:
         if _STATS:
             counts = self._counts
         size = pipe.size
-        extend = outbox.buf.extend
-        append = outbox.buf.append
+        capacity = outbox.capacity
+        buf = outbox.buf
+        extend = buf.extend
+        append = buf.append
         length_of = len
         next_id = self._next_id
-        flush = outbox.flush
         write = self._write
+        everything = _EVERYTHING
         again = self._again if _QOS2 else ()
-        # How the last PUBLISH began, of those with one byte of remaining length.
+        # How the last small PUBLISH began, and how many bytes it needs.
         head = bytearray(4)
-        last_topic = last_first = last_length = None
+        last_topic = last_first = last_size = None
+        qos = need = 0
         unproven_max = _linger_ms and _UNPROVEN_MAX
         moved = False
         while True:
-            yield moved
+            is_rare = yield moved
             moved = False
             for _ in range(_FLUSHES_PER_STEP):
-                if _QOS2:
-                    while again and outbox.room >= _ACK_BYTES:
-                        at = pipe.find_id(again.pop(0))
-                        if at >= 0:
-                            self._send_pubrel(at)
-                if filters.is_unsent and not self._has_said_bye:
-                    self._send_filters()
+                is_unproven = False
+                if unproven_max and self._unproven >= unproven_max:
+                    is_rare = True  # the ping is looked after
+                    is_unproven = not self._prove()
+                if is_rare:
+                    if _QOS2:
+                        while again and outbox.room >= _ACK_BYTES:
+                            at = pipe.find_id(again.pop(0))
+                            if at >= 0:
+                                self._send_pubrel(at)
+                    if filters.is_unsent and not self._has_said_bye:
+                        self._send_filters()
 
                 # -- messages: from the ring to the outbox. is_stuck: it is not room that they wait
                 # for
-                is_stuck = False
-                at = pipe.sent
+                is_stuck = is_rare and (again or self._has_said_bye)
+                at = begin = pipe.sent
                 tail = pipe.tail
-                if at != tail:
-                    is_stuck = again or self._has_said_bye
-                    if _OFFLINE and not is_stuck:
-                        pipe.is_looking = True
-                        is_stuck = pipe.is_dropping
-                        if is_stuck:  # the writer signals when it has done, or Ctrl-C has ended it
-                            pipe.has_chores = pipe.is_signalled = True
-                if at != tail and not is_stuck:
-                    is_new_wanted = self.state != _SUBSCRIBING
-                    room = outbox.room
-                    position = outbox.sent_count + outbox.pending
-                    begin = position
-                    while at != tail:
+                if at == tail and not is_rare and not outbox.pending:
+                    break
+                if _OFFLINE and at != tail and not is_stuck:
+                    pipe.is_looking = True
+                    is_stuck = pipe.is_dropping
+                    if is_stuck:  # the writer signals when it has done, or Ctrl-C has ended it
+                        pipe.has_chores = pipe.is_signalled = True
+                # Nearly all are small, and are sent for the first time.
+                is_qos_0 = True
+                room = outbox.room
+                end = at if is_rare or is_stuck else tail
+                while at != end:
+                    first = firsts[at]
+                    if first != last_first:
+                        if first & ~(_QOS_MASK | _RETAIN) != _PUBLISH:
+                            break
+                        last_first = head[0] = first
+                        last_size = None
+                        qos = first & _QOS_MASK
+                    if sizes[at] != last_size:
+                        last_size = sizes[at]
+                        need = last_size + 6 if qos else last_size + 4
+                        if need > 0x81:
+                            last_size = None
+                            break
+                        head[1] = need - 2
+                    if room < need:
+                        break
+                    if topics[at] is not last_topic:
+                        last_topic = topics[at]
+                        head[2] = length_of(last_topic) >> 8
+                        head[3] = length_of(last_topic) & 0xFF
+                    if qos:
+                        is_qos_0 = False
+                        packet_id = tokens[at]
+                        if self._flying >= self.in_flight_max or (
+                            packet_id - tokens[pipe.head] & _COUNT_MASK > _MESSAGE_IDS - 1000
+                            and pipe.is_id_taken(at)
+                        ):
+                            is_stuck = True
+                            break
+                        packet_id = (packet_id - 1) % _MESSAGE_IDS + 1
+                        extend(head)
+                        extend(last_topic)
+                        append(packet_id >> 8)  # [MQTT-2.3.1-5]
+                        append(packet_id & 0xFF)
+                        self._flying += 1
+                        firsts[at] = first | _SENT | _FLYING | _COUNTED
+                        if _STATS:
+                            counts[_N_SENT] = counts[_N_SENT] + 1 & _COUNT_MASK
+                    else:
+                        extend(head)
+                        extend(last_topic)  # [MQTT-3.3.2-1]
+                    extend(payloads[at])
+                    room -= need
+                    at += 1
+                    if at == size:
+                        at = 0
+                # Nothing before them, nothing behind: then one write does it.
+                is_alone = (
+                    at != begin
+                    and not outbox.pending
+                    and not is_unproven
+                    and (at == tail or is_stuck or room < need)
+                )
+                if not is_alone:
+                    if at != begin:
+                        self._mark(begin, at)
+                    while at != tail and not is_stuck:
                         first = firsts[at]
                         if first:
                             packet_id = 0
-                            length = sizes[at] + 2
                             if first & _QOS_MASK:
-                                outbox.take(position - begin)
                                 packet_id = next_id(at)
-                                room = outbox.room
-                                begin = position = outbox.sent_count + outbox.pending
-                                length += 2
                                 if first & _SENT:
                                     first |= _DUP  # [MQTT-3.3.1-1]
-                            elif not is_new_wanted:
+                            elif self.state == _SUBSCRIBING:
                                 packet_id = -1
                             if packet_id < 0:
                                 is_stuck = True
                                 break
-                            if first & _QOS_MASK and not packet_id:
-                                pass  # its PUBREL was sent
-                            elif length > 0x7F or length + 2 > room:
-                                outbox.take(position - begin)
-                                is_taken = outbox.put_publish(
+                            if packet_id or not first & _QOS_MASK:  # else its PUBREL was sent
+                                if not outbox.put_publish(
                                     first & 0xFF, topics[at], payloads[at], sizes[at], packet_id
-                                )
-                                room = outbox.room
-                                begin = position = outbox.sent_count + outbox.pending
-                                if not is_taken:
+                                ):
                                     break
-                            else:
-                                topic = topics[at]
-                                if first != last_first:
-                                    last_first = first
-                                    head[0] = first & 0xFF
-                                if length != last_length:
-                                    last_length = head[1] = length
-                                if topic is not last_topic:
-                                    last_topic = topic
-                                    head[2] = length_of(topic) >> 8
-                                    head[3] = length_of(topic) & 0xFF
-                                extend(head)
-                                extend(topic)  # [MQTT-3.3.2-1]
-                                if packet_id:  # [MQTT-2.3.1-5]
-                                    append(packet_id >> 8)
-                                    append(packet_id & 0xFF)
-                                extend(payloads[at])
-                                length += 2
-                                room -= length
-                                position += length
-                                if _STATS:
-                                    outbox.packet_count = outbox.packet_count + 1 & _COUNT_MASK
                             if packet_id:
                                 self._flying += 1
                                 firsts[at] |= _SENT | _FLYING | _COUNTED
                                 if _STATS:
                                     self._count(_N_AGAIN if first & _COUNTED else _N_SENT)
-                            marks[at] = position & _COUNT_MASK
+                            marks[at] = outbox.sent_count + outbox.pending & _COUNT_MASK
                         at += 1
                         if at == size:
                             at = 0
-                    pipe.sent = at
-                    outbox.take(position - begin)
+                pipe.sent = at
                 if _OFFLINE:
                     pipe.is_looking = False
-                if self._is_resending and not again:
-                    self._is_resending = at != tail and firsts[at] & _SENT
-                if not outbox.pending:
-                    if pipe.left != at:  # only gaps are left
-                        pipe.left = at
-                        pipe.move_head()
-                    break
 
                 # -- write
-                if unproven_max and self._unproven >= unproven_max and not self._prove():
+                if is_unproven:
                     break
                 failure = None
-                try:
-                    count = flush(write)
-                except BaseException as error:  # what has left has left: QoS 0 is not sent again
-                    failure = error
-                    count = 1
-                if count:
-                    moved = True
+                if is_alone:
+                    size_written = capacity - room
                     if unproven_max:
                         self._unproven += 1
+                    count = write(buf, 0, size_written)
+                    if count == size_written:
+                        buf[everything] = b""
+                        outbox.sent_count = outbox.sent_count + count & _COUNT_MASK
+                        if is_qos_0 and self.on_published is None:
+                            moved = True
+                            pipe.left = at
+                            count = at - begin if at > begin else at - begin + size
+                            if _STATS:
+                                counts[_N_SENT] = counts[_N_SENT] + count & _COUNT_MASK
+                            first = begin
+                            for _ in range(count):
+                                firsts[first] = 0
+                                topics[first] = payloads[first] = None
+                                first += 1
+                                if first == size:
+                                    first = 0
+                            if pipe.head == begin:
+                                pipe.head = at
+                            if at == pipe.tail:
+                                break
+                            continue
+                    else:
+                        count = count or 0
+                        self._mark(begin, at)
+                        outbox.end = size_written
+                        outbox.at = count
+                        outbox.pending -= count
+                        outbox.sent_count = outbox.sent_count + count & _COUNT_MASK
+                else:
+                    if is_rare and self._is_resending and not again:
+                        self._is_resending = at != tail and firsts[at] & _SENT
+                    if not outbox.pending:
+                        if pipe.left != at:  # only gaps are left
+                            pipe.left = at
+                            pipe.move_head()
+                        break
+                    if unproven_max:
+                        self._unproven += 1
+                    try:
+                        count = outbox.flush(write)
+                    except BaseException as error:  # what has left has: QoS 0 is not sent again
+                        failure = error
+                        count = 1
+
+                # -- what has left
+                is_all = not outbox.pending
+                if count:
+                    moved = True
                     self._sent_ms = self._now_ms
                     timers[_TIMER_WRITE] = None
-
-                    # -- what has left
                     sent_count = outbox.sent_count
                     sent = pipe.sent
                     told = self.on_published
-                    freed = 0
                     at = pipe.left
                     while at != sent:
                         first = firsts[at]
                         token = 0
                         if first and not first & _RELEASED:
-                            if sent_count - marks[at] & _COUNT_MASK >= _COUNT_HALF:
+                            if not is_all and sent_count - marks[at] & _COUNT_MASK >= _COUNT_HALF:
                                 break
                             if first & _QOS_MASK:
                                 marks[at] = self._now_ms
@@ -3222,17 +3348,17 @@ class MQTTClient:
                                 firsts[at] = 0
                                 topics[at] = payloads[at] = None
                                 if _QOS2 or _OFFLINE:
-                                    if extras[at] is not None:
-                                        extras[at] = None
-                                    freed += sizes[at]
+                                    extras[at] = None
                                 if _STATS:
                                     counts[_N_SENT] = counts[_N_SENT] + 1 & _COUNT_MASK
+                        begin = at
                         at += 1
                         if at == size:
                             at = 0
                         if token and told is not None:
                             pipe.left = at
-                            pipe.move_head()
+                            if pipe.head == begin:
+                                pipe.head = at
                             try:
                                 told(self, token)
                             except Exception as error:
@@ -3245,25 +3371,27 @@ class MQTTClient:
                             at = pipe.left  # a writer may have moved what is empty
                             sent = pipe.sent
                     pipe.left = at
-                    if _OFFLINE and freed:
-                        pipe.freed_bytes = pipe.freed_bytes + freed & _COUNT_MASK
-                        pipe.bytes_limit = pipe.freed_bytes + pipe.bytes_max & _COUNT_MASK
-                    first = pipe.head
-                    while first != at and not firsts[first]:
-                        first += 1
-                        if first == size:
-                            first = 0
-                    pipe.head = first
-                    if self._has_marks:
+                    if not firsts[pipe.head]:
+                        pipe.move_head()
+                    if is_rare and self._has_marks:
                         self._on_left()
                 if failure is not None:
                     raise failure
-                if outbox.pending:
+                if not is_all:
                     if timers[_TIMER_WRITE] is None:
                         self._arm(_TIMER_WRITE, self.connect_timeout_ms)
                     break
-                if is_stuck or pipe.sent == pipe.tail and not filters.is_unsent:
+                if is_stuck or at == pipe.tail and not (is_rare and filters.is_unsent):
                     break
+
+    # Small messages, from `at` on, stand in the outbox's buffer, and do not leave at once.
+    def _mark(self, at, end):
+        pipe = self._pipe
+        outbox = self._outbox
+        while at != end:
+            outbox.take(pipe.sizes[at] + (6 if pipe.firsts[at] & _QOS_MASK else 4))
+            pipe.marks[at] = outbox.sent_count + outbox.pending & _COUNT_MASK
+            at = (at + 1) % pipe.size
 
     # [MQTT-4.3.2-1] The packet identifier with which the QoS 1 or 2 message at `at` is sent now.
     # 0: it needs no packet. -1: it has to wait.
@@ -3303,12 +3431,13 @@ class MQTTClient:
                 self._arm(_TIMER_ACK, self.connect_timeout_ms)
             if _STATS:
                 self._count(_N_AGAIN)
+                self._outbox.packet_count -= 1  # it is counted there, too
 
         # It leaves behind a large message, which may take long: see _on_left().
         def _mark_pubrel(self):
             outbox = self._outbox
             self._pubrel_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
-            self._has_marks = True
+            self._has_marks = self._pipe.has_chores = True
 
     # One SUBSCRIBE or UNSUBSCRIBE for each row that needs it, many in one write.
     def _send_filters(self):
@@ -3700,13 +3829,12 @@ class MQTTClient:
             raise LocalError(_NOT_BUILT % "offline or pipe_bytes_max")
         else:
             self._pipe = Pipe(pipe_slots, packet_bytes_max)
-        self._put = self._pipe.put
         self._filters = Filters()
         self._outbox = Outbox(min(packet_bytes_max, _OUTBOX_BYTES))
         self._decoder = Decoder(packet_bytes_max)
         self._message = Message(self._decoder.buf)
         self._topics = {}  # topic names that were checked: see _known_topic()
-        self._last = (_NOTHING, b"")  # the last one of them
+        self._last = (_NOTHING,)  # the last one of them
         self.on_message = self.on_published = None  # of each client: every message asks
         if _STATS:
             self._counts = [0] * _COUNTS
@@ -3773,15 +3901,17 @@ class MQTTClient:
         self._read = self._write = self._packets = None
         self._advance = self._live().__next__
 
-    @property
-    def state_name(self) -> str:
-        """The state's name, as in STATE_NAMES."""
-        return STATE_NAMES[self.state]
+    # No properties, as in Message: each step assigns to attributes.
+    def __getattr__(self, name):
+        if name == "state_name":
+            return STATE_NAMES[self.state]
+        if _STATS and name == "stats":
+            return self._make_stats()
+        raise AttributeError(name)
 
     if _STATS:
 
-        @property
-        def stats(self) -> dict:
+        def _make_stats(self):
             """Counters since the client was made, each modulo 2**30.
 
             attempts, connections, reconnections; packets_sent, bytes_sent, packets_received,
@@ -3808,7 +3938,8 @@ class MQTTClient:
                 "duplicates_received": counts[_N_DUP],
                 "duplicates_suppressed": counts[_N_SUPPRESSED],
                 "ignored": counts[_N_IGNORED],
-                "packets_sent": self._outbox.packet_count,
+                "packets_sent": self._outbox.packet_count + counts[_N_SENT] + counts[_N_AGAIN]
+                & _COUNT_MASK,
                 "bytes_sent": self._outbox.sent_count,
                 "packets_received": self._decoder.packet_count,
                 "bytes_received": self._decoder.byte_count,
@@ -3833,7 +3964,7 @@ class MQTTClient:
         Allocates: nothing. Blocks: never. Spec: section 3.14.
         """
         self._is_wanted = False
-        self._pipe.is_signalled = True
+        self._pipe.has_chores = self._pipe.is_signalled = True
 
     def publish(
         self,
@@ -3867,7 +3998,7 @@ class MQTTClient:
         Allocates: nothing, if both are bytes and the topic name is one of the last eight. It costs
         least if it is the object of the last call. Blocks: see Pipe.put(). Spec: section 3.3.
         """
-        # Without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1]. (Variables serve twice: rule 6.)
+        # Without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1].
         if qos is _ZERO and retain is False:
             qos = _PUBLISH
         else:
@@ -3876,7 +4007,7 @@ class MQTTClient:
         if topic_name is not retain[0]:
             retain = self._known_topic(topic_name)
         topic_name = retain[1]
-        if not _isinstance(payload, _bytes):
+        if payload.__class__ is not _bytes:
             payload = _to_payload(payload)
         if offline is not None or expiry_s is not None:
             if _OFFLINE:
@@ -3885,24 +4016,55 @@ class MQTTClient:
                 return retain(topic_name, payload, offline)
             else:
                 raise LocalError(_NOT_BUILT % "offline or expiry_s")
-        retain = self._put
-        retain = retain(topic_name, payload, qos)
-        if _OFFLINE and self._pipe.dropped:
-            self._tell_dropped()
-        return retain
+        # Pipe.put(), as far as it is easy: its call alone would be a tenth of all that a message
+        # costs. No variable more, and no `try`, whose frame would lie on the heap (rule 6). From
+        # here on: retain, the pipe; offline, the slot; topic_name, the slot behind it; expiry_s,
+        # the size, then the token.
+        expiry_s = retain[2] + _len(payload)
+        retain = self._pipe
+        if not retain._acquire(False):
+            retain.wait_for_lock()
+        # If Ctrl-C ends this call, step() gives the lock back: see Pipe.mend(). The message is
+        # written into the empty slot first: nobody sees it before tail moves.
+        offline = retain.tail
+        retain.topics[offline] = topic_name
+        retain.payloads[offline] = payload
+        retain.firsts[offline] = qos
+        retain.sizes[offline] = expiry_s
+        topic_name = offline + 1
+        if topic_name == retain.size:
+            topic_name = 0
+        if (
+            topic_name == retain.head
+            or expiry_s > retain.easy_bytes
+            or _OFFLINE
+            and expiry_s > retain.bytes_left
+        ):
+            expiry_s = retain.put_tight(offline)
+            if _OFFLINE and retain.dropped:
+                self._tell_dropped()
+            return expiry_s
+        if _OFFLINE:
+            retain.bytes_left -= expiry_s
+        expiry_s = retain.last_token + 1 & _COUNT_MASK or 1
+        retain.last_token = expiry_s
+        retain.tokens[offline] = expiry_s
+        retain.tail = topic_name
+        retain._release()
+        retain.is_signalled = True
+        return expiry_s
 
-    # (topic_name as given, as bytes, checked). The last few are known; the table is replaced,
-    # never changed: another thread may be looking.
+    # (topic_name as given, as bytes, checked; how many these are). The last few are known; the
+    # table is replaced, never changed: another thread may be looking.
     def _known_topic(self, topic_name):
-        is_lasting = _isinstance(
-            topic_name, _NAMES
-        )  # else it may change, and is looked at each time
+        is_lasting = topic_name.__class__ in _NAMES
         known = self._topics.get(topic_name) if is_lasting else None
         if known is None:
-            known = (topic_name, _to_topic(topic_name))
+            known = _to_topic(topic_name)
+            known = (topic_name, known, _len(known))
             if not is_lasting:
-                return known
-            if _len(known[1]) < _KNOWN_TOPIC_BYTES_MAX:
+                return known  # it may change, and is looked at each time
+            if known[2] < _KNOWN_TOPIC_BYTES_MAX:
                 topics = {}
                 if _len(self._topics) < _KNOWN_TOPICS:
                     topics.update(self._topics)
@@ -3915,20 +4077,7 @@ class MQTTClient:
         # Pipe.put() with a wish: (first_byte, policy, expiry_ms).
         def _put_wish(self, topic_name, payload, wish):
             pipe = self._pipe
-            first_byte, policy, expiry_ms = wish
-            pipe._wait_for_lock()
-            at = pipe.tail
-            pipe.topics[at] = topic_name
-            pipe.payloads[at] = payload
-            pipe.firsts[at] = first_byte
-            pipe.sizes[at] = len(topic_name) + len(payload)
-            token = pipe._put_tight(at, policy, expiry_ms)
-            if expiry_ms is not None:
-                # step() looks when the next one expires.
-                at_ms = pipe.next_expiry_ms
-                if at_ms is None or ticks_diff(expiry_ms, at_ms) < 0:
-                    pipe.next_expiry_ms = expiry_ms
-                pipe.has_chores = pipe.is_signalled = True
+            token = pipe.put(topic_name, payload, *wish)
             self._tell_dropped()
             return token
 
@@ -4023,15 +4172,15 @@ class MQTTClient:
             raise LocalError(
                 _TOO_LARGE % ("topic filter", len(topic_filter), pipe.packet_bytes_max)
             )
-        pipe._wait_for_lock()
+        pipe.wait_for_lock()
         try:
             token = pipe.last_token = pipe.last_token + 1 & _COUNT_MASK or 1
             self._filters.put(topic_filter, callback, qos, token)
             if _STATS:
                 self._count(_N_FILTERS)
         finally:
+            pipe.has_chores = True
             pipe.release_lock()
-        pipe.is_signalled = True
         return token
 
     def is_online(self) -> bool:
@@ -4133,7 +4282,7 @@ class MQTTClient:
             raise LocalError(_IS_DRIVEN)
         except Exception:
             self._on_bad_poll()
-        return self._has_happened()
+        return self._interrupt is None or self._has_happened()
 
     # step() for those who drive it. The life is a generator, which can not be entered twice: that
     # is what keeps a callback from step().
@@ -4520,9 +4669,12 @@ class MQTTClient:
 # The first byte of a PUBLISH with this QoS and RETAIN.
 def _publish_flags(qos, retain, name="qos"):
     first_byte = _PUBLISH | _integer(name, qos, 0, _QOS_MAX) << _QOS_SHIFT
-    if retain not in (0, 1):
-        raise LocalError("retain is %r, must be a bool" % (retain,))
-    return first_byte | _RETAIN if retain else first_byte
+    if retain is not False:
+        if retain not in (0, 1):
+            raise LocalError("retain is %r, must be a bool" % (retain,))
+        if retain:
+            first_byte |= _RETAIN
+    return first_byte
 
 
 if _OFFLINE:

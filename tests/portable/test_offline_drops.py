@@ -181,7 +181,7 @@ def test_step_does_not_look_at_the_ring_while_a_message_is_being_dropped():
     bench = offline().go_online()
     bench.client.publish("t", b"1")
     pipe = bench.client._pipe
-    pipe._wait_for_lock()  # another thread is in put(),
+    pipe.wait_for_lock()  # another thread is in put(),
     pipe.is_dropping = True  # and drops something
     for _ in range(5):
         bench.client.step()
@@ -197,7 +197,7 @@ def test_a_lock_left_behind_by_ctrl_c_is_given_back_by_step():
         bench = offline(pipe_slots=2, offline="drop_oldest", keep_alive_s=0).go_online()
         bench.client.publish("t", b"1")
         pipe = bench.client._pipe
-        pipe._wait_for_lock()  # as put() does, and then it is ended
+        pipe.wait_for_lock()  # as put() does, and then it is ended
         pipe.is_dropping = is_dropping
         if not is_dropping:  # who finds it so says it
             mqttpipe.ticks_ms = lambda clock=bench.clock: clock.advance(1) or clock.ticks_ms()
