@@ -2617,6 +2617,9 @@ class _Life:
         for row in self._filters.rows:
             if row[_STATE] == _ASKED:
                 row[_MARK] = ticks_add(row[_MARK], timeout_ms)
+        if self.keep_alive_s:
+            self._now_ms = ticks_ms()
+            self._on_ping_time(True)
 
     # What is rare, for all stages of a life. True: something happened.
     def _do_chores(self):
@@ -2750,15 +2753,17 @@ class _Life:
 
     # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it was, so the
     # timer is not moved by each packet: it looks when it runs out.
-    def _on_ping_time(self):
+    def _on_ping_time(self, is_slow=False):
         left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
         if left_ms <= 0:
             left_ms = self.keep_alive_s * 1000
             outbox = self._outbox
-            # Also while PINGRESP is awaited: it may stand behind messages that we are slow to
-            # read. None behind DISCONNECT. Without room the socket is stuck, and has a deadline
-            # for that.
-            if self._ping_mark is None:
+            # One PINGREQ at a time, unless its PINGRESP may stand behind what we do not read, or
+            # are slow to; and none behind DISCONNECT. Without room the socket is stuck, and has a
+            # deadline for that.
+            if self._ping_mark is None and (
+                is_slow or self._is_held or self._timers[_TIMER_PINGRESP] is None
+            ):
                 if outbox.room < 2 or self._has_said_bye:
                     self._arm(_TIMER_PING, left_ms)
                     return
@@ -2771,7 +2776,7 @@ class _Life:
     def _ping_meanwhile(self):
         self._now_ms = ticks_ms()
         if self.keep_alive_s:
-            self._on_ping_time()
+            self._on_ping_time(True)
             try:
                 if self._outbox.flush(self._write):
                     self._sent_ms = self._now_ms
