@@ -2618,6 +2618,9 @@ class MQTTClient:
                 at_ms = row[_MARK] = ticks_add(row[_MARK], timeout_ms)
                 if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
                     oldest_ms = at_ms
+        if timeout_ms and self.keep_alive_s:
+            self._now_ms = ticks_ms()
+            self._on_ping_time(True)
         if oldest_ms is not None:
             return ticks_diff(oldest_ms, self._now_ms) + self.connect_timeout_ms
 
@@ -2753,15 +2756,16 @@ class MQTTClient:
 
     # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it was, so the
     # timer is not moved by each packet: it looks when it runs out.
-    def _on_ping_time(self):
+    def _on_ping_time(self, is_slow=False):
         left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
         if left_ms <= 0:
             left_ms = self.keep_alive_s * 1000
-            self._put_ping()
+            if is_slow or self._is_held or self._timers[_TIMER_PINGRESP] is None:
+                self._put_ping()
         self._arm(_TIMER_PING, left_ms)
 
-    # Also while PINGRESP is awaited: it may stand behind messages that we are slow to read. None
-    # behind DISCONNECT. Without room the socket is stuck, and has a deadline for that.
+    # One PINGREQ at a time, unless its PINGRESP may stand behind what we do not read, or are slow
+    # to; and none behind DISCONNECT. Without room the socket is stuck, and has a deadline for that.
     def _put_ping(self):
         outbox = self._outbox
         if self._ping_mark is None and outbox.room >= 2 and not self._has_said_bye:
@@ -2781,7 +2785,7 @@ class MQTTClient:
     def _ping_meanwhile(self):
         self._now_ms = ticks_ms()
         if self.keep_alive_s:
-            self._on_ping_time()
+            self._on_ping_time(True)
             try:
                 if self._outbox.flush(self._write):
                     self._sent_ms = self._now_ms
