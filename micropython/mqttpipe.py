@@ -3501,6 +3501,7 @@ class MQTTClient:
     def _close(self, error):
         state = self.state
         self._failed = error
+        is_short = isinstance(error, MemoryError)
         at_ms = self._timers[_TIMER_STATE]
         if state == _ONLINE and at_ms is not None and ticks_diff(ticks_ms(), at_ms) >= 0:
             self._is_stable = True  # its timer is due, and was not looked at yet
@@ -3531,7 +3532,7 @@ class MQTTClient:
             if error is None:
                 self._pause_end_ms = None  # connect() while it drained: nothing has failed
             elif state != _WAITING:
-                self._pause(error, state)
+                self._pause(error, state, is_short)
             self.state = _WAITING
         else:
             self.state = _DOWN
@@ -3577,7 +3578,7 @@ class MQTTClient:
             self._raw = self._probe = None
 
     # How long to wait before the next attempt, and at which server.
-    def _pause(self, error, state):
+    def _pause(self, error, state, is_short):
         if self._is_stable:
             self._longest_ms = 0
         pause_ms = 0
@@ -3590,8 +3591,10 @@ class MQTTClient:
             # A random pause: its longest doubles with each failure in a row, and even the first is
             # drawn, so that a thousand devices do not come back to a restarted server at once.
             lowest_ms = self.reconnect_min_ms
-            pause_ms = 2 * max(lowest_ms, _BACK_OFF_MS, self._longest_ms)
-            pause_ms = self._longest_ms = min(pause_ms, self.reconnect_max_ms)
+            pause_ms = max(lowest_ms, _BACK_OFF_MS)
+            if not is_short:  # want of memory is nobody's fault there, and soon over
+                pause_ms = min(2 * max(pause_ms, self._longest_ms), self.reconnect_max_ms)
+                self._longest_ms = pause_ms
             try:
                 draw = int.from_bytes(urandom(2), "big")
                 pause_ms = lowest_ms + (pause_ms - lowest_ms) * draw // 65535

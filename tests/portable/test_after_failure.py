@@ -212,6 +212,25 @@ def test_without_room_to_answer_the_poll_does_not_ask_for_more_to_read():
     assert bench.select.watched[id(bench.server)] == bench.select.POLLIN
 
 
+def test_want_of_memory_lengthens_no_pause():
+    """It is no server's fault: the client is back soon after there is memory."""
+    bench = Bench(reconnect_min_ms=20, reconnect_max_ms=60_000)
+    bench.random = 0xFFFF  # the longest
+
+    def no_memory(*arguments):
+        raise MemoryError
+
+    make = bench.network.socket
+    bench.network.socket = no_memory
+    bench.client.connect()
+    for _ in range(20):
+        bench.steps()
+        assert bench.client.next_deadline_ms() <= 50
+        bench.clock.advance(50)
+    bench.network.socket = make
+    bench.go_online()
+
+
 def test_without_a_least_pause_the_back_off_grows_all_the_same():
     bench = Bench(reconnect_min_ms=0, reconnect_max_ms=60_000)
     bench.random = 0xFFFF
