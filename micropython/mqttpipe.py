@@ -3116,17 +3116,17 @@ class _Life:
                 is_stuck = is_rare and (again or self._has_said_bye)
                 at = begin = pipe.sent
                 tail = pipe.tail
-                if at == tail and not is_rare and not outbox.pending:
-                    break
-                if _OFFLINE and at != tail and not is_stuck:
+                if at == tail:
+                    if not is_rare and not outbox.pending:
+                        break
+                elif _OFFLINE and not is_stuck:
                     pipe.is_looking = True
                     is_stuck = pipe.is_dropping
                     if is_stuck:  # the writer signals when it has done, or Ctrl-C has ended it
                         pipe.has_chores = pipe.is_signalled = True
                 # Nearly all are small, and are sent for the first time.
                 is_qos_0 = True
-                position = outbox.sent_count + outbox.pending & _COUNT_MASK
-                limit = position + outbox.room
+                room = outbox.room
                 end = at if is_rare or is_stuck else tail
                 while at != end:
                     first = firsts[at]
@@ -3149,7 +3149,7 @@ class _Life:
                             last_size = None
                             break
                         head[1] = need - 2
-                    if position + need > limit:
+                    if room < need:
                         break
                     if qos:
                         is_qos_0 = False
@@ -3169,19 +3169,51 @@ class _Life:
                         extend(head)
                         extend(last_topic)  # [MQTT-3.3.2-1]
                     extend(payload)
-                    position += need
-                    marks[at] = position
+                    room -= need
                     at += 1
                     if at == size:
                         at = 0
-                room = limit - position
                 # Nothing before them, nothing behind: then one write does it.
-                is_alone = (
-                    at != begin and not outbox.pending and (at == tail or is_stuck or room < need)
-                )
-                if not is_alone:
-                    outbox.pending += outbox.room - room
-                    outbox.room = room
+                count = -1
+                if at != begin and not outbox.pending and (at == tail or is_stuck or room < need):
+                    pipe.sent = at
+                    if _OFFLINE:
+                        pipe.is_looking = False
+                    count = write(buf, 0, length_of(buf)) or 0
+                    if count == length_of(buf):
+                        buf[_EVERYTHING] = b""
+                        outbox.sent_count = outbox.sent_count + count & _COUNT_MASK
+                        if is_qos_0 and self.on_published is None:
+                            moved = True
+                            pipe.left = at
+                            count = at - begin if at > begin else at - begin + size
+                            if _STATS:
+                                counts[_N_SENT] = counts[_N_SENT] + count & _COUNT_MASK
+                            first = begin
+                            for _ in range(count):
+                                firsts[first] = 0
+                                topics[first] = payloads[first] = None
+                                first += 1
+                                if first == size:
+                                    first = 0
+                            if pipe.head == begin:
+                                pipe.head = at
+                            if at == tail:
+                                break
+                            continue
+                        begin = at
+                # What does not leave at once.
+                while begin != at:
+                    first = 6 if firsts[begin] & _QOS_MASK else 4
+                    first += length_of(topics[begin]) + length_of(payloads[begin])
+                    outbox.room -= first
+                    outbox.pending += first
+                    marks[begin] = outbox.sent_count + outbox.pending & _COUNT_MASK
+                    begin = (begin + 1) % size
+
+                # -- all other messages, and the write
+                failure = None
+                if count < 0:
                     while at != tail and not is_stuck:
                         first = firsts[at]
                         if first:
@@ -3211,40 +3243,9 @@ class _Life:
                         at += 1
                         if at == size:
                             at = 0
-                pipe.sent = at
-                if _OFFLINE:
-                    pipe.is_looking = False
-
-                # -- write
-                failure = None
-                if is_alone:
-                    count = write(buf, 0, length_of(buf))
-                    if count == length_of(buf):
-                        buf[_EVERYTHING] = b""
-                        outbox.sent_count = outbox.sent_count + count & _COUNT_MASK
-                        if is_qos_0 and self.on_published is None:
-                            moved = True
-                            pipe.left = at
-                            count = at - begin if at > begin else at - begin + size
-                            if _STATS:
-                                counts[_N_SENT] = counts[_N_SENT] + count & _COUNT_MASK
-                            first = begin
-                            for _ in range(count):
-                                firsts[first] = 0
-                                topics[first] = payloads[first] = None
-                                first += 1
-                                if first == size:
-                                    first = 0
-                            if pipe.head == begin:
-                                pipe.head = at
-                            if at == pipe.tail:
-                                break
-                            continue
-                    else:
-                        outbox.pending = length_of(buf)
-                        outbox.room = room
-                        count = outbox.flush(write, count or 0)
-                else:
+                    pipe.sent = at
+                    if _OFFLINE:
+                        pipe.is_looking = False
                     if is_rare and self._is_resending and not again:
                         self._is_resending = at != tail and firsts[at] & _SENT
                     if not outbox.pending:
@@ -3258,6 +3259,8 @@ class _Life:
                         # What has left has left: QoS 0 is not sent again.
                         failure = error
                         count = 1
+                elif outbox.pending:
+                    count = outbox.flush(write, count)
 
                 # -- what has left
                 is_all = not outbox.pending
@@ -3303,7 +3306,7 @@ class _Life:
                             at = pipe.left  # a writer may have moved what is empty
                             sent = pipe.sent
                     pipe.left = at
-                    if not firsts[pipe.head]:
+                    if pipe.head != at and not firsts[pipe.head]:
                         pipe.move_head()
                     if is_rare and self._has_marks:
                         self._on_left()
@@ -3953,7 +3956,11 @@ class MQTTClient(_Life):
             qos = _publish_flags(qos, retain)
         retain = self._last  # read once: another thread may change it
         if topic_name is not retain[0]:
-            retain = self._known_topic(topic_name)
+            retain = self._topics.get(topic_name) if topic_name.__class__ is _bytes else None
+            if retain is None:
+                retain = self._known_topic(topic_name)
+            else:
+                self._last = retain
         topic_name = retain[1]
         if payload.__class__ is not _bytes:
             payload = _to_payload(payload)
