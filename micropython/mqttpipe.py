@@ -861,7 +861,6 @@ def encode_filter(packet_id, topic_filter, qos):
 #   firsts    first byte of its PUBLISH, and _SENT, _FLYING, _RELEASED, _MUTE above it; 0: free
 #   tokens    what publish() returned
 #   topics, payloads   bytes
-#   sizes     bytes of both
 #   marks     in the Outbox: its position there when it has left; then, QoS 1 and 2: ticks_ms()
 #             when that was
 #   extras    ticks_ms() of its expiry, or None; _RELEASED: the turn of its PUBREC
@@ -891,7 +890,6 @@ class Pipe(IOBase):
         self.tokens = [0] * size
         self.topics = [None] * size
         self.payloads = [None] * size
-        self.sizes = [0] * size
         self.marks = [0] * size
         self.head = self.left = self.sent = self.tail = 0
         self.last_token = 0
@@ -947,16 +945,16 @@ class Pipe(IOBase):
         self.topics[at] = topic
         self.payloads[at] = payload
         self.firsts[at] = first_byte
-        self.sizes[at] = _len(topic) + _len(payload)
-        topic = self.put_tight  # rule 6
-        return topic(at, policy, expiry_ms)
+        return self.put_tight(policy, expiry_ms)
 
-    def put_tight(self, at, policy=None, expiry_ms=None):
+    def put_tight(self, policy=None, expiry_ms=None):
         """The message in the empty slot gets its place and a token. The lock is given back."""
+        at = self.tail
         token = 0
         try:
-            length = self.sizes[at] + (4 if self.firsts[at] & _QOS_MASK else 2)
-            size = length + 2 + (length > 0x7F) + (length > 0x3FFF) + (length > 0x1FFFFF)
+            # The exact size of the packet: it may be too large.
+            size = self._bytes_of(at) + (4 if self.firsts[at] & _QOS_MASK else 2)
+            size += 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)
             if size > self.packet_bytes_max:
                 raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
             if _OFFLINE:
@@ -982,6 +980,10 @@ class Pipe(IOBase):
                 self._clear(self.tail)
             self.release_lock()
         return token
+
+    # Of topic name and payload. (step() may give them up meanwhile.)
+    def _bytes_of(self, at):
+        return _len(self.topics[at] or b"") + _len(self.payloads[at] or b"")
 
     # Give up the references of a slot; it is free from here.
     def _clear(self, at):
@@ -1035,7 +1037,7 @@ class Pipe(IOBase):
             at = self.head
             while at != self.tail:
                 if self.firsts[at]:
-                    count += self.sizes[at]
+                    count += self._bytes_of(at)
                 at = (at + 1) % self.size
             return count
 
@@ -1048,7 +1050,7 @@ class Pipe(IOBase):
             while at != self.tail:
                 if self.firsts[at] and not self.firsts[at] & _SENT:
                     if topic is None or self.topics[at] == topic:
-                        count += self.sizes[at]
+                        count += self._bytes_of(at)
                         last = at
                         if first < 0:
                             first = at
@@ -1059,7 +1061,7 @@ class Pipe(IOBase):
         # that it has then: tail, or with "latest" the one of the last message of its topic name
         # that waits: that one goes, and all before it, so nothing older comes behind the newest.
         def _make_room(self, policy):
-            size = self.sizes[self.tail]
+            size = self._bytes_of(self.tail)
             topic = None
             if policy == _LATEST and not self.is_online:
                 topic = self.topics[self.tail]
@@ -1141,7 +1143,6 @@ class Pipe(IOBase):
                 self.tokens,
                 self.topics,
                 self.payloads,
-                self.sizes,
                 self.marks,
                 self.extras,
                 self.firsts,
@@ -1552,11 +1553,6 @@ class Outbox:
         if _STATS:
             self.packet_count = self.packet_count + 1 & _COUNT_MASK
 
-    def take(self, count):
-        """So many bytes were appended to `buf`, which had room for them."""
-        self.room -= count
-        self.pending += count
-
     def put_publish(self, first_byte, topic_name, payload, size, packet_id):
         """Take a PUBLISH of any size. False: not now, there is no room.
 
@@ -1570,40 +1566,38 @@ class Outbox:
         if self.tail is not None:
             return False
         size += 4 if packet_id else 2  # the remaining length
-        head = 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)  # bytes of fixed header
-        if head + 4 + _len(topic_name) > self.capacity:
-            head = bytearray((first_byte,))
-            append_remaining_length(head, size)
-            head += _field(topic_name)
-            if packet_id:
-                head.append(packet_id >> 8)
-                head.append(packet_id & 0xFF)
-            return self.put_packet(bytes(head) + payload)
-        if size + head > self.room:
-            if size + head <= self.capacity or head + 4 + _len(topic_name) > self.room:
-                return False
-            self.tail = payload
-        self.buf.append(first_byte)
-        append_remaining_length(self.buf, size)
-        self.buf.append(_len(topic_name) >> 8)
-        self.buf.append(_len(topic_name) & 0xFF)
-        self.buf.extend(topic_name)
-        if packet_id:
-            self.buf.append(packet_id >> 8)
-            self.buf.append(packet_id & 0xFF)
-        self.pending += size + head
-        if self.tail is None:
-            self.buf.extend(payload)
-            self.room -= size + head
+        buf = 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)  # bytes of fixed header
+        if buf + 4 + _len(topic_name) > self.capacity:
+            buf = bytearray()
         else:
-            self.room = 0
+            buf += size  # bytes of all
+            if buf > self.room:
+                if buf <= self.capacity or buf - size + 4 + _len(topic_name) > self.room:
+                    return False
+                self.tail = payload
+            self.pending += buf
+            self.room = self.room - buf if self.tail is None else 0
+            buf = self.buf
+        buf.append(first_byte)
+        append_remaining_length(buf, size)
+        buf.append(_len(topic_name) >> 8)
+        buf.append(_len(topic_name) & 0xFF)
+        buf.extend(topic_name)
+        if packet_id:
+            buf.append(packet_id >> 8)
+            buf.append(packet_id & 0xFF)
+        if buf is not self.buf:
+            return self.put_packet(bytes(buf) + payload)
+        if self.tail is None:
+            buf.extend(payload)
         return True
 
-    def flush(self, write):
+    def flush(self, write, count=-1):
         """Write what the stream takes now and return how many bytes that was.
 
         Args:
             write: write(buf, offset, length) answers a count or None.
+            count: what it has answered already for all of `buf`; -1: it was not asked.
 
         Allocates: nothing. Raises: what the stream raises.
         """
@@ -1612,7 +1606,8 @@ class Outbox:
             part = self.part
             end = self.end or _len(part)
             size = end - self.at
-            count = write(part, self.at, size) or 0
+            if count < 0:
+                count = write(part, self.at, size) or 0
             written += count
             self.at += count
             self.pending -= count
@@ -1620,6 +1615,7 @@ class Outbox:
             self.end = end
             if count < size or not count:
                 break
+            count = -1
             self.end = 0
             if end == _len(part):  # else something has come behind what was refused
                 self.at = 0
@@ -1662,12 +1658,6 @@ class Decoder:
         if _STATS:
             self.packet_count = self.byte_count = 0  # since ever, modulo 2**30
 
-    # None was read: nothing is there now. Or 0 bytes: the server has closed.
-    def _nothing(self, count):
-        if count is not None:
-            raise TransportError(_SERVER_CLOSED)
-        return 0
-
     def packets(self, read):
         """A generator: the packets of one connection. Where it stands is its state.
 
@@ -1703,8 +1693,6 @@ class Decoder:
                     reads = 0
                     have = read(buf, 2)
                 reads += 1
-                if _STATS:
-                    self.byte_count = self.byte_count + have & _COUNT_MASK
             first_byte = buf[at]
             if not first_byte:
                 raise ServerError("control packet type 0 is reserved [2.2.1]")
@@ -1715,11 +1703,10 @@ class Decoder:
                     at = 0
                     have = read(buf, 1)
                     reads += 1
-                    if have:
-                        if _STATS:
-                            self.byte_count = self.byte_count + have & _COUNT_MASK
-                    else:
-                        have = self._nothing(have)
+                    if not have:
+                        if have is not None:
+                            raise TransportError(_SERVER_CLOSED)
+                        have = 0
                         yield _MOVES if reads > 1 else _STUCK
                         reads = 0
                 byte = buf[at]
@@ -1757,8 +1744,6 @@ class Decoder:
                 at = read(view[have:] if have else buf, kept - have + spare)
                 reads += 1
                 if at:
-                    if _STATS:
-                        self.byte_count = self.byte_count + at & _COUNT_MASK
                     have += at
                     if reads <= _READS_PER_STEP:
                         continue
@@ -1768,6 +1753,7 @@ class Decoder:
                 reads = 0
             if _STATS:
                 self.packet_count = self.packet_count + 1 & _COUNT_MASK
+                self.byte_count = self.byte_count + length + 2 + shift // 7 & _COUNT_MASK
             yield first_byte
             at = length
             if spare:
@@ -1787,9 +1773,9 @@ class Decoder:
                     have = read(buf, min(length - at, kept))
                     reads += 1
                     if not have:
-                        have = self._nothing(have)
-                    elif _STATS:
-                        self.byte_count = self.byte_count + have & _COUNT_MASK
+                        if have is not None:
+                            raise TransportError(_SERVER_CLOSED)
+                        have = 0
                     if not have or reads > _READS_PER_STEP:
                         yield _MOVES if reads > 1 or have else _STUCK
                         reads = 0
@@ -2526,7 +2512,6 @@ class MQTTClient:
     def _serve(self):
         pipe = self._pipe
         timers = self._timers
-        filters = self._filters
         outbox = self._outbox
         now = ticks_ms
         since = ticks_diff
@@ -2575,14 +2560,7 @@ class MQTTClient:
                         if self._has_said_bye:
                             is_held = True  # nothing is answered any more: what comes is read away
                             first_byte = 0
-                        # Writers raise has_chores behind what they have changed.
-                        if (
-                            self.state != _ONLINE
-                            or not self._is_wanted
-                            or filters.is_unsent
-                            or self._has_marks
-                            or self._is_resending
-                        ):
+                        if self.state != _ONLINE or self._filters.is_unsent or self._has_marks:
                             pipe.has_chores = True
                 is_busy = is_partial or outbox.pending
             else:
@@ -2765,7 +2743,7 @@ class MQTTClient:
         self._arm(_TIMER_PING, left_ms)
 
     # One PINGREQ at a time, unless its PINGRESP may stand behind what we do not read, or are slow
-    # to; and none behind DISCONNECT. Without room the socket is stuck, and has a deadline for that.
+    # to; and none behind DISCONNECT. Without room the socket is stuck, and has a deadline for it.
     def _put_ping(self):
         outbox = self._outbox
         if self._ping_mark is None and outbox.room >= 2 and not self._has_said_bye:
@@ -2808,8 +2786,6 @@ class MQTTClient:
         begins_with = buf.startswith
         message = self._message
         handoff = self._handoff
-        give = handoff.append
-        take = handoff.pop
         now = ticks_ms
         since = ticks_diff
         if _QOS2:
@@ -2833,7 +2809,7 @@ class MQTTClient:
                 filters.is_changed = False
                 topics = []
                 key_len = _COUNT_MASK
-            begin_ms = self._now_ms = now()
+            self._now_ms = now()
             heard = self._is_held = False
             free = _PUBLISH | _RETAIN  # up to this byte packets need no answer, and no room
             if _ASYNCIO and self._full:
@@ -2866,7 +2842,7 @@ class MQTTClient:
                         except BaseException as error:
                             self._interrupt = error
                             left = 0
-                        if since(now(), begin_ms) >= _SLOW_MS:
+                        if since(now(), self._now_ms) >= _SLOW_MS:
                             left = 0
                 else:
                     # -- PUBLISH (section 3.3): the topic name. What is known of it is good for all
@@ -2915,10 +2891,18 @@ class MQTTClient:
                         if qos == 4:
                             if not _QOS2:
                                 raise ServerError(_NOT_BUILT % "PUBLISH at QoS 2, which")
-                            is_new = self._is_new(packet_id)
-                            if is_new:
+                            # Does it come for the first time?
+                            is_new = packet_id not in received
+                            if not is_new:
+                                if _STATS:
+                                    self._count(_N_SUPPRESSED)
+                            elif _len(received) >= _RECEIVED_MAX:
+                                raise TransportError(
+                                    "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX
+                                )
+                            else:
                                 self._arriving = packet_id
-                                give(message)
+                                handoff.append(message)
                                 received.append(packet_id)
                     # -- deliver
                     if is_new:
@@ -2931,13 +2915,15 @@ class MQTTClient:
                             default[0] = self.on_message
                             takers = () if default[0] is None else default
                         if _STATS:
-                            index = _N_RECEIVED if takers or callbacks is None else _N_IGNORED
-                            counts[index] = counts[index] + 1 & _COUNT_MASK
+                            if takers or callbacks is None:
+                                counts[_N_RECEIVED] = counts[_N_RECEIVED] + 1 & _COUNT_MASK
+                            else:
+                                self._count(_N_IGNORED)
                         for callback in takers:
                             if not handoff:
-                                give(message)
+                                handoff.append(message)
                             try:
-                                callback(self, take())
+                                callback(self, handoff.pop())
                             except Exception as error:
                                 self._report(error)
                             except BaseException as error:
@@ -2950,10 +2936,10 @@ class MQTTClient:
                     # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
                     if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
                         if handoff:  # nobody took it
-                            take()
+                            handoff.pop()
                         outbox.put_ack(_PUBREC if qos == 4 else _PUBACK, packet_id)
                     # Slow callbacks: what is owed leaves before the next message.
-                    if since(now(), begin_ms) >= _SLOW_MS:
+                    if since(now(), self._now_ms) >= _SLOW_MS:
                         left = 0
                 if self._is_enough:
                     self._is_enough = False
@@ -2995,19 +2981,6 @@ class MQTTClient:
             )
             return key, text, ()
         return key, text, self._filters.callbacks(buf, 2, end) or None
-
-    if _QOS2:
-        # A QoS 2 message: does it come for the first time?
-        def _is_new(self, packet_id):
-            if packet_id in self._received:
-                if _STATS:
-                    self._count(_N_SUPPRESSED)
-                return False
-            if len(self._received) >= _RECEIVED_MAX:
-                raise TransportError(
-                    "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX, self._stage()
-                )
-            return True
 
     # All packets but a PUBLISH that fits the buffer. Returns the token of a message whose exchange
     # has ended, or 0.
@@ -3131,36 +3104,30 @@ class MQTTClient:
         tokens = pipe.tokens
         topics = pipe.topics
         payloads = pipe.payloads
-        sizes = pipe.sizes
         marks = pipe.marks
         if _QOS2 or _OFFLINE:
             extras = pipe.extras
         if _STATS:
             counts = self._counts
         size = pipe.size
-        capacity = outbox.capacity
         buf = outbox.buf
         extend = buf.extend
-        append = buf.append
         length_of = len
-        next_id = self._next_id
         write = self._write
-        everything = _EVERYTHING
         again = self._again if _QOS2 else ()
         # How the last small PUBLISH began, and how many bytes it needs.
         head = bytearray(4)
         last_topic = last_first = last_size = None
         qos = need = 0
         unproven_max = _linger_ms and _UNPROVEN_MAX
-        moved = False
+        is_unproven = moved = False
         while True:
             is_rare = yield moved
             moved = False
             for _ in range(_FLUSHES_PER_STEP):
-                is_unproven = False
-                if unproven_max and self._unproven >= unproven_max:
-                    is_rare = True  # the ping is looked after
-                    is_unproven = not self._prove()
+                if unproven_max:
+                    is_unproven = self._unproven >= unproven_max and not self._prove()
+                    is_rare = is_rare or self._has_marks
                 if is_rare:
                     if _QOS2:
                         while again and outbox.room >= _ACK_BYTES:
@@ -3175,9 +3142,10 @@ class MQTTClient:
                 is_stuck = is_rare and (again or self._has_said_bye)
                 at = begin = pipe.sent
                 tail = pipe.tail
-                if at == tail and not is_rare and not outbox.pending:
-                    break
-                if _OFFLINE and at != tail and not is_stuck:
+                if at == tail:
+                    if not is_rare and not outbox.pending:
+                        break
+                elif _OFFLINE and not is_stuck:
                     pipe.is_looking = True
                     is_stuck = pipe.is_dropping
                     if is_stuck:  # the writer signals when it has done, or Ctrl-C has ended it
@@ -3194,33 +3162,31 @@ class MQTTClient:
                         last_first = head[0] = first
                         last_size = None
                         qos = first & _QOS_MASK
-                    if sizes[at] != last_size:
-                        last_size = sizes[at]
-                        need = last_size + 6 if qos else last_size + 4
+                    if topics[at] is not last_topic:
+                        last_topic = topics[at]
+                        last_size = None
+                        head[2] = length_of(last_topic) >> 8
+                        head[3] = length_of(last_topic) & 0xFF
+                    payload = payloads[at]
+                    if length_of(payload) != last_size:
+                        last_size = length_of(payload)
+                        need = last_size + length_of(last_topic) + (6 if qos else 4)
                         if need > 0x81:
                             last_size = None
                             break
                         head[1] = need - 2
                     if room < need:
                         break
-                    if topics[at] is not last_topic:
-                        last_topic = topics[at]
-                        head[2] = length_of(last_topic) >> 8
-                        head[3] = length_of(last_topic) & 0xFF
                     if qos:
                         is_qos_0 = False
-                        packet_id = tokens[at]
-                        if self._flying >= self.in_flight_max or (
-                            packet_id - tokens[pipe.head] & _COUNT_MASK > _MESSAGE_IDS - 1000
-                            and pipe.is_id_taken(at)
-                        ):
+                        packet_id = self._next_id(at)
+                        if packet_id < 0:
                             is_stuck = True
                             break
-                        packet_id = (packet_id - 1) % _MESSAGE_IDS + 1
                         extend(head)
                         extend(last_topic)
-                        append(packet_id >> 8)  # [MQTT-2.3.1-5]
-                        append(packet_id & 0xFF)
+                        buf.append(packet_id >> 8)  # [MQTT-2.3.1-5]
+                        buf.append(packet_id & 0xFF)
                         self._flying += 1
                         firsts[at] = first | _SENT | _FLYING | _COUNTED
                         if _STATS:
@@ -3228,63 +3194,27 @@ class MQTTClient:
                     else:
                         extend(head)
                         extend(last_topic)  # [MQTT-3.3.2-1]
-                    extend(payloads[at])
+                    extend(payload)
                     room -= need
                     at += 1
                     if at == size:
                         at = 0
                 # Nothing before them, nothing behind: then one write does it.
-                is_alone = (
+                count = -1
+                if (
                     at != begin
                     and not outbox.pending
                     and not is_unproven
                     and (at == tail or is_stuck or room < need)
-                )
-                if not is_alone:
-                    if at != begin:
-                        self._mark(begin, at)
-                    while at != tail and not is_stuck:
-                        first = firsts[at]
-                        if first:
-                            packet_id = 0
-                            if first & _QOS_MASK:
-                                packet_id = next_id(at)
-                                if first & _SENT:
-                                    first |= _DUP  # [MQTT-3.3.1-1]
-                            elif self.state == _SUBSCRIBING:
-                                packet_id = -1
-                            if packet_id < 0:
-                                is_stuck = True
-                                break
-                            if packet_id or not first & _QOS_MASK:  # else its PUBREL was sent
-                                if not outbox.put_publish(
-                                    first & 0xFF, topics[at], payloads[at], sizes[at], packet_id
-                                ):
-                                    break
-                            if packet_id:
-                                self._flying += 1
-                                firsts[at] |= _SENT | _FLYING | _COUNTED
-                                if _STATS:
-                                    self._count(_N_AGAIN if first & _COUNTED else _N_SENT)
-                            marks[at] = outbox.sent_count + outbox.pending & _COUNT_MASK
-                        at += 1
-                        if at == size:
-                            at = 0
-                pipe.sent = at
-                if _OFFLINE:
-                    pipe.is_looking = False
-
-                # -- write
-                if is_unproven:
-                    break
-                failure = None
-                if is_alone:
-                    size_written = capacity - room
+                ):
+                    pipe.sent = at
+                    if _OFFLINE:
+                        pipe.is_looking = False
                     if unproven_max:
                         self._unproven += 1
-                    count = write(buf, 0, size_written)
-                    if count == size_written:
-                        buf[everything] = b""
+                    count = write(buf, 0, length_of(buf)) or 0
+                    if count == length_of(buf):
+                        buf[_EVERYTHING] = b""
                         outbox.sent_count = outbox.sent_count + count & _COUNT_MASK
                         if is_qos_0 and self.on_published is None:
                             moved = True
@@ -3301,17 +3231,54 @@ class MQTTClient:
                                     first = 0
                             if pipe.head == begin:
                                 pipe.head = at
-                            if at == pipe.tail:
+                            if at == tail:
                                 break
                             continue
-                    else:
-                        count = count or 0
-                        self._mark(begin, at)
-                        outbox.end = size_written
-                        outbox.at = count
-                        outbox.pending -= count
-                        outbox.sent_count = outbox.sent_count + count & _COUNT_MASK
-                else:
+                        begin = at
+                # What does not leave at once.
+                while begin != at:
+                    first = 6 if firsts[begin] & _QOS_MASK else 4
+                    first += length_of(topics[begin]) + length_of(payloads[begin])
+                    outbox.room -= first
+                    outbox.pending += first
+                    marks[begin] = outbox.sent_count + outbox.pending & _COUNT_MASK
+                    begin = (begin + 1) % size
+
+                # -- all other messages, and the write
+                failure = None
+                if count < 0:
+                    while at != tail and not is_stuck:
+                        first = firsts[at]
+                        if first:
+                            packet_id = 0
+                            if first & _QOS_MASK:
+                                packet_id = self._next_id(at)
+                                if first & _SENT:
+                                    first |= _DUP  # [MQTT-3.3.1-1]
+                            elif self.state == _SUBSCRIBING:
+                                packet_id = -1
+                            if packet_id < 0:
+                                is_stuck = True
+                                break
+                            if packet_id or not first & _QOS_MASK:  # else its PUBREL was sent
+                                payload = payloads[at]
+                                count = length_of(topics[at]) + length_of(payload)
+                                if not outbox.put_publish(
+                                    first & 0xFF, topics[at], payload, count, packet_id
+                                ):
+                                    break
+                            if packet_id:
+                                self._flying += 1
+                                firsts[at] |= _SENT | _FLYING | _COUNTED
+                                if _STATS:
+                                    self._count(_N_AGAIN if first & _COUNTED else _N_SENT)
+                            marks[at] = outbox.sent_count + outbox.pending & _COUNT_MASK
+                        at += 1
+                        if at == size:
+                            at = 0
+                    pipe.sent = at
+                    if _OFFLINE:
+                        pipe.is_looking = False
                     if is_rare and self._is_resending and not again:
                         self._is_resending = at != tail and firsts[at] & _SENT
                     if not outbox.pending:
@@ -3319,13 +3286,18 @@ class MQTTClient:
                             pipe.left = at
                             pipe.move_head()
                         break
+                    if is_unproven:
+                        break
                     if unproven_max:
                         self._unproven += 1
                     try:
                         count = outbox.flush(write)
-                    except BaseException as error:  # what has left has: QoS 0 is not sent again
+                    except BaseException as error:
+                        # What has left has left: QoS 0 is not sent again.
                         failure = error
                         count = 1
+                elif outbox.pending:
+                    count = outbox.flush(write, count)
 
                 # -- what has left
                 is_all = not outbox.pending
@@ -3375,7 +3347,7 @@ class MQTTClient:
                             at = pipe.left  # a writer may have moved what is empty
                             sent = pipe.sent
                     pipe.left = at
-                    if not firsts[pipe.head]:
+                    if pipe.head != at and not firsts[pipe.head]:
                         pipe.move_head()
                     if is_rare and self._has_marks:
                         self._on_left()
@@ -3387,15 +3359,6 @@ class MQTTClient:
                     break
                 if is_stuck or at == pipe.tail and not (is_rare and filters.is_unsent):
                     break
-
-    # Small messages, from `at` on, stand in the outbox's buffer, and do not leave at once.
-    def _mark(self, at, end):
-        pipe = self._pipe
-        outbox = self._outbox
-        while at != end:
-            outbox.take(pipe.sizes[at] + (6 if pipe.firsts[at] & _QOS_MASK else 4))
-            pipe.marks[at] = outbox.sent_count + outbox.pending & _COUNT_MASK
-            at = (at + 1) % pipe.size
 
     # [MQTT-4.3.2-1] The packet identifier with which the QoS 1 or 2 message at `at` is sent now.
     # 0: it needs no packet. -1: it has to wait.
@@ -3912,23 +3875,8 @@ class MQTTClient:
     def __getattr__(self, name):
         if name == "state_name":
             return STATE_NAMES[self.state]
+        # Each modulo 2**30, since the client was made. Allocates: the dict.
         if _STATS and name == "stats":
-            return self._make_stats()
-        raise AttributeError(name)
-
-    if _STATS:
-
-        def _make_stats(self):
-            """Counters since the client was made, each modulo 2**30.
-
-            attempts, connections, reconnections; packets_sent, bytes_sent, packets_received,
-            bytes_received; messages queued, sent (QoS 0: handed to the socket), retransmitted,
-            acknowledged, dropped (by a policy, cancel() or expiry), expired; received, too_large,
-            duplicates_received (with DUP), duplicates_suppressed (QoS 2), ignored (what nothing
-            waited for); ping_ms: the last round trip.
-
-            Allocates: the dict.
-            """
             counts = self._counts
             return {
                 "attempts": counts[_N_ATTEMPTS],
@@ -3952,6 +3900,7 @@ class MQTTClient:
                 "bytes_received": self._decoder.byte_count,
                 "ping_ms": counts[_N_PING_MS],
             }
+        raise AttributeError(name)
 
     def connect(self) -> None:
         """Ask for a connection, to be kept until disconnect(). Returns at once.
@@ -4012,53 +3961,55 @@ class MQTTClient:
             qos = _publish_flags(qos, retain)
         retain = self._last  # read once: another thread may change it
         if topic_name is not retain[0]:
-            retain = self._known_topic(topic_name)
+            retain = self._topics.get(topic_name) if topic_name.__class__ is _bytes else None
+            if retain is None:
+                retain = self._known_topic(topic_name)
+            else:
+                self._last = retain
         topic_name = retain[1]
         if payload.__class__ is not _bytes:
             payload = _to_payload(payload)
-        if offline is not None or expiry_s is not None:
-            if _OFFLINE:
-                offline = _wish(qos, offline, expiry_s)
-                retain = self._put_wish
-                return retain(topic_name, payload, offline)
-            else:
-                raise LocalError(_NOT_BUILT % "offline or expiry_s")
-        # Pipe.put(), as far as it is easy: its call alone would be a tenth of all that a message
-        # costs. No variable more, and no `try`, whose frame would lie on the heap (rule 6). From
-        # here on: retain, the pipe; offline, the slot; topic_name, the slot behind it; expiry_s,
-        # the size, then the token.
-        expiry_s = retain[2] + _len(payload)
-        retain = self._pipe
-        if not retain._acquire(False):
-            retain.wait_for_lock()
-        # If Ctrl-C ends this call, step() gives the lock back: see Pipe.mend(). The message is
-        # written into the empty slot first: nobody sees it before tail moves.
-        offline = retain.tail
-        retain.topics[offline] = topic_name
-        retain.payloads[offline] = payload
-        retain.firsts[offline] = qos
-        retain.sizes[offline] = expiry_s
-        topic_name = offline + 1
-        if topic_name == retain.size:
-            topic_name = 0
-        if (
-            topic_name == retain.head
-            or expiry_s > retain.easy_bytes
-            or _OFFLINE
-            and expiry_s > retain.bytes_left
-        ):
-            expiry_s = retain.put_tight(offline)
-            if _OFFLINE and retain.dropped:
-                self._tell_dropped()
-            return expiry_s
-        if _OFFLINE:
-            retain.bytes_left -= expiry_s
-        expiry_s = retain.last_token + 1 & _COUNT_MASK or 1
-        retain.last_token = expiry_s
-        retain.tokens[offline] = expiry_s
-        retain.tail = topic_name
-        retain._release()
-        retain.is_signalled = True
+        if offline is None and expiry_s is None:
+            # Pipe.put(), as far as it is easy: its call alone would be a tenth of all that a
+            # message costs. No variable more, and no `try`, whose frame would lie on the heap
+            # (rule 6). From here on: retain, the pipe; offline, the slot; topic_name, the slot
+            # behind it; expiry_s, the size, then the token.
+            expiry_s = retain[2] + _len(payload)
+            retain = self._pipe
+            if not retain._acquire(False):
+                retain.wait_for_lock()
+            # If Ctrl-C ends this call, step() gives the lock back: see Pipe.mend(). The message
+            # is written into the empty slot first: nobody sees it before tail moves.
+            offline = retain.tail
+            retain.topics[offline] = topic_name
+            retain.payloads[offline] = payload
+            retain.firsts[offline] = qos
+            topic_name = offline + 1
+            if topic_name == retain.size:
+                topic_name = 0
+            if (
+                topic_name != retain.head
+                and expiry_s <= retain.easy_bytes
+                and (not _OFFLINE or expiry_s <= retain.bytes_left)
+            ):
+                if _OFFLINE:
+                    retain.bytes_left -= expiry_s
+                expiry_s = retain.last_token + 1 & _COUNT_MASK or 1
+                retain.last_token = expiry_s
+                retain.tokens[offline] = expiry_s
+                retain.tail = topic_name
+                retain._release()
+                retain.is_signalled = True
+                return expiry_s
+            expiry_s = retain.put_tight()
+        elif _OFFLINE:
+            payload = topic_name, payload, qos
+            qos = self._put_wish  # bound first: rule 6
+            expiry_s = qos(payload, offline, expiry_s)
+        else:
+            raise LocalError(_NOT_BUILT % "offline or expiry_s")
+        if _OFFLINE and self._pipe.dropped:
+            self._tell_dropped()
         return expiry_s
 
     # (topic_name as given, as bytes, checked; how many these are). The last few are known; the
@@ -4081,12 +4032,14 @@ class MQTTClient:
         return known
 
     if _OFFLINE:
-        # Pipe.put() with a wish: (first_byte, policy, expiry_ms).
-        def _put_wish(self, topic_name, payload, wish):
-            pipe = self._pipe
-            token = pipe.put(topic_name, payload, *wish)
-            self._tell_dropped()
-            return token
+
+        def _put_wish(self, message, offline, expiry_s):
+            if offline is not None:
+                offline = _policy(offline)
+            if expiry_s is not None:
+                expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
+                expiry_s = ticks_add(ticks_ms(), expiry_s)
+            return self._pipe.put(message[0], message[1], message[2], offline, expiry_s)
 
         # The callback may publish, and so drop: that is told after it, not within.
         def _tell_dropped(self):
@@ -4690,16 +4643,6 @@ if _OFFLINE:
         if offline not in _POLICIES:
             raise LocalError("offline is %r, must be one of %r" % (offline, _POLICIES))
         return _POLICIES.index(offline)
-
-    # What publish() was asked for beside the message: (first_byte, policy or None, expiry_ms or
-    # None).
-    def _wish(first_byte, offline, expiry_s):
-        if offline is not None:
-            offline = _policy(offline)
-        if expiry_s is not None:
-            expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
-            expiry_s = ticks_add(ticks_ms(), expiry_s)
-        return first_byte, offline, expiry_s
 
 
 if _ASYNCIO:
