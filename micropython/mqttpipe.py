@@ -148,18 +148,44 @@ if implementation.name == "micropython":
     if _ASYNCIO:
         # Under asyncio: sleep until client._is_ready(). asyncio's own poll asks that through
         # the ioctl of the pipe. (On MicroPython a generator is a coroutine.)
+        #
+        # asyncio registers at each wait and unregisters after it. Where register() finds no
+        # memory it leaves an entry without an object, which the poll's next look follows: a crash
+        # of the VM (extmod/modselect.c, seen in 1.25 and 1.26.1 and said there to be so). Here
+        # the pipe is registered once, in a new poll that takes the place of asyncio's when it is
+        # whole. It stays, as it also seems to be waited for to write; a wait is a modify() then.
         def wait_ready(client, pipe):
             from asyncio import core
 
+            queue = core._io_queue
+            entry = queue.map.get(id(pipe))
+            if entry is None:
+                entry = [None, pipe, pipe]  # who waits to read, who to write, the stream
+                poll = core.select.poll()
+                poll.register(pipe, 0)
+                for reader, writer, stream in queue.map.values():
+                    events = (reader is not None) * core.select.POLLIN
+                    events |= (writer is not None) * core.select.POLLOUT
+                    poll.register(stream, events)
+                poll.ipoll(0)  # the first makes the tuple of its answers
+                queue.map[id(pipe)] = entry
+                queue.poller = poll
             pipe.is_ready = client._is_ready
             try:
-                yield core._io_queue.queue_read(pipe)
+                yield queue.queue_read(pipe)
             finally:
-                pipe.is_ready = None
+                # Without memory for an id() queue_read() raises when it is half done.
+                pipe.is_ready = entry[0] = None
+
+        # No wait_ready() follows: the pipe leaves asyncio's poll.
+        def wait_no_more(pipe):
+            from asyncio import core
+
+            core._io_queue.remove(pipe)
 
         try:
             import mqttpipe_unix as select  # type: ignore
-            from mqttpipe_unix import wait_ready  # type: ignore
+            from mqttpipe_unix import wait_no_more, wait_ready  # type: ignore
         except ImportError:  # no board has such a file, or needs it
             pass
 
@@ -4438,6 +4464,7 @@ class MQTTClient(_Life):
                     self._quit()
                 finally:
                     self._driver = None
+                    wait_no_more(self._pipe)
 
         def _event(self):
             if self._changed is None:

@@ -70,3 +70,7 @@ def wait_ready(client, pipe):
     while not (pipe.is_signalled or client._is_ready()):
         is_brisk = ticks_diff(ticks_ms(), begin_ms) < _BRISK_MS
         yield from sleep_ms(1 if is_brisk else _NAP_MS)
+
+
+def wait_no_more(pipe):
+    """No wait_ready() follows."""
