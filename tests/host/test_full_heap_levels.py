@@ -28,10 +28,6 @@ SLOW = "full_heap_run"
 SHORT = [*range(0, 512, 32), *range(512, LEVEL_MAX + 1, 512)]
 SHORT_SLOW = [0, 16, 64, 160, 512, 2048]
 
-# At one or two levels, which move with what is compiled, MicroPython 1.25 follows a NULL and ends
-# with SIGSEGV. The cause is not known yet.
-KNOWN_CRASH = pytest.mark.xfail(reason="MicroPython crashes at some levels", strict=False)
-
 TIMEOUT_S = 100
 LONG_TIMEOUT_S = 1000
 
@@ -50,8 +46,7 @@ print("the end")
 def moments():
     for name in MODULES:
         for moment in importlib.import_module(name).MOMENTS:
-            marks = KNOWN_CRASH if (name, moment.__name__) == (SLOW, "connecting") else ()
-            yield pytest.param(name, moment.__name__, marks=marks)
+            yield name, moment.__name__
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import asyncio
 import gc
 
 from fakes import needs
-from full_heap import SHORT_MS, STEP_MS, Life, fill
+from full_heap import BACK_MS, SHORT_MS, STEP_MS, Life, fill
 
 TURNS = 5  # of asyncio's loop: each takes a millisecond
 
@@ -12,8 +12,9 @@ TURNS = 5  # of asyncio's loop: each takes a millisecond
 class Task:
     """A Life in a loop of asyncio. The clock is the fakes'; the loop itself never sleeps long."""
 
-    def __init__(self, is_online):
+    def __init__(self, is_begun=True, is_online=False):
         needs("asyncio")
+        self.is_to_begin = is_begun
         self.is_to_be_online = is_online
         self.life = Life()
         self.life.go = None  # nobody calls step()
@@ -43,13 +44,24 @@ class Task:
             self.life.server.send()
             await self.turns()
 
+    async def drive(self):
+        """What is told of run(): it may raise MemoryError when it begins, as any call."""
+        is_over = False
+        while not is_over:
+            try:
+                await self.life.client.run()
+                is_over = True
+            except MemoryError:
+                await asyncio.sleep_ms(0)
+
     async def run(self, free_bytes, is_in_pieces):
         life = self.life
         client = life.client
         client.subscribe("in", None, 1)
         client.publish("out", b"before", 1)
-        task = asyncio.create_task(client.run())
-        await asyncio.sleep_ms(0)  # it has begun: that may raise MemoryError, as any call
+        task = asyncio.create_task(client.run() if self.is_to_begin else self.drive())
+        if self.is_to_begin:
+            await asyncio.sleep_ms(0)
         if self.is_to_be_online:
             await self.turns()
             await self.serve()
@@ -62,10 +74,10 @@ class Task:
                     await asyncio.sleep_ms(0)
         except MemoryError as error:
             self.raised = error
-        pieces = None  # noqa: F841
+        pieces.clear()
         gc.collect()
         assert not task.done(), "run() has ended"
-        for _ in range(10):
+        for _ in range(BACK_MS // STEP_MS):
             life.clock.advance(STEP_MS)
             await self.turns()
             await self.serve()
@@ -88,17 +100,22 @@ class Task:
 READY = (1,)
 
 
+def beginning():
+    return Task(is_begun=False)
+
+
 def connecting():
-    return Task(False)
+    return Task()
 
 
 def serving():
-    return Task(True)
+    return Task(is_online=True)
 
 
-MOMENTS = (connecting, serving)
+MOMENTS = (beginning, connecting, serving)
 
 
 def once(moment, free_bytes, is_in_pieces=False):
+    asyncio.new_event_loop()  # its queues are empty: what a life before has left is none of ours
     task = moment()
     asyncio.run(task.run(free_bytes, is_in_pieces))
