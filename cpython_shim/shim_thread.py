@@ -12,7 +12,7 @@ import select
 import time
 from _thread import get_ident, start_new_thread
 
-__all__ = ["end_waits", "get_ident", "pass_on", "start_thread", "wait_ready"]
+__all__ = ["get_ident", "pass_on", "start_thread", "wait_no_more", "wait_ready"]
 
 
 def pass_on():
@@ -70,5 +70,5 @@ async def wait_ready(client, pipe):
             timer.cancel()
 
 
-def end_waits(pipe):
+def wait_no_more(pipe):
     """No wait_ready() follows. Here each has cleared up after itself."""

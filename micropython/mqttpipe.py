@@ -177,15 +177,15 @@ if implementation.name == "micropython":
                 # Without memory for an id() queue_read() raises when it is half done.
                 pipe.is_ready = entry[0] = None
 
-        # No wait_ready() follows.
-        def end_waits(pipe):
+        # No wait_ready() follows: the pipe leaves asyncio's poll.
+        def wait_no_more(pipe):
             from asyncio import core
 
             core._io_queue.remove(pipe)
 
         try:
             import mqttpipe_unix as select  # type: ignore
-            from mqttpipe_unix import end_waits, wait_ready  # type: ignore
+            from mqttpipe_unix import wait_no_more, wait_ready  # type: ignore
         except ImportError:  # no board has such a file, or needs it
             pass
 
@@ -4510,7 +4510,7 @@ class MQTTClient:
                     self._quit()
                 finally:
                     self._driver = None
-                    end_waits(self._pipe)
+                    wait_no_more(self._pipe)
 
         def _event(self):
             if self._changed is None:

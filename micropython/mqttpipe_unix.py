@@ -72,5 +72,5 @@ def wait_ready(client, pipe):
         yield from sleep_ms(1 if is_brisk else _NAP_MS)
 
 
-def end_waits(pipe):
+def wait_no_more(pipe):
     """No wait_ready() follows."""

@@ -126,7 +126,7 @@ def test_only_the_first_wait_registers():
             await waiter.wake()
             assert waiter.count == count
         assert task.done()
-        mqttpipe.end_waits(waiter.pipe)
+        mqttpipe.wait_no_more(waiter.pipe)
         assert not waiter.queue.map
         waiter.queue.poller = poll
 
@@ -145,7 +145,7 @@ def test_a_wait_that_is_cancelled_leaves_nothing():
             task.cancel()
             await waiter.turns()
             assert task.done() and not waiter.queue.map and waiter.pipe.is_ready is None
-            mqttpipe.end_waits(waiter.pipe)
+            mqttpipe.wait_no_more(waiter.pipe)
         assert waiter.count == 2
 
     asyncio.run(main())
@@ -176,8 +176,8 @@ def test_what_others_wait_for_goes_with_it():
         assert first.count == 1 and second.count == 0
         await second.wake()
         assert second.count == 1
-        mqttpipe.end_waits(first.pipe)
-        mqttpipe.end_waits(second.pipe)
+        mqttpipe.wait_no_more(first.pipe)
+        mqttpipe.wait_no_more(second.pipe)
         assert not first.queue.map
 
     asyncio.run(main())
