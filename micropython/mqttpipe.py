@@ -374,9 +374,11 @@ STATE_NAMES = (
     "ONLINE",
     "CLOSING",
 )
-# The stage that an error names, for each state: words of one text, which is one object; as a
-# tuple they would be ten.
-_STAGE_WORDS = const("DOWN LINK DNS TCP TLS CONNACK SUBACK ONLINE DISCONNECT")
+# The stage that an error names, for each state, and then for each timer that ends a connection:
+# words of one text, which is one object; as a tuple they would be ten.
+_STAGE_WORDS = const(
+    "DOWN LINK DNS TCP TLS CONNACK SUBACK ONLINE DISCONNECT PINGRESP ACK PACKET WRITE"
+)
 
 # Deadlines while in service: index into `_timers`. Those from _TIMER_PINGRESP on end the
 # connection, each with the stage of its word.
@@ -390,7 +392,7 @@ _TIMER_WRITE = const(6)  # the socket accepts nothing
 _TIMERS = const(7)
 _DUE = const(7)  # behind them: the earliest, or earlier
 _NO_ANSWER = const("nothing came within the time allowed")
-_TIMER_WORDS = const("PINGRESP ACK PACKET WRITE")  # from _TIMER_PINGRESP on
+_TIMER_WORDS = const(6)  # where in _STAGE_WORDS theirs begin, less _TIMER_PINGRESP
 
 # Flags of a slot, above the first byte of its PUBLISH.
 _SENT = const(0x100)  # it was written to some connection's outbox: DUP in a resumed session
@@ -528,6 +530,7 @@ _SERVER_CLOSED = const("closed by the server")
 _OUT_OF_MEMORY = const("out of memory")
 _IN_USE = const("the pipe is in use by a call that was interrupted: call step()")
 _TOO_LARGE = const("%s of %d bytes does not fit: raise packet_bytes_max, %d")
+_IN_VAIN = const("%s would wait for nothing")
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
 # What an attempt at one address may raise, and the next address is tried; and what closing may
@@ -2634,10 +2637,9 @@ class MQTTClient:
                 is_put_off = True
                 timers[timer] = at_ms
             else:  # it ends the connection
-                stage = _TIMER_WORDS.split()[timer - _TIMER_PINGRESP]
                 if timer == _TIMER_ACK and self.state == _SUBSCRIBING:
-                    stage = self._stage()
-                raise TimedOut(_NO_ANSWER, stage)
+                    timer = _SUBSCRIBING - _TIMER_WORDS
+                raise TimedOut(_NO_ANSWER, _STAGE_WORDS.split()[timer + _TIMER_WORDS])
         self._is_late = is_put_off
         due_ms = None
         timers[_DUE] = None
@@ -3935,7 +3937,7 @@ class MQTTClient:
         Blocks: up to timeout_ms. Raises: LocalError inside a callback, or without connect().
         """
         if not self._is_wanted:
-            raise LocalError("wait_online() without connect() would wait for nothing")
+            raise LocalError(_IN_VAIN % "wait_online() without connect()")
         return self._wait(timeout_ms, self.is_online)
 
     def wait_offline(self, timeout_ms: int) -> bool:
@@ -3944,7 +3946,7 @@ class MQTTClient:
         Blocks: up to timeout_ms. Raises: LocalError inside a callback, or without disconnect().
         """
         if self._is_wanted:
-            raise LocalError("wait_offline() without disconnect() would wait for nothing")
+            raise LocalError(_IN_VAIN % "wait_offline() without disconnect()")
         return self._wait(timeout_ms)
 
     def wait_for(self, token: int, timeout_ms: int) -> bool:
@@ -4296,7 +4298,7 @@ class MQTTClient:
 
                 await sleep(0)  # the task of run() may be about to begin
                 if self._driver is None:
-                    raise LocalError("publish_wait() without run() would wait for nothing")
+                    raise LocalError(_IN_VAIN % "publish_wait() without run()")
             changed = self._event()
             token = 0
             try:
