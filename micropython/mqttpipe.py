@@ -1053,13 +1053,13 @@ class Pipe(IOBase):
                     # It helps to drop these: nothing is dropped in vain.
                     if topic is not None:
                         while at >= 0:
-                            self.drop(at)
+                            self.give_up(at)
                             at = self._survey(topic)[2]
                         self._copy(self.tail, last)
                         self._clear(self.tail)
                         return last
                     if policy == _DROP_OLDEST:
-                        self.drop(at)
+                        self.give_up(at)
                         continue
                 if topic is not None:
                     topic = None
@@ -1070,11 +1070,6 @@ class Pipe(IOBase):
                         "%d bytes wait, %d more are above pipe_bytes_max, %d"
                         % (waiting, size, self.bytes_max)
                     )
-
-        def drop(self, at):
-            """Take the message at `at` out and remember its token for on_dropped."""
-            self.dropped.append(self.tokens[at])
-            self.free(at)
 
         # Close the gaps between the messages that wait. True: there was one. Under the lock, while
         # step() looks away.
@@ -1145,11 +1140,9 @@ class Pipe(IOBase):
             The server may have a QoS 2 message that was sent: its exchange is finished in silence,
             and the identifier rests until then. So does that of a QoS 1 message in flight.
             """
-            if not self.firsts[at] & _SENT:
-                self.drop(at)
-                return
+            flags = self.firsts[at]
             self.dropped.append(self.tokens[at])
-            if self.firsts[at] & _FLYING or _QOS2 and self.firsts[at] & 0x04:
+            if flags & _FLYING or _QOS2 and flags & _SENT and flags & 0x04:
                 self.firsts[at] |= _MUTE
             else:
                 self.free(at)
@@ -3846,9 +3839,7 @@ class MQTTClient:
             """
             _integer("token", token, 0, _COUNT_MASK)
             is_taken_back = self._pipe.cancel(token)
-            if is_taken_back:
-                self._pipe.is_signalled = True
-                self._tell_dropped()
+            self._tell_dropped()
             return is_taken_back
 
     def subscribe(self, topic_filter: "str | bytes", callback=None, qos: int = 0) -> int:
@@ -3905,7 +3896,6 @@ class MQTTClient:
                 self._count(_N_FILTERS)
         finally:
             pipe.release_lock()
-        pipe.is_signalled = True
         return token
 
     def is_online(self) -> bool:
