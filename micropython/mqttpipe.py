@@ -563,7 +563,7 @@ def _integer(name, value, start, end):
 # Text or binary to bytes. A bytearray or memoryview is copied: its owner may change it before the
 # packet is sent. Text is encoded as a board does it, which knows no lone surrogates; where they
 # are not allowed, _to_field() finds them.
-def _to_bytes(name, value, advice=""):
+def _to_bytes(name, value):
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
@@ -573,6 +573,7 @@ def _to_bytes(name, value, advice=""):
             return bytes(value)
         except ValueError:  # CPython: it was released
             raise LocalError("%s is a released memoryview" % name)
+    advice = ": use str() or json.dumps()" if name == "payload" else ""
     raise LocalError("%s must be str or bytes, not %s%s" % (name, type(value).__name__, advice))
 
 
@@ -580,7 +581,7 @@ def _to_bytes(name, value, advice=""):
 def _to_payload(value):
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
-    return _to_bytes("payload", value, ": use str() or json.dumps()")
+    return _to_bytes("payload", value)
 
 
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
@@ -714,8 +715,9 @@ def parse_uri(uri: str) -> tuple:
         host = literal[1:] if is_host else ""
     if not colon:
         port = "8883" if is_tls else "1883"
+    forbidden = '/[]\\"<>?#%\x7f'
     for character in host:
-        if character <= " " or character in '/[]\\"<>?#%\x7f':
+        if character <= " " or character in forbidden:
             host = ""
     fields = []  # user and password, as far as they are there
     rule = None
@@ -1170,7 +1172,8 @@ class Pipe(IOBase):
                 self.release_lock()
 
     def find(self, token):
-        """The slot of the message with this token, or -1."""
+        """The slot of the message with this token, or -1. Raises: LocalError: it is none."""
+        _integer("token", token, 0, _COUNT_MASK)
         at = self.head
         while at != self.tail:
             if self.tokens[at] == token and self.firsts[at] and not self.firsts[at] & _MUTE:
@@ -1327,8 +1330,7 @@ class Filters:
         return found
 
     def find(self, token):
-        """The row of this token, its answer told or not; or None. Raises: LocalError."""
-        _integer("token", token, 0, _COUNT_MASK)
+        """The row of this token, its answer told or not; or None."""
         for row in self.rows:
             if abs(row[_TOKEN]) == token:
                 return row
@@ -3837,7 +3839,6 @@ class MQTTClient:
 
             Raises: LocalError: not an int. Allocates: nothing much. Blocks: see Pipe.put().
             """
-            _integer("token", token, 0, _COUNT_MASK)
             is_taken_back = self._pipe.cancel(token)
             self._tell_dropped()
             return is_taken_back
@@ -3910,15 +3911,17 @@ class MQTTClient:
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
+        if self._pipe.find(token) >= 0:
+            return False
         row = self._filters.find(token)
-        return self._pipe.find(token) < 0 and (row is None or row[_TOKEN] < 0)
+        return row is None or row[_TOKEN] < 0
 
     def was_refused(self, token: int) -> bool:
         """True if the server has refused this subscription (SUBACK with 0x80, section 3.9.3).
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
-        row = self._filters.find(token)
+        row = self._filters.find(_integer("token", token, 0, _COUNT_MASK))
         return row is not None and row[_STATE] == _REFUSED
 
     def wait_online(self, timeout_ms: int) -> bool:
