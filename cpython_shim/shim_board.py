@@ -46,7 +46,6 @@ __all__ = [
     "WLAN",
     "allocate_lock",
     "const",
-    "end_waits",
     "get_ident",
     "gmtime",
     "pass_on",

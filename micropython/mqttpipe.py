@@ -405,9 +405,11 @@ STATE_NAMES = (
     "ONLINE",
     "CLOSING",
 )
-# The stage that an error names, for each state: words of one text, which is one object; as a
-# tuple they would be ten.
-_STAGE_WORDS = const("DOWN LINK DNS TCP TLS CONNACK SUBACK ONLINE DISCONNECT")
+# The stage that an error names, for each state, and then for each timer that ends a connection:
+# words of one text, which is one object; as a tuple they would be ten.
+_STAGE_WORDS = const(
+    "DOWN LINK DNS TCP TLS CONNACK SUBACK ONLINE DISCONNECT PINGRESP ACK PACKET WRITE"
+)
 
 # Deadlines while in service: index into `_timers`. Those from _TIMER_PINGRESP on end the
 # connection, each with the stage of its word.
@@ -421,7 +423,7 @@ _TIMER_WRITE = const(6)  # the socket accepts nothing
 _TIMERS = const(7)
 _DUE = const(7)  # behind them: the earliest, or earlier
 _NO_ANSWER = const("nothing came within the time allowed")
-_TIMER_WORDS = const("PINGRESP ACK PACKET WRITE")  # from _TIMER_PINGRESP on
+_TIMER_WORDS = const(6)  # where in _STAGE_WORDS theirs begin, less _TIMER_PINGRESP
 
 # Flags of a slot, above the first byte of its PUBLISH.
 _SENT = const(0x100)  # it was written to some connection's outbox: DUP in a resumed session
@@ -561,6 +563,7 @@ _ID_0 = const("a packet with packet id 0 [MQTT-2.3.1-1]")
 _OUT_OF_MEMORY = const("out of memory")
 _IN_USE = const("the pipe is in use by a call that was interrupted: call step()")
 _TOO_LARGE = const("%s of %d bytes does not fit: raise packet_bytes_max, %d")
+_IN_VAIN = const("%s would wait for nothing")
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
 # What an attempt at one address may raise, and the next address is tried; and what closing may
@@ -593,7 +596,7 @@ def _integer(name, value, start, end):
 # Text or binary to bytes. A bytearray or memoryview is copied: its owner may change it before the
 # packet is sent. Text is encoded as a board does it, which knows no lone surrogates; where they
 # are not allowed, _to_field() finds them.
-def _to_bytes(name, value, advice=""):
+def _to_bytes(name, value):
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
@@ -603,6 +606,7 @@ def _to_bytes(name, value, advice=""):
             return bytes(value)
         except ValueError:  # CPython: it was released
             raise LocalError("%s is a released memoryview" % name)
+    advice = ": use str() or json.dumps()" if name == "payload" else ""
     raise LocalError("%s must be str or bytes, not %s%s" % (name, type(value).__name__, advice))
 
 
@@ -613,7 +617,7 @@ def _to_payload(value):
             value = str(value)
     except ValueError as error:  # CPython writes no int of 4,300 digits
         raise LocalError("payload: %s: use str() or json.dumps()" % error)
-    return _to_bytes("payload", value, ": use str() or json.dumps()")
+    return _to_bytes("payload", value)
 
 
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
@@ -747,8 +751,9 @@ def parse_uri(uri: str) -> tuple:
         host = literal[1:] if is_host else ""
     if not colon:
         port = "8883" if is_tls else "1883"
+    forbidden = '/[]\\"<>?#%\x7f'
     for character in host:
-        if character <= " " or character in '/[]\\"<>?#%\x7f':
+        if character <= " " or character in forbidden:
             host = ""
     fields = []  # user and password, as far as they are there
     rule = None
@@ -1086,14 +1091,14 @@ class Pipe(IOBase):
                     # It helps to drop these: nothing is dropped in vain.
                     if topic is not None:
                         while at >= 0:
-                            self.drop(at)
+                            self.give_up(at)
                             at = self._survey(topic)[1]
                         self._copy(self.tail, last)
                         self._clear(self.tail)
                         self.bytes_left = 0
                         return last
                     if policy == _DROP_OLDEST:
-                        self.drop(at)
+                        self.give_up(at)
                         continue
                 if topic is not None:
                     topic = None
@@ -1104,11 +1109,6 @@ class Pipe(IOBase):
                         "%d bytes wait, %d more are above pipe_bytes_max, %d"
                         % (waiting, size, self.bytes_max)
                     )
-
-        def drop(self, at):
-            """Take the message at `at` out and remember its token for on_dropped."""
-            self.dropped.append(self.tokens[at])
-            self.free(at)
 
         # Close the gaps between the messages that wait. True: there was one. Under the lock, while
         # step() looks away.
@@ -1178,11 +1178,9 @@ class Pipe(IOBase):
             The server may have a QoS 2 message that was sent: its exchange is finished in silence,
             and the identifier rests until then. So does that of a QoS 1 message in flight.
             """
-            if not self.firsts[at] & _SENT:
-                self.drop(at)
-                return
+            flags = self.firsts[at]
             self.dropped.append(self.tokens[at])
-            if self.firsts[at] & _FLYING or _QOS2 and self.firsts[at] & 0x04:
+            if flags & _FLYING or _QOS2 and flags & _SENT and flags & 0x04:
                 self.firsts[at] |= _MUTE
             else:
                 self.free(at)
@@ -1210,7 +1208,8 @@ class Pipe(IOBase):
                 self.release_lock()
 
     def find(self, token):
-        """The slot of the message with this token, or -1."""
+        """The slot of the message with this token, or -1. Raises: LocalError: it is none."""
+        _integer("token", token, 0, _COUNT_MASK)
         at = self.head
         while at != self.tail:
             if self.tokens[at] == token and self.firsts[at] and not self.firsts[at] & _MUTE:
@@ -1370,8 +1369,7 @@ class Filters:
         return found
 
     def find(self, token):
-        """The row of this token, its answer told or not; or None. Raises: LocalError."""
-        _integer("token", token, 0, _COUNT_MASK)
+        """The row of this token, its answer told or not; or None."""
         for row in self.rows:
             if abs(row[_TOKEN]) == token:
                 return row
@@ -2719,10 +2717,9 @@ class MQTTClient:
                 is_put_off = True
                 timers[timer] = at_ms
             else:  # it ends the connection
-                stage = _TIMER_WORDS.split()[timer - _TIMER_PINGRESP]
                 if timer == _TIMER_ACK and self.state == _SUBSCRIBING:
-                    stage = self._stage()
-                raise TimedOut(_NO_ANSWER, stage)
+                    timer = _SUBSCRIBING - _TIMER_WORDS
+                raise TimedOut(_NO_ANSWER, _STAGE_WORDS.split()[timer + _TIMER_WORDS])
         self._is_late = is_put_off
         due_ms = None
         timers[_DUE] = None
@@ -4079,11 +4076,8 @@ class MQTTClient:
 
             Raises: LocalError: not an int. Allocates: nothing much. Blocks: see Pipe.put().
             """
-            _integer("token", token, 0, _COUNT_MASK)
             is_taken_back = self._pipe.cancel(token)
-            if is_taken_back:
-                self._pipe.is_signalled = True
-                self._tell_dropped()
+            self._tell_dropped()
             return is_taken_back
 
     def subscribe(self, topic_filter: "str | bytes", callback=None, qos: int = 0) -> int:
@@ -4155,15 +4149,17 @@ class MQTTClient:
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
+        if self._pipe.find(token) >= 0:
+            return False
         row = self._filters.find(token)
-        return self._pipe.find(token) < 0 and (row is None or row[_TOKEN] < 0)
+        return row is None or row[_TOKEN] < 0
 
     def was_refused(self, token: int) -> bool:
         """True if the server has refused this subscription (SUBACK with 0x80, section 3.9.3).
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
-        row = self._filters.find(token)
+        row = self._filters.find(_integer("token", token, 0, _COUNT_MASK))
         return row is not None and row[_STATE] == _REFUSED
 
     def wait_online(self, timeout_ms: int) -> bool:
@@ -4172,7 +4168,7 @@ class MQTTClient:
         Blocks: up to timeout_ms. Raises: LocalError inside a callback, or without connect().
         """
         if not self._is_wanted:
-            raise LocalError("wait_online() without connect() would wait for nothing")
+            raise LocalError(_IN_VAIN % "wait_online() without connect()")
         return self._wait(timeout_ms, self.is_online)
 
     def wait_offline(self, timeout_ms: int) -> bool:
@@ -4181,7 +4177,7 @@ class MQTTClient:
         Blocks: up to timeout_ms. Raises: LocalError inside a callback, or without disconnect().
         """
         if self._is_wanted:
-            raise LocalError("wait_offline() without disconnect() would wait for nothing")
+            raise LocalError(_IN_VAIN % "wait_offline() without disconnect()")
         return self._wait(timeout_ms)
 
     def wait_for(self, token: int, timeout_ms: int) -> bool:
@@ -4536,7 +4532,7 @@ class MQTTClient:
 
                 await sleep(0)  # the task of run() may be about to begin
                 if not self._is_running:
-                    raise LocalError("publish_wait() without run() would wait for nothing")
+                    raise LocalError(_IN_VAIN % "publish_wait() without run()")
             changed = self._event()
             token = 0
             try:

@@ -266,11 +266,18 @@ def {name}(at):
     while at:
         start = _TEXTS.find(b"\\n", start) + 1
         at -= 1
-    text = bytearray(_TEXTS[start:_TEXTS.find(b"\\n", start)])
-    while at < len(text):
-        pair = 2 * (text[at] - {first})
-        if pair < 0: at += 1
-        else: text[at:at + 1] = _TEXTS[pair:pair + 2]
+    text = bytearray()
+    stack = []
+    while stack or _TEXTS[start] != 10:
+        if stack: at = stack.pop()
+        else:
+            at = _TEXTS[start]
+            start += 1
+        if at < {first}: text.append(at)
+        else:
+            at = 2 * (at - {first})
+            stack.append(_TEXTS[at + 1])
+            stack.append(_TEXTS[at])
     return str(text, "utf-8")
 """
 PAIR_USES_MIN = 4  # a pair takes two bytes itself

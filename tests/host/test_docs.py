@@ -329,7 +329,10 @@ def test_each_state_is_explained():
 
 
 def test_each_stage_is_explained():
-    stages = set(mqttpipe._TIMER_WORDS.split()) | {"DNS", "TCP", "CONNACK", "SUBACK"}
+    words = mqttpipe._STAGE_WORDS.split()
+    timers = words[mqttpipe._TIMER_WORDS + mqttpipe._TIMER_PINGRESP :]
+    assert timers[0] == "PINGRESP" and len(timers) == 4
+    stages = set(timers) | {"DNS", "TCP", "CONNACK", "SUBACK"}
     section = PAGES["user-guide.md"].split("## Time-outs")[1].split("\n## ")[0]
     for stage in stages:
         assert '`"%s"`' % stage in section, stage
