@@ -440,8 +440,9 @@ def compile_mpy(text, opt=DEFAULT_OPT, keeps_names=False):
             of the text. For tests that look inside.
     """
     with TREES:
-        if opt >= SMALL_OPT and not keeps_names:
-            tree = shrink.shrink(ast.parse(strip(text)), names_kept(*COMPANIONS))
+        if opt >= SMALL_OPT:
+            kept = names_kept(*COMPANIONS)
+            tree = shrink.shrink(ast.parse(strip(text)), kept, keeps_names=keeps_names)
             # With a docstring and the empty line that arrange() wants.
             text = '"""Small."""\n\n%s\n' % ast.unparse(tree)
             text = share_names(text, is_stripped=True)

@@ -36,20 +36,22 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-def shrink(tree, kept=frozenset(), is_inlined=True):
+def shrink(tree, kept=frozenset(), is_inlined=True, keeps_names=False):
     """Return the tree of the same module, with fewer names and objects.
 
     Args:
         tree: of a stripped client; it is changed. kept: names of attributes and functions that
             others use: they stay, and nothing else gets them. is_inlined: functions may grow.
+        keeps_names: all functions and attributes stay.
     """
-    merge_classes(tree)
     make_plain_classes(tree)
     make_dicts(tree)
-    find_owners(tree)
-    if is_inlined:
-        inlining.inline(tree, kept, PRIVATE_CLASSES)
-    merge_attributes(tree, kept)
+    if not keeps_names:
+        merge_classes(tree)
+        find_owners(tree)
+        if is_inlined:
+            inlining.inline(tree, kept, PRIVATE_CLASSES)
+        merge_attributes(tree, kept)
     if is_inlined:
         number_variables(tree)
     return ast.fix_missing_locations(tree)
