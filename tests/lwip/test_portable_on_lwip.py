@@ -70,7 +70,7 @@ def start(make_board, flash_with_client, rom_of_tests, tmp_path):
 
     def start_board(profile):
         flash = tmp_path / "flash"
-        shutil.copyfile(flash_with_client(profile), flash)
+        shutil.copyfile(flash_with_client(profile, keeps_names=True), flash)
         board = make_board(clock="jump", flash=flash, romfs=rom_of_tests)
         board.go_online()  # lwIP's way to itself needs a network, too
         return board
