@@ -120,6 +120,7 @@ def page(tmp_path):
 # ---------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(900)  # a hundred builds, of two seconds and more each
 def test_the_page_is_true(get_interpreter, request, capsys):
     get_interpreter(BOARD)
     before = measure_size.PAGE.read_bytes()
