@@ -48,7 +48,11 @@ if %(ca_file)r:
         options["ca"] = file.read()
     file = None
 
+def deep(depth):
+    return depth and deep(depth - 1)
+
 def take(index):
+    deep(30)  # or what calls have left on the C stack would keep objects that nobody needs
     gc.collect()
     gc.collect()
     figures[index] = gc.mem_alloc()
