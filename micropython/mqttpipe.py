@@ -1684,12 +1684,12 @@ class Decoder:
             if at == have:
                 at = 0
                 have = read(buf, 2)
-                while not have:  # as in most steps
-                    if have is not None:
-                        raise TransportError(_SERVER_CLOSED)
+                while have is None:  # as in most steps
                     yield _IDLE
                     reads = 0
                     have = read(buf, 2)
+                if not have:
+                    raise TransportError(_SERVER_CLOSED)
                 reads += 1
             first_byte = buf[at]
             if not first_byte:
@@ -2520,6 +2520,7 @@ class MQTTClient:
         receive(None)
         transmit(None)
         first_byte = 0
+        sent_ms = self._sent_ms
         is_held = is_partial = happened = False
         heard = is_busy = True  # there may be more behind CONNACK
         pipe.has_chores = True
@@ -2540,36 +2541,36 @@ class MQTTClient:
                 now_ms = now()
                 if heard and since(now_ms, self._now_ms) >= _SLOW_MS:
                     self._allow(since(now_ms, self._now_ms))
-                if happened or pipe.is_signalled or is_busy:
-                    self._now_ms = now_ms
-                    pipe.is_signalled = False
-                    is_rare = pipe.has_chores
-                    if is_rare and self._do_chores():
+                self._now_ms = now_ms
+                pipe.is_signalled = False
+                is_rare = pipe.has_chores
+                if is_rare and self._do_chores():
+                    happened = True
+                if transmit(is_rare):
+                    happened = True
+                    sent_ms = now_ms
+                if is_rare:
+                    if next_phase(None):
+                        return
+                    if self._happened:
+                        self._happened = False
                         happened = True
-                    if transmit(is_rare):
-                        happened = True
-                        self._sent_ms = now_ms
-                    if is_rare:
-                        if next_phase(None):
-                            return
-                        if self._happened:
-                            self._happened = False
-                            happened = True
-                        if self._has_said_bye:
-                            is_held = True  # nothing is answered any more: what comes is read away
-                            first_byte = 0
-                        if self.state != _ONLINE or self._filters.is_unsent or self._has_marks:
-                            pipe.has_chores = True
+                    if self._has_said_bye:
+                        is_held = True  # nothing is answered any more: what comes is read away
+                        first_byte = 0
+                    if self.state != _ONLINE or self._filters.is_unsent or self._has_marks:
+                        pipe.has_chores = True
                 is_busy = is_partial or outbox.pending
             else:
                 now_ms = now()
             due_ms = timers[_DUE]
             if due_ms is not None and since(now_ms, due_ms) >= 0:
                 self._now_ms = now_ms
+                self._sent_ms = sent_ms
                 if self._on_due(heard):
                     happened = is_busy = pipe.has_chores = True
                     if transmit(True):
-                        self._sent_ms = now_ms
+                        sent_ms = now_ms
             yield happened
             heard = happened = False
 
@@ -3149,7 +3150,7 @@ class MQTTClient:
                         pipe.has_chores = pipe.is_signalled = True
                 # Nearly all are small, and are sent for the first time.
                 is_qos_0 = True
-                room = outbox.room
+                limit = room = outbox.room
                 end = at if is_rare or is_stuck else tail
                 while at != end:
                     first = firsts[at]
@@ -3209,8 +3210,9 @@ class MQTTClient:
                         pipe.is_looking = False
                     if unproven_max:
                         self._unproven += 1
-                    count = write(buf, 0, length_of(buf)) or 0
-                    if count == length_of(buf):
+                    limit -= room
+                    count = write(buf, 0, limit) or 0
+                    if count == limit:
                         buf[_EVERYTHING] = b""
                         outbox.sent_count = outbox.sent_count + count & _COUNT_MASK
                         if is_qos_0 and self.on_published is None:
@@ -3867,6 +3869,10 @@ class MQTTClient:
         self._is_time_up = False  # for draining
         self._read = self._write = self._packets = None
         self._advance = self._live().__next__
+        # What is called for each message stands in the client's own table, too: else MicroPython
+        # looks through all of that in vain before it looks at the class.
+        self.publish = self.publish  # type: ignore
+        self.step = self.step  # type: ignore
 
     # No properties, as in Message: each step assigns to attributes.
     def __getattr__(self, name):
