@@ -3099,12 +3099,9 @@ class MQTTClient:
         filters = self._filters
         timers = self._timers
         firsts = pipe.firsts
-        tokens = pipe.tokens
         topics = pipe.topics
         payloads = pipe.payloads
         marks = pipe.marks
-        if _QOS2 or _OFFLINE:
-            extras = pipe.extras
         if _STATS:
             counts = self._counts
         size = pipe.size
@@ -3112,6 +3109,8 @@ class MQTTClient:
         extend = buf.extend
         length_of = len
         write = self._write
+        free = self._leaving().send
+        free(None)
         again = self._again if _QOS2 else ()
         # How the last small PUBLISH began, and how many bytes it needs.
         head = bytearray(4)
@@ -3304,50 +3303,7 @@ class MQTTClient:
                     moved = True
                     self._sent_ms = self._now_ms
                     timers[_TIMER_WRITE] = None
-                    sent_count = outbox.sent_count
-                    sent = pipe.sent
-                    told = self.on_published
-                    at = pipe.left
-                    while at != sent:
-                        first = firsts[at]
-                        token = 0
-                        if first and not first & _RELEASED:
-                            if not is_all and sent_count - marks[at] & _COUNT_MASK >= _COUNT_HALF:
-                                break
-                            if first & _QOS_MASK:
-                                marks[at] = self._now_ms
-                                if timers[_TIMER_ACK] is None:
-                                    self._arm(_TIMER_ACK, self.connect_timeout_ms)
-                            else:
-                                token = tokens[at]
-                                firsts[at] = 0
-                                topics[at] = payloads[at] = None
-                                if _QOS2 or _OFFLINE:
-                                    extras[at] = None
-                                if _STATS:
-                                    counts[_N_SENT] = counts[_N_SENT] + 1 & _COUNT_MASK
-                        begin = at
-                        at += 1
-                        if at == size:
-                            at = 0
-                        if token and told is not None:
-                            pipe.left = at
-                            if pipe.head == begin:
-                                pipe.head = at
-                            try:
-                                told(self, token)
-                            except Exception as error:
-                                self._report(error)
-                            except BaseException as error:
-                                self._interrupt = error
-                            if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
-                                self._ping_meanwhile()
-                                sent_count = outbox.sent_count
-                            at = pipe.left  # a writer may have moved what is empty
-                            sent = pipe.sent
-                    pipe.left = at
-                    if pipe.head != at and not firsts[pipe.head]:
-                        pipe.move_head()
+                    free(is_all)
                     if is_rare and self._has_marks:
                         self._on_left()
                 if failure is not None:
@@ -3358,6 +3314,69 @@ class MQTTClient:
                     break
                 if is_stuck or at == pipe.tail and not (is_rare and filters.is_unsent):
                     break
+
+    # A generator, beside _sending(): frees the slots of what has left, and tells it. It is sent
+    # True if all that was in the outbox has left.
+    def _leaving(self):
+        pipe = self._pipe
+        outbox = self._outbox
+        timers = self._timers
+        firsts = pipe.firsts
+        tokens = pipe.tokens
+        topics = pipe.topics
+        payloads = pipe.payloads
+        marks = pipe.marks
+        if _QOS2 or _OFFLINE:
+            extras = pipe.extras
+        if _STATS:
+            counts = self._counts
+        size = pipe.size
+        while True:
+            is_all = yield
+            sent_count = outbox.sent_count
+            sent = pipe.sent
+            told = self.on_published
+            at = pipe.left
+            while at != sent:
+                first = firsts[at]
+                token = 0
+                if first and not first & _RELEASED:
+                    if not is_all and sent_count - marks[at] & _COUNT_MASK >= _COUNT_HALF:
+                        break
+                    if first & _QOS_MASK:
+                        marks[at] = self._now_ms
+                        if timers[_TIMER_ACK] is None:
+                            self._arm(_TIMER_ACK, self.connect_timeout_ms)
+                    else:
+                        token = tokens[at]
+                        firsts[at] = 0
+                        topics[at] = payloads[at] = None
+                        if _QOS2 or _OFFLINE:
+                            extras[at] = None
+                        if _STATS:
+                            counts[_N_SENT] = counts[_N_SENT] + 1 & _COUNT_MASK
+                begin = at
+                at += 1
+                if at == size:
+                    at = 0
+                if token and told is not None:
+                    pipe.left = at
+                    if pipe.head == begin:
+                        pipe.head = at
+                    try:
+                        told(self, token)
+                    except Exception as error:
+                        self._report(error)
+                    except BaseException as error:
+                        self._interrupt = error
+                    if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
+                        self._ping_meanwhile()
+                        sent_count = outbox.sent_count
+                    at = pipe.left  # a writer may have moved what is empty
+                    sent = pipe.sent
+            pipe.left = at
+            if pipe.head != at and not firsts[pipe.head]:
+                pipe.move_head()
 
     # [MQTT-4.3.2-1] The packet identifier with which the QoS 1 or 2 message at `at` is sent now.
     # 0: it needs no packet. -1: it has to wait.

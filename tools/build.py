@@ -623,6 +623,11 @@ class Stripper(ast.NodeTransformer):
         node.annotation = None
         return node
 
+    def visit_AnnAssign(self, node):
+        if node.value is None:
+            return None  # it only tells of what type something is
+        return self.visit(ast.Assign([node.target], node.value))
+
     def visit_Name(self, node):
         if not isinstance(node.ctx, ast.Load) or node.id not in self._values:
             return node
