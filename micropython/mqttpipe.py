@@ -2034,82 +2034,18 @@ if _TLS:
 
 
 # ---------------------------------------------------------------------------
-# The client
+# Connecting: pause, link, addresses, TCP, TLS, CONNACK
 # ---------------------------------------------------------------------------
-# First a life of it, from "waiting" to "closing"; then what the application calls. Each wait of
-# a life is a loop
+# A life of the client, from here to "Closing". Each wait of it is a loop
 #
 #     while not <it worked>:
 #         yield self._rest(deadline_ms)
 #
-# What is yielded is what step() returns: did anything happen?
+# What is yielded is what step() returns: did anything happen? (Each section of a life is a class,
+# derived from the one before it. A build makes one class of them: tools/shrink.py.)
 
 
-class MQTTClient:
-    """MQTT 3.1.1 client that never blocks.
-
-    Example:
-        client = MQTTClient("mqtt://broker.example")
-        client.subscribe("lamp/set", lambda client, message: print(message.payload))
-        client.connect()
-        while True:
-            client.step(100)
-
-    Args:
-        uri: str or list of str, see parse_uri(). Several are tried in turn.
-        client_id: str or bytes; None: made from machine.unique_id(); "": the server
-            assigns one (needs clean_session) [MQTT-3.1.3-6].
-        user, password: str, bytes or None; they override the URI's. None is absent, b"" is
-            present and empty. password may be a function without arguments that returns str or
-            bytes: it is called once at the begin of each attempt.
-        clean_session: bool (section 3.1.2.4).
-        keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
-        will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
-        ca: the certificates to trust, for mqtts:// and ssl://: PEM or DER, bytes, or str: the
-            name of a file. None: the system's, where there are any. The server's certificate
-            and host name are always verified.
-        cert, key: our own certificate and its key, if the server asks for one.
-        tls: a ready SSLContext, used as it is; or "insecure": nothing is verified.
-        tls_name: str, the name to verify and to send as SNI, if it is not the URI's host.
-        link: object with is_up(): no attempt is made while it answers False. If it has
-            dns_servers() too, that answers a list of addresses (str) or of (address, port), to
-            be asked instead of the Wi-Fi interface's.
-        packet_bytes_max: int, 64..268,435,460: largest packet, either way, but for CONNECT. A
-            larger one that comes in is dropped, acknowledged and reported.
-        pipe_slots: int, 1..1000: messages that may wait, for step() or for their acknowledgement.
-        in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
-        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each other answer
-            that the server owes.
-        reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
-        pipe_bytes_max: int: bytes of topic names and payloads in the pipe; None: 16 times
-            packet_bytes_max.
-        offline: what becomes of a message for which the pipe has no room: "refuse" (QueueFull),
-            "drop_oldest", or "latest": while offline only the newest message of each topic name
-            is kept. publish() may say otherwise.
-
-    Attributes to set: on_connect(client, session_present), on_online(client),
-        on_offline(client, error), on_message(client, message), on_published(client, token),
-        on_dropped(client, token), on_subscribed(client, token, granted), on_error(client, error):
-        something went wrong that does not end the connection; user_data.
-
-    Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict).
-
-    Raises:
-        LocalError: an argument that MQTT or this client forbids.
-
-    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 28 bytes
-    for a slot of the pipe (32-bit). Blocks: never.
-    """
-
-    state_name: str
-    if _STATS:
-        stats: dict
-
-    # To be set by the application. Most are not, so they are no attributes of each client.
-    on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
-
-    _made = 0  # clients of this process, so that two have two identifiers
-
+class _Connecting:
     # -- waiting -----------------------------------------------------------------
 
     def _move(self, state):
@@ -2500,10 +2436,13 @@ class MQTTClient:
             reason = "return code %d, %s" % (return_code, reason)
             raise Refused(reason, "CONNACK", None, return_code)
 
-    # ---------------------------------------------------------------------------
-    # Serving: what each step() does while there is a connection
-    # ---------------------------------------------------------------------------
 
+# ---------------------------------------------------------------------------
+# Serving: what each step() does while there is a connection
+# ---------------------------------------------------------------------------
+
+
+class _Serving(_Connecting):
     # A generator, as all of a life. Here it is that most steps end after a few comparisons, and
     # most others have only messages to move. `has_chores` says that there is more: then all that
     # is rare is looked at.
@@ -2769,8 +2708,13 @@ class MQTTClient:
             except Exception:
                 pass  # the next read or write tells
 
-    # -- receiving -----------------------------------------------------------------
 
+# ---------------------------------------------------------------------------
+# Receiving: a packet of the server, from the Decoder to a callback
+# ---------------------------------------------------------------------------
+
+
+class _Receiving(_Serving):
     # A generator: deals with what has come, up to 16 packets. It is sent the first byte of the
     # first packet, or _STUCK, or _MOVES; anything while a packet is held. Yields True if the
     # server was heard. Every packet but a message of QoS 0 may need an answer: without room for
@@ -3085,8 +3029,13 @@ class MQTTClient:
         if is_suback and (token > 0 or is_refused):
             self._emit(self.on_subscribed, abs(token), bytes((code,)))
 
-    # -- sending ---------------------------------------------------------------------
 
+# ---------------------------------------------------------------------------
+# Sending: a message, from the Pipe to the stream
+# ---------------------------------------------------------------------------
+
+
+class _Sending(_Receiving):
     # A generator: writes what there is to write. Yields True if anything left. PUBRELs go first,
     # as their PUBRECs came [MQTT-4.6.0-4]; then filters; then messages as they were published,
     # those sent before again [MQTT-4.6.0-1]. Before ONLINE no new message goes: ONLINE means that
@@ -3474,8 +3423,13 @@ class MQTTClient:
                 else:
                     self._has_marks = True
 
-    # -- closing -----------------------------------------------------------------------
 
+# ---------------------------------------------------------------------------
+# Closing: the end of a life, and what is told of it
+# ---------------------------------------------------------------------------
+
+
+class _Closing(_Sending):
     # The end of every life, whatever ended it: the network, the server that broke the protocol
     # [MQTT-4.8.0-1], want of memory [MQTT-4.8.0-2], disconnect(), Ctrl-C. It allocates nothing
     # until all is closed, and may be begun again where it was interrupted.
@@ -3711,7 +3665,495 @@ class MQTTClient:
         def _count(self, index):
             self._counts[index] = self._counts[index] + 1 & _COUNT_MASK
 
-    # -- what the application calls ------------------------------------------------------
+
+# ---------------------------------------------------------------------------
+# Driving: step(), and what calls it
+# ---------------------------------------------------------------------------
+
+
+class _Driving(_Closing):
+    def step(self, timeout_ms: int = 0) -> bool:
+        """Do what is ready; if there is nothing, wait for it for up to timeout_ms.
+
+        Call it again and again: it is what makes everything else happen.
+
+        Returns:
+            True if anything happened: bytes moved, a state changed, time ran out.
+
+        Raises:
+            LocalError: called inside a callback, or while start() or run() drives it; or
+                timeout_ms is not an int. KeyboardInterrupt and the like of a callback.
+            What the network does never raises: it arrives at on_offline.
+
+        Allocates: nothing in the steady state. Blocks: up to timeout_ms.
+        """
+        if (_BACKGROUND or _ASYNCIO) and self._driver is not None:
+            raise LocalError(_IS_DRIVEN)
+        if timeout_ms is not _ZERO:
+            _integer("timeout_ms", timeout_ms, 0, _MS_MAX)
+            return self._step(timeout_ms)
+        try:
+            if not self._advance():
+                return False  # as in most steps
+        except StopIteration:
+            self._revive()
+        except ValueError:
+            raise LocalError(_IS_DRIVEN)
+        except Exception:
+            self._on_bad_poll()
+        return self._interrupt is None or self._has_happened()
+
+    # step() for those who drive it. The life is a generator, which can not be entered twice: that
+    # is what keeps a callback from step().
+    def _step(self, timeout_ms):
+        try:
+            if not self._advance():
+                if not timeout_ms:
+                    return False
+                self._sleep(timeout_ms)
+                if not self._advance():
+                    return False
+        except StopIteration:
+            self._revive()
+        except ValueError:
+            raise LocalError(_IS_DRIVEN)
+        except Exception:
+            self._on_bad_poll()
+        return self._has_happened()
+
+    # Something happened; if it was Ctrl-C in a callback, it goes on from here.
+    def _has_happened(self):
+        error = self._interrupt
+        if error is not None:
+            self._interrupt = None
+            raise error
+        return True
+
+    # The life was ended by Ctrl-C: the next step() begins another, which closes
+    # first what that one has left. Without the memory for it the next step() tries again.
+    def _revive(self):
+        try:
+            self._advance = self._live().__next__
+        except MemoryError:
+            pass
+
+    # Sleep until the socket or the pipe is ready or a deadline has come. What the poll answers is
+    # not looked at: ports differ too much in what they say of a socket (ESP32 never says POLLERR).
+    # Reading and writing tell the truth.
+    def _sleep(self, timeout_ms):
+        left_ms = self.next_deadline_ms()
+        if left_ms is not None and left_ms < timeout_ms:
+            timeout_ms = left_ms
+        self._watch()
+        self._poll.ipoll(timeout_ms)
+
+    # Something failed outside of the life, or there was no memory even to close. The next step()
+    # asks the poll, if there is one: if it fails again, that ends the life. A poll whose
+    # register() found no memory is broken: another one is made.
+    def _on_bad_poll(self):
+        self._bad_poll = self._poll
+        self._poll = None
+        self._pipe.has_chores = self._pipe.is_signalled = True
+
+    # Make the poll if there is none, and have it watch the socket for what is wanted now.
+    def _watch(self):
+        sock = self._socket
+        poll = self._poll
+        if poll is None:
+            poll = select.poll()  # kept when it is whole
+            if not _ASYNCIO or not self._is_running:
+                poll.register(self._pipe, select.POLLIN)
+            if sock is not None:
+                poll.register(sock)
+            self._interest = None
+            self._poll = poll
+        # While connecting: all; but a datagram socket is always writable.
+        interest = select.POLLOUT
+        if self._packets is not None and not self._outbox.pending or self.state == _RESOLVING:
+            interest = 0
+        if not self._is_held:
+            interest |= select.POLLIN
+        if sock is None:
+            return interest
+        if interest != self._interest:
+            poll.modify(sock, interest)
+            self._interest = interest
+        return interest
+
+    # -- other ways to drive it -----------------------------------------------------------
+    #
+    # Threads. What stands above step(), and the waits, may be called from any thread while one
+    # thread is in step(): they meet it in the Pipe and the Filters alone, see there. With a GIL
+    # (CPython, ESP32) that is all. On rp2 two cores run without one, and in the unix port all
+    # threads: the Pipe's lock keeps writers apart, and the order of its assignments does the rest.
+    # Callbacks run where step() does.
+
+    def pollables(self) -> list:
+        """What to watch in a poll of your own: call step() when anything of it is ready.
+
+        Returns:
+            A list of (object, events) for select.poll.register(). It holds until the next step():
+            ask again then. Call step() until it returns False before you sleep.
+
+        Allocates: the list. Blocks: never.
+        """
+        found = [(self._pipe, select.POLLIN)]
+        if self._socket is not None:
+            found.append((self._socket, self._watch()))
+        return found
+
+    def next_deadline_ms(self):
+        """For how long you may sleep before step() has work: int, or None: for ever.
+
+        Allocates: nothing. Blocks: never.
+        """
+        if self._pipe.is_signalled:
+            return 0
+        due_ms = self._timers[_DUE]
+        if due_ms is None:
+            return None
+        return max(0, ticks_diff(due_ms, ticks_ms()))
+
+    if _BACKGROUND:
+
+        def start(self) -> None:
+            """connect(), and have step() called in the background until stop().
+
+            By a thread; on rp2 by a timer of 10 ms (see there, at the top of the file). Callbacks
+            run there, too. step() raises LocalError meanwhile; the waits only look on.
+
+            Raises:
+                LocalError: something drives it already.
+
+            Allocates: the thread's stack. Blocks: never.
+            """
+            if self._driver is not None:
+                raise LocalError(_IS_DRIVEN)
+            self._step(0)  # raises in a callback
+            self.connect()
+            self._is_stopping = False
+            self._driver = 0  # nobody's, until the thread runs
+            try:
+                if Timer:
+                    self._timer = Timer(period=_TICK_MS, mode=Timer.PERIODIC, callback=self._drive)
+                else:
+                    start_thread(self._drive)
+            except BaseException:
+                self._driver = None
+                raise
+
+        def stop(self, timeout_ms=None) -> bool:
+            """disconnect(), see there, and end what start() has begun.
+
+            Args:
+                timeout_ms: int; None: as long as disconnect() may take.
+
+            Returns:
+                True: it has ended, the connection is closed. False: not within timeout_ms; it goes
+                on ending by itself.
+
+            Raises:
+                LocalError: called in a callback. Blocks: up to timeout_ms.
+            """
+            if self._driver is None:
+                return True
+            if timeout_ms is None:
+                timeout_ms = min(2 * self.connect_timeout_ms + _DRIVE_MS, _MS_MAX)
+            return self._wait(timeout_ms, self._has_stopped)
+
+        # Asks for it, too, again and again: a step() may have begun before, and sleep.
+        def _has_stopped(self):
+            self._is_stopping = True
+            self.disconnect()
+            return self._driver is None
+
+        # The thread, from start() to stop(); or one tick of the timer.
+        def _drive(self, timer=None):
+            # A tick that has interrupted a put(), which holds the lock: a callback that publishes
+            # would wait for it in vain. The next tick is in 10 ms.
+            if timer and self._pipe._lock.locked():
+                return
+            is_over = False
+            try:
+                while not is_over:
+                    try:
+                        if not self._driver:
+                            self._driver = get_ident()  # an object of the heap on some ports
+                        self._is_ticking = True
+                        self._step(0 if timer else _DRIVE_MS)
+                    except KeyboardInterrupt:
+                        pass  # the unix port gives a Ctrl-C to any thread: it is not for this one
+                    except BaseException as error:
+                        self._report(error)
+                        if not isinstance(error, Exception):  # SystemExit of a callback
+                            self._is_stopping = True
+                            self._quit()
+                    self._is_ticking = False
+                    is_over = self._is_stopping and self.state == _DOWN and not self._is_wanted
+                    if timer:
+                        break
+            finally:
+                if is_over and timer:
+                    timer.deinit()
+                    self._timer = None
+                if is_over or not timer:
+                    self._driver = None
+
+    if _ASYNCIO or _BACKGROUND:
+        _is_ticking = False  # in _drive() or run(), and there in step()
+
+        # Cancelled, or the thread ends: no time is left to wait for anything.
+        def _quit(self):
+            self.disconnect()
+            if self._is_open:
+                self._is_time_up = True
+            for _ in range(_PACKETS_PER_STEP):
+                self._step(0)
+                if self.state == _DOWN:
+                    break
+
+    if _ASYNCIO:
+
+        def _is_ready(self):
+            """For the port's asyncio: has step() anything to do? Allocates: nothing."""
+            if self.next_deadline_ms() == 0:
+                return True
+            try:
+                self._watch()
+                for _ in self._poll.ipoll(0):
+                    return True
+            except _IGNORED:
+                self._on_bad_poll()
+                return True
+            return False
+
+        async def run(self) -> None:
+            """connect(), and call step() whenever there is work, beside your other tasks.
+
+            Ends after disconnect(), or when it is cancelled: then DISCONNECT is sent if that can
+            be done at once, and the connection is closed.
+
+            Raises:
+                LocalError: something drives it already.
+            """
+            if self._driver is not None:
+                raise LocalError(_IS_DRIVEN)
+            changed = self._event()
+            from asyncio import sleep
+
+            self._driver = get_ident()
+            self._is_running = True
+            self.connect()
+            self._poll = None  # is_ready() looks at the socket alone: it is the pipe that asks
+            try:
+                while self._is_wanted or self.state != _DOWN:
+                    try:
+                        if self._step(0) or self._is_drop_told:
+                            self._is_drop_told = False
+                            changed.set()  # all who wait look again
+                            changed.clear()
+                        else:
+                            self._watch()
+                            await wait_ready(self, self._pipe)
+                            continue
+                    except _IGNORED:
+                        self._on_bad_poll()
+                    await sleep(0)
+            finally:
+                self._poll = None
+                self._is_running = False
+                self._changed = None  # the next run() may be another loop's
+                changed.set()
+                changed.clear()
+                try:
+                    self._quit()
+                finally:
+                    self._driver = None
+                    wait_no_more(self._pipe)
+
+        def _event(self):
+            if self._changed is None:
+                from asyncio import Event
+
+                self._changed = Event()
+            return self._changed
+
+        async def publish_wait(self, topic_name, payload, qos=0, retain=False) -> bool:
+            """publish(), and wait until that is done: room in the pipe, and is_done().
+
+            Args: as of publish().
+
+            Returns:
+                True: acknowledged (QoS 0: handed to the socket). False: dropped by a policy, or
+                run() has ended before.
+
+            Raises:
+                LocalError: an argument is wrong, or there is no run() to wait for.
+            """
+            if not self._is_running:
+                from asyncio import sleep
+
+                await sleep(0)  # the task of run() may be about to begin
+                if not self._is_running:
+                    raise LocalError(_IN_VAIN % "publish_wait() without run()")
+            changed = self._event()
+            token = 0
+            try:
+                while True:
+                    if not token:
+                        try:
+                            token = self.publish(topic_name, payload, qos, retain)
+                            self._awaited[token] = False
+                        except QueueFull:
+                            pass
+                    if token and self.is_done(token):
+                        return not self._awaited[token]
+                    await changed.wait()
+                    if changed is not self._changed:  # another run() has another
+                        return False
+            finally:
+                self._awaited.pop(token, None)
+
+        def messages(self, topic_filter, qos=0, queue_max=16):
+            """Subscribe, for `async for message in client.messages(...)`.
+
+            Args:
+                topic_filter, qos: as of subscribe(). queue_max: messages kept until they are asked
+                    for. When they are so many the server is not read from until there is room:
+                    nothing is lost.
+
+            Returns:
+                A Messages. Leave the loop and call its close(), or use it in `async with`. The
+                loop ends by itself when run() has ended.
+
+            Allocates: a copy of each message.
+            """
+            return Messages(self, topic_filter, qos, _integer("queue_max", queue_max, 1, 1000))
+
+    if _ISR:
+
+        def publish_isr(self, topic_name: bytes, payload: bytes, qos: int = 0) -> bool:
+            """Queue a message from an interrupt. step() publishes it.
+
+            Args:
+                topic_name, payload: bytes, made before. What is wrong with them is told to
+                    on_error by step(). qos: 0, 1 or 2.
+
+            Returns:
+                True, or False: there is no room, or another interrupt has interrupted a call of
+                it. Then it is counted in `isr_dropped`.
+
+            Allocates: nothing. Blocks: never; no lock is waited for.
+            """
+            tail = self._isr_tail
+            if self._isr_lock.acquire(False):
+                ring = self._isr_ring
+                tail = self._isr_tail
+                after = tail + _ISR_FIELDS
+                if after == _ISR_SLOTS * _ISR_FIELDS:
+                    after = 0
+                is_taken = after != self._isr_head
+                if is_taken:
+                    ring[tail] = topic_name
+                    ring[tail + 1] = payload
+                    ring[tail + 2] = qos
+                    self._isr_tail = after
+                self._isr_lock.release()
+                if is_taken:
+                    self._pipe.has_chores = True
+                    self._pipe.is_signalled = True
+                    return True
+            self.isr_dropped = self.isr_dropped + 1 & _COUNT_MASK
+            return False
+
+        # What interrupts have queued goes the way of all messages. What finds no room stays.
+        def _take_isr(self):
+            ring = self._isr_ring
+            for _ in range(_ISR_SLOTS):
+                at = self._isr_head
+                if at == self._isr_tail:
+                    return
+                try:
+                    self.publish(ring[at], ring[at + 1], ring[at + 2])
+                except QueueFull:
+                    self._pipe.has_chores = True  # again in the next step with something to do
+                    return
+                except Exception as error:  # MemoryError, too: it would come again for ever
+                    self._report(error)
+                ring[at] = ring[at + 1] = None
+                at += _ISR_FIELDS
+                self._isr_head = 0 if at == _ISR_SLOTS * _ISR_FIELDS else at
+
+
+# ---------------------------------------------------------------------------
+# The client: what the application calls
+# ---------------------------------------------------------------------------
+
+
+class MQTTClient(_Driving):
+    """MQTT 3.1.1 client that never blocks.
+
+    Example:
+        client = MQTTClient("mqtt://broker.example")
+        client.subscribe("lamp/set", lambda client, message: print(message.payload))
+        client.connect()
+        while True:
+            client.step(100)
+
+    Args:
+        uri: str or list of str, see parse_uri(). Several are tried in turn.
+        client_id: str or bytes; None: made from machine.unique_id(); "": the server
+            assigns one (needs clean_session) [MQTT-3.1.3-6].
+        user, password: str, bytes or None; they override the URI's. None is absent, b"" is
+            present and empty. password may be a function without arguments that returns str or
+            bytes: it is called once at the begin of each attempt.
+        clean_session: bool (section 3.1.2.4).
+        keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
+        will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
+        ca: the certificates to trust, for mqtts:// and ssl://: PEM or DER, bytes, or str: the
+            name of a file. None: the system's, where there are any. The server's certificate
+            and host name are always verified.
+        cert, key: our own certificate and its key, if the server asks for one.
+        tls: a ready SSLContext, used as it is; or "insecure": nothing is verified.
+        tls_name: str, the name to verify and to send as SNI, if it is not the URI's host.
+        link: object with is_up(): no attempt is made while it answers False. If it has
+            dns_servers() too, that answers a list of addresses (str) or of (address, port), to
+            be asked instead of the Wi-Fi interface's.
+        packet_bytes_max: int, 64..268,435,460: largest packet, either way, but for CONNECT. A
+            larger one that comes in is dropped, acknowledged and reported.
+        pipe_slots: int, 1..1000: messages that may wait, for step() or for their acknowledgement.
+        in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
+        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each other answer
+            that the server owes.
+        reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
+        pipe_bytes_max: int: bytes of topic names and payloads in the pipe; None: 16 times
+            packet_bytes_max.
+        offline: what becomes of a message for which the pipe has no room: "refuse" (QueueFull),
+            "drop_oldest", or "latest": while offline only the newest message of each topic name
+            is kept. publish() may say otherwise.
+
+    Attributes to set: on_connect(client, session_present), on_online(client),
+        on_offline(client, error), on_message(client, message), on_published(client, token),
+        on_dropped(client, token), on_subscribed(client, token, granted), on_error(client, error):
+        something went wrong that does not end the connection; user_data.
+
+    Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict).
+
+    Raises:
+        LocalError: an argument that MQTT or this client forbids.
+
+    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 28 bytes
+    for a slot of the pipe (32-bit). Blocks: never.
+    """
+
+    state_name: str
+    if _STATS:
+        stats: dict
+
+    # To be set by the application. Most are not, so they are no attributes of each client.
+    on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
+
+    _made = 0  # clients of this process, so that two have two identifiers
 
     def __init__(
         self,
@@ -4231,420 +4673,6 @@ class MQTTClient:
             left_ms = ticks_diff(deadline_ms, ticks_ms())
             if left_ms <= 0:
                 return False
-
-    # -- step --------------------------------------------------------------------------
-
-    def step(self, timeout_ms: int = 0) -> bool:
-        """Do what is ready; if there is nothing, wait for it for up to timeout_ms.
-
-        Call it again and again: it is what makes everything else happen.
-
-        Returns:
-            True if anything happened: bytes moved, a state changed, time ran out.
-
-        Raises:
-            LocalError: called inside a callback, or while start() or run() drives it; or
-                timeout_ms is not an int. KeyboardInterrupt and the like of a callback.
-            What the network does never raises: it arrives at on_offline.
-
-        Allocates: nothing in the steady state. Blocks: up to timeout_ms.
-        """
-        if (_BACKGROUND or _ASYNCIO) and self._driver is not None:
-            raise LocalError(_IS_DRIVEN)
-        if timeout_ms is not _ZERO:
-            _integer("timeout_ms", timeout_ms, 0, _MS_MAX)
-            return self._step(timeout_ms)
-        try:
-            if not self._advance():
-                return False  # as in most steps
-        except StopIteration:
-            self._revive()
-        except ValueError:
-            raise LocalError(_IS_DRIVEN)
-        except Exception:
-            self._on_bad_poll()
-        return self._interrupt is None or self._has_happened()
-
-    # step() for those who drive it. The life is a generator, which can not be entered twice: that
-    # is what keeps a callback from step().
-    def _step(self, timeout_ms):
-        try:
-            if not self._advance():
-                if not timeout_ms:
-                    return False
-                self._sleep(timeout_ms)
-                if not self._advance():
-                    return False
-        except StopIteration:
-            self._revive()
-        except ValueError:
-            raise LocalError(_IS_DRIVEN)
-        except Exception:
-            self._on_bad_poll()
-        return self._has_happened()
-
-    # Something happened; if it was Ctrl-C in a callback, it goes on from here.
-    def _has_happened(self):
-        error = self._interrupt
-        if error is not None:
-            self._interrupt = None
-            raise error
-        return True
-
-    # The life was ended by Ctrl-C: the next step() begins another, which closes
-    # first what that one has left. Without the memory for it the next step() tries again.
-    def _revive(self):
-        try:
-            self._advance = self._live().__next__
-        except MemoryError:
-            pass
-
-    # Sleep until the socket or the pipe is ready or a deadline has come. What the poll answers is
-    # not looked at: ports differ too much in what they say of a socket (ESP32 never says POLLERR).
-    # Reading and writing tell the truth.
-    def _sleep(self, timeout_ms):
-        left_ms = self.next_deadline_ms()
-        if left_ms is not None and left_ms < timeout_ms:
-            timeout_ms = left_ms
-        self._watch()
-        self._poll.ipoll(timeout_ms)
-
-    # Something failed outside of the life, or there was no memory even to close. The next step()
-    # asks the poll, if there is one: if it fails again, that ends the life. A poll whose
-    # register() found no memory is broken: another one is made.
-    def _on_bad_poll(self):
-        self._bad_poll = self._poll
-        self._poll = None
-        self._pipe.has_chores = self._pipe.is_signalled = True
-
-    # Make the poll if there is none, and have it watch the socket for what is wanted now.
-    def _watch(self):
-        sock = self._socket
-        poll = self._poll
-        if poll is None:
-            poll = select.poll()  # kept when it is whole
-            if not _ASYNCIO or not self._is_running:
-                poll.register(self._pipe, select.POLLIN)
-            if sock is not None:
-                poll.register(sock)
-            self._interest = None
-            self._poll = poll
-        # While connecting: all; but a datagram socket is always writable.
-        interest = select.POLLOUT
-        if self._packets is not None and not self._outbox.pending or self.state == _RESOLVING:
-            interest = 0
-        if not self._is_held:
-            interest |= select.POLLIN
-        if sock is None:
-            return interest
-        if interest != self._interest:
-            poll.modify(sock, interest)
-            self._interest = interest
-        return interest
-
-    # -- other ways to drive it -----------------------------------------------------------
-    #
-    # Threads. What stands above step(), and the waits, may be called from any thread while one
-    # thread is in step(): they meet it in the Pipe and the Filters alone, see there. With a GIL
-    # (CPython, ESP32) that is all. On rp2 two cores run without one, and in the unix port all
-    # threads: the Pipe's lock keeps writers apart, and the order of its assignments does the rest.
-    # Callbacks run where step() does.
-
-    def pollables(self) -> list:
-        """What to watch in a poll of your own: call step() when anything of it is ready.
-
-        Returns:
-            A list of (object, events) for select.poll.register(). It holds until the next step():
-            ask again then. Call step() until it returns False before you sleep.
-
-        Allocates: the list. Blocks: never.
-        """
-        found = [(self._pipe, select.POLLIN)]
-        if self._socket is not None:
-            found.append((self._socket, self._watch()))
-        return found
-
-    def next_deadline_ms(self):
-        """For how long you may sleep before step() has work: int, or None: for ever.
-
-        Allocates: nothing. Blocks: never.
-        """
-        if self._pipe.is_signalled:
-            return 0
-        due_ms = self._timers[_DUE]
-        if due_ms is None:
-            return None
-        return max(0, ticks_diff(due_ms, ticks_ms()))
-
-    if _BACKGROUND:
-
-        def start(self) -> None:
-            """connect(), and have step() called in the background until stop().
-
-            By a thread; on rp2 by a timer of 10 ms (see there, at the top of the file). Callbacks
-            run there, too. step() raises LocalError meanwhile; the waits only look on.
-
-            Raises:
-                LocalError: something drives it already.
-
-            Allocates: the thread's stack. Blocks: never.
-            """
-            if self._driver is not None:
-                raise LocalError(_IS_DRIVEN)
-            self._step(0)  # raises in a callback
-            self.connect()
-            self._is_stopping = False
-            self._driver = 0  # nobody's, until the thread runs
-            try:
-                if Timer:
-                    self._timer = Timer(period=_TICK_MS, mode=Timer.PERIODIC, callback=self._drive)
-                else:
-                    start_thread(self._drive)
-            except BaseException:
-                self._driver = None
-                raise
-
-        def stop(self, timeout_ms=None) -> bool:
-            """disconnect(), see there, and end what start() has begun.
-
-            Args:
-                timeout_ms: int; None: as long as disconnect() may take.
-
-            Returns:
-                True: it has ended, the connection is closed. False: not within timeout_ms; it goes
-                on ending by itself.
-
-            Raises:
-                LocalError: called in a callback. Blocks: up to timeout_ms.
-            """
-            if self._driver is None:
-                return True
-            if timeout_ms is None:
-                timeout_ms = min(2 * self.connect_timeout_ms + _DRIVE_MS, _MS_MAX)
-            return self._wait(timeout_ms, self._has_stopped)
-
-        # Asks for it, too, again and again: a step() may have begun before, and sleep.
-        def _has_stopped(self):
-            self._is_stopping = True
-            self.disconnect()
-            return self._driver is None
-
-        # The thread, from start() to stop(); or one tick of the timer.
-        def _drive(self, timer=None):
-            # A tick that has interrupted a put(), which holds the lock: a callback that publishes
-            # would wait for it in vain. The next tick is in 10 ms.
-            if timer and self._pipe._lock.locked():
-                return
-            is_over = False
-            try:
-                while not is_over:
-                    try:
-                        if not self._driver:
-                            self._driver = get_ident()  # an object of the heap on some ports
-                        self._is_ticking = True
-                        self._step(0 if timer else _DRIVE_MS)
-                    except KeyboardInterrupt:
-                        pass  # the unix port gives a Ctrl-C to any thread: it is not for this one
-                    except BaseException as error:
-                        self._report(error)
-                        if not isinstance(error, Exception):  # SystemExit of a callback
-                            self._is_stopping = True
-                            self._quit()
-                    self._is_ticking = False
-                    is_over = self._is_stopping and self.state == _DOWN and not self._is_wanted
-                    if timer:
-                        break
-            finally:
-                if is_over and timer:
-                    timer.deinit()
-                    self._timer = None
-                if is_over or not timer:
-                    self._driver = None
-
-    if _ASYNCIO or _BACKGROUND:
-        _is_ticking = False  # in _drive() or run(), and there in step()
-
-        # Cancelled, or the thread ends: no time is left to wait for anything.
-        def _quit(self):
-            self.disconnect()
-            if self._is_open:
-                self._is_time_up = True
-            for _ in range(_PACKETS_PER_STEP):
-                self._step(0)
-                if self.state == _DOWN:
-                    break
-
-    if _ASYNCIO:
-
-        def _is_ready(self):
-            """For the port's asyncio: has step() anything to do? Allocates: nothing."""
-            if self.next_deadline_ms() == 0:
-                return True
-            try:
-                self._watch()
-                for _ in self._poll.ipoll(0):
-                    return True
-            except _IGNORED:
-                self._on_bad_poll()
-                return True
-            return False
-
-        async def run(self) -> None:
-            """connect(), and call step() whenever there is work, beside your other tasks.
-
-            Ends after disconnect(), or when it is cancelled: then DISCONNECT is sent if that can
-            be done at once, and the connection is closed.
-
-            Raises:
-                LocalError: something drives it already.
-            """
-            if self._driver is not None:
-                raise LocalError(_IS_DRIVEN)
-            changed = self._event()
-            from asyncio import sleep
-
-            self._driver = get_ident()
-            self._is_running = True
-            self.connect()
-            self._poll = None  # is_ready() looks at the socket alone: it is the pipe that asks
-            try:
-                while self._is_wanted or self.state != _DOWN:
-                    try:
-                        if self._step(0) or self._is_drop_told:
-                            self._is_drop_told = False
-                            changed.set()  # all who wait look again
-                            changed.clear()
-                        else:
-                            self._watch()
-                            await wait_ready(self, self._pipe)
-                            continue
-                    except _IGNORED:
-                        self._on_bad_poll()
-                    await sleep(0)
-            finally:
-                self._poll = None
-                self._is_running = False
-                self._changed = None  # the next run() may be another loop's
-                changed.set()
-                changed.clear()
-                try:
-                    self._quit()
-                finally:
-                    self._driver = None
-                    wait_no_more(self._pipe)
-
-        def _event(self):
-            if self._changed is None:
-                from asyncio import Event
-
-                self._changed = Event()
-            return self._changed
-
-        async def publish_wait(self, topic_name, payload, qos=0, retain=False) -> bool:
-            """publish(), and wait until that is done: room in the pipe, and is_done().
-
-            Args: as of publish().
-
-            Returns:
-                True: acknowledged (QoS 0: handed to the socket). False: dropped by a policy, or
-                run() has ended before.
-
-            Raises:
-                LocalError: an argument is wrong, or there is no run() to wait for.
-            """
-            if not self._is_running:
-                from asyncio import sleep
-
-                await sleep(0)  # the task of run() may be about to begin
-                if not self._is_running:
-                    raise LocalError(_IN_VAIN % "publish_wait() without run()")
-            changed = self._event()
-            token = 0
-            try:
-                while True:
-                    if not token:
-                        try:
-                            token = self.publish(topic_name, payload, qos, retain)
-                            self._awaited[token] = False
-                        except QueueFull:
-                            pass
-                    if token and self.is_done(token):
-                        return not self._awaited[token]
-                    await changed.wait()
-                    if changed is not self._changed:  # another run() has another
-                        return False
-            finally:
-                self._awaited.pop(token, None)
-
-        def messages(self, topic_filter, qos=0, queue_max=16):
-            """Subscribe, for `async for message in client.messages(...)`.
-
-            Args:
-                topic_filter, qos: as of subscribe(). queue_max: messages kept until they are asked
-                    for. When they are so many the server is not read from until there is room:
-                    nothing is lost.
-
-            Returns:
-                A Messages. Leave the loop and call its close(), or use it in `async with`. The
-                loop ends by itself when run() has ended.
-
-            Allocates: a copy of each message.
-            """
-            return Messages(self, topic_filter, qos, _integer("queue_max", queue_max, 1, 1000))
-
-    if _ISR:
-
-        def publish_isr(self, topic_name: bytes, payload: bytes, qos: int = 0) -> bool:
-            """Queue a message from an interrupt. step() publishes it.
-
-            Args:
-                topic_name, payload: bytes, made before. What is wrong with them is told to
-                    on_error by step(). qos: 0, 1 or 2.
-
-            Returns:
-                True, or False: there is no room, or another interrupt has interrupted a call of
-                it. Then it is counted in `isr_dropped`.
-
-            Allocates: nothing. Blocks: never; no lock is waited for.
-            """
-            tail = self._isr_tail
-            if self._isr_lock.acquire(False):
-                ring = self._isr_ring
-                tail = self._isr_tail
-                after = tail + _ISR_FIELDS
-                if after == _ISR_SLOTS * _ISR_FIELDS:
-                    after = 0
-                is_taken = after != self._isr_head
-                if is_taken:
-                    ring[tail] = topic_name
-                    ring[tail + 1] = payload
-                    ring[tail + 2] = qos
-                    self._isr_tail = after
-                self._isr_lock.release()
-                if is_taken:
-                    self._pipe.has_chores = True
-                    self._pipe.is_signalled = True
-                    return True
-            self.isr_dropped = self.isr_dropped + 1 & _COUNT_MASK
-            return False
-
-        # What interrupts have queued goes the way of all messages. What finds no room stays.
-        def _take_isr(self):
-            ring = self._isr_ring
-            for _ in range(_ISR_SLOTS):
-                at = self._isr_head
-                if at == self._isr_tail:
-                    return
-                try:
-                    self.publish(ring[at], ring[at + 1], ring[at + 2])
-                except QueueFull:
-                    self._pipe.has_chores = True  # again in the next step with something to do
-                    return
-                except Exception as error:  # MemoryError, too: it would come again for ever
-                    self._report(error)
-                ring[at] = ring[at + 1] = None
-                at += _ISR_FIELDS
-                self._isr_head = 0 if at == _ISR_SLOTS * _ISR_FIELDS else at
 
 
 # The first byte of a PUBLISH with this QoS and RETAIN.

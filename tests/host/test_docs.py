@@ -229,6 +229,17 @@ def class_of(name):
     return next(node for node in SOURCE.body if getattr(node, "name", "") == name)
 
 
+def bases_of(name):
+    """A class and those it is derived from, of this file."""
+    names = {node.name for node in SOURCE.body if isinstance(node, ast.ClassDef)}
+    found = []
+    while name in names:
+        found.append(class_of(name))
+        bases = found[-1].bases
+        name = bases[0].id if bases else None
+    return found
+
+
 def is_property(function):
     return any(getattr(each, "id", "") == "property" for each in function.decorator_list)
 
@@ -236,7 +247,8 @@ def is_property(function):
 def methods_of(name):
     return [
         node
-        for node in top_level(class_of(name).body)
+        for each in bases_of(name)
+        for node in top_level(each.body)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and not node.name.startswith("_")
     ]
@@ -246,7 +258,8 @@ def attributes_of(name):
     """The public attributes that the methods of a class assign."""
     return {
         node.attr
-        for node in ast.walk(class_of(name))
+        for each in bases_of(name)
+        for node in ast.walk(each)
         if isinstance(node, ast.Attribute)
         and isinstance(node.ctx, ast.Store)
         and getattr(node.value, "id", "") == "self"

@@ -68,7 +68,7 @@ def test_the_table_names_code_and_tests_of_each_statement():
     )
     lines = ran.stdout.splitlines()
     at = lines.index(next(line for line in lines if line.startswith("3.1.2-23 ")))
-    assert lines[at + 1].startswith("    code: mqttpipe.MQTTClient._on_ping_time")
+    assert lines[at + 1].startswith("    code: mqttpipe._Serving._on_ping_time")
     assert "test_connection.test_ping_when_nothing_was_sent" in lines[at + 2]
     assert lines[-1].startswith("141 statements, 72 bind a client: ")
 
