@@ -75,8 +75,9 @@ def measure_mqttpipe(port):
 
     def many():
         for _ in burst:
-            client.publish(topic, payload)
-        while client._pipe.head != client._pipe.tail:
+            token = client.publish(topic, payload)
+        client.step()
+        while not client.is_done(token):
             client.step()
 
     def at_qos_1():
