@@ -126,7 +126,8 @@ def without(text, part):
         is_empty = True
         for node in statements:
             begin = first_line(node)
-            if part.first <= begin and node.end_lineno <= part.last:
+            is_base = isinstance(node, ast.ClassDef) and node.name.startswith("_")
+            if part.first <= begin and node.end_lineno <= part.last and not is_base:
                 if build.is_private_constant(node):
                     is_empty = False
                 else:
