@@ -203,7 +203,7 @@ def test_each_profile_passes_the_portable_tests_on_a_board(
         passed, failed, skipped = results_of(output)
         assert not failed and passed + skipped, module + failures_of(output)
         totals = [a + b for a, b in zip(totals, (passed, failed, skipped))]
-    assert totals[0] > totals[2], totals
+    assert totals[0] > 2 * len(modules), totals  # the others need parts that it lacks
     lacks = [name for name in NAMES if name not in build.parts_of(profile, SWITCHES)]
     skips = "\n".join(outputs)
     for name in re.findall(r": this build has no (\S+)$", skips, re.M):
