@@ -30,6 +30,7 @@ mosquitto unless docker has one (tests/servers.py).
 The exit status is pytest's, or 1 if the style check failed: then the tests do not run.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -43,11 +44,12 @@ import setup_env
 LINTED = ("micropython", "cpython_shim", "boards", "tests", "tools")
 LINT_TIMEOUT_S = 60
 
-# So divided that both take about as long.
+# So divided that all take about as long.
 MOVED = "tests/host/test_stall_matrix.py"
-HALVES = (
-    ("tests/broker", "tests/test_portable.py", MOVED),
-    ("tests/host", "tests/board", "tests/lwip", "--ignore=" + MOVED),
+PARTS = (
+    ("tests/broker",),
+    ("tests/host", "--ignore=" + MOVED),
+    ("tests/test_portable.py", "tests/board", "tests/lwip", MOVED),
 )
 NO_TESTS = 5  # pytest's status if an option such as -k has left none
 
@@ -85,27 +87,29 @@ def absolute_path(argument):
 
 
 def run_side_by_side(options):
-    """Run all tests, half of them beside the other half; return the exit status.
+    """Run all tests, in parts beside each other; return the exit status.
 
     Most of their time is waiting: for deadlines, for brokers, for other processes.
     """
     command = [sys.executable, "-m", "pytest", *options]
-    say("half of the tests run beside the other half; theirs is shown at the end")
+    say("%d parts run beside each other; those after the first are shown at the end" % len(PARTS))
     sys.stdout.flush()
-    with tempfile.TemporaryFile() as output:
+    with contextlib.ExitStack() as stack:
+        outputs = [None] + [stack.enter_context(tempfile.TemporaryFile()) for _ in PARTS[1:]]
         processes = [
-            subprocess.Popen(command + list(HALVES[0])),
-            subprocess.Popen(command + list(HALVES[1]), stdout=output, stderr=output),
+            subprocess.Popen([*command, *part], stdout=output, stderr=output)
+            for part, output in zip(PARTS, outputs)
         ]
         try:
             statuses = [process.wait() for process in processes]
         except KeyboardInterrupt:  # the terminal has sent it to them as well
             statuses = [process.wait() for process in processes]
-        output.seek(0)
-        sys.stdout.buffer.write(output.read())
+        for output in outputs[1:]:
+            output.seek(0)
+            sys.stdout.buffer.write(output.read())
     sys.stdout.flush()
-    say("%s: pytest's status %d" % (" ".join(HALVES[0]), statuses[0]))
-    say("%s: pytest's status %d" % (" ".join(HALVES[1]), statuses[1]))
+    for part, status in zip(PARTS, statuses):
+        say("%s: pytest's status %d" % (" ".join(part), status))
     return max(0 if status == NO_TESTS else abs(status) for status in statuses)
 
 
