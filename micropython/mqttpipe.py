@@ -15,13 +15,14 @@ more will happen for it: QoS 0, it has left; QoS 1, PUBACK came; QoS 2, PUBCOMP 
 Four places in the ring are all the state there is:
 
     head <= left <= sent <= tail
-    [head, left)   has left, or waits for its acknowledgement
+    [head, left)   has left: it waits for its acknowledgement, or is free already
     [left, sent)   in the Outbox; its last byte has not left
     [sent, tail)   waits
 
 When a connection breaks, `sent` goes back to `head`, and the next connection sends the
-same slots again. DUP means "this slot was sent before". The packet identifier follows from
-the token that publish() returned. There is no second table of messages in flight.
+same slots again. DUP means "sent before, and the server still has the session". QoS 0 that has
+left is gone; what had not left as a whole is sent again. The packet identifier follows from the
+token that publish() returned. There is no second table of messages in flight.
 
 A connection is one life: two generators that read from top to bottom like blocking code
 and yield wherever blocking code would wait.
@@ -35,7 +36,7 @@ place, _close(), which allocates nothing. The next life begins from there.
 Rules for this file
 -------------------
 1. Only step() moves head, left and sent. Writers move tail, under the Pipe's lock. A writer
-   that drops messages does more; see Pipe.
+   that drops or moves messages does more while step() looks away; see Pipe.
 2. Encoding, Outbox, Decoder and Filters do no I/O of their own and read no clock.
 3. The steady state allocates nothing. A function that allocates says so.
 4. Only the portability block knows where it runs.
@@ -431,7 +432,7 @@ _FLYING = const(0x200)  # QoS 1, 2: sent on this connection, and not ended
 _RELEASED = const(0x400)  # QoS 2: PUBREC came, PUBREL is owed or sent
 _MUTE = const(0x800)  # cancelled or expired after it was sent: its end is told to nobody
 _COUNTED = const(0x1000)  # sent at least once, whatever became of the session
-_EXPIRES = const(0x2000)
+_EXPIRES = const(0x2000)  # has an expiry: so it does not take the short way in _sending()
 
 # A row of the table of filters: a list of eight.
 _FILTER = const(0)
@@ -863,12 +864,13 @@ def encode_filter(packet_id, topic_filter, qos):
 # ---------------------------------------------------------------------------
 # A ring of slots in parallel lists; slot `at` is one item of each:
 #
-#   firsts    first byte of its PUBLISH, and _SENT, _FLYING, _RELEASED, _MUTE above it; 0: free
+#   firsts    first byte of its PUBLISH, and _SENT to _EXPIRES above it; 0: free
 #   tokens    what publish() returned
 #   topics, payloads   bytes
 #   marks     in the Outbox: its position there when it has left; then, QoS 1 and 2: ticks_ms()
 #             when that was
-#   extras    ticks_ms() of its expiry, or None; _RELEASED: the turn of its PUBREC
+#   extras    ticks_ms() of its expiry, or None; _RELEASED: the turn of its PUBREC, or, from
+#             _COUNT_HALF on, given up: how often its PUBREL was sent again
 #
 # The places head, left, sent and tail are told at the top of this file. Writers move only `tail`,
 # under the lock; step() moves the others: neither waits for the other. Only a writer that drops or
@@ -900,7 +902,7 @@ class Pipe(IOBase):
         self.last_token = 0
         self.is_signalled = False
         self.has_chores = False
-        # A message up to this size fits in any case, if there is room.
+        # Up to so many bytes the packet's exact size need not be known. -1: place() always looks.
         self.easy_bytes = -1 if policy else packet_bytes_max - _PUBLISH_HEADER_MAX
         if _QOS2 or _OFFLINE:
             self.extras = [None] * size
@@ -915,7 +917,9 @@ class Pipe(IOBase):
             if _STATS:
                 self.expired_count = 0  # since ever, modulo 2**30
             self.dropped = []  # tokens to be told of
-            self.bytes_left = bytes_max  # less what was put; what has gone is counted when it is 0
+            self.bytes_left = (
+                bytes_max  # may be put; what has gone is counted when that is too few
+            )
 
     def ioctl(self, request, value):
         """Answer a poll (MicroPython's stream protocol). Allocates: nothing."""
@@ -950,9 +954,9 @@ class Pipe(IOBase):
         self.topics[at] = topic
         self.payloads[at] = payload
         self.firsts[at] = first_byte
-        return self.put_tight(policy, expiry_ms)
+        return self.place(policy, expiry_ms)
 
-    def put_tight(self, policy=None, expiry_ms=None):
+    def place(self, policy=None, expiry_ms=None):
         """The message in the empty slot gets its place and a token. The lock is given back."""
         at = self.tail
         token = 0
@@ -983,7 +987,7 @@ class Pipe(IOBase):
         finally:
             if not token:  # nothing has changed
                 self._clear(self.tail)
-            self.release_lock()
+            self.release_lock(token)
         return token
 
     # Of topic name and payload. (step() may give them up meanwhile.)
@@ -1013,12 +1017,13 @@ class Pipe(IOBase):
         self.is_signalled = self.has_chores = True  # step() looks whether it was left behind
         raise QueueFull(_IN_USE)
 
-    def release_lock(self):
+    def release_lock(self, has_news=True):
         if _OFFLINE:
             self.is_dropping = False
         if self._lock.locked():
             self._release()
-        self.is_signalled = True
+        if has_news:
+            self.is_signalled = True
 
     def mend(self):
         """Somebody has found the lock taken for long. Give it back if a call left it behind.
@@ -1182,6 +1187,9 @@ class Pipe(IOBase):
             self.dropped.append(self.tokens[at])
             if flags & _FLYING or _QOS2 and flags & _SENT and flags & 0x04:
                 self.firsts[at] |= _MUTE
+                if self.topics[at] is None:  # step() has freed it meanwhile: see free()
+                    self.firsts[at] = 0
+                    self.has_chores = True  # head may pass it
             else:
                 self.free(at)
 
@@ -1227,10 +1235,10 @@ class Pipe(IOBase):
         """
         firsts = self.firsts
         token = 0 if firsts[at] & _MUTE else self.tokens[at]
-        firsts[at] = 0
         self.topics[at] = self.payloads[at] = None
         if _QOS2 or _OFFLINE:
             self.extras[at] = None
+        firsts[at] = 0  # last: a give_up() that writes it later finds no topic name
         if at == self.head:
             self.move_head()
         return token
@@ -2411,7 +2419,7 @@ class _Connecting:
             # What another server of the list remembers is not this session (section 4.1).
             is_ours = session_present and self._server is self._session_server
             self._session_server = self._server
-        # Without the memory for what follows it is done once more at the next CONNACK.
+        # If there is no memory for what follows, the next CONNACK counts as a new session.
         is_ours = is_ours and self._is_resumed
         self._is_resumed = is_ours
         self._filters.resume(session_present, is_ours)
@@ -2488,6 +2496,8 @@ class _Serving(_Connecting):
                 if transmit(is_rare):
                     happened = True
                     sent_ms = now_ms
+                    if is_rare:
+                        pipe.is_signalled = True  # what interrupts have queued may have room now
                 if is_rare:
                     if next_phase(None):
                         return
@@ -2545,6 +2555,8 @@ class _Serving(_Connecting):
         pipe = self._pipe
         pipe.has_chores = False
         pipe.mend()
+        if pipe.head != pipe.left:
+            pipe.move_head()
         poll = self._bad_poll
         if poll is not None:
             self._bad_poll = None
@@ -2597,7 +2609,7 @@ class _Serving(_Connecting):
         # Accepted.
         while not outbox.put_packet(_DISCONNECT_PACKET) and not self._is_time_up:
             yield False
-        self._has_said_bye = True
+        self._has_said_bye = self._is_held = True  # nothing is read any more
         is_first = True
         while is_first or outbox.pending and not self._is_time_up:
             self._happened = is_first
@@ -2688,9 +2700,9 @@ class _Serving(_Connecting):
             self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
             self._has_marks = self._pipe.has_chores = True
 
-    # lwIP: many writes have left since the last PINGREQ. False: no more may until that is
-    # answered, which proves that the server has what was before it.
-    def _prove(self):
+    # lwIP, when many writes have left since the last PINGREQ. True: one more may go, with a
+    # PINGREQ. False: not before that is answered, which proves that the server has the rest.
+    def _may_write(self):
         if self._timers[_TIMER_PINGRESP] is not None:
             return False
         self._put_ping()
@@ -2759,7 +2771,7 @@ class _Receiving(_Serving):
             left = _PACKETS_PER_STEP
             while first_byte > 0:
                 if first_byte > free and (
-                    first_byte & ~0x0F == _PUBLISH if not free else outbox.room < _ACK_BYTES
+                    outbox.room < _ACK_BYTES or not free and first_byte & ~0x0F == _PUBLISH
                 ):
                     held = first_byte
                     self._is_held = True
@@ -3066,13 +3078,17 @@ class _Sending(_Receiving):
         last_topic = last_first = last_size = None
         qos = need = 0
         unproven_max = _linger_ms and _UNPROVEN_MAX
-        is_unproven = moved = False
+        is_unproven = moved = is_away = False
         while True:
             is_rare = yield moved
             moved = False
             for _ in range(_FLUSHES_PER_STEP):
                 if unproven_max:
-                    is_unproven = self._unproven >= unproven_max and not self._prove()
+                    is_unproven = (
+                        self._unproven >= unproven_max
+                        and not self._has_said_bye  # then no PINGRESP is read any more
+                        and not self._may_write()
+                    )
                     is_rare = is_rare or self._has_marks
                 if is_rare:
                     if _QOS2:
@@ -3085,17 +3101,17 @@ class _Sending(_Receiving):
 
                 # -- messages: from the ring to the outbox. is_stuck: it is not room that they wait
                 # for
+                if not is_rare and not outbox.pending and pipe.sent == pipe.tail:
+                    break
                 is_stuck = is_rare and (again or self._has_said_bye)
+                if _OFFLINE:
+                    pipe.is_looking = True  # before the places are read: no writer moves them now
+                    is_away = pipe.is_dropping
+                    if is_away:  # the writer signals when it has done, or Ctrl-C has ended it
+                        pipe.is_looking = False
+                        is_stuck = pipe.has_chores = pipe.is_signalled = True
                 at = begin = pipe.sent
                 tail = pipe.tail
-                if at == tail:
-                    if not is_rare and not outbox.pending:
-                        break
-                elif _OFFLINE and not is_stuck:
-                    pipe.is_looking = True
-                    is_stuck = pipe.is_dropping
-                    if is_stuck:  # the writer signals when it has done, or Ctrl-C has ended it
-                        pipe.has_chores = pipe.is_signalled = True
                 # Nearly all are small, and are sent for the first time.
                 is_qos_0 = True
                 limit = room = outbox.room
@@ -3223,17 +3239,21 @@ class _Sending(_Receiving):
                         at += 1
                         if at == size:
                             at = 0
-                    pipe.sent = at
-                    if _OFFLINE:
-                        pipe.is_looking = False
-                    if is_rare and self._is_resending and not again:
-                        self._is_resending = at != tail and firsts[at] & _SENT
-                    if not outbox.pending:
-                        if pipe.left != at:  # only gaps are left
+                    if not is_away:
+                        pipe.sent = at
+                        if not outbox.pending and pipe.left != at:  # only gaps are left
                             pipe.left = at
                             pipe.move_head()
+                        if _OFFLINE:
+                            pipe.is_looking = False
+                        if is_rare and self._is_resending and not again:
+                            self._is_resending = at != tail and firsts[at] & _SENT
+                    if not outbox.pending:
                         break
                     if is_unproven:
+                        timers[_TIMER_WRITE] = (
+                            None  # it is not the socket: PINGRESP has a deadline
+                        )
                         break
                     if unproven_max:
                         self._unproven += 1
@@ -3253,8 +3273,9 @@ class _Sending(_Receiving):
                     self._sent_ms = self._now_ms
                     timers[_TIMER_WRITE] = None
                     free(is_all)
-                    if is_rare and self._has_marks:
+                    if self._has_marks:
                         self._on_left()
+                    is_all = not outbox.pending  # a callback was slow: see _ping_meanwhile()
                 if failure is not None:
                     raise failure
                 if not is_all:
@@ -3263,6 +3284,8 @@ class _Sending(_Receiving):
                     break
                 if is_stuck or at == pipe.tail and not (is_rare and filters.is_unsent):
                     break
+            else:
+                pipe.is_signalled = True  # enough for one step: the next one goes on
 
     # A generator, beside _sending(): frees the slots of what has left, and tells it. It is sent
     # True if all that was in the outbox has left.
@@ -3282,6 +3305,8 @@ class _Sending(_Receiving):
         size = pipe.size
         while True:
             is_all = yield
+            if pipe.left == pipe.sent:
+                continue
             sent_count = outbox.sent_count
             sent = pipe.sent
             told = self.on_published
@@ -3444,7 +3469,7 @@ class _Closing(_Sending):
         self._read = self._write = self._packets = None
         if self._handoff:  # Ctrl-C, before a callback had the message: it will come again
             self._handoff.pop()
-            if _QOS2 and self._arriving in self._received:
+            if _QOS2 and self._message.qos == 2 and self._arriving in self._received:
                 self._received.remove(self._arriving)
         self._pipe.rewind()
         self._outbox.clear()
@@ -4306,7 +4331,7 @@ class MQTTClient(_Driving):
         self._is_wanted = False  # connect() and disconnect()
         self._is_open = False  # a life has begun, and is not closed
         self._is_stable = False  # the connection has lasted for _STABLE_MS
-        self._is_late = False  # a deadline was put off by this step
+        self._is_late = False  # a deadline has passed and was put off once: the next step ends it
         self._failed = None  # what ended a life, until that is told
         self._happened = False
         self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it
@@ -4465,7 +4490,7 @@ class MQTTClient(_Driving):
                 retain._release()
                 retain.is_signalled = True
                 return expiry_s
-            expiry_s = retain.put_tight()
+            expiry_s = retain.place()
         elif _OFFLINE:
             payload = topic_name, payload, qos
             qos = self._put_wish  # bound first: rule 6
