@@ -1282,9 +1282,11 @@ class Pipe(IOBase):
                 if not self.is_dropping:  # another thread will have done in a moment
                     break
         at = self.head
-        while at != self.sent:
+        while at != self.tail:
             first = self.firsts[at]
-            if first & _QOS_MASK:
+            if self.topics[at] is None:  # Ctrl-C has ended free()
+                self.firsts[at] = 0
+            elif first & _QOS_MASK:
                 self.firsts[at] = first & ~_FLYING
                 if first & _MUTE and not (_QOS2 and first & 0x04):
                     self.free(at)  # QoS 1: its PUBACK can not come any more
@@ -3697,6 +3699,43 @@ class _Closing(_Sending):
 
 
 class _Driving(_Closing):
+    # Of attributes that MQTTClient makes, for who checks types.
+    _driver: "int | None"
+    _is_drop_told: bool
+    _isr_tail: int
+    isr_dropped: int
+
+    # No properties, as in Message: each step assigns to attributes.
+    def __getattr__(self, name):
+        if name == "state_name":
+            return STATE_NAMES[self.state]
+        # Each modulo 2**30, since the client was made. Allocates: the dict.
+        if _STATS and name == "stats":
+            counts = self._counts
+            return {
+                "attempts": counts[_N_ATTEMPTS],
+                "connections": counts[_N_CONNECTIONS],
+                "reconnections": max(0, counts[_N_CONNECTIONS] - 1),
+                "queued": self._pipe.last_token - counts[_N_FILTERS] & _COUNT_MASK,
+                "sent": counts[_N_SENT],
+                "retransmitted": counts[_N_AGAIN],
+                "acknowledged": counts[_N_ACKNOWLEDGED],
+                "dropped": counts[_N_DROPPED],
+                "expired": self._pipe.expired_count if _OFFLINE else 0,
+                "received": counts[_N_RECEIVED],
+                "too_large": counts[_N_TOO_LARGE],
+                "duplicates_received": counts[_N_DUP],
+                "duplicates_suppressed": counts[_N_SUPPRESSED],
+                "ignored": counts[_N_IGNORED],
+                "packets_sent": self._outbox.packet_count + counts[_N_SENT] + counts[_N_AGAIN]
+                & _COUNT_MASK,
+                "bytes_sent": self._outbox.sent_count,
+                "packets_received": self._decoder.packet_count,
+                "bytes_received": self._decoder.byte_count,
+                "ping_ms": counts[_N_PING_MS],
+            }
+        raise AttributeError(name)
+
     def step(self, timeout_ms: int = 0) -> bool:
         """Do what is ready; if there is nothing, wait for it for up to timeout_ms.
 
@@ -4360,37 +4399,6 @@ class MQTTClient(_Driving):
         self.publish = self.publish  # type: ignore
         self.step = self.step  # type: ignore
 
-    # No properties, as in Message: each step assigns to attributes.
-    def __getattr__(self, name):
-        if name == "state_name":
-            return STATE_NAMES[self.state]
-        # Each modulo 2**30, since the client was made. Allocates: the dict.
-        if _STATS and name == "stats":
-            counts = self._counts
-            return {
-                "attempts": counts[_N_ATTEMPTS],
-                "connections": counts[_N_CONNECTIONS],
-                "reconnections": max(0, counts[_N_CONNECTIONS] - 1),
-                "queued": self._pipe.last_token - counts[_N_FILTERS] & _COUNT_MASK,
-                "sent": counts[_N_SENT],
-                "retransmitted": counts[_N_AGAIN],
-                "acknowledged": counts[_N_ACKNOWLEDGED],
-                "dropped": counts[_N_DROPPED],
-                "expired": self._pipe.expired_count if _OFFLINE else 0,
-                "received": counts[_N_RECEIVED],
-                "too_large": counts[_N_TOO_LARGE],
-                "duplicates_received": counts[_N_DUP],
-                "duplicates_suppressed": counts[_N_SUPPRESSED],
-                "ignored": counts[_N_IGNORED],
-                "packets_sent": self._outbox.packet_count + counts[_N_SENT] + counts[_N_AGAIN]
-                & _COUNT_MASK,
-                "bytes_sent": self._outbox.sent_count,
-                "packets_received": self._decoder.packet_count,
-                "bytes_received": self._decoder.byte_count,
-                "ping_ms": counts[_N_PING_MS],
-            }
-        raise AttributeError(name)
-
     def connect(self) -> None:
         """Ask for a connection, to be kept until disconnect(). Returns at once.
 
@@ -4463,7 +4471,7 @@ class MQTTClient(_Driving):
             # message costs. No variable more, and no `try`, whose frame would lie on the heap
             # (rule 6). From here on: retain, the pipe; offline, the slot; topic_name, the slot
             # behind it; expiry_s, the size, then the token.
-            expiry_s = retain[2] + _len(payload)
+            expiry_s = retain[2] + _len(payload)  # type: ignore
             retain = self._pipe
             if not retain._acquire(False):
                 retain.wait_for_lock()
