@@ -47,9 +47,8 @@ LINT_TIMEOUT_S = 60
 # So divided that all take about as long.
 MOVED = "tests/host/test_stall_matrix.py"
 PARTS = (
-    ("tests/broker",),
-    ("tests/host", "--ignore=" + MOVED),
-    ("tests/test_portable.py", "tests/board", "tests/lwip", MOVED),
+    ("tests/broker", "tests/test_portable.py", MOVED),
+    ("tests/host", "tests/board", "tests/lwip", "--ignore=" + MOVED),
 )
 NO_TESTS = 5  # pytest's status if an option such as -k has left none
 
