@@ -138,7 +138,8 @@ def test_messages_wait_for_a_client_that_keeps_its_session(remote, peer, topic, 
     client.tell("connect")
     assert client.next("connect") == [True]
     for number in range(50):
-        assert client.next("message") == [topic, (b"%d" % number).hex(), qos, False, False]
+        # DUP is the server's: it may have sent one before it saw that we had gone.
+        assert client.next("message")[:4] == [topic, (b"%d" % number).hex(), qos, False]
     client.finish()
 
 
