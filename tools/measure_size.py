@@ -464,7 +464,7 @@ def parse_tables(text):
 
 
 def is_within_tolerance(shown, figure, name):
-    """Is what the page shows (text) still true? `name` is that of the row, with its unit."""
+    """Is what the page shows (text) still true? `name`: of table, row, column, and the unit."""
     if isinstance(figure, str) or not re.fullmatch(r"-?[\d,]+", shown):
         return shown == build.shown(figure)
     least = TOLERANCE_RAM_BYTES if "RAM" in name else TOLERANCE_BYTES
@@ -487,7 +487,7 @@ def compare(page, measurement, begin=BEGIN):
         where = "%s, %s" % place[1:]
         if shown is None:
             amiss.append("%s is missing, measured: %s" % (where, build.shown(figure)))
-        elif not is_within_tolerance(shown, figure, " ".join(place[1:])):
+        elif not is_within_tolerance(shown, figure, " ".join(place)):
             amiss.append("%s: %s, measured: %s" % (where, shown, build.shown(figure)))
     for place in cells:
         if place not in figures:
