@@ -67,7 +67,7 @@ class Link:
 
 
 class Cell:
-    """One client and what is known of its steps."""
+    """One client, which connects, and what is known of its steps."""
 
     def __init__(self, order):
         options = order["options"]
@@ -94,6 +94,8 @@ class Cell:
         self._has_failed_in_tls = False  # in this step
         self._worst_us = self._worst_tls_us = 0
         self._worst_at = (DOWN, DOWN)  # state before and after
+        self._begin_us = ticks_us()
+        client.connect()
 
     def obey(self, order):
         what = order["do"]
@@ -194,6 +196,8 @@ class Cell:
             "errno": getattr(error, "errno", None),
             "return_code": getattr(error, "return_code", None),
             "text": str(error),
+            # By our own clock: whoever reads this may be late by many milliseconds.
+            "attempt_ms": ticks_diff(ticks_us(), self._begin_us) / 1000,
         }
         if details["stage"] == "TLS":
             self._has_failed_in_tls = True
@@ -237,7 +241,6 @@ def main():
                 cell = None
                 gc.collect()
                 cell = Cell(order)
-                cell.client.connect()
                 tell("started")
             elif cell:
                 cell.obey(order)

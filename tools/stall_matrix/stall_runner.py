@@ -308,9 +308,12 @@ class Run:
             client.tell(do="disconnect")
 
     def _tell_times(self):
-        clock = "started" if self.cell.clock == cells.ATTEMPT else self.cell.clock
-        begin = self._times.get(clock, self._times["started"])
+        is_attempt = self.cell.clock == cells.ATTEMPT
+        begin = self._times.get(self.cell.clock, self._times["started"])
         for error in self.seen.errors:
+            if is_attempt:  # the client has measured that itself
+                error["after_ms"] = error["attempt_ms"]
+                continue
             # The client may be quicker to tell the error than the server to tell the fault.
             error["after_ms"] = max(0, 1000 * (error["at"] - begin))
 
