@@ -5,11 +5,13 @@
     python3 tools/bench.py --json bench.json --plot docs --markdown docs/benchmarks.md
     python3 tools/bench.py --rows turns --rows idle                only these
 
-Measured on CPython and real MicroPython, 64-bit and 32-bit, against a mosquitto of our own:
-messages per second at each QoS, published and received; the same one in each turn of a program's
-loop, and in the other ways that programs have; a step that finds nothing; latency; heap per
-message; the heap that a client takes; instructions per message (where valgrind is). Beside that
-`raw`: ready-made bytes moved by the same interpreter without any client, the ceiling.
+Measured on the emulated board (tools/get_lwip_board.py): instructions for each message, which do
+not depend on this machine. Measured on CPython and real MicroPython, 64-bit and 32-bit, against a
+mosquitto of our own: messages per second at each QoS, published and received; the same one in
+each turn of a program's loop, and in the other ways that programs have; a step that finds nothing;
+latency; heap per message; the heap that a client takes; instructions per message (where valgrind
+is). Beside that `raw`: ready-made bytes moved by the same interpreter without any client, the
+ceiling.
 
 On MicroPython `mqttpipe` is what tools/build.py makes of it if not told otherwise, the profile
 standard, and `mqttpipe full` has all its parts; on CPython it is the file itself.
@@ -68,7 +70,7 @@ SIZES = (16, 64, 1024)
 WAY_SIZE = 64  # bytes of a payload in what has one size only
 
 # What can be asked for alone.
-ROWS = ("rates", "turns", "idle", "latency", "heap", "instructions")
+ROWS = ("board", "rates", "turns", "idle", "latency", "heap", "instructions")
 
 # Ways to publish one in each turn, and to receive, beside the plain one: worker.py says which.
 TURN_WAYS = {
@@ -91,8 +93,9 @@ QOS_OF = {  # what a client can do at all
 RUN_TIMEOUT_S = 90
 COUNTED = 2000  # messages between the two runs whose instructions are compared
 
-# A module for another kind of row (a board's instructions) adds figures under keys of its own, and
-# its tasks to TITLES and FIELD.
+BOARD = "The emulated board"  # in the place of an interpreter; its tasks begin with BOARD_TASK
+BOARD_TASK = "board "
+
 Key = collections.namedtuple("Key", "interpreter client task qos size")
 
 
@@ -329,7 +332,32 @@ class Bench:
                 job.update(host="127.0.0.1", port=sender.port, qos=0, direction="receive")
                 yield key, dict(job)
 
+    def measure_board(self, progress):
+        """What a message costs on the board, in instructions."""
+        import get_lwip_board
+        import measure_lwip
+
+        if not get_lwip_board.ensure(get_lwip_board.SUITE):
+            self.note("%s: not on this machine" % BOARD)
+            return
+        peers = {name: path for name, path in self.options.peer if name in measure_lwip.COSTS_OF}
+        names = {**OURS, **{name: name for name in peers}}
+        task = progress.add_task(BOARD, total=len(names))
+        with tempfile.TemporaryDirectory(prefix="mqttpipe-bench-") as folder:
+            clients = measure_lwip.Clients(pathlib.Path(folder), peers)
+            port = measure_lwip.Swallower().port
+            for name, build_name in names.items():
+                costs = measure_lwip.measure_costs(build_name, clients, port)
+                for title, (figure, at) in measure_lwip.COSTS.items():
+                    key = Key(BOARD, name, BOARD_TASK + title, 0, WAY_SIZE)
+                    TITLES[key.task], FIELD[key.task] = title, "count"
+                    if figure in costs:
+                        self.figures[key] = [{"count": costs[figure][at]}]
+                progress.advance(task)
+
     def measure(self, broker, sender, progress):
+        if "board" in self.options.rows and not self.options.interpreter:
+            self.measure_board(progress)
         rounds = [list(self.jobs(broker, sender)) for _ in range(self.options.rounds)]
         once = list(self.heap_jobs(broker, sender)) if "heap" in self.options.rows else []
         task = progress.add_task("measuring", total=sum(map(len, rounds)) + len(once))

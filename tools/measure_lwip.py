@@ -51,10 +51,13 @@ RUN_TIMEOUT_S = 120
 CALLS, HEAP = range(2)
 COSTS = {
     "publish() and send, 64 bytes at QoS 0": ("publish and send", CALLS),
+    "the same with on_published set": ("publish and send, told", CALLS),
+    "the same, two topic names in turn": ("publish and send, two topics", CALLS),
     "each of a burst of 32": ("burst", CALLS),
     "publish() and send at QoS 1": ("QoS 1", CALLS),
     "receive, taking `view`": ("receive, view", CALLS),
     "receive, taking topic name and payload": ("receive, str and bytes", CALLS),
+    "the same of two topic names in turn": ("receive, str and bytes, two topics", CALLS),
     "a step with nothing to do": ("idle", CALLS),
     "heap of a message published, bytes": ("publish and send", HEAP),
     "heap of a message received, bytes": ("receive, str and bytes", HEAP),
@@ -180,6 +183,9 @@ def measure_all_ram(clients, port, suite, is_whole):
 class Swallower:
     """A server that swallows messages, acknowledges them, and sends as many as one asks for."""
 
+    # Topic name of a message that asks -> topic names of those that are sent, in turn.
+    TOPICS = {b"send": [b"home/lamp"], b"send two": [b"home/lamp", b"home/door"]}
+
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -213,10 +219,11 @@ class Swallower:
             end = 2 + int.from_bytes(body[:2], "big")
             if first & 6:
                 return b"\x40\x02" + body[end : end + 2]
-            if body[2:end] == b"send":
-                topic = b"home/lamp"
-                message = len(topic).to_bytes(2, "big") + topic + b"x" * 64
-                return (bytes((0x30, len(message))) + message) * int(body[end:])
+            if body[2:end] in self.TOPICS:
+                topics = self.TOPICS[body[2:end]]
+                messages = [len(t).to_bytes(2, "big") + t + b"x" * 64 for t in topics]
+                packets = [bytes((0x30, len(message))) + message for message in messages]
+                return b"".join(packets) * (int(body[end:]) // len(packets))
         return b""
 
 

@@ -1,9 +1,12 @@
 """tools/measure_lwip.py: docs/ports.md is true."""
 
+import contextlib
 import re
+import types
 
 import pytest
 
+import bench
 import measure_lwip
 import measure_size
 import setup_env
@@ -55,7 +58,30 @@ def test_a_figure_that_is_no_longer_true_is_told(tmp_path, monkeypatch, capsys):
         (0x32, b"\0\x01t\x12\x34x", b"\x40\x02\x12\x34"),
         (0x30, b"\0\x01tx", b""),
         (0x30, b"\0\x04send2", (b"\x30\x4b\0\x09home/lamp" + b"x" * 64) * 2),
+        (
+            0x30,
+            b"\0\x08send two2",
+            b"\x30\x4b\0\x09home/lamp" + b"x" * 64 + b"\x30\x4b\0\x09home/door" + b"x" * 64,
+        ),
     ],
 )
 def test_the_server_of_the_measurement_answers(first, body, answer):
     assert measure_lwip.Swallower()._answer(first, body) == answer
+
+
+def test_the_bench_leads_with_what_a_message_costs_on_the_board(firmware, monkeypatch, tmp_path):
+    """On a PC a system call is dear and a bytecode cheap; on a board it is the other way round."""
+    monkeypatch.setattr(measure_lwip, "measure_costs", lambda *_: {"idle": (3125, 0)})
+    page = tmp_path / "benchmarks.md"
+    options = types.SimpleNamespace(
+        peer=[], interpreter=["CPython"], heap="192k", shown=[], versions={}, plot=None
+    )
+    console = types.SimpleNamespace(print=print)
+    with contextlib.closing(bench.Bench(options, console)) as one:
+        progress = types.SimpleNamespace(add_task=lambda *_, **__: 0, advance=lambda task: None)
+        one.measure_board(progress)
+        one.figures[bench.Key("CPython", "mqttpipe", "idle", 0, 64)] = [{"rate": 1000}]
+        bench.write_markdown(page, one)
+    headings = re.findall("^## (.*)", page.read_text(), re.MULTILINE)
+    assert headings == ["The emulated board", "CPython"]
+    assert "| a step with nothing to do | 3,125 | 3,125 (1) |" in page.read_text()

@@ -1,4 +1,4 @@
-"""Runs on the emulated board, for tools/measure_lwip.py: what a message costs.
+"""Runs on the emulated board, for tools/measure_lwip.py and bench.py: what a message costs.
 
 Time is virtual there, 16 ns for each instruction. A figure is the median of what the client's
 calls take; the pauses between them are for the network stack's interrupts, so that nearly all of
@@ -13,7 +13,7 @@ PAUSE_MS = 4
 BURST = 32
 RECEIVED = 60
 
-topic = b"home/lamp"
+topic, other_topic = b"home/lamp", b"home/door"
 payload = b"x" * 64
 burst = range(BURST)
 received = 0
@@ -73,6 +73,15 @@ def measure_mqttpipe(port):
         client.publish(topic, payload)
         client.step()
 
+    def two_topics():
+        client.publish(topic, payload)
+        client.step()
+        client.publish(other_topic, payload)
+        client.step()
+
+    def told(client, token):
+        pass
+
     def many():
         for _ in burst:
             token = client.publish(topic, payload)
@@ -88,10 +97,10 @@ def measure_mqttpipe(port):
         sleep_ms(PAUSE_MS)
         client.step()
 
-    def ask():
+    def ask(what="send"):
         global received
         received = 0
-        client.publish("send", str(RECEIVED))
+        client.publish(what, str(RECEIVED))
         client.step()
         sleep_ms(4 * PAUSE_MS)
 
@@ -107,6 +116,10 @@ def measure_mqttpipe(port):
         sleep_ms(2)
     measure("nothing", nothing, 1)
     measure("publish and send", one, 1)
+    client.on_published = told
+    measure("publish and send, told", one, 1)
+    client.on_published = None
+    measure("publish and send, two topics", two_topics, 2)
     measure("burst", many, BURST, 20)
     measure("QoS 1", at_qos_1, 1, after=acknowledged)
     measure("idle", client.step, 1)
@@ -117,6 +130,8 @@ def measure_mqttpipe(port):
         client.step()
         sleep_ms(PAUSE_MS)
     measure("receive, str and bytes", receive, RECEIVED, 15, before=ask)
+    two = "receive, str and bytes, two topics"
+    measure(two, receive, RECEIVED, 15, before=lambda: ask("send two"))
 
 
 def measure_umqtt(port):
@@ -131,6 +146,10 @@ def measure_umqtt(port):
     def one():
         client.publish(topic, payload)
 
+    def two_topics():
+        client.publish(topic, payload)
+        client.publish(other_topic, payload)
+
     def many():
         for _ in burst:
             client.publish(topic, payload)
@@ -138,10 +157,10 @@ def measure_umqtt(port):
     def at_qos_1():
         client.publish(topic, payload, False, 1)
 
-    def ask():
+    def ask(what=b"send"):
         global received
         received = 0
-        client.publish(b"send", str(RECEIVED).encode())
+        client.publish(what, str(RECEIVED).encode())
         sleep_ms(4 * PAUSE_MS)
 
     def receive():
@@ -153,7 +172,10 @@ def measure_umqtt(port):
     client.subscribe(b"home/#")
     measure("nothing", nothing, 1)
     measure("publish and send", one, 1)
+    measure("publish and send, two topics", two_topics, 2)
     measure("burst", many, BURST, 20)
     measure("QoS 1", at_qos_1, 1)
     measure("idle", client.check_msg, 1)
     measure("receive, str and bytes", receive, RECEIVED, 15, before=ask)
+    two = "receive, str and bytes, two topics"
+    measure(two, receive, RECEIVED, 15, before=lambda: ask(b"send two"))
