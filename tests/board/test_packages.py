@@ -1,18 +1,12 @@
-"""The ways onto a board other than tools/deploy.py: mip, freezing; and what type checkers know."""
+"""Freezing into a firmware, the version wherever it stands, and what type checkers know."""
 
 import ast
-import functools
-import http.server
 import importlib.util
-import json
 import re
 import subprocess
 import sys
-import threading
 
 import pytest
-import virtual_board as virtual
-from mpremote import mip
 
 import build
 import check_types
@@ -20,117 +14,6 @@ import check_types
 ROOT = build.ROOT
 FOLDER = ROOT / "micropython"
 VERSION = build.version_of(build.read_source())
-TIMEOUT_S = 60
-
-
-# ---------------------------------------------------------------------------
-# mip
-# ---------------------------------------------------------------------------
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def web():
-    """The URL of a server that has the files of this checkout, as any web server would."""
-    handler = functools.partial(Handler, directory=str(ROOT))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield "http://127.0.0.1:%d" % server.server_address[1]
-        server.shutdown()
-        thread.join(TIMEOUT_S)
-
-
-def test_mip_installs_from_a_web_server(web, virtual_board, mpremote):
-    # A board on which the source can be compiled, as with PSRAM or an RP2350.
-    board = virtual_board(virtual.PICO_2_W, heap="400k")
-    board.wait_for_output(">>> ")
-    mpremote(board, "mip", "install", web + "/micropython")
-    assert (board.files / "lib" / "mqttpipe.py").read_bytes() == build.SOURCE.read_bytes()
-    printed = mpremote(board, "exec", "import mqttpipe; print(mqttpipe.__version__)")
-    assert printed.split()[-1] == VERSION
-
-
-def test_mip_installs_a_built_client_which_is_all_that_a_small_board_has_memory_for(
-    virtual_board, mpremote, tmp_path
-):
-    subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "build.py"), "--out", str(tmp_path)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        timeout=TIMEOUT_S,
-    )
-    package = {"urls": [["mqttpipe.mpy", "mqttpipe.mpy"]], "version": VERSION}
-    (tmp_path / "package.json").write_text(json.dumps(package))
-    board = virtual_board(virtual.ESP32, heap="96k")
-    board.wait_for_output(">>> ")
-    mpremote(board, "mip", "install", str(tmp_path / "package.json"))
-    assert VERSION in mpremote(board, "exec", "import mqttpipe; print(mqttpipe.__version__)")
-
-
-def test_mip_on_the_board_itself_installs_the_same(web, micropython, tmp_path):
-    """mip.install(), as a board with a network calls it; here in the VM, which has it as well.
-
-    The file itself: the mip of a firmware before 1.25 knows no addresses that are relative to
-    package.json, nor does Debian's.
-    """
-    url = web + "/micropython/mqttpipe.py"
-    code = "import mip; mip.install(%r, target=%r)" % (url, str(tmp_path))
-    ran = subprocess.run(
-        [*micropython.command, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=TIMEOUT_S,
-        text=True,
-    )
-    assert ran.stdout.endswith("Done\n"), ran.stdout
-    assert (tmp_path / "mqttpipe.py").read_bytes() == build.SOURCE.read_bytes()
-
-
-class Written:
-    """Stands for mpremote's transport: files that it was told to write."""
-
-    def __init__(self):
-        self.files = {}
-
-    def fs_exists(self, path):
-        return True
-
-    def fs_writefile(self, path, data, progress_callback):
-        self.files[path] = data
-
-
-def test_mip_installs_from_a_checkout():
-    transport = Written()
-    mip._install_package(transport, str(FOLDER / "package.json"), "", "/lib", None, True)
-    assert transport.files == {"/lib/mqttpipe.py": build.SOURCE.read_bytes()}
-
-
-def test_mip_finds_the_files_in_a_repository(monkeypatch):
-    """Nothing is fetched: what it would ask of GitHub and others is looked up in this checkout."""
-    asked = []
-
-    def urlopen(url):
-        asked.append(url)
-        found = re.fullmatch(r"https://\S+?/(micropython/[\w.]+)(?:\?ref=\S+)?", url)
-        return open(ROOT / found.group(1), "rb")
-
-    monkeypatch.setattr(mip.urllib.request, "urlopen", urlopen)
-    for package, version, place in (
-        ("github:org/repo/micropython", None, "raw.githubusercontent.com/org/repo/HEAD/"),
-        ("github:org/repo/micropython", "v0.1.0", "raw.githubusercontent.com/org/repo/v0.1.0/"),
-        ("gitlab:org/repo/micropython", None, "gitlab.com/org/repo/-/raw/HEAD/"),
-        ("codeberg:org/repo/micropython", None, "codeberg.org/api/v1/repos/org/repo/raw/"),
-    ):
-        asked.clear()
-        transport = Written()
-        mip._install_package(transport, package, "", "/lib", version, True)
-        assert [url.startswith("https://" + place) for url in asked] == [True, True], asked
-        assert transport.files == {"/lib/mqttpipe.py": build.SOURCE.read_bytes()}
 
 
 # ---------------------------------------------------------------------------
@@ -175,7 +58,6 @@ def test_the_manifest_of_a_board_includes_ours(manifestfile, tmp_path):
 
 
 def test_the_version_is_the_same_wherever_it_stands():
-    assert json.loads((FOLDER / "package.json").read_text())["version"] == VERSION
     manifest = ast.parse((FOLDER / "manifest.py").read_text())
     (metadata,) = [
         node
@@ -187,11 +69,6 @@ def test_the_version_is_the_same_wherever_it_stands():
     # pyproject.toml reads it from the client.
     project = (ROOT / "pyproject.toml").read_text()
     assert 'dynamic = ["version"]' in project and 'path = "micropython/mqttpipe.py"' in project
-
-
-def test_the_package_lists_files_that_are_there():
-    for target, source in json.loads((FOLDER / "package.json").read_text())["urls"]:
-        assert target == source and (FOLDER / source).is_file()
 
 
 # ---------------------------------------------------------------------------

@@ -5,9 +5,7 @@ tried where they differ; what is the same program for both is tried on one.
 """
 
 import contextlib
-import functools
 import hashlib
-import http.server
 import json
 import os
 import socket
@@ -22,6 +20,7 @@ from consoles import BoardFailed, RawRepl
 from virtual_board import ESP32, PICO_W, BoardTimeout, VirtualBoard
 
 import certificates
+import web_server
 
 EXPECT_TIMEOUT_S = 20
 
@@ -139,23 +138,6 @@ def test_mpremote_mounts_a_folder_of_the_host(board, mpremote, tmp_path):
     )
 
 
-@contextlib.contextmanager
-def file_server(folder):
-    """Serve a folder by HTTP on loopback; its address."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield "http://127.0.0.1:%d" % server.server_address[1]
-        server.shutdown()
-        thread.join()
-
-
 @pytest.fixture
 def package(tmp_path):
     """A folder with a package as mip wants it."""
@@ -168,17 +150,17 @@ def package(tmp_path):
 
 
 def test_mpremote_installs_a_package(board, mpremote, package):
-    with file_server(package) as address:
-        mpremote(board, "mip", "install", "--no-mpy", address + "/package.json")
+    with web_server.serve(package) as web:
+        mpremote(board, "mip", "install", "--no-mpy", web.url + "/package.json")
     assert (board.files / "lib" / "thing.py").read_text() == "NAME = 'thing'\n"
     assert mpremote(board, "exec", "import thing; print(thing.NAME)") == "thing\n"
 
 
 def test_mip_on_the_board_installs_a_package_through_its_wifi(board, mpremote, package):
     board.world.add_network("home", "password1")
-    with file_server(package) as address:
+    with web_server.serve(package) as web:
         # The mip of 1.25 takes no address relative to the package's.
-        listing = {"version": "1.0", "urls": [["thing.py", address + "/thing.py"]]}
+        listing = {"version": "1.0", "urls": [["thing.py", web.url + "/thing.py"]]}
         (package / "package.json").write_text(json.dumps(listing))
         program = (
             "import network, time, mip\n"
@@ -187,7 +169,7 @@ def test_mip_on_the_board_installs_a_package_through_its_wifi(board, mpremote, p
             "wlan.connect('home', 'password1')\n"
             "while not wlan.isconnected():\n"
             "    time.sleep_ms(5)\n"
-            "mip.install('%s/package.json', mpy=False)\n" % address
+            "mip.install('%s/package.json', mpy=False)\n" % web.url
         )
         assert "Done" in mpremote(board, "exec", program)
     assert (board.files / "lib" / "thing.py").read_text() == "NAME = 'thing'\n"

@@ -20,8 +20,10 @@ case "$*" in
     grep -q "^deb-src .* {suite} main" "$(dirname "$2")/sources.list" || exit 100
     ;;
 *source*)
-    touch one_1.9+ds.orig.tar.xz one_1.9+ds.orig.tar.xz.asc
-    touch two_2.0.orig.tar.bz2
+    case "$*" in
+    *--diff-only*) touch one_1.9+ds-1.debian.tar.xz one_1.9+ds-1.dsc;;
+    *) touch one_1.9+ds.orig.tar.xz one_1.9+ds.orig.tar.xz.asc two_2.0.orig.tar.bz2;;
+    esac
     ;;
 esac
 """
@@ -67,6 +69,18 @@ def test_what_lacks_is_fetched_once_and_found_from_then_on(apt):
     assert debian_sources.fetch("trixie", ["one", "two"]) == found
     assert debian_sources.find("trixie", ["one", "two"]) == found
     assert len(told()) == 2
+
+
+def test_debian_s_patches_are_fetched_when_they_are_asked_for(apt):
+    told = apt("trixie")
+    debian_sources.fetch("trixie", ["one"])
+    assert debian_sources.find("trixie", ["one"], "diff") == {}
+    patches = debian_sources.fetch("trixie", ["one"], "diff")["one"]
+    assert patches.name == "one_1.9+ds-1.debian.tar.xz" and patches.is_file()
+    assert debian_sources.version(patches) == "1.9"
+    assert told()[-1].endswith("--diff-only --download-only one")
+    with pytest.raises(SetupError, match="Debian trixie has no patches of two"):
+        debian_sources.fetch("trixie", ["two"], "diff")
 
 
 def test_only_what_lacks_is_asked_for(apt):

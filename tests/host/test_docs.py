@@ -351,8 +351,11 @@ def test_each_stage_is_explained():
         assert '`"%s"`' % stage in section, stage
 
 
-def test_the_versions_page_has_this_version():
-    assert re.search(r"^## %s\b" % re.escape(mqttpipe.__version__), PAGES["versions.md"], re.M)
+def test_the_versions_page_and_the_changelog_have_this_version():
+    version = re.escape(mqttpipe.__version__)
+    assert re.search(r"^\| %s \|" % version, PAGES["versions.md"], re.M)
+    changelog = (TOP / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## \[%s\] - \d{4}-\d\d-\d\d$" % version, changelog, re.M)
 
 
 def anchors_of(page):
