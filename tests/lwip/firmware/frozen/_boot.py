@@ -57,5 +57,14 @@ def mount_rom():
         path.extend(("/rom", "/rom/lib"))
 
 
+# Where mip puts what it installs. The ports of real boards look there, too.
+def add_lib():
+    from sys import path
+
+    if "/lib" not in path:
+        path.append("/lib")
+
+
 mount()
+add_lib()
 mount_rom()
