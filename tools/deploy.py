@@ -65,6 +65,13 @@ RECORD = "deployed.json"
 UNFINISHED = ".part"  # added to the name of a file until it is whole
 MARGIN_BYTES = 4096  # of the disk, for the folder's own growth
 
+# A mqttpipe.py as mip brought it once. Compiling the whole file takes 1.66 times its size of heap.
+COMPILING = 1.5
+TOO_LARGE = (
+    "/%s on the board is a source of %s, too large to compile there: "
+    "`mpremote rm :%s`, or deploy with --force, removes it"
+)
+
 DEFAULT_PROFILE = build.DEFAULT_PROFILE
 
 # Seconds.
@@ -471,6 +478,10 @@ TOLD = {
     "has_wifi": lambda value: isinstance(value, bool),
     "files": lambda value: is_table(value, is_count),
     "hashes": lambda value: is_table(value, is_text_or_none),
+    "sources": lambda value: (
+        is_table(value, lambda one: one is None or is_count(one))
+        and sorted(value) == ["lib/mqttpipe.py", "mqttpipe.py"]
+    ),
     "record": is_text_or_none,
 }
 
@@ -533,6 +544,18 @@ class Facts:
                 "this board has no Wi-Fi (%s with MicroPython %s): a Pico needs to be a W, and to "
                 "have its firmware" % (self.machine, self.firmware)
             )
+
+    def too_large(self):
+        """Return path -> what to say of a mqttpipe.py that can't be compiled on the board."""
+        return {
+            path: TOO_LARGE % (path, kib(size), path)
+            for path, size in sorted(self.sources.items())
+            if size and size * COMPILING > self.memory
+        }
+
+    def is_used(self, path):
+        """Tell whether that is what `import mqttpipe` takes."""
+        return path == "mqttpipe.py" or not {"mqttpipe.py", "mqttpipe.mpy"} & set(self.files)
 
     @property
     def mpy_version(self):
@@ -744,6 +767,11 @@ def plan_files(facts, options):
             plan.removals.append(other)
         plan.record.pop(other, None)
     plan.removals += [name for name in facts.files if name.endswith(UNFINISHED)]
+    for path, text in facts.too_large().items():
+        if path not in facts.files and options.force:
+            plan.removals.append(path)
+        elif path not in facts.files:  # at the top it is replaced
+            say(text)
 
     plan_secrets(plan, facts, options)
     is_given = options.main is not None
@@ -940,6 +968,8 @@ def run_doctor(board, facts):
     needed = "" if is_new else ": too old, needed is %d.%d or later" % FIRMWARE_MIN
     show("+" if is_new else "-", "firmware: %s, %s%s" % (facts.firmware, facts.machine, needed))
     show("+", "memory: %s of %s free" % (kib(facts.memory_free), kib(facts.memory)))
+    for path, text in facts.too_large().items():
+        show("-" if facts.is_used(path) else " ", text)
     is_room = facts.disk_free >= MARGIN_BYTES
     show("+" if is_room else "-", "disk: %s of %s free" % (kib(facts.disk_free), kib(facts.disk)))
     code = (PARTS / "doctor.py").read_text()

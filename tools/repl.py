@@ -99,6 +99,9 @@ def prepare(port):
         say(
             "%s, MicroPython %s, port %s" % (facts.machine or facts.platform, facts.firmware, port)
         )
+        for path, text in facts.too_large().items():
+            if facts.is_used(path):
+                raise deploy.DeployError(text)
         check_client(board)
         put_commands(board, facts)
 

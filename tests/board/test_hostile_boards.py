@@ -30,6 +30,7 @@ TOLD = {
     "has_wifi": True,
     "files": {"secrets.py": 1},
     "hashes": {},
+    "sources": {"lib/mqttpipe.py": None, "mqttpipe.py": 1},
     "record": None,
 }
 
@@ -198,6 +199,12 @@ class Told:
 def test_what_is_of_another_type_is_nonsense(name, value):
     with pytest.raises(deploy.Nonsense):
         deploy.ask(Told(dict(TOLD, **{name: value})), [])
+
+
+def test_a_board_names_no_file_that_a_person_is_told_to_remove():
+    sources = {"lib/mqttpipe.py": None, "; rm -r ~": 1 << 30}
+    with pytest.raises(deploy.Nonsense):
+        deploy.ask(Told(dict(TOLD, sources=sources)), [])
 
 
 def test_a_part_too_few_or_too_many_is_nonsense():

@@ -40,6 +40,16 @@ def text_of(name):
         return None
 
 
+def source_of(path):
+    """Return the size of a source that the board must compile as a whole; None: there is none."""
+    try:
+        with open(path) as file:
+            is_in_pieces = "compiled one after the other" in file.read(120)
+        return None if is_in_pieces else os.stat(path)[6]
+    except (OSError, ValueError):
+        return None
+
+
 def has_module(name):
     try:
         __import__(name)
@@ -64,6 +74,7 @@ print(
             "has_wifi": has_module("network"),
             "files": {entry[0]: 0 if entry[1] & 0x4000 else 1 for entry in os.ilistdir("/")},
             "hashes": {name: hash_of(name) for name in NAMES} if sha256 else {},  # noqa: F821
+            "sources": {path: source_of(path) for path in ("mqttpipe.py", "lib/mqttpipe.py")},
             "record": text_of("deployed.json"),
         }
     )
