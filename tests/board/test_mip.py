@@ -5,6 +5,7 @@ up in this checkout and in the release; GitHub itself was never asked.
 """
 
 import json
+import re
 import subprocess
 import sys
 
@@ -25,6 +26,7 @@ TIMEOUT_S = 60
 
 REPOSITORY = "github:mqttpipe/mqttpipe/micropython"
 RAW = "https://raw.githubusercontent.com/mqttpipe/mqttpipe/"
+PAGES = "https://mqttpipe.github.io/mqttpipe"
 RELEASES = "https://github.com/mqttpipe/mqttpipe/releases/download/"
 
 SERVER_ADDRESS = "192.168.4.1"  # as the board sees it
@@ -263,6 +265,27 @@ def test_the_package_names_a_compiled_file_of_its_own_version():
     package = json.loads(PACKAGE.read_text())
     assert package["version"] == VERSION
     assert package["urls"] == [["mqttpipe.mpy", RELEASES + "v%s/mqttpipe.mpy" % VERSION]]
+
+
+# ---------------------------------------------------------------------------
+# What the pages say
+# ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["README.md", "boards/README.md", "docs/user-guide.md"])
+def test_what_a_page_tells_to_install_is_there(page, mip_packages):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    commands = re.findall(r"^ +mpremote mip install (.+)$", text, re.M)
+    assert commands
+    for command in commands:
+        index, _, names = command.rpartition("/mip ")
+        if index:
+            assert index in ("--index " + PAGES, "--index http://localhost:8000"), command
+            assert set(names.split()) <= set(mip_packages), command
+        else:
+            assert command == REPOSITORY, command
+    for name, index in re.findall(r'mip\.install\("(.+?)", index="(.+?)"\)', text):
+        assert name in mip_packages and index == PAGES + "/mip"
 
 
 # ---------------------------------------------------------------------------
