@@ -22,7 +22,8 @@ ROOT = build.ROOT
 VERSION = build.version_of(build.read_source())
 TOOL = ROOT / "tools" / "release.py"
 # Seconds. The first run may have to install what tools/requirements-release.txt has.
-TIMEOUT_S = 110
+TIMEOUT_S = 250
+pytestmark = pytest.mark.timeout(300)
 
 CHANGELOG = """\
 # Changelog
