@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -132,15 +133,24 @@ def test_the_checksums_are_those_of_all_files(folder):
     assert sums == {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
 
 
-def test_nothing_in_it_names_this_machine(folder):
-    places = [str(place).encode() for place in (ROOT, folder.parent, Path(sys.prefix))]
-    archives = [zipfile.ZipFile(path) for path in folder.glob("*.whl")]
-    texts = [archive.read(name) for archive in archives for name in archive.namelist()]
+def test_nothing_in_it_names_this_machine_or_its_user(folder):
+    places = [
+        ROOT / "micropython",
+        ROOT / "tools",
+        folder.parent,
+        tempfile.gettempdir() + "/mqttpipe",
+    ]
+    texts = dict(content_of(folder))
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        texts.update((name, archive.read(name)) for name in archive.namelist())
+    assert len(texts) > 40
+    for name, text in texts.items():
+        assert [place for place in places if str(place).encode() in text] == [], name
     with tarfile.open(folder / ("mqttpipe-%s.tar.gz" % VERSION)) as archive:
-        texts += [archive.extractfile(each).read() for each in archive if each.isfile()]
-    texts += content_of(folder).values()
-    assert len(texts) > 100
-    assert [place for place in places for text in texts if place in text] == []
+        for member in archive:
+            assert member.name.startswith("mqttpipe-%s/" % VERSION), member.name
+            assert (member.uid, member.gid, member.uname, member.gname) == (0, 0, "", "")
 
 
 def test_the_notes_name_each_kind_of_file(folder):
