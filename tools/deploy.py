@@ -6,8 +6,8 @@
     python3 tools/deploy.py --dry-run              only say what would be copied
     python3 tools/deploy.py --doctor               only look: memory, Wi-Fi, DNS, server, clock
 
-What goes on the board: mqttpipe.mpy, built by tools/build.py; wifi.mpy, wifi_core.mpy and
-station.mpy from boards/; main.py and secrets.py, which are yours. boards/secrets.py is to be made
+What goes on the board: mqttpipe.mpy, built by tools/build.py; wifi.mpy, wifi_core.mpy,
+station.mpy and service.mpy from boards/; main.py and secrets.py, which are yours. boards/secrets.py is to be made
 from boards/secrets_example.py first. Nothing of it is ever printed.
 
 - Only what differs is copied (by SHA-256), under temporary names; when all of it has arrived and
@@ -59,7 +59,7 @@ KINDS = {
 FIRMWARE_MIN = (1, 23)
 FIRMWARE_PAGE = "https://micropython.org/download/"
 
-OWN_FILES = ("mqttpipe", "wifi_core", "wifi", "station", "mqttpipe_repl")
+OWN_FILES = ("mqttpipe", "wifi_core", "wifi", "station", "service", "mqttpipe_repl")
 USER_FILES = ("main.py", "secrets.py")
 RECORD = "deployed.json"
 UNFINISHED = ".part"  # added to the name of a file until it is whole
@@ -578,8 +578,7 @@ def build_files(facts, profile, source, has_repl=False):
                 )
     except build.BuildError as error:
         raise DeployError("build: %s" % error) from error
-    sources = [BOARDS / "common" / "wifi_core.py", BOARDS / "common" / "station.py"]
-    sources.append(BOARDS / facts.kind / "wifi.py")
+    sources = [*sorted((BOARDS / "common").glob("*.py")), BOARDS / facts.kind / "wifi.py"]
     if has_repl:
         sources.append(ROOT / "micropython" / "mqttpipe_repl.py")
     for path in sources:

@@ -33,7 +33,8 @@ WAIT_S = 20
 DEPLOY_TIMEOUT_S = 100
 
 KIND_OF = {virtual.ESP32: "esp32", virtual.PICO_W: "rp2_pico_w"}
-OURS = ["mqttpipe.mpy", "station.mpy", "wifi.mpy", "wifi_core.mpy"]
+OURS = ["mqttpipe.mpy", "service.mpy", "station.mpy", "wifi.mpy", "wifi_core.mpy"]
+WORK = "def work(client):\n"
 ALL = sorted(["deployed.json", "main.py", "secrets.py", *OURS])
 
 
@@ -395,7 +396,7 @@ def test_bytecode_that_the_firmware_can_not_load_is_told_and_source_serves(
     assert "--source" in reason and files_on(board) == {}
     printed = run_deploy(board, "--source")
     assert copied(printed) == sorted(
-        ["main.py", "mqttpipe.py", "secrets.py", "station.py", "wifi.py", "wifi_core.py"]
+        [name.replace(".mpy", ".py") for name in OURS] + ["main.py", "secrets.py"]
     )
     peer.ask("compiled there")
 
@@ -750,7 +751,7 @@ def test_a_trouble_that_is_over_is_not_told_as_the_reason(ready, run_deploy):
 
 def test_a_dhcp_server_that_is_silent_is_told(ready, run_deploy):
     main = main_with("rp2_pico_w", SAFE_BOOT_S=0)
-    main = main.replace("    wifi.on_up = ", "    wifi.ADDRESS_MS = 1_000\n    wifi.on_up = ")
+    main = main.replace("boot(main", "import wifi\nwifi.Wifi.ADDRESS_MS = 1_000\nboot(main")
     board = ready(virtual.PICO_W, main=main)
     board.world["dhcp_ms"] = None
     reason = failure(run_deploy(board, "--wait", 5, status=1))
@@ -852,9 +853,7 @@ def test_a_running_watchdog_is_fed_while_files_are_copied(ready, run_deploy, pee
 def test_a_loop_that_hangs_is_ended_by_the_watchdog(ready):
     text = main_with("esp32", WATCHDOG_S=1, SAFE_BOOT_S=0)
     text = text.replace('client.publish(TOPIC + "answer", message.payload, qos=1)', "pass")
-    text = text.replace(
-        "        work(client)\n", "        while client.is_online():\n            pass\n"
-    )
+    text = text.replace(WORK, WORK + "    while client.is_online():\n        pass\n")
     board = ready(main=text)
     board.wait_for_event("start", virtual.board_simulation.WDT_RESET)
     board.wait_for_output("mqtt: online", since=len(board.output))
@@ -880,7 +879,7 @@ def test_the_button_keeps_the_program_from_starting(ready, board_kind):
 
 def test_an_error_in_the_program_ends_in_a_reset_and_not_at_a_prompt_that_nobody_sees(ready):
     text = main_with("esp32", SAFE_BOOT_S=0)
-    text = text.replace("        work(client)\n", "        raise OSError(5)\n")
+    text = text.replace(WORK, WORK + "    raise OSError(5)\n")
     board = ready(main=text)
     board.wait_for_output("the program has failed: reset in 5 s")
     board.wait_for_event("start", virtual.board_simulation.HARD_RESET, timeout_s=20)

@@ -76,7 +76,7 @@ def test_mpremote_copies_runs_and_resets(port_board, tmp_path):
 def test_a_blank_board_is_deployed_goes_online_and_stays_what_it_is(port_board, secrets, broker):
     first = run_deploy(port_board, "--secrets", secrets)
     assert first.splitlines()[-1].startswith("deploy: online")
-    assert len(re.findall(r"^deploy:   (\S+) +copied,", first, re.M)) == 6
+    assert len(re.findall(r"^deploy:   (\S+) +copied,", first, re.M)) == 7
     second = run_deploy(port_board, "--secrets", secrets)
     assert second.splitlines()[-1].startswith("deploy: online")
     assert " copied," not in second
