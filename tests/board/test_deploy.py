@@ -16,187 +16,35 @@ import types
 
 import pytest
 import virtual_board as virtual
+from deploying import (
+    ALL,
+    DEPLOY_TIMEOUT_S,
+    KIND_OF,
+    NAME,
+    OURS,
+    PASSWORD,
+    ROOT,
+    SERVER_ADDRESS,
+    SSID,
+    WORK,
+    copied,
+    failure,
+    files_on,
+    main_with,
+    plug_in,
+    run_command,
+    wait_until_idle,
+)
 from name_server import NameServer
-from peers import Peer
 from time_server import TimeServer
 
 import certificates
 import deploy
 import servers
 
-ROOT = deploy.ROOT
-SSID = "name-that-no-tool-prints"
-PASSWORD = "password-that-no-tool-prints"
-SERVER_ADDRESS = "192.168.4.1"  # as the board sees it
-NAME = "lamp"
-WAIT_S = 20
-DEPLOY_TIMEOUT_S = 100
-
-KIND_OF = {virtual.ESP32: "esp32", virtual.PICO_W: "rp2_pico_w"}
-OURS = ["mqttpipe.mpy", "service.mpy", "station.mpy", "wifi.mpy", "wifi_core.mpy"]
-WORK = "def work(client):\n"
-ALL = sorted(["deployed.json", "main.py", "secrets.py", *OURS])
-
-
-# ---------------------------------------------------------------------------
-# The surroundings of a board
-# ---------------------------------------------------------------------------
-
-
-@pytest.fixture
-def peer(broker):
-    peer = Peer(broker, NAME)
-    yield peer
-    peer.close()
-
-
-@pytest.fixture
-def secrets(tmp_path):
-    """A secrets.py, filled in as a user would."""
-    text = deploy.EXAMPLE.read_text()
-    for old, new in (
-        ('("name of your Wi-Fi", "its password")', repr((SSID, PASSWORD))),
-        ('"mqtt://broker.example"', repr("mqtt://" + SERVER_ADDRESS)),
-        ('"mqttpipe-1"', repr(NAME)),
-    ):
-        assert old in text, old
-        text = text.replace(old, new)
-    path = tmp_path / "secrets.py"
-    path.write_text(text)
-    return path
-
-
-def plug_in(board, broker):
-    """Put the board where its Wi-Fi and its server are."""
-    board.world.add_network(SSID, PASSWORD)
-    board.world["routes"][SERVER_ADDRESS, 1883] = (broker.host, broker.port)
-    wait_until_idle(board)
-    return board
-
-
-def wait_until_idle(board, since=0):
-    """Wait until a start that came after `since` (of the output) has come to rest.
-
-    The unix port may hang when it is interrupted in the middle of an allocation, and an import
-    does little else.
-    """
-    board.wait_for_output(r"station: starts in|>>> \Z", since=since)
-
-
-@pytest.fixture(scope="session")
-def quick_boards(tmp_path_factory):
-    """boards/, with main programs that start at once."""
-    folder = tmp_path_factory.mktemp("quick") / "boards"
-    shutil.copytree(deploy.BOARDS, folder, ignore=shutil.ignore_patterns("secrets.py"))
-    for kind in KIND_OF.values():
-        (folder / kind / "main.py").write_text(main_with(kind, SAFE_BOOT_S=0))
-    return folder
-
-
-def main_with(kind, **settings):
-    """The text of a board's main.py with other settings."""
-    text = (ROOT / "boards" / kind / "main.py").read_text()
-    for name, value in settings.items():
-        text, count = re.subn(
-            r"^%s = \d[\d_]*" % name, "%s = %s" % (name, value), text, flags=re.M
-        )
-        assert count == 1, name
-    return text
-
-
-@pytest.fixture(scope="session")
-def deployed(quick_boards, broker, get_interpreter):
-    """A function: machine -> the files of a board to which everything was deployed."""
-    get_interpreter("MicroPython 32-bit")
-    made = {}
-
-    def files_of(machine):
-        if machine not in made:
-            kind = "esp32" if "ESP32" in machine else "rp2_pico_w"
-            facts = types.SimpleNamespace(kind=kind, mpy_version=6)
-            made[machine] = deploy.build_files(facts, deploy.DEFAULT_PROFILE, False)
-            made[machine]["main.py"] = (quick_boards / facts.kind / "main.py").read_bytes()
-        return dict(made[machine])
-
-    return files_of
-
-
-@pytest.fixture
-def ready(virtual_board, broker, secrets, deployed):
-    """A function that makes a board on which all is deployed, so that there is nothing to copy."""
-
-    def make(machine=virtual.ESP32, main=None, **options):
-        files = deployed(machine)
-        files["secrets.py"] = secrets.read_bytes()
-        if main is not None:
-            files["main.py"] = main.encode()
-        given = ("secrets.py", "main.py") if main is not None else ("secrets.py",)
-        record = {name: [deploy.digest(data), name in given] for name, data in files.items()}
-        files["deployed.json"] = deploy.json.dumps(record)
-        return plug_in(virtual_board(machine, files, **options), broker)
-
-    return make
-
-
-@pytest.fixture
-def run_deploy(secrets, quick_boards, monkeypatch, capsys):
-    """A function that runs the tool in this process and returns what it printed."""
-    monkeypatch.setattr(deploy.setup_env, "reexec_in_venv", lambda requirements: None)
-    monkeypatch.setattr(deploy, "SECRETS", secrets)
-    monkeypatch.setattr(deploy, "BOARDS", quick_boards)
-
-    def run(board, *arguments, status=0):
-        port = ["--port", board if isinstance(board, str) else board.port] if board else []
-        capsys.readouterr()
-        is_board = hasattr(board, "output")
-        since = len(board.output) if is_board else 0
-        returned = deploy.main([*port, *map(str, arguments)])
-        printed = capsys.readouterr()
-        if is_board and board.is_on() and "raw REPL" in board.output[since:]:
-            wait_until_idle(board, board.output.rindex("raw REPL"))
-        assert returned == status, printed.out
-        assert printed.err == "" and SSID not in printed.out and PASSWORD not in printed.out
-        return printed.out
-
-    return run
-
-
-def failure(printed):
-    """The reason in the last line, which is the only one that tells of a failure."""
-    lines = printed.splitlines()
-    assert [line for line in lines if line.startswith("deploy: failed: ")] == lines[-1:]
-    return lines[-1].partition("deploy: failed: ")[2]
-
-
-def files_on(board):
-    return {
-        path.name: path.read_bytes() for path in board.files.iterdir() if path.name != "boot.py"
-    }
-
-
-def copied(printed):
-    """The names of the files that were copied."""
-    return sorted(re.findall(r"^deploy:   (\S+) +copied,", printed, re.M))
-
-
 # ---------------------------------------------------------------------------
 # The way of a new user
 # ---------------------------------------------------------------------------
-
-
-def run_command(board, *arguments, status=0):
-    """Run the tool as the README says, with the python that runs the tests."""
-    ran = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "deploy.py"), "--port", board.port, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=DEPLOY_TIMEOUT_S,
-        text=True,
-    )
-    assert ran.returncode == status, ran.stdout
-    assert SSID not in ran.stdout and PASSWORD not in ran.stdout
-    return ran.stdout
 
 
 def test_a_blank_board_goes_into_service_and_stays_there(
@@ -619,7 +467,7 @@ def test_an_example_that_was_not_filled_in_is_told(virtual_board, broker, run_de
     board = plug_in(virtual_board(), broker)
     shutil.copy(deploy.EXAMPLE, secrets)
     reason = failure(run_deploy(board, status=1))
-    assert reason == "secrets.py: WIFI is still the example's: fill it in"
+    assert reason == "secrets.py: WIFI and SERVER are still the example's: fill them in"
 
 
 def test_a_mistake_in_secrets_or_program_is_told_with_its_place_and_without_its_text(
