@@ -271,6 +271,8 @@ class Board:
         try:
             self._interrupt()
         except BaseException:
+            if self._transport.in_raw_repl:  # its program is stopped
+                self.reset()
             self._close()
             raise
         return self
@@ -421,7 +423,7 @@ class Board:
         for _ in range(TRIES):
             if self._transport is None:
                 return
-            with contextlib.suppress(DeployError):
+            try:
                 self._meter.begin(4 * ANSWER_TIMEOUT_S)
                 with self._guarded():
                     # With what is left of this file in the port: whatever comes is from the new
@@ -430,8 +432,11 @@ class Board:
                         "import machine, time\ntime.sleep_ms(100)\nmachine.reset()"
                     )
                 return
-            with contextlib.suppress(DeployError):
-                self._enter(soft_reset=False)
+            except Endless:
+                return
+            except DeployError:
+                with contextlib.suppress(DeployError):
+                    self._enter(soft_reset=False)
 
     def lines(self, timeout_s):
         """Yield the lines that the board prints from now on, until the time is over.

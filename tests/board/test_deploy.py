@@ -468,6 +468,10 @@ def test_an_example_that_was_not_filled_in_is_told(virtual_board, broker, run_de
     shutil.copy(deploy.EXAMPLE, secrets)
     reason = failure(run_deploy(board, status=1))
     assert reason == "secrets.py: WIFI and SERVER are still the example's: fill them in"
+    secrets.write_text(secrets.read_text().replace("broker.example", "nas.local"))
+    secrets.write_text(secrets.read_text().replace("name of your Wi-Fi", SSID))
+    reason = failure(run_deploy(board, status=1))
+    assert reason == "secrets.py: WIFI is still the example's: fill it in", "its password is"
 
 
 def test_a_mistake_in_secrets_or_program_is_told_with_its_place_and_without_its_text(
@@ -573,6 +577,43 @@ def test_a_wrong_password_is_told(ready, run_deploy):
     )
 
 
+def test_a_wrong_password_that_is_told_twice_ends_the_wait(ready, run_deploy, board_kind):
+    board = ready(board_kind)
+    board.world["networks"][SSID]["password"] = "another one"
+    printed = run_deploy(board, status=1)
+    assert failure(printed) == (
+        "the board can't go online: Wi-Fi: refused: wrong password? (network 1): "
+        "correct the password of WIFI in secrets.py"
+    )
+    assert printed.count("board: wifi: down: ") == 2
+
+
+def test_of_several_networks_each_is_tried_before_the_wait_ends(ready, run_deploy, secrets):
+    secrets.write_text(
+        secrets.read_text().replace("WIFI = [", "WIFI = [('guests', 'password1'), ")
+    )
+    board = ready()
+    board.world.add_network("guests", "password2")
+    assert "board: mqtt: online" in run_deploy(board)
+    board.world["networks"][SSID]["password"] = "another one"
+    printed = run_deploy(board, status=1)
+    assert "(network 1): correct the password of WIFI" in failure(printed)
+    assert "(network 2)" in printed
+
+
+def test_a_login_that_is_refused_twice_ends_the_wait(ready, run_deploy, broker, secrets):
+    secrets.write_text(secrets.read_text().replace("USER = None", "USER = 'jo'"))
+    with broker.another("allow_anonymous false") as locked:
+        board = ready()
+        board.world["routes"][SERVER_ADDRESS, 1883] = (locked.host, locked.port)
+        printed = run_deploy(board, status=1)
+    assert failure(printed) == (
+        "the board can't go online: broker: CONNACK: return code 5, not authorized: "
+        "correct USER and PASSWORD in secrets.py, or add them to the server's list"
+    )
+    assert printed.count("board: mqtt: offline: ") == 2
+
+
 def test_an_access_point_that_is_away_is_told(ready, run_deploy):
     board = ready(virtual.PICO_W)
     board.world.switch_off()
@@ -673,6 +714,28 @@ def test_a_program_that_was_there_before_is_named_when_it_does_not_go_online(rea
     )
 
 
+@pytest.mark.parametrize("when, status", (("machine.reset", 0), ("watchdog", 1)))
+def test_a_board_that_is_late_with_an_answer_is_reset_all_the_same(
+    ready, run_deploy, monkeypatch, when, status
+):
+    """Left at its raw REPL it would do nothing until somebody presses the button."""
+    serial = pytest.importorskip("mpremote.transport_serial")
+    board = ready()
+    real = serial.SerialTransport.exec_raw_no_follow
+    late = []
+
+    def be_late(self, command):
+        if not late and when in str(command):
+            late.append(command)
+            raise serial.TransportError("could not enter raw repl")
+        return real(self, command)
+
+    monkeypatch.setattr(serial.SerialTransport, "exec_raw_no_follow", be_late)
+    run_deploy(board, "--wait", 0, status=status)
+    assert len(late) == 1
+    assert board.events("start")[1:] == [(virtual.board_simulation.HARD_RESET,)]
+
+
 def test_a_port_that_does_not_come_back_is_told(ready, run_deploy, monkeypatch):
     monkeypatch.setattr(deploy, "REOPEN_TIMEOUT_S", 0.3)
     board = ready(virtual.PICO_W)
@@ -756,9 +819,92 @@ def test_the_doctor_finds_a_healthy_board_well_and_changes_nothing(ready, board_
     board.wait_for_output("mqtt: online", since=board.output.rindex("broker: accepted"))
 
 
-def test_the_doctor_tells_of_a_blank_board(virtual_board, run_deploy):
-    printed = run_deploy(virtual_board(), "--doctor", status=1)
+def test_the_doctor_tries_on_a_blank_board_what_secrets_say_and_leaves_nothing(
+    virtual_board, board_kind, broker, run_deploy
+):
+    board = plug_in(virtual_board(board_kind, heap="96k"), broker)
+    printed = run_deploy(board, "--doctor")
+    for line in (
+        r"ok     Wi-Fi: joined, -55 dBm, address 192\.168\.4\.20",
+        r"ok     DNS: server 192\.168\.4\.1",
+        r"       clock: 20\d\d-01-01 00:0\d UTC: never set; it is not needed",
+        r"ok     broker: accepted us in \d+ ms",
+    ):
+        assert re.search(line, printed), (line, printed)
+    assert "NOT OK" not in printed and files_on(board) == {}
+
+
+def test_the_doctor_tells_of_a_blank_board_without_secrets_here(
+    virtual_board, broker, run_deploy, secrets
+):
+    secrets.unlink()
+    printed = run_deploy(plug_in(virtual_board(), broker), "--doctor", status=1)
     assert "NOT OK board: secrets is not on it: deploy first" in printed
+
+
+def test_the_doctor_finds_what_is_wrong_with_secrets_on_a_blank_board(
+    virtual_board, board_kind, broker, run_deploy, secrets
+):
+    board = plug_in(virtual_board(board_kind), broker)
+    text = secrets.read_text()
+
+    def look(old, new):
+        assert old in text
+        secrets.write_text(text.replace(old, new))
+        return run_deploy(board, "--doctor", status=1)
+
+    printed = look("WIFI = [", "WIFI = [('nowhere', 'password1'), ")
+    assert "NOT OK Wi-Fi: not joined: no access point of this name" in printed
+    assert "ok     broker: accepted us" in printed, "the second network is tried"
+    assert "NOT OK broker: DNS: no address for the name nowhere.example" in look(
+        SERVER_ADDRESS, "nowhere.example"
+    )
+    printed = look("COUNTRY = None", "COUNTRY = 1 / 0")
+    assert "NOT OK secrets.py: it can not be run: ZeroDivisionError" in printed
+    board.world["routes"][SERVER_ADDRESS, 1883] = ("127.0.0.1", servers.free_port())
+    secrets.write_text(text)
+    assert re.search(
+        r"NOT OK broker: TCP: .*, 192\.168\.4\.1 port 1883",
+        run_deploy(board, "--doctor", status=1),
+    )
+    with broker.another("allow_anonymous false") as locked:
+        board.world["routes"][SERVER_ADDRESS, 1883] = (locked.host, locked.port)
+        printed = look("USER = None\nPASSWORD = None", "USER = 'jo'\nPASSWORD = '%s'" % PASSWORD)
+        assert "NOT OK broker: CONNACK: return code 5, not authorized" in printed
+    board.world["networks"][SSID]["password"] = "another one"
+    assert "NOT OK Wi-Fi: not joined: refused: wrong password? (network 1)" in run_deploy(
+        board, "--doctor", status=1
+    )
+    assert files_on(board) == {} and PASSWORD not in board.output
+
+
+def test_the_doctor_does_tls_on_a_blank_board(
+    virtual_board, broker, run_deploy, secrets, tmp_path
+):
+    made = certificates.make(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(made.ca.cert_pem)
+    text = secrets.read_text().replace("mqtt://" + SERVER_ADDRESS, "mqtts://localhost")
+    secrets.write_text(text.replace("CA = None", "CA = 'ca.pem'"))
+    with broker.another(tls=servers.Tls(made.server, client_ca=made.ca)) as secure:
+        board = plug_in(virtual_board(), broker)
+        board.world["routes"]["127.0.0.1", 8883] = (secure.host, secure.port)
+        printed = run_deploy(board, "--doctor", status=1)
+        assert "NOT OK clock: 2000-01-01" in printed and "see NTP" in printed
+        assert re.search(r"NOT OK broker: TLS: .*the clock is not set \(NTP\)", printed)
+        board.world["ntp"] = int(time.time())
+        secrets.write_text(secrets.read_text().replace("NTP = ()", "NTP = ('pool.example',)"))
+        printed = run_deploy(board, "--doctor", status=1)
+        assert "ok     clock: 20" in printed and "NOT OK broker: " in printed, "no certificate"
+        for name in ("CERT", "KEY"):
+            text = secrets.read_text().replace(name + " = None", "%s = '%s.der'" % (name, name))
+            secrets.write_text(text)
+        (tmp_path / "CERT.der").write_bytes(made.client.cert_der)
+        (tmp_path / "KEY.der").write_bytes(made.client.key_der)
+        assert "ok     broker: accepted us" in run_deploy(board, "--doctor")
+    with broker.another(tls=servers.Tls(made.stranger)) as stranger:
+        board.world["routes"]["127.0.0.1", 8883] = (stranger.host, stranger.port)
+        assert "NOT OK broker: TLS: " in run_deploy(board, "--doctor", status=1)
+    assert files_on(board) == {}
 
 
 def test_the_doctor_tells_what_is_wrong_with_the_wifi(ready, run_deploy):
