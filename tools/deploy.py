@@ -859,16 +859,14 @@ class Certificates:
         data = {setting: READERS[setting](path) for setting, path in paths.items()}
         if options.public_ca:
             data["CA"] = ask_for_public_ca(options, settings, paths)
-            paths["CA"] = options.public_ca
         return data, paths
 
     def name_in_secrets(self, is_dry):
         """Write the names of what is given into secrets.py, where they are not in it yet."""
         if not self.given:
             return
-        text = self.secrets.read_bytes()
+        changed = text = read_secrets(self.secrets)
         settings = settings_of(self.secrets)
-        changed = text
         for setting, name in self.given.items():
             if settings.get(setting) != name:
                 changed = with_setting(changed, setting, name)
@@ -913,9 +911,12 @@ def with_setting(text, setting, value):
         value: None, str, or tuples and lists of these.
     """
     lines = text.splitlines(keepends=True)
+    nodes = []
+    with contextlib.suppress(SyntaxError, ValueError):  # MicroPython takes it, this Python not
+        nodes = ast.parse(text).body
     nodes = [
         node
-        for node in ast.parse(text).body
+        for node in nodes
         if isinstance(node, ast.Assign) and [getattr(node.targets[0], "id", None)] == [setting]
     ]
     line = ("%s = %s" % (setting, literal(value))).encode()
@@ -950,7 +951,7 @@ def run_wizard(options):
     for setting, value in answers.settings.items():
         data = with_setting(data, setting, value)
     write_secrets(path, data)
-    say("%s is written: for your eyes only, and git ignores it" % path)
+    say("%s is written, for your eyes only" % path)
     if answers.ca is not None and options.ca is None and not options.public_ca:
         if answers.ca == "public":
             options.public_ca = True
@@ -960,6 +961,7 @@ def run_wizard(options):
 
 def write_secrets(path, data):
     """Write secrets.py, all of it or nothing, for its owner's eyes only."""
+    path = path.resolve()
     temporary = path.with_name(path.name + ".new")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
@@ -1255,6 +1257,7 @@ def wait_online(board, timeout_s, is_main_theirs):
             is_clock_asked = True
             trouble = "clock: no time server of NTP has answered yet"
         elif WIFI_UP.match(line):  # what was said of it before is over
+            said = {one for one in said if not one.startswith("wifi")}
             trouble = "broker: no answer yet; the Wi-Fi is up"
         if line.startswith("Traceback"):
             has_failed = True
@@ -1414,10 +1417,11 @@ def deploy(options):
         run_wizard(options)
     port = find_port() if options.port == "auto" else options.port
     say("port %s" % port)
-    certificates = Certificates(options)
+    certificates = None if options.doctor else Certificates(options)
     with Board(port) as board:
         try:
-            facts = probe(board, options.board, certificates.named)
+            names = certificates.named if certificates else ()
+            facts = probe(board, options.board, names)
             say(facts.describe())
             if options.doctor:
                 return 0 if run_doctor(board, facts, options) else 1

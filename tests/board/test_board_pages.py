@@ -140,7 +140,8 @@ def step_until(client, is_so):
 
 def test_each_option_and_error_that_the_page_names_is_the_tool_s():
     options = set(re.findall(r"`(?:python3 tools/deploy\.py )?(--[a-z-]+)", PAGE)) - {"--help"}
-    text = (ROOT / "tools" / "deploy.py").read_text(encoding="utf-8")
+    paths = [ROOT / "tools" / "deploy.py", *(ROOT / "tools" / "deploy").glob("deploy_*.py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in paths)
     assert options > {"--force", "--doctor", "--repl"}
     for option in options:
         assert '"%s"' % option in text, option
@@ -158,7 +159,8 @@ def test_each_file_that_the_page_names_is_put_there(virtual_board):
         named |= set(re.findall(r"`([\w.]+)`", row))
     facts = types.SimpleNamespace(kind="esp32", mpy_version=6)
     ours = set(deploy.build_files(facts, deploy.DEFAULT_PROFILE, False))
-    assert named == ours | set(deploy.USER_FILES) | {deploy.RECORD}
+    certificates = {stem + ".pem" for stem in deploy.certs.STEMS.values()}
+    assert named == ours | set(deploy.USER_FILES) | {deploy.RECORD} | certificates
 
 
 RAM = """

@@ -15,6 +15,7 @@ import deploy_talk
 import deploy_wizard as wizard
 import pexpect
 import pytest
+import zeroconf
 from deploying import PASSWORD, ROOT, SSID, files_on, plug_in
 
 import certificates
@@ -195,7 +196,6 @@ def test_a_server_that_says_nothing_is_not_waited_for_for_ever(monkeypatch):
 @pytest.fixture
 def announce():
     """A function that announces a service in the network of this machine alone."""
-    zeroconf = pytest.importorskip("zeroconf")
     with contextlib.closing(zeroconf.Zeroconf(interfaces=["127.0.0.1"])) as network:
 
         def register(kind, name, host, port):
@@ -223,8 +223,6 @@ def test_servers_that_announce_themselves_are_found(announce):
 
 
 def test_where_no_network_is_none_is_found(monkeypatch):
-    zeroconf = pytest.importorskip("zeroconf")
-
     def refuse(**options):
         raise OSError(101, "Network is unreachable")
 
