@@ -36,7 +36,15 @@ class _Settings:
         return getattr(self._secrets, name, None)
 
 
-def run(secrets, begin=None, work=None, led=None, led_on=1, watchdog_s=0, reset_after_s=0):
+def run(
+    secrets,
+    begin=None,
+    work=None,
+    led=None,
+    led_on: int = 1,
+    watchdog_s: int = 0,
+    reset_after_s: int = 0,
+) -> None:
     """Keep a board in service, for ever.
 
     Args:

@@ -39,6 +39,7 @@ def checkout(tmp_path):
     for name in ("boards", "micropython", "tools"):
         ignored = shutil.ignore_patterns("secrets.py", "__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)  # by which the tools know a checkout
     (folder / ".venv").symlink_to(deploy.setup_env.VENV)
     return folder
 
