@@ -6,6 +6,7 @@ For tools/deploy.py --wizard. Passwords are not shown while they are typed, and 
 import contextlib
 import pathlib
 import re
+import socket
 import sys
 import time
 
@@ -91,6 +92,22 @@ def client_module():
     import mqttpipe
 
     return mqttpipe
+
+
+def is_this_computer_only(host):
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def own_address():
+    """Return what to call this computer in the network, in words."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(
+                ("192.0.2.1", 9)
+            )  # nothing is sent: the system says which way it would go
+            return "in the network this computer is %s" % sock.getsockname()[0]
+        except OSError:
+            return "give this computer's address in the network"
 
 
 def try_server(uri, user, password, ca, tls):
@@ -236,10 +253,14 @@ def run():
             ca = certs.read_authorities(ca)
         say("trying %s" % uri)
         reason = try_server(uri, user, password, ca, tls)
-        if reason is None:
+        if reason is not None:
+            say("  it does not work from here: %s" % reason)
+        else:
             say("  it accepts us")
-            break
-        say("  it does not work from here: %s" % reason)
+            host = client_module().parse_uri(uri)[0]
+            if not is_this_computer_only(host):
+                break
+            say("  but %s would be the board itself there; %s" % (host, own_address()))
         if confirm("take it all the same?"):
             break
         if not left:
