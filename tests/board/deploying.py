@@ -4,9 +4,11 @@ The fixtures `peer`, `secrets`, `quick_boards`, `deployed`, `ready` and `run_dep
 conftest.py.
 """
 
+import os
 import re
 import subprocess
 import sys
+import time
 
 import virtual_board as virtual
 
@@ -41,6 +43,11 @@ def wait_until_idle(board, since=0):
     does little else.
     """
     board.wait_for_output(r"station: starts in|>>> \Z", since=since)
+    # A board may be there before the port that it makes itself.
+    deadline_s = time.monotonic() + WAIT_S
+    while not os.path.exists(board.port):
+        assert time.monotonic() < deadline_s, "no port"
+        time.sleep(0.01)
 
 
 def main_with(kind, **settings):
