@@ -23,9 +23,20 @@ COUNTRY = None
 # (address, netmask, gateway, DNS server), if DHCP does not give one.
 ADDRESS = None
 
-# For mqtts:// only, where the date must be right: time servers, by name or address; and the
-# certificate that your server's is signed with: PEM or DER, as bytes or the name of a file on the
-# board. TLS = "insecure" does without both: nothing is verified then.
+# For mqtts:// only, where the date must be right: time servers, by name or address.
 NTP = ()  # for example ("pool.ntp.org",)
+
+# For mqtts:// only: what is the server's certificate signed with? The name of a file, PEM or DER,
+# that is beside this one, or on the board already.
+#     python3 tools/deploy.py --ca FILE       puts FILE on the board, and its name here
+#     python3 tools/deploy.py --public-ca     the same, if a well-known authority has signed it
+# TLS = "insecure" does without, and without NTP: nothing is verified then.
 CA = None
 TLS = None
+
+# A certificate of the board's own and its key, if the server asks for one: --cert FILE --key FILE.
+CERT = None
+KEY = None
+
+# By what the server tells its clients apart. None: made from the number of the board's chip.
+CLIENT_ID = None

@@ -2039,7 +2039,7 @@ if _TLS:
                     reason = "%s (%s)" % (words, reason)
                     break
         if gmtime()[0] < _YEAR_MIN:
-            reason += "; the clock says %d and is not set, so none is valid" % gmtime()[0]
+            reason += "; the clock says %d and is not set (NTP), so none is valid" % gmtime()[0]
         return reason
 
 

@@ -95,13 +95,17 @@ class Pair:
 
 
 class Authority(Pair):
-    """A certificate that signs others: by itself, or by the Authority given."""
+    """A certificate that signs others: by itself, or by the Authority given.
 
-    def __init__(self, name, parent=None):
+    Args:
+        begins_s, ends_s: when it is valid, in seconds from now.
+    """
+
+    def __init__(self, name, parent=None, begins_s=-DAY_S, ends_s=7 * DAY_S):
         key = ec.generate_private_key(ec.SECP256R1())
         usage = _usage(key_cert_sign=True, crl_sign=True)
         extensions = [(x509.BasicConstraints(ca=True, path_length=None), True), (usage, True)]
-        certificate = _sign(name, key, parent, extensions)
+        certificate = _sign(name, key, parent, extensions, begins_s, ends_s)
         chain_pem = parent._chain_pem if parent else b""
         super().__init__(certificate, key, chain_pem)
         # What a server sends after its own certificate: every authority but the last, which

@@ -49,7 +49,7 @@ cache_dir = {cache}
 [mypy-secrets,station,wifi,wifi_core]
 check_untyped_defs = True
 
-[mypy-main]
+[mypy-main,service]
 check_untyped_defs = True
 # The client's callbacks are None until they are set.
 disable_error_code = assignment

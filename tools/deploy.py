@@ -1,14 +1,18 @@
 """Put mqttpipe on a board: find it, build for it, copy what differs, start it, see it go online.
 
     python3 tools/deploy.py                        all of that, with the board that is plugged in
+    python3 tools/deploy.py --wizard               ask for Wi-Fi and server first, and go on
     python3 tools/deploy.py --port /dev/ttyUSB0    with this one
     python3 tools/deploy.py --main my_program.py   with a program of your own as main.py
+    python3 tools/deploy.py --ca ca.crt            for mqtts://, with an authority of your own
+    python3 tools/deploy.py --public-ca            for mqtts://, with the well-known one it needs
     python3 tools/deploy.py --dry-run              only say what would be copied
     python3 tools/deploy.py --doctor               only look: memory, Wi-Fi, DNS, server, clock
 
-What goes on the board: mqttpipe.mpy, built by tools/build.py; wifi.mpy, wifi_core.mpy and
-station.mpy from boards/; main.py and secrets.py, which are yours. boards/secrets.py is to be made
-from boards/secrets_example.py first. Nothing of it is ever printed.
+What goes on the board: mqttpipe.mpy, built by tools/build.py; wifi.mpy, wifi_core.mpy,
+station.mpy and service.mpy from boards/; main.py and secrets.py, which are yours, with the
+certificates that secrets.py names. boards/secrets.py is to be made from boards/secrets_example.py
+first, or by --wizard. Nothing of it is ever printed, and nothing of a key.
 
 - Only what differs is copied (by SHA-256), under temporary names; when all of it has arrived and
   was read back whole, the names are changed. A copy that fails changes nothing.
@@ -26,6 +30,7 @@ board is online (or with --doctor: if all is well), else 1; the last line then s
 import argparse
 import ast
 import builtins
+import collections
 import contextlib
 import errno
 import hashlib
@@ -38,6 +43,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import warnings
 
 import build
@@ -45,9 +51,14 @@ import setup_env
 
 ROOT = setup_env.ROOT
 BOARDS = ROOT / "boards"
-SECRETS = BOARDS / "secrets.py"
+SECRETS = setup_env.USER_FOLDER / "secrets.py"
 EXAMPLE = BOARDS / "secrets_example.py"
 PARTS = ROOT / "tools" / "deploy"
+sys.path.append(str(PARTS))
+
+import deploy_certificates as certs  # noqa: E402
+from deploy_talk import SHOWN_MAX, DeployError, confirm, say, shown  # noqa: E402, F401
+
 REQUIREMENTS = "requirements-deploy.txt"
 
 # Board: sys.platform, and what its boards are called.
@@ -59,8 +70,10 @@ KINDS = {
 FIRMWARE_MIN = (1, 23)
 FIRMWARE_PAGE = "https://micropython.org/download/"
 
-OWN_FILES = ("mqttpipe", "wifi_core", "wifi", "station", "mqttpipe_repl")
+OWN_FILES = ("mqttpipe", "wifi_core", "wifi", "station", "service", "mqttpipe_repl")
 USER_FILES = ("main.py", "secrets.py")
+NEW_SETTINGS = ("CERT", "KEY", "CLIENT_ID")  # a secrets.py from before them goes on without
+CERTIFICATE_FILES = ("*.pem", "*.der")
 RECORD = "deployed.json"
 UNFINISHED = ".part"  # added to the name of a file until it is whole
 MARGIN_BYTES = 4096  # of the disk, for the folder's own growth
@@ -89,18 +102,53 @@ DOCTOR_ALL_S = 300
 ANSWER_BYTES_MAX = 256 * 1024
 PRINTED_BYTES_MAX = 1024 * 1024  # while we wait for the board to be online
 LINE_BYTES_MAX = 1024
-SHOWN_MAX = 1000  # characters of a line
 
-TRIES = 3  # to interrupt a program
+TRIES = 3  # to interrupt a program, or to reset
+LOOK_S = 1  # for so long a line that the board may print is waited for at a time
 PROGRESS_BYTES = 8192  # files as large as this show how far they are
 
 ONLINE = re.compile(r"^mqtt: online")
 WIFI_UP = re.compile(r"^wifi: up")
+CLOCK_ASKED = re.compile(r"^clock: asking")
 TROUBLE = re.compile(r"^(wifi: down|mqtt: offline): (.*)")
+CLOCK_UNSET = "the clock says"  # in an error of TLS
+CLOCK_TIMES = 5  # so often, while time servers are asked: each of them twice by then
+CLOCK_ADVICE = "NTP in secrets.py must name a time server that the board can reach"
 
-
-class DeployError(Exception):
-    """What is wrong, in one line that one can act on."""
+# What no waiting mends when it is said a second time, and what to do. Once may be an accident: a
+# driver that says "wrong password" of a right one, a server that is just being set up.
+FINAL = (
+    (r"wifi: .*wrong password\?", "correct the password of WIFI in secrets.py"),
+    (
+        r"mqtt: offline: CONNACK: .*return code [45]\b",
+        "correct USER and PASSWORD in secrets.py, or add them to the server's list",
+    ),
+    (r"mqtt: offline: CONNACK: .*return code 2\b", "choose another CLIENT_ID in secrets.py"),
+    (
+        r"mqtt: offline: TLS: .*" + CLOCK_UNSET,
+        'TLS needs the date: NTP = ("pool.ntp.org",) in secrets.py sets the clock',
+    ),
+    (
+        r"mqtt: offline: TLS: .*(not trusted by ca=|CERT_VERIFY_FAILED)",
+        "give the certificate that the server's is signed with: --ca FILE, or --public-ca",
+    ),
+    (
+        r"mqtt: offline: TLS: .*for another host name",
+        "SERVER in secrets.py must be a name that the server's certificate is made out to",
+    ),
+    (
+        r"mqtt: offline: TLS: .*certificate (has expired|is not valid yet)",
+        "renew the server's certificate, or set the clock with NTP in secrets.py",
+    ),
+    (
+        r"mqtt: offline: TLS: .*server refused the handshake",
+        "does the server want a certificate of the board's own? --cert FILE --key FILE",
+    ),
+    (
+        r"mqtt: offline: TLS: .*no TLS behind this port",
+        "SERVER in secrets.py must be mqtt://, or have the port of mqtts://",
+    ),
+)
 
 
 class Endless(DeployError):
@@ -123,20 +171,6 @@ class DiskFull(DeployError):
     def __init__(self, needed, free):
         text = "the board's disk is full: %s needed, %s free; nothing was changed"
         super().__init__(text % (kib(needed), kib(free)))
-
-
-def shown(text):
-    """Return a text as one line that does nothing to the terminal, whoever it is from.
-
-    Control characters, and those that turn the direction of writing or end a line, are escaped.
-    All that these tools print goes through here.
-    """
-    text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-    return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "..."
-
-
-def say(text):
-    print("deploy: " + shown(text), flush=True)
 
 
 def kib(count):
@@ -247,6 +281,8 @@ class Board:
         try:
             self._interrupt()
         except BaseException:
+            if self._transport.in_raw_repl:  # its program is stopped
+                self.reset()
             self._close()
             raise
         return self
@@ -260,7 +296,7 @@ class Board:
 
         try:
             # With a timeout, so that a board that falls silent is noticed everywhere in there.
-            self._transport = SerialTransport(self.port, baudrate=115200, timeout=1)
+            self._transport = SerialTransport(self.port, baudrate=115200, timeout=ANSWER_TIMEOUT_S)
             self._transport.serial.write_timeout = WRITE_TIMEOUT_S
         except (TransportError, OSError) as error:
             raise DeployError(why_not_opened(self.port)) from error
@@ -389,15 +425,28 @@ class Board:
         self.run("import os\nos.rename(%r, %r)" % (old, new))
 
     def reset(self):
-        """Reset the board: as if its button were pressed, if it has one."""
-        if self._transport is None:
-            return
-        self._meter.begin(4 * ANSWER_TIMEOUT_S)
-        with contextlib.suppress(DeployError), self._guarded():
-            # With what is left of this file in the port: whatever comes is from the new start.
-            self._transport.exec_raw_no_follow(
-                "import machine, time\ntime.sleep_ms(100)\nmachine.reset()"
-            )
+        """Reset the board: as if its button were pressed, if it has one.
+
+        A board that is late with an answer is asked again: else it would stay at its raw REPL,
+        its program stopped.
+        """
+        for _ in range(TRIES):
+            if self._transport is None:
+                return
+            try:
+                self._meter.begin(4 * ANSWER_TIMEOUT_S)
+                with self._guarded():
+                    # With what is left of this file in the port: whatever comes is from the new
+                    # start.
+                    self._transport.exec_raw_no_follow(
+                        "import machine, time\ntime.sleep_ms(100)\nmachine.reset()"
+                    )
+                return
+            except Endless:
+                return
+            except DeployError:
+                with contextlib.suppress(DeployError):
+                    self._enter(soft_reset=False)
 
     def lines(self, timeout_s):
         """Yield the lines that the board prints from now on, until the time is over.
@@ -412,7 +461,8 @@ class Board:
             try:
                 data = b""
                 if self._transport:
-                    self._meter.begin(ANSWER_TIMEOUT_S)  # three calls, of 1 s at most
+                    self._meter.begin(ANSWER_TIMEOUT_S)  # three calls, of LOOK_S at most
+                    self._transport.serial.timeout = LOOK_S
                     data = self._transport.serial.read(1)
                     waiting = self._transport.serial.inWaiting()
                     data += self._transport.serial.read(min(waiting, LINE_BYTES_MAX))
@@ -572,9 +622,9 @@ class Facts:
         )
 
 
-def probe(board, wanted_kind):
+def probe(board, wanted_kind, more=()):
     names = [name + ending for name in OWN_FILES for ending in (".mpy", ".py")]
-    return Facts(ask(board, [*names, *USER_FILES]), wanted_kind)
+    return Facts(ask(board, [*names, *USER_FILES, *more]), wanted_kind)
 
 
 # ---------------------------------------------------------------------------
@@ -601,8 +651,7 @@ def build_files(facts, profile, source, has_repl=False):
                 )
     except build.BuildError as error:
         raise DeployError("build: %s" % error) from error
-    sources = [BOARDS / "common" / "wifi_core.py", BOARDS / "common" / "station.py"]
-    sources.append(BOARDS / facts.kind / "wifi.py")
+    sources = [*sorted((BOARDS / "common").glob("*.py")), BOARDS / facts.kind / "wifi.py"]
     if has_repl:
         sources.append(ROOT / "micropython" / "mqttpipe_repl.py")
     for path in sources:
@@ -652,15 +701,26 @@ def parse(path):
         return ast.Module(body=[], type_ignores=[])
 
 
+COMPUTED = type("Computed", (), {"__repr__": lambda self: "COMPUTED"})()
+
+
 def settings_of(path):
-    """Return name -> value of the settings in a file; None for one that is computed."""
+    """Return name -> value of the settings in a file; COMPUTED for one that is no literal."""
     settings = {}
     for node in parse(path).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            settings[node.targets[0].id] = None
-            with contextlib.suppress(ValueError):
-                settings[node.targets[0].id] = ast.literal_eval(node.value)
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Name):
+                settings[target.id] = COMPUTED
+                with contextlib.suppress(ValueError):
+                    settings[target.id] = ast.literal_eval(node.value)
     return settings
+
+
+def texts_in(value):
+    """Return all str in a setting, and in the lists in it."""
+    if isinstance(value, (list, tuple)):
+        return {text for one in value for text in texts_in(one)}
+    return {value} if isinstance(value, str) else set()
 
 
 class Names(ast.NodeVisitor):
@@ -715,25 +775,273 @@ def read_secrets(path):
             )
     example = settings_of(EXAMPLE)
     settings = settings_of(path)
-    for name in ("WIFI", "SERVER"):
-        if settings.get(name) == example[name]:
-            raise DeployError("%s: %s is still the example's: fill it in" % (path.name, name))
+    unedited = [
+        name
+        for name in ("WIFI", "SERVER")
+        if texts_in(settings.get(name)) & texts_in(example[name])
+    ]
+    if unedited:
+        raise DeployError(
+            "%s: %s %s still the example's: fill %s in"
+            % (path.name, *listed(unedited), "them" if unedited[1:] else "it")
+        )
     return data
 
 
-def check_settings(path):
-    """Raise DeployError if a secrets.py lacks what the main.py of boards/ takes from it."""
+def listed(names):
+    """Return ("A and B", "are"), or ("A", "is")."""
+    return " and ".join(names), "are" if names[1:] else "is"
+
+
+def is_over_tls(settings):
+    """Tell whether SERVER, or one of several, is mqtts://; False if it is computed."""
+    uris = texts_in(settings.get("SERVER"))
+    return any(uri.lower().startswith(("mqtts://", "ssl://")) for uri in uris)
+
+
+def check_settings(path, given=()):
+    """Raise DeployError if a secrets.py lacks what the main.py of boards/ takes from it.
+
+    Args:
+        given: the settings that the command line gives a value.
+    """
     defined = Names(path).defined
-    missing = [name for name in settings_of(EXAMPLE) if name not in defined]
+    missing = [
+        name for name in settings_of(EXAMPLE) if name not in defined and name not in NEW_SETTINGS
+    ]
     if missing and defined and "*" not in defined:
         raise DeployError(
             "%s: main.py needs %s: boards/secrets_example.py has %s"
             % (path.name, " and ".join(missing), "them" if missing[1:] else "it")
         )
+    settings = settings_of(path)
+    if "CERT" not in given and (settings.get("CERT") is None) != (settings.get("KEY") is None):
+        raise DeployError("%s: CERT and KEY need each other" % path.name)
+    if is_over_tls(settings) and settings.get("TLS") is None:
+        if settings.get("CA") is None and "CA" not in given:
+            raise DeployError(
+                "%s: SERVER is mqtts://, and CA is None: what is the server's certificate to be "
+                'verified with? --ca FILE, or --public-ca, or TLS = "insecure"' % path.name
+            )
+        if not settings.get("NTP"):
+            say("  secrets.py has no NTP: a board that has not the date trusts no certificate")
 
 
 def digest(data):
     return hashlib.sha256(data).hexdigest()
+
+
+# ---------------------------------------------------------------------------
+# Certificates
+# ---------------------------------------------------------------------------
+
+
+class Certificates:
+    """The certificates and the key for a board, all of them looked at.
+
+    Attributes:
+        given: setting -> name on the board, of those that the command line names.
+        named: name on the board -> setting, of all that secrets.py names, or will.
+        files: name on the board -> bytes, of those that are here.
+    """
+
+    def __init__(self, options):
+        self.secrets = options.secrets or SECRETS
+        self.given = {}
+        self.files = {}
+        settings = settings_of(self.secrets) if self.secrets.exists() else {}
+        data, paths = self._read_given(options, settings)
+        for setting, one in data.items():
+            self.given[setting] = certs.board_name(setting, one)
+            check_free(self.secrets, settings, setting)
+        if self.given and settings.get("TLS") is not None:
+            raise DeployError(
+                '%s: TLS = "insecure" verifies nothing: set it to None' % self.secrets.name
+            )
+        self.named = {name: setting for setting, name in self.given.items()}
+        for setting in certs.STEMS:
+            name = settings.get(setting)
+            if setting in self.given or not is_file_name(name):
+                continue
+            self.named[name] = setting
+            path = self.secrets.parent / name
+            if path.exists():
+                paths[setting] = path
+                data[setting] = READERS[setting](path)
+        if "CERT" in data and "KEY" in data:
+            certs.check_pair(data["CERT"], data["KEY"], paths["CERT"], paths["KEY"])
+        for name, setting in self.named.items():
+            if setting in data:
+                self.files[name] = data[setting]
+
+    def _read_given(self, options, settings):
+        paths = {"CA": options.ca, "CERT": options.cert, "KEY": options.key}
+        paths = {setting: path for setting, path in paths.items() if path is not None}
+        if paths or options.public_ca:
+            if not self.secrets.exists():
+                raise DeployError(
+                    "there is no %s to name the certificates in: --wizard makes one" % self.secrets
+                )
+        data = {setting: READERS[setting](path) for setting, path in paths.items()}
+        if options.public_ca:
+            data["CA"] = ask_for_public_ca(options, settings, paths)
+        return data, paths
+
+    def name_in_secrets(self, is_dry):
+        """Write the names of what is given into secrets.py, where they are not in it yet."""
+        if not self.given:
+            return
+        changed = text = read_secrets(self.secrets)
+        settings = settings_of(self.secrets)
+        for setting, name in self.given.items():
+            if settings.get(setting) != name:
+                changed = with_setting(changed, setting, name)
+                verb = "would name" if is_dry else "names"
+                say("  %-14s %s %s as %s" % (self.secrets.name, verb, name, setting))
+        if changed != text and not is_dry:
+            write_secrets(self.secrets, changed)
+
+    def not_named(self):
+        """Return the certificates beside secrets.py that it does not name, as paths."""
+        folder = self.secrets.parent
+        found = {path for pattern in CERTIFICATE_FILES for path in folder.glob(pattern)}
+        return sorted(path for path in found if path.name not in self.named)
+
+
+READERS = {
+    "CA": certs.read_authorities,
+    "CERT": certs.read_certificates,
+    "KEY": certs.read_key,
+}
+
+
+def is_file_name(value):
+    """Tell whether a setting names a file of the board that may be here, too."""
+    return isinstance(value, str) and re.fullmatch(r"[^/\\\n]+", value) is not None
+
+
+def check_free(path, settings, setting):
+    """Raise DeployError if secrets.py has something of its own where a file is to be named."""
+    stem = certs.STEMS[setting]
+    if settings.get(setting) not in (None, stem + ".pem", stem + ".der"):
+        raise DeployError(
+            "%s: %s has a value of its own: set it to None, and --%s names its file there"
+            % (path.name, setting, stem)
+        )
+
+
+def with_setting(text, setting, value):
+    """Return secrets.py (bytes) with a setting changed: in its place, or else at the end.
+
+    Args:
+        value: None, str, or tuples and lists of these.
+    """
+    lines = text.splitlines(keepends=True)
+    nodes = []
+    with contextlib.suppress(SyntaxError, ValueError):  # MicroPython takes it, this Python not
+        nodes = ast.parse(text).body
+    nodes = [
+        node
+        for node in nodes
+        if isinstance(node, ast.Assign) and [getattr(node.targets[0], "id", None)] == [setting]
+    ]
+    line = ("%s = %s" % (setting, literal(value))).encode()
+    if nodes and len(nodes[-1].targets) == 1 and nodes[-1].lineno == nodes[-1].end_lineno:
+        node = nodes[-1]
+        old = lines[node.lineno - 1]
+        lines[node.lineno - 1] = line + old[node.end_col_offset :]
+        return b"".join(lines)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.append(b"\n")
+    return b"".join([*lines, line, b"\n"])
+
+
+def literal(value):
+    if isinstance(value, (tuple, list)):
+        text = ", ".join(map(literal, value))
+        if isinstance(value, list):
+            return "[%s]" % text
+        return "(%s,)" % text if len(value) == 1 else "(%s)" % text
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def run_wizard(options):
+    """Have a person answer what secrets.py is to have, write it, and set the options for it."""
+    import deploy_wizard
+
+    path = options.secrets or SECRETS
+    if path.exists() and not confirm("%s is there: write it anew?" % path, options.yes):
+        raise DeployError("%s is as it was" % path)
+    answers = deploy_wizard.run()
+    data = EXAMPLE.read_bytes()
+    for setting, value in answers.settings.items():
+        data = with_setting(data, setting, value)
+    write_secrets(path, data)
+    say("%s is written, for your eyes only" % path)
+    if answers.ca is not None and options.ca is None and not options.public_ca:
+        if answers.ca == "public":
+            options.public_ca = True
+        else:
+            options.ca = answers.ca
+
+
+def write_secrets(path, data):
+    """Write secrets.py, all of it or nothing, for its owner's eyes only."""
+    path = path.resolve()
+    temporary = path.with_name(path.name + ".new")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise DeployError("can't write %s: %s" % (path, error.strerror)) from error
+
+
+def ask_for_public_ca(options, settings, paths):
+    """Return the authority that SERVER's certificate needs, of a bundle, if a person agrees."""
+    uris = sorted(
+        uri
+        for uri in texts_in(settings.get("SERVER"))
+        if uri.lower().startswith(("mqtts://", "ssl://"))
+    )
+    if not uris:
+        raise DeployError("--public-ca: SERVER in secrets.py is not mqtts://")
+    path = options.public_ca if options.public_ca is not True else certs.public_bundle()
+    bundle = certs.read_file(path, certs.BUNDLE_BYTES_MAX)
+    roots = []
+    for uri in uris:
+        host, port = split_uri(uri)
+        say("asking %s port %d for its certificate" % (host, port))
+        root = certs.find_root(host, port, bundle, paths.get("CERT"), paths.get("KEY"))
+        if root not in roots:
+            roots.append(root)
+    data = b"".join(roots)
+    if not confirm("trust %s?" % certs.describe(data), options.yes):
+        raise DeployError("not trusted, and nothing was changed")
+    return data
+
+
+def split_uri(uri):
+    """Return (host, port) of a server's URI; raise DeployError, without what is secret in it."""
+    try:
+        parts = urllib.parse.urlsplit(uri)
+        port = parts.port or (8883 if parts.scheme in ("mqtts", "ssl") else 1883)
+        if parts.hostname:
+            return parts.hostname, port
+    except ValueError:
+        pass
+    raise DeployError("secrets.py: SERVER is no URI like mqtts://broker.example:8883")
+
+
+# ---------------------------------------------------------------------------
+# The plan
+# ---------------------------------------------------------------------------
 
 
 class Plan:
@@ -748,7 +1056,7 @@ class Plan:
         self.record = dict(record)
 
 
-def plan_files(facts, options):
+def plan_files(facts, options, certificates):
     """Return the Plan for a board, or raise DeployError."""
     plan = Plan(facts.record)
     files = build_files(facts, options.profile, options.source, options.repl)
@@ -777,9 +1085,34 @@ def plan_files(facts, options):
     is_given = options.main is not None
     path = options.main if is_given else BOARDS / facts.kind / "main.py"
     plan_user_file(plan, facts, options, "main.py", read_user_file(path), is_given)
-    if "secrets.py" in plan.copies and not is_given and "main.py" not in plan.kept:
-        check_settings(options.secrets or SECRETS)
+    if not is_given and not {"main.py", "secrets.py"} & set(plan.kept):
+        check_settings(options.secrets or SECRETS, certificates.given)
+    plan_certificates(plan, facts, options, certificates)
     return plan
+
+
+def plan_certificates(plan, facts, options, certificates):
+    for name, setting in sorted(certificates.named.items()):
+        is_given = setting in certificates.given
+        if is_given and "secrets.py" in plan.kept:
+            raise DeployError(
+                "secrets.py on the board is not what was put there: --force overwrites it"
+            )
+        if name in certificates.files:
+            data = certificates.files[name]
+            plan_user_file(plan, facts, options, name, data, is_given, True)
+        elif name in facts.files:
+            known = facts.record.get(name, (None, False))[0]
+            is_ours = known is not None and facts.hashes.get(name) == known
+            (plan.same if is_ours else plan.kept).append(name)
+        else:
+            raise DeployError(
+                "secrets.py: %s names %s, which is neither beside it nor on the board: "
+                "--%s FILE puts it there" % (setting, name, certs.STEMS[setting])
+            )
+    others = [path.name for path in certificates.not_named()]
+    if others:
+        say("  secrets.py does not name, and so not copied: %s" % ", ".join(others))
 
 
 def check_own(facts, options, name):
@@ -802,7 +1135,10 @@ def plan_secrets(plan, facts, options):
         plan.kept.append("secrets.py")
     elif options.main is None:
         raise DeployError(
-            "there is no boards/secrets.py: copy boards/secrets_example.py to it, and fill it in"
+            "there is no boards/secrets.py: copy boards/secrets_example.py to it, and fill it in, "
+            "or have --wizard ask you"
+            if setup_env.IS_CHECKOUT
+            else "there is no secrets.py in this folder: --wizard asks you for what is in it"
         )
 
 
@@ -915,8 +1251,14 @@ def copy_file(board, name, data):
 
 
 def wait_online(board, timeout_s, is_main_theirs):
-    """Print what the board prints until it says that it is online; raise DeployError if not."""
+    """Print what the board prints until it says that it is online.
+
+    Raises:
+        DeployError: it is not, in that time; or it says again what no waiting mends.
+    """
     began_s = time.monotonic()
+    times = collections.Counter()  # how often each line came
+    is_clock_asked = False
     trouble = "it did not say what is wrong (main.py prints `mqtt: online`)"
     if is_main_theirs:
         trouble = (
@@ -935,7 +1277,20 @@ def wait_online(board, timeout_s, is_main_theirs):
         if found:
             subject = "Wi-Fi" if found.group(1).startswith("wifi") else "broker"
             trouble = "%s: %s" % (subject, found.group(2))
+            times[line] += 1
+            advice = [text for pattern, text in FINAL if re.match(pattern, line)]
+            times_max = 2
+            if is_clock_asked and CLOCK_UNSET in line:  # it may be set yet
+                advice, times_max = [CLOCK_ADVICE], CLOCK_TIMES
+            if advice and times[line] >= times_max:
+                raise DeployError("the board can't go online: %s: %s" % (trouble, advice[0]))
+        elif CLOCK_ASKED.match(line):
+            is_clock_asked = True
+            trouble = "clock: no time server of NTP has answered yet"
         elif WIFI_UP.match(line):  # what was said of it before is over
+            times = collections.Counter(
+                {one: count for one, count in times.items() if not one.startswith("wifi")}
+            )
             trouble = "broker: no answer yet; the Wi-Fi is up"
         if line.startswith("Traceback"):
             has_failed = True
@@ -944,7 +1299,40 @@ def wait_online(board, timeout_s, is_main_theirs):
     raise DeployError("the board is not online after %d s: %s" % (timeout_s, trouble))
 
 
-def run_doctor(board, facts):
+def reasons_of(kind):
+    """Return what the numbers of the Wi-Fi's status mean on this kind of board."""
+    for node in ast.walk(parse(BOARDS / kind / "wifi.py")):
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "REASONS":
+            return ast.literal_eval(node.value)
+    return {}
+
+
+def doctor_code(facts, options):
+    """Return the program that looks, for this board.
+
+    A board without secrets.py has nothing on it that could look: what looks there needs nothing
+    but the firmware, and takes secrets.py from here.
+    """
+    path = options.secrets or SECRETS
+    if "secrets.py" in facts.files or not path.exists():
+        return (PARTS / "doctor.py").read_text()
+    text = read_secrets(path).decode()
+    settings = settings_of(path)
+    files = {}
+    for setting in certs.STEMS:
+        value = settings.get(setting)
+        if is_file_name(value):
+            certificate = path.parent / value
+            if not certificate.exists():
+                raise DeployError("secrets.py: %s names %s, which is not here" % (setting, value))
+            files[setting] = certs.der_of(READERS[setting](certificate))
+        elif isinstance(value, (bytes, str)):
+            files[setting] = certs.der_of(value.encode() if isinstance(value, str) else value)
+    parts = "SECRETS = %r\nFILES = %r\nREASONS = %r\n" % (text, files, reasons_of(facts.kind))
+    return parts + (PARTS / "blank_doctor.py").read_text()
+
+
+def run_doctor(board, facts, options):
     """Print what is well and what is not; return whether all is."""
     results = []
     pending = bytearray()
@@ -972,7 +1360,7 @@ def run_doctor(board, facts):
         show("-" if facts.is_used(path) else " ", text)
     is_room = facts.disk_free >= MARGIN_BYTES
     show("+" if is_room else "-", "disk: %s of %s free" % (kib(facts.disk_free), kib(facts.disk)))
-    code = (PARTS / "doctor.py").read_text()
+    code = doctor_code(facts, options)
     board.run(code, DOCTOR_TIMEOUT_S, on_data, DOCTOR_ALL_S)
     return all(results)
 
@@ -1026,21 +1414,55 @@ def parse_arguments(arguments):
         % ONLINE_TIMEOUT_S,
     )
     parser.add_argument("--doctor", action="store_true", help="only look, and report")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--wizard", action="store_true", help="ask for Wi-Fi and server, and write secrets.py"
+    )
+    parser.add_argument("--yes", action="store_true", help="agree to what would be asked")
+    ca = parser.add_mutually_exclusive_group()
+    ca.add_argument(
+        "--ca",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="for mqtts://: the certificate that the server's is signed with, PEM or DER",
+    )
+    ca.add_argument(
+        "--public-ca",
+        nargs="?",
+        const=True,
+        metavar="BUNDLE",
+        help="for mqtts://: the one that the server needs, of those that Mozilla trusts, or of a "
+        "file of your own",
+    )
+    parser.add_argument(
+        "--cert",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="a certificate of the board's own, if the server asks for one; with --key",
+    )
+    parser.add_argument("--key", type=pathlib.Path, metavar="FILE", help="its private key")
+    options = parser.parse_args(arguments)
+    if (options.cert is None) != (options.key is None):
+        parser.error("--cert and --key need each other")
+    return options
 
 
 def deploy(options):
     """Do what the command line asks; return the exit status."""
+    if options.wizard:
+        run_wizard(options)
     port = find_port() if options.port == "auto" else options.port
     say("port %s" % port)
+    certificates = None if options.doctor else Certificates(options)
     with Board(port) as board:
         try:
-            facts = probe(board, options.board)
+            names = certificates.named if certificates else ()
+            facts = probe(board, options.board, names)
             say(facts.describe())
             if options.doctor:
-                return 0 if run_doctor(board, facts) else 1
+                return 0 if run_doctor(board, facts, options) else 1
             facts.check()
-            plan = plan_files(facts, options)
+            certificates.name_in_secrets(options.dry_run)
+            plan = plan_files(facts, options, certificates)
             say_plan(plan, options.dry_run)
             if not options.dry_run:
                 apply_plan(board, facts, plan)

@@ -33,6 +33,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
 VENV = ROOT / ".venv"
 
+# Where the user's own files are: secrets.py, certificates. Installed by pip there is no checkout.
+IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
+USER_FOLDER = ROOT / "boards" if IS_CHECKOUT else pathlib.Path.cwd()
+
 # In `.venv` while it is being changed. Who finds it at the start finds what an interrupted run
 # left, where pip may take a half-copied package for an installed one: all is made again.
 HALF_MADE = "half-made"

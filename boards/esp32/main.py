@@ -1,6 +1,7 @@
 """What this board does. Yours to change: when you have, tools/deploy.py leaves it alone.
 
-It keeps the board on its Wi-Fi and at its MQTT server, through everything that happens to both:
+service.py keeps the board on its Wi-Fi and at its MQTT server, through everything that happens to
+both, and has the topics of the first two lines:
 
     boards/NAME/status     "online", "offline" (which the server says of a lost board); retained
     boards/NAME/uptime     seconds since the start, each minute
@@ -10,16 +11,10 @@ It keeps the board on its Wi-Fi and at its MQTT server, through everything that 
 
 import secrets
 
-from station import Station, boot
-from wifi import Wifi
+import service
+from station import boot
 
 from machine import Pin
-from mqttpipe import MQTTClient
-
-try:
-    from time import ticks_add, ticks_diff, ticks_ms
-except ImportError:  # CPython, with the simulated board of cpython_shim/
-    from shim_time import ticks_add, ticks_diff, ticks_ms
 
 # ---------------------------------------------------------------------------
 # This board
@@ -43,13 +38,17 @@ SAFE_BOOT_S = 2  # for so long a key or the button keeps this program from start
 # stops the program with Ctrl-C has 8 s before the board starts anew.
 WATCHDOG_S = 0
 NO_WIFI_RESET_S = 3_600  # a reset, when there was no Wi-Fi for so long; 0: never
-UPTIME_EVERY_MS = 60_000
 
 TOPIC = "boards/%s/" % secrets.NAME
 
 # ---------------------------------------------------------------------------
 # Your code
 # ---------------------------------------------------------------------------
+
+
+def begin(client):
+    """Called once, before the client connects."""
+    client.subscribe(TOPIC + "command", on_command, qos=1)
 
 
 def on_command(client, message):
@@ -62,62 +61,12 @@ def work(client):
 
 
 # ---------------------------------------------------------------------------
-# The same on every board
+# The start
 # ---------------------------------------------------------------------------
 
 
-def on_wifi_up(wifi):
-    print("wifi: up, %s, %s dBm" % (wifi.address(), wifi.signal_dbm))
-
-
-def on_wifi_down(wifi, reason):
-    print("wifi: down: %s" % reason)
-
-
-def on_online(client):
-    print("mqtt: online")
-    client.publish(TOPIC + "status", "online", qos=1, retain=True)
-
-
-def on_offline(client, error):
-    print("mqtt: offline: %s" % error)
-
-
 def main():
-    wifi = Wifi(
-        secrets.WIFI,
-        address=secrets.ADDRESS,
-        country=secrets.COUNTRY,
-        hostname=secrets.NAME,
-        ntp=secrets.NTP,
-    )
-    wifi.on_up = on_wifi_up
-    wifi.on_down = on_wifi_down
-    client = MQTTClient(
-        secrets.SERVER,
-        user=secrets.USER,
-        password=secrets.PASSWORD,
-        ca=secrets.CA,
-        tls=secrets.TLS,
-        will=(TOPIC + "status", "offline", 1, True),
-        link=wifi,
-    )
-    client.on_online = on_online
-    client.on_offline = on_offline
-    client.subscribe(TOPIC + "command", on_command, qos=1)
-    station = Station(client, wifi, LED, LED_ON, WATCHDOG_S, NO_WIFI_RESET_S)
-    wifi.start()
-    client.connect()
-    uptime_s = 0
-    due_ms = ticks_add(ticks_ms(), UPTIME_EVERY_MS)
-    while True:
-        station.step(100)
-        work(client)
-        if ticks_diff(ticks_ms(), due_ms) >= 0:
-            due_ms = ticks_add(due_ms, UPTIME_EVERY_MS)
-            uptime_s += UPTIME_EVERY_MS // 1000
-            if client.is_online():
-                client.publish(TOPIC + "uptime", str(uptime_s))
+    service.run(secrets, begin, work, LED, LED_ON, WATCHDOG_S, NO_WIFI_RESET_S)
 
 
 boot(main, button, SAFE_BOOT_S)

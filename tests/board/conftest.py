@@ -6,19 +6,41 @@
     board           a blank board of that kind, at its prompt
     mpremote        mpremote(board, *arguments, status=0): run it, return what it printed
 
+and of those with tools/deploy.py:
+
+    secrets         the path of a secrets.py that was filled in
+    ready           ready(machine, main=None, ...): a board to which all of it was deployed
+    run_deploy      run_deploy(board, *arguments, status=0): what the tool prints, in this process
+    peer            a client that talks with the program of boards/
+
 All of it ends with the test, which shows the board's log and output if it has failed.
 """
 
 import contextlib
 import pathlib
+import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import virtual_board as virtual  # noqa: E402
+from deploying import (  # noqa: E402
+    KIND_OF,
+    NAME,
+    PASSWORD,
+    SERVER_ADDRESS,
+    SSID,
+    main_with,
+    plug_in,
+    wait_until_idle,
+)
+from peers import Peer  # noqa: E402
+
+import deploy  # noqa: E402
 
 BOARD_KINDS = {"ESP32": virtual.ESP32, "Pico W": virtual.PICO_W}
 
@@ -92,5 +114,102 @@ def mpremote():
             ran.stdout,
         )
         return ran.stdout
+
+    return run
+
+
+# ---------------------------------------------------------------------------
+# tools/deploy.py
+# ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def peer(broker):
+    peer = Peer(broker, NAME)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def secrets(tmp_path):
+    """A secrets.py, filled in as a user would."""
+    text = deploy.EXAMPLE.read_text()
+    for old, new in (
+        ('("name of your Wi-Fi", "its password")', repr((SSID, PASSWORD))),
+        ('"mqtt://broker.example"', repr("mqtt://" + SERVER_ADDRESS)),
+        ('"mqttpipe-1"', repr(NAME)),
+    ):
+        assert old in text, old
+        text = text.replace(old, new)
+    path = tmp_path / "secrets.py"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="session")
+def quick_boards(tmp_path_factory):
+    """boards/, with main programs that start at once."""
+    folder = tmp_path_factory.mktemp("quick") / "boards"
+    shutil.copytree(
+        deploy.BOARDS, folder, ignore=shutil.ignore_patterns("secrets.py", "*.pem", "*.der")
+    )
+    for kind in KIND_OF.values():
+        (folder / kind / "main.py").write_text(main_with(kind, SAFE_BOOT_S=0))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def deployed(quick_boards, broker, get_interpreter):
+    """A function: machine -> the files of a board to which everything was deployed."""
+    get_interpreter("MicroPython 32-bit")
+    made = {}
+
+    def files_of(machine):
+        if machine not in made:
+            kind = "esp32" if "ESP32" in machine else "rp2_pico_w"
+            facts = types.SimpleNamespace(kind=kind, mpy_version=6)
+            made[machine] = deploy.build_files(facts, deploy.DEFAULT_PROFILE, False)
+            made[machine]["main.py"] = (quick_boards / facts.kind / "main.py").read_bytes()
+        return dict(made[machine])
+
+    return files_of
+
+
+@pytest.fixture
+def ready(virtual_board, broker, secrets, deployed):
+    """A function that makes a board on which all is deployed, so that there is nothing to copy."""
+
+    def make(machine=virtual.ESP32, main=None, **options):
+        files = deployed(machine)
+        files["secrets.py"] = secrets.read_bytes()
+        if main is not None:
+            files["main.py"] = main.encode()
+        given = ("secrets.py", "main.py") if main is not None else ("secrets.py",)
+        record = {name: [deploy.digest(data), name in given] for name, data in files.items()}
+        files["deployed.json"] = deploy.json.dumps(record)
+        return plug_in(virtual_board(machine, files, **options), broker)
+
+    return make
+
+
+@pytest.fixture
+def run_deploy(secrets, quick_boards, monkeypatch, capsys):
+    """A function that runs the tool in this process and returns what it printed."""
+    monkeypatch.setattr(deploy.setup_env, "reexec_in_venv", lambda requirements: None)
+    monkeypatch.setattr(deploy, "SECRETS", secrets)
+    monkeypatch.setattr(deploy, "BOARDS", quick_boards)
+
+    def run(board, *arguments, status=0):
+        port = ["--port", board if isinstance(board, str) else board.port] if board else []
+        capsys.readouterr()
+        is_board = hasattr(board, "output")
+        since = len(board.output) if is_board else 0
+        returned = deploy.main([*port, *map(str, arguments)])
+        printed = capsys.readouterr()
+        if is_board and board.is_on() and "raw REPL" in board.output[since:]:
+            wait_until_idle(board, board.output.rindex("raw REPL"))
+        assert returned == status, printed.out
+        assert printed.err == "" and SSID not in printed.out and PASSWORD not in printed.out
+        return printed.out
 
     return run

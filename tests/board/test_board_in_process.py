@@ -26,7 +26,7 @@ def console(board_kind, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "boards" / "common"))
     monkeypatch.syspath_prepend(str(ROOT / "boards" / FOLDERS[board_kind]))
     # The client asks for a `network` at its import. Another test's has found none.
-    for name in ("mqttpipe", "shim_board", "wifi", "wifi_core", "station"):
+    for name in ("mqttpipe", "shim_board", "wifi", "wifi_core", "station", "service"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     with InProcess(board_kind) as console:
         console.world.add_network("home", "password1", rssi=-70)
@@ -102,9 +102,8 @@ def test_the_main_program_runs_here_as_on_a_board(console, broker, board_kind, m
     secrets.WIFI = [("home", "password1")]
     secrets.SERVER = "mqtt://192.168.4.2"
     secrets.NAME = "in-process"
-    secrets.NTP = ()
-    for name in ("USER", "PASSWORD", "COUNTRY", "ADDRESS", "CA", "TLS"):
-        setattr(secrets, name, None)
+
+    # What else secrets_example.py has may be missing.
     monkeypatch.setitem(sys.modules, "secrets", secrets)
     console.world["routes"]["192.168.4.2", 1883] = (broker.host, broker.port)
     nobody_types, keyboard = os.pipe()

@@ -39,6 +39,7 @@ def checkout(tmp_path):
     for name in ("boards", "micropython", "tools"):
         ignored = shutil.ignore_patterns("secrets.py", "__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)  # by which the tools know a checkout
     (folder / ".venv").symlink_to(deploy.setup_env.VENV)
     return folder
 
@@ -140,7 +141,8 @@ def step_until(client, is_so):
 
 def test_each_option_and_error_that_the_page_names_is_the_tool_s():
     options = set(re.findall(r"`(?:python3 tools/deploy\.py )?(--[a-z-]+)", PAGE)) - {"--help"}
-    text = (ROOT / "tools" / "deploy.py").read_text(encoding="utf-8")
+    paths = [ROOT / "tools" / "deploy.py", *(ROOT / "tools" / "deploy").glob("deploy_*.py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in paths)
     assert options > {"--force", "--doctor", "--repl"}
     for option in options:
         assert '"%s"' % option in text, option
@@ -158,7 +160,8 @@ def test_each_file_that_the_page_names_is_put_there(virtual_board):
         named |= set(re.findall(r"`([\w.]+)`", row))
     facts = types.SimpleNamespace(kind="esp32", mpy_version=6)
     ours = set(deploy.build_files(facts, deploy.DEFAULT_PROFILE, False))
-    assert named == ours | set(deploy.USER_FILES) | {deploy.RECORD}
+    certificates = {stem + ".pem" for stem in deploy.certs.STEMS.values()}
+    assert named == ours | set(deploy.USER_FILES) | {deploy.RECORD} | certificates
 
 
 RAM = """
@@ -169,7 +172,7 @@ def taken():
 import socket, select, time, os, errno, sys
 import mqttpipe  # shares many names with them
 before = taken()
-import wifi, station
+import wifi, station, service
 one = wifi.Wifi(("name", "password"))
 two = station.Station(None, one)
 print(taken() - before)
@@ -180,11 +183,10 @@ print(taken() - before)
 def test_the_memory_that_a_page_tells_is_what_is_taken(kind, get_interpreter, tmp_path):
     page = (ROOT / "boards" / kind / "README.md").read_text(encoding="utf-8")
     told = int(
-        re.search(r"`station`, with their objects \| ([\d,]+) \|", page).group(1).replace(",", "")
+        re.search(r"`service`, with their objects \| ([\d,]+) \|", page).group(1).replace(",", "")
     )
     for path in [
-        ROOT / "boards" / "common" / "wifi_core.py",
-        ROOT / "boards" / "common" / "station.py",
+        *(ROOT / "boards" / "common").glob("*.py"),
         ROOT / "boards" / kind / "wifi.py",
     ]:
         (tmp_path / (path.stem + ".mpy")).write_bytes(deploy.compile_file(path))

@@ -304,7 +304,7 @@ def test_the_doctor_shows_what_a_board_says_harmlessly(plug_in, run):
 
 
 def test_what_a_board_prints_after_the_reset_is_shown_harmlessly(plug_in, run, monkeypatch):
-    monkeypatch.setattr(deploy, "plan_files", lambda facts, options: deploy.Plan({}))
+    monkeypatch.setattr(deploy, "plan_files", lambda *_: deploy.Plan({}))
     board = plug_in(
         telling(),
         after_reset=b"\r\n\x1b[2Jhello\r\nmqtt: offline: \xe2\x80\xae\x07why\r\n"
@@ -318,7 +318,7 @@ def test_what_a_board_prints_after_the_reset_is_shown_harmlessly(plug_in, run, m
 
 
 def test_a_board_that_prints_without_end_after_the_reset_is_left(plug_in, run, monkeypatch):
-    monkeypatch.setattr(deploy, "plan_files", lambda facts, options: deploy.Plan({}))
+    monkeypatch.setattr(deploy, "plan_files", lambda *_: deploy.Plan({}))
     monkeypatch.setattr(deploy, "PRINTED_BYTES_MAX", 50_000)
     board = plug_in(telling(), after_reset=b"z" * 500_000)
     assert run(board, "--wait", "30")[-1].endswith("prints without end")

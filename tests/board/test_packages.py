@@ -93,7 +93,7 @@ def test_a_call_that_the_port_has_not_is_found(monkeypatch, tmp_path):
     for name, old, new, word in (
         ("station.py", "machine.WDT(timeout=", "machine.WDT(timeout_s=", "call-overload|call-arg"),
         ("main.py", "rp2.bootsel_button()", "rp2.boot_button()", "attr-defined"),
-        ("main.py", "hostname=secrets.NAME", "name=secrets.NAME", "call-arg"),
+        ("service.py", "hostname=secrets.NAME", "name=secrets.NAME", "call-arg"),
         ("wifi_core.py", "wlan.isconnected()", "wlan.is_connected()", "attr-defined"),
     ):
         text = sources[name].read_text()

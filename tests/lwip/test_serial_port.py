@@ -74,16 +74,18 @@ def test_mpremote_copies_runs_and_resets(port_board, tmp_path):
 
 
 def test_a_blank_board_is_deployed_goes_online_and_stays_what_it_is(port_board, secrets, broker):
+    blank = run_deploy(port_board, "--secrets", secrets, "--doctor")
+    assert "broker: accepted us" in blank and "NOT OK" not in blank
     first = run_deploy(port_board, "--secrets", secrets)
     assert first.splitlines()[-1].startswith("deploy: online")
-    assert len(re.findall(r"^deploy:   (\S+) +copied,", first, re.M)) == 6
+    assert len(re.findall(r"^deploy:   (\S+) +copied,", first, re.M)) == 7
     second = run_deploy(port_board, "--secrets", secrets)
     assert second.splitlines()[-1].startswith("deploy: online")
     assert " copied," not in second
     doctor = run_deploy(port_board, "--doctor")
     assert not re.search(r"^  (?!ok )\S", doctor, re.M), doctor
     assert "broker: accepted us" in doctor
-    assert "password of the tests" not in first + second + doctor
+    assert "password of the tests" not in blank + first + second + doctor
 
 
 def enter(terminal, line, answer, timeout_s=10):

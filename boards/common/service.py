@@ -1,0 +1,114 @@
+"""What the main.py of every board does: join the Wi-Fi, go to the server, tell how the board is.
+
+    import secrets, service
+    service.run(secrets, begin, work, led=LED)
+
+It prints what happens, in lines that tools/deploy.py reads: `wifi: up`, `wifi: down: REASON`,
+`clock: ...`, `mqtt: online`, `mqtt: offline: REASON`. Nothing of secrets.py is in them but for the
+server's name.
+"""
+
+from station import Station
+from wifi import Wifi
+
+from mqttpipe import MQTTClient
+
+try:
+    from time import gmtime, ticks_add, ticks_diff, ticks_ms
+
+    from micropython import const
+except ImportError:  # CPython, with the simulated board of cpython_shim/
+    from shim_micropython import const
+    from shim_time import gmtime, ticks_add, ticks_diff, ticks_ms
+
+_ROUND_MS = const(100)
+_UPTIME_EVERY_MS = const(60_000)
+_YEAR_MIN = const(2024)  # a clock that is behind was never set
+
+
+class _Settings:
+    """secrets.py, with None for what it does not say."""
+
+    def __init__(self, secrets):
+        self._secrets = secrets
+
+    def __getattr__(self, name):
+        return getattr(self._secrets, name, None)
+
+
+def run(
+    secrets,
+    begin=None,
+    work=None,
+    led=None,
+    led_on: int = 1,
+    watchdog_s: int = 0,
+    reset_after_s: int = 0,
+) -> None:
+    """Keep a board in service, for ever.
+
+    Args:
+        secrets: the module, with WIFI, SERVER and NAME; what else secrets_example.py has may be
+            missing.
+        begin: begin(client) is called once, before the client connects: the place to subscribe.
+        work: work(client) is called about ten times a second. It must not wait.
+        led, led_on, watchdog_s, reset_after_s: see Station.
+
+    Raises: what begin() and work() raise, and ValueError or LocalError for a wrong setting.
+    """
+    secrets = _Settings(secrets)
+    topic = "boards/%s/" % secrets.NAME
+    wifi = Wifi(
+        secrets.WIFI,
+        address=secrets.ADDRESS,
+        country=secrets.COUNTRY,
+        hostname=secrets.NAME,
+        ntp=secrets.NTP or (),
+    )
+    client = MQTTClient(
+        secrets.SERVER,
+        client_id=secrets.CLIENT_ID,
+        user=secrets.USER,
+        password=secrets.PASSWORD,
+        ca=secrets.CA,
+        cert=secrets.CERT,
+        key=secrets.KEY,
+        tls=secrets.TLS,
+        will=(topic + "status", "offline", 1, True),
+        link=wifi,
+    )
+
+    def on_wifi_up(wifi):
+        print("wifi: up, %s, %s dBm" % (wifi.address(), wifi.signal_dbm))
+        if secrets.NTP and gmtime()[0] < _YEAR_MIN:
+            print("clock: not set: no time server of NTP has answered")
+
+    def on_online(client):
+        print("mqtt: online")
+        client.publish(topic + "status", "online", qos=1, retain=True)
+
+    wifi.on_up = on_wifi_up
+    wifi.on_down = lambda wifi, reason: print("wifi: down: %s" % reason)
+    client.on_online = on_online
+    client.on_offline = lambda client, error: print("mqtt: offline: %s" % error)
+    if begin is not None:
+        begin(client)
+    station = Station(client, wifi, led, led_on, watchdog_s, reset_after_s)
+    wifi.start()
+    client.connect()
+    uptime_s = 0
+    due_ms = ticks_add(ticks_ms(), _UPTIME_EVERY_MS)
+    was_asking = False
+    while True:
+        station.step(_ROUND_MS)
+        if work is not None:
+            work(client)
+        is_asking = wifi.state_name == "CLOCK"
+        if is_asking and not was_asking:
+            print("clock: asking the time servers (NTP)")
+        was_asking = is_asking
+        if ticks_diff(ticks_ms(), due_ms) >= 0:
+            due_ms = ticks_add(due_ms, _UPTIME_EVERY_MS)
+            uptime_s += _UPTIME_EVERY_MS // 1000
+            if client.is_online():
+                client.publish(topic + "uptime", str(uptime_s))

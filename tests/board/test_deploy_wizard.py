@@ -1,0 +1,259 @@
+"""tools/deploy.py --wizard: a person at a terminal answers, and the board goes online.
+
+The first tests type at the command itself, behind a pseudo-terminal; the others ask the functions.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import socket
+import sys
+
+import deploy_talk
+import deploy_wizard as wizard
+import pexpect
+import pytest
+import zeroconf
+from deploying import PASSWORD, ROOT, SSID, files_on, plug_in
+
+import certificates
+import deploy
+import servers
+import setup_env
+
+TYPED_S = 30
+ONLINE_S = 100
+SECRET = "password of jo, that no tool prints"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what a user has cloned, without a secrets.py, with an environment made already."""
+    folder = tmp_path / "mqttpipe"
+    folder.mkdir()
+    for name in ("boards", "cpython_shim", "micropython", "tools"):
+        ignored = shutil.ignore_patterns("secrets.py", "*.pem", "*.der", "__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / ".venv").symlink_to(setup_env.VENV)
+    return folder
+
+
+class Typist:
+    """The command in a terminal, and who answers it."""
+
+    def __init__(self, checkout, *arguments):
+        words = [str(checkout / "tools" / "deploy.py"), "--wizard", *map(str, arguments)]
+        self.child = pexpect.spawn(
+            sys.executable, words, cwd=str(checkout), timeout=TYPED_S, encoding="utf-8",
+            codec_errors="replace", dimensions=(50, 200),
+        )  # fmt: skip
+        self.shown = ""
+
+    def answer(self, question, text):
+        self.wait(question)
+        self.child.sendline(text)
+
+    def wait(self, text, timeout_s=TYPED_S):
+        self.child.expect(text, timeout=timeout_s)
+        self.shown += self.child.before + self.child.after
+
+    def end(self):
+        self.child.expect(pexpect.EOF, timeout=ONLINE_S)
+        self.shown += self.child.before
+        self.child.close()
+        return self.child.exitstatus
+
+    def answer_wifi(self):
+        self.answer("Name of your Wi-Fi: ", SSID)
+        self.answer("Its password .*: ", PASSWORD)
+
+
+@pytest.fixture
+def typist(checkout):
+    typists = []
+
+    def start(*arguments):
+        typists.append(Typist(checkout, *arguments))
+        return typists[-1]
+
+    yield start
+    for one in typists:
+        one.child.close(force=True)
+
+
+def test_who_answers_the_questions_has_a_board_online(virtual_board, broker, checkout, typist):
+    board = plug_in(virtual_board(), broker)
+    one = typist("--port", board.port)
+    one.answer_wifi()
+    one.answer(r"\(host, mqtt://host or mqtts://host\).*: ", "mqtt://127.0.0.1:%d" % broker.port)
+    one.answer("User .*: ", "jo")
+    one.answer("Its password .*: ", SECRET)
+    one.wait("it accepts us")
+    one.wait("would be the board itself there")
+    one.answer("take it all the same.*", "y")
+    one.answer("Name of the board.*: ", "")
+    one.wait("mqtt: online", ONLINE_S)
+    assert one.end() == 0 and re.search(r"deploy: online, [\d.]+ s", one.shown)
+    assert PASSWORD not in one.shown and SECRET not in one.shown
+    path = checkout / "boards" / "secrets.py"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert deploy.settings_of(path) == {
+        **deploy.settings_of(deploy.EXAMPLE),
+        "WIFI": [(SSID, PASSWORD)],
+        "SERVER": "mqtt://127.0.0.1:%d" % broker.port,
+        "USER": "jo",
+        "PASSWORD": SECRET,
+    }
+    assert files_on(board)["secrets.py"] == path.read_bytes()
+    assert os.listdir(checkout / "boards").count("secrets.py") == 1
+
+    # Once more: what is there is not overwritten unasked.
+    before = path.read_bytes()
+    one = typist("--port", board.port)
+    one.answer("secrets.py is there: write it anew.*", "n")
+    assert one.end() == 1 and "secrets.py is as it was" in one.shown
+    assert path.read_bytes() == before
+
+
+def test_a_server_with_tls_and_an_authority_of_one_s_own(
+    virtual_board, broker, checkout, typist, tmp_path
+):
+    made = certificates.make(tmp_path)
+    board = plug_in(virtual_board(), broker)
+    with broker.another(tls=servers.Tls(made.server)) as secure:
+        one = typist("--port", board.port, "--wait", 0)
+        one.answer_wifi()
+        one.answer("mqtts://host.*: ", secure.uri)
+        one.answer("certificate is signed by.*: ", str(tmp_path / "nothing.pem"))
+        one.wait("not so: can't read .*nothing.pem")
+        one.answer("certificate is signed by.*: ", made.ca.cert_pem_file)
+        one.answer("User .*: ", "")
+        one.wait("it accepts us")
+        one.wait("would be the board itself there")
+        one.answer("take it all the same.*", "y")
+        one.answer("Name of the board.*: ", "shed")
+        assert one.end() == 0
+    settings = deploy.settings_of(checkout / "boards" / "secrets.py")
+    assert settings["CA"] == "ca.pem" and settings["NTP"] == wizard.NTP
+    assert files_on(board)["ca.pem"] == made.ca.cert_pem
+
+
+def test_wrong_answers_are_told_with_the_rule_and_asked_again(typist, checkout, broker):
+    one = typist("--port", "/dev/none")
+    one.answer("Name of your Wi-Fi: ", "")
+    one.wait("not so: a Wi-Fi's name has 1 to 32 bytes")
+    one.answer("Name of your Wi-Fi: ", SSID)
+    one.answer("Its password .*: ", "short12")
+    one.wait("not so: a Wi-Fi's password has 8 to 64 characters")
+    one.answer("Its password .*: ", PASSWORD)
+    one.answer("mqtts://host.*: ", "mqtt://jo:%s@127.0.0.1" % "x")
+    one.wait("not so: without user and password")
+    one.answer("mqtts://host.*: ", "http://127.0.0.1")
+    one.wait("not so: URI must begin with mqtt://")
+    port = servers.free_port()
+    one.answer("mqtts://host.*: ", "127.0.0.1:%d" % port)
+    one.answer("User .*: ", "")
+    one.wait("it does not work from here: .*port %d" % port)
+    one.answer("take it all the same.*", "n")
+    one.answer("mqtts://host.*: ", "127.0.0.1:%d" % broker.port)
+    one.answer("User .*: ", "")
+    one.wait("it accepts us")
+    one.wait("would be the board itself there")
+    one.answer("take it all the same.*", "y")
+    one.answer("Name of the board.*: ", "my board")
+    one.wait("not so: letters, digits and -")
+    one.answer("Name of the board.*: ", "board-7")
+    assert one.end() == 1 and "there is no port /dev/none" in one.shown
+    assert deploy.settings_of(checkout / "boards" / "secrets.py")["NAME"] == "board-7"
+    assert "short12" not in one.shown
+
+
+def test_ctrl_c_writes_nothing(typist, checkout):
+    one = typist()
+    one.answer_wifi()
+    one.wait("mqtts://host.*: ")
+    one.child.sendintr()
+    assert one.end() == 130 and "deploy: stopped" in one.shown
+    assert not list((checkout / "boards").glob("secrets.py*"))
+
+
+def test_without_a_terminal_nothing_is_asked(run_deploy, secrets):
+    secrets.unlink()
+    printed = run_deploy(None, "--wizard", status=1)
+    assert printed == "deploy: failed: --wizard asks questions: it needs a terminal\n"
+
+
+def test_a_server_that_refuses_is_told_before_anything_is_written(broker):
+    with broker.another("allow_anonymous false") as locked:
+        reason = wizard.try_server(locked.uri, "jo", SECRET, None, None)
+    assert reason == "CONNACK: return code 5, not authorized"
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(wizard, "TRY_MS", 300)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = "mqtt://127.0.0.1:%d" % silent.getsockname()[1]
+        assert wizard.try_server(uri, None, None, None, None).startswith("no answer within")
+
+
+@pytest.fixture
+def announce():
+    """A function that announces a service in the network of this machine alone."""
+    with contextlib.closing(zeroconf.Zeroconf(interfaces=["127.0.0.1"])) as network:
+
+        def register(kind, name, host, port):
+            network.register_service(
+                zeroconf.ServiceInfo(
+                    kind,
+                    "%s.%s" % (name, kind),
+                    port,
+                    server=host,
+                    addresses=[socket.inet_aton("127.0.0.1")],
+                ),
+                cooperating_responders=True,
+            )
+
+        yield register
+
+
+def test_servers_that_announce_themselves_are_found(announce):
+    announce("_mqtt._tcp.local.", "Mosquitto on nas", "nas.local.", 1883)
+    announce("_secure-mqtt._tcp.local.", "the other", "pi.local.", 18883)
+    announce("_mqtt._tcp.local.", "an evil one", "a b\x1b[2J.local.", 1883)
+    found = wizard.find_servers(interfaces=["127.0.0.1"])
+    assert found == ["mqtt://nas.local", "mqtts://pi.local:18883"]
+    assert wizard.checked_server("2", found) == "mqtts://pi.local:18883"
+
+
+def test_where_no_network_is_none_is_found(monkeypatch):
+    def refuse(**options):
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(zeroconf, "Zeroconf", refuse)
+    assert wizard.find_servers() == []
+
+
+def test_a_name_or_password_with_anything_in_it_comes_back_as_it_was(tmp_path):
+    hard = "a\"b'c\\d\N{SNOWMAN}\u202e{}%s"
+    text = deploy.with_setting(deploy.EXAMPLE.read_bytes(), "WIFI", [(hard, hard + "12345678")])
+    path = tmp_path / "secrets.py"
+    deploy.write_secrets(path, text)
+    assert deploy.settings_of(path)["WIFI"] == [(hard, hard + "12345678")]
+    assert [one.name for one in tmp_path.iterdir()] == ["secrets.py"]
+    deploy.compile_file(path)
+
+
+def test_secrets_that_can_not_be_written_are_told_and_leave_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "secrets.py"
+    path.write_bytes(b"old")
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(deploy.os, "fsync", refuse)
+    with pytest.raises(deploy_talk.DeployError, match="can't write .*: No space left"):
+        deploy.write_secrets(path, b"new")
+    assert path.read_bytes() == b"old" and len(list(pathlib.Path(tmp_path).iterdir())) == 1

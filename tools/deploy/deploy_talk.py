@@ -1,0 +1,85 @@
+"""What tools/deploy.py says to the person before it, and asks.
+
+All that it prints goes through shown(), whoever it is from: a board, a server, a file.
+"""
+
+import getpass
+import sys
+
+SHOWN_MAX = 1000  # characters of a line
+ANSWER_MAX = 512  # characters
+TRIES = 3
+
+
+class DeployError(Exception):
+    """What is wrong, in one line that one can act on."""
+
+
+def shown(text):
+    """Return a text as one line that does nothing to the terminal, whoever it is from.
+
+    Control characters, and those that turn the direction of writing or end a line, are escaped.
+    """
+    text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "..."
+
+
+def say(text):
+    print("deploy: " + shown(text), flush=True)
+
+
+def is_somebody_there():
+    """Tell whether there is a person at a terminal to be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def confirm(question, is_yes=False):
+    """Ask a person; return whether they agree.
+
+    Args:
+        is_yes: they have agreed beforehand.
+
+    Raises:
+        DeployError: nobody is there to be asked.
+    """
+    if is_yes:
+        say(question + " yes")
+        return True
+    if not is_somebody_there():
+        raise DeployError("%s (nobody is here to be asked: --yes says so)" % question)
+    print("deploy: %s (y/n) " % shown(question), end="", flush=True)
+    return sys.stdin.readline(ANSWER_MAX).strip().lower() in ("y", "yes")
+
+
+def ask(question, check=str, default=None, is_secret=False):
+    """Ask a person for a text.
+
+    Args:
+        check: function that returns what is made of the answer, or raises ValueError with the
+            rule that it breaks; it is asked for again then. No rule shows a secret answer.
+        default: what an empty answer stands for; None: there is no such thing.
+        is_secret: what is typed is not shown.
+
+    Raises:
+        DeployError: TRIES answers were no good, or nobody answers.
+    """
+    prompt = "  %s%s: " % (shown(question), " [%s]" % shown(default) if default else "")
+    for _ in range(TRIES):
+        if is_secret:
+            try:
+                answer = getpass.getpass(prompt)
+            except EOFError:
+                answer = ""
+        else:
+            print(prompt, end="", flush=True)
+            answer = sys.stdin.readline(ANSWER_MAX)
+            if not answer:
+                raise DeployError("nobody answers; nothing was written")
+            answer = answer.rstrip("\r\n")
+        try:
+            if len(answer) >= ANSWER_MAX:
+                raise ValueError("at most %d characters" % ANSWER_MAX)
+            return check(answer if is_secret else answer.strip() or default or "")
+        except ValueError as error:
+            say("  not so: %s" % error)
+    raise DeployError("%d answers were no good; nothing was written" % TRIES)
