@@ -223,7 +223,7 @@ def allow_late_step(world, view):
 
 def allow_late_message(world, view):
     """deadlines: a step() that is late reads what came behind the answer, too"""
-    return dict(view, **{"told error": []}) if world.has_timed_out else view
+    return dict(view, **{"told error": [], "sent ack": []}) if world.has_timed_out else view
 
 
 def allow_filters_at_once(world, view):
@@ -269,6 +269,11 @@ def allow_unread(world, view):
 def allow_while_closing(world, view):
     """closing: what comes until the end is still delivered"""
     return {"state": view.get("state")} if view.get("state") in ("CLOSING", "DOWN") else view
+
+
+def allow_acks_while_closing(world, view):
+    """closing: what comes in the last moment is still acknowledged, or not"""
+    return dict(view, **{"sent ack": []}) if view.get("state") in ("CLOSING", "DOWN") else view
 
 
 def allow_pause(world, view):
@@ -320,6 +325,7 @@ def allow_filters_past(world, view):
 
 ALLOWED_LAST = (
     ("told answer", allow_room),
+    ("told dropped", allow_room),
     ("told life", allow_no_unsubscribe),
     ("state", allow_no_unsubscribe),
     ("told life", allow_unread),
@@ -340,6 +346,8 @@ ALLOWED_LAST = (
     ("told message", allow_while_closing),
     ("told error", allow_while_closing),
     ("told error", allow_late_message),
+    ("sent ack", allow_late_message),
+    ("sent ack", allow_acks_while_closing),
     ("told dropped", allow_expiry),
     ("sent message", allow_expiry_of_sent),
     ("sent other", allow_cut_short),
@@ -658,8 +666,9 @@ class World:
         self.is_just_cut = False  # since the last comparison, and something was perhaps not read
         self.has_timed_out = False  # one of the two, since then
         self.was_closing = False  # one of the two, at the last comparison
-        self.has_less_room = False  # release 0.1 had more calls refused, since then
+        self.has_less_room = False  # release 0.1 refused or dropped more, since then
         self.has_expiry = False  # some message
+        self.expiring = set()  # numbers of calls
         self.unsubscribed_names = set()
         self.refused_names = set()  # of filters: there was no room
         self.has_waiting_filter = False  # in one of the worlds, since then
@@ -752,7 +761,9 @@ class World:
 
     # -- actions
     def do_publish(self, topic, payload, qos, options):
-        self.has_expiry |= "expiry_s" in options
+        if "expiry_s" in options:
+            self.has_expiry = True
+            self.expiring.add(self.calls + 1)
         self.call(self.client.publish, topic, payload, qos, **options)
 
     def do_subscribe(self, name, qos, has_callback):
@@ -879,6 +890,11 @@ class World:
             found.update({prefix + kind: list(what) for kind, what in told.items() if what})
             told.clear()
         return found
+
+    def count_refused(self, told):
+        """How many messages and filters found no room, or lost it to others?"""
+        dropped = [one for one in told.get("told dropped", []) if one[0] not in self.expiring]
+        return told.get("told answer", []).count("QueueFull") + len(dropped)
 
     def undone(self):
         return sorted(self.tokens[one] for one in self.tokens if not self.client.is_done(one))
@@ -1098,7 +1114,7 @@ class Life:
             for text in world.texts:
                 self.say("   ", name, text)
             world.texts.clear()
-        refused = [one.get("told answer", []).count("QueueFull") for one in told]
+        refused = [world.count_refused(one) for world, one in zip(self.worlds, told)]
         waiting = any([world.is_filter_undone() for world in self.worlds])
         for world in self.worlds:
             world.has_waiting_filter = waiting or self.was_waiting
