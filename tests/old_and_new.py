@@ -145,7 +145,9 @@ def allow_filter_order(world, view):
 
 def allow_unsubscribed(world, view):
     """filters: no UNSUBSCRIBE to a server without a session, which has forgotten the filter"""
-    return view if world.broker.has_resumed else without_unsubscribed(world, view)
+    connects = [one[1] for one in view.get("told life", []) if one[0] == "connect"]
+    has_session = all(connects or [world.broker.has_resumed])
+    return view if has_session else without_unsubscribed(world, view)
 
 
 def without_unsubscribed(world, view):
@@ -201,7 +203,7 @@ ALLOWED = (
 def allow_attempts(world, view):
     """attempts to connect and deadlines: how many there were, and what became of them"""
     if world.has_timed_out:
-        view = {key: what for key, what in view.items() if key != "state"}
+        view = {key: what for key, what in view.items() if key not in ("state", "server")}
     life = [one for one in view.get("told life", []) if one[0] != "offline"]
     connects = view.get("sent other", [])
     return dict(
@@ -223,7 +225,22 @@ def allow_late_step(world, view):
 
 def allow_late_message(world, view):
     """deadlines: a step() that is late reads what came behind the answer, too"""
-    return dict(view, **{"told error": [], "sent ack": []}) if world.has_timed_out else view
+    return dict(view, **{"told error": [], "sent ack": []}) if world.was_late else view
+
+
+def allow_late_filters(world, view):
+    """deadlines: a step() that is late reads CONNACK, and knows what session there is"""
+    if not world.was_late:
+        return view
+    return dict(view, **{"sent filter": [], "told subscribed": []})
+
+
+def allow_late_server(world, view):
+    """deadlines: a step() that is late reads CONNACK, and stays with this server: DUP"""
+    if not world.was_late or not world.has_failover:
+        return view
+    sent = [one[:5] for one in view.get("sent message", [])]
+    return dict(view, **{"sent message": sent})
 
 
 def allow_filters_at_once(world, view):
@@ -235,6 +252,7 @@ def allow_filters_at_once(world, view):
 def allow_filters_first(world, view):
     """filters: they are in force before messages are sent again"""
     waits = world.broker.withheld & {SUBACK, UNSUBACK}
+    waits = waits or ("offline", ("TransportError", "SUBACK")) in view.get("told life", [])
     return {"told message": view.get("told message", [])} if waits else view
 
 
@@ -277,7 +295,7 @@ def allow_acks_while_closing(world, view):
 
 
 def allow_pause(world, view):
-    """closing: a failure in it is followed by a pause, also after connect()"""
+    """closing: a failure in it is followed by a pause, or the next server, also after connect()"""
     return {} if world.was_closing else view
 
 
@@ -347,16 +365,22 @@ ALLOWED_LAST = (
     ("told error", allow_while_closing),
     ("told error", allow_late_message),
     ("sent ack", allow_late_message),
+    ("sent filter", allow_late_filters),
+    ("sent message", allow_late_server),
     ("sent ack", allow_acks_while_closing),
     ("told dropped", allow_expiry),
     ("sent message", allow_expiry_of_sent),
     ("sent other", allow_cut_short),
     ("sent ack", allow_cut_short),
     ("told message", allow_held),
+    ("told error", allow_held),
     ("state", allow_pause),
+    ("sent other", allow_pause),
+    ("server", allow_pause),
     ("told life", allow_deadlines),
     ("told message", allow_deadlines),
     ("sent filter", allow_filters_past),
+    ("told subscribed", allow_filters_past),
 )
 
 
@@ -664,8 +688,11 @@ class World:
         self.published = {}  # number of a call -> payload, of QoS 1 and 2
         self.dropped = set()  # numbers of calls
         self.is_just_cut = False  # since the last comparison, and something was perhaps not read
-        self.has_timed_out = False  # one of the two, since then
-        self.was_closing = False  # one of the two, at the last comparison
+        self.has_timed_out = False  # one of the two, since then or since both were online
+        self.timeouts = 0  # since then
+        self.was_late = False  # release 0.1 had more of them
+        self.was_closing = False  # one of the two, at the last comparison, or has failed in it
+        self.has_failed_closing = False  # since then
         self.has_less_room = False  # release 0.1 refused or dropped more, since then
         self.has_expiry = False  # some message
         self.expiring = set()  # numbers of calls
@@ -675,6 +702,7 @@ class World:
         self.is_cut_short = False  # a write has not taken all of it
         self.newest = {}  # filter -> number of the last call for it
         self.filter_calls = []  # numbers of calls of subscribe() and unsubscribe()
+        self.filter_count = 0  # of them, at the last comparison
         self.unsubscribed = set()  # numbers of calls
         self.unsubscribed_before = set()  # the same, before the last CONNACK
         self.unsubscribed_late = set()  # filters, since then
@@ -744,7 +772,8 @@ class World:
         is_undone = self.newest.get(name) in self.undone()
         if is_undone:
             self.doubled.add(name)
-        if is_undone or is_subscribe:
+        # Release 0.1 asks for what was refused until it takes the unsubscribe() from its pipe.
+        if is_undone or is_subscribe or self.is_old:
             self.replaced.add(self.newest.get(name))
         self.newest[name] = self.calls + 1
         self.filter_calls.append(self.calls + 1)
@@ -878,6 +907,9 @@ class World:
                 self.texts.append("%s: %s" % (name, error))
                 if name == "offline" and what and what[0] == "TimedOut":
                     self.has_timed_out = True
+                    self.timeouts += 1
+                if name == "offline" and what and what[1] == "DISCONNECT":
+                    self.has_failed_closing = True
             elif name in ("connect", "online"):
                 self.told["life"].append(event)
             else:
@@ -1117,18 +1149,25 @@ class Life:
         refused = [world.count_refused(one) for world, one in zip(self.worlds, told)]
         waiting = any([world.is_filter_undone() for world in self.worlds])
         for world in self.worlds:
-            world.has_waiting_filter = waiting or self.was_waiting
+            was_called = world.filter_count < len(world.filter_calls)
+            world.has_waiting_filter = waiting or self.was_waiting or was_called
+            world.filter_count = len(world.filter_calls)
             world.has_timed_out = any([world.has_timed_out for world in self.worlds])
             world.is_just_cut = any([world.is_just_cut for world in self.worlds])
+            world.was_late = self.old.timeouts > self.new.timeouts
+            world.was_closing |= any([world.has_failed_closing for world in self.worlds])
             world.has_less_room = refused[0] > refused[1]
         self.was_waiting = waiting
         if self.is_exact:
             self.compare_views(action, told)
         for world in self.worlds:
             world.is_just_cut = world.is_cut_unseen()
-            world.has_timed_out = False
+            world.has_failed_closing = False
+            world.timeouts = 0
             world.words = (world.broker.connection, dict(world.broker.words))
-            world.was_closing = "CLOSING" in [one.client.state_name for one in self.worlds]
+            states = [one.client.state_name for one in self.worlds]
+            world.was_closing = "CLOSING" in states
+            world.has_timed_out &= states != ["ONLINE", "ONLINE"]
 
     def compare_views(self, action, told):
         views = [self.view(world, what) for world, what in zip(self.worlds, told)]
@@ -1159,6 +1198,8 @@ class Life:
         view = told
         view["state"] = world.client.state_name
         view["undone"] = world.undone()
+        if world.network.connections:
+            view["server"] = getattr(world.network.connections[-1], "address", None)
         return view
 
     def finish(self):
@@ -1180,6 +1221,9 @@ class Life:
         if "uri" in self.options:  # release 0.1 leaves there what was unsubscribed elsewhere
             for name in self.new.unsubscribed_names.difference(new):
                 old.pop(name, None)
+        if self.old.broker.address != self.new.broker.address:  # UNSUBACK came elsewhere
+            for name in self.old.unsubscribed_names.difference(old):
+                new.pop(name, None)
         for name in self.old.refused_names - self.new.refused_names:
             old.pop(name, None)
             new.pop(name, None)
