@@ -245,7 +245,7 @@ def allow_late_server(world, view):
 
 def allow_filters_at_once(world, view):
     """filters: one SUBSCRIBE for each, all at once: the next does not wait for SUBACK"""
-    waits = world.broker.withheld & {SUBACK, UNSUBACK} or view.get("state") == "SUBSCRIBING"
+    waits = world.had_to_wait or world.has_to_wait()
     return dict(view, **{"sent filter": [], "told subscribed": []}) if waits else view
 
 
@@ -333,6 +333,11 @@ def allow_deadlines(world, view):
     return {} if world.has_timed_out else view
 
 
+def allow_early_deadlines(world, view):
+    """deadlines: none is put off by traffic, so all is sent again sooner"""
+    return dict(view, **{"sent message": []}) if world.was_early else view
+
+
 def allow_filters_past(world, view):
     """filters: they do not wait behind messages that wait for others in flight"""
     if len(view["undone"]) < IN_FLIGHT_MAX:
@@ -379,6 +384,7 @@ ALLOWED_LAST = (
     ("server", allow_pause),
     ("told life", allow_deadlines),
     ("told message", allow_deadlines),
+    ("sent message", allow_early_deadlines),
     ("sent filter", allow_filters_past),
     ("told subscribed", allow_filters_past),
 )
@@ -689,8 +695,10 @@ class World:
         self.dropped = set()  # numbers of calls
         self.is_just_cut = False  # since the last comparison, and something was perhaps not read
         self.has_timed_out = False  # one of the two, since then or since both were online
+        self.had_to_wait = False  # one of the two, for SUBACK, at the last comparison
         self.timeouts = 0  # since then
         self.was_late = False  # release 0.1 had more of them
+        self.was_early = False  # it had fewer
         self.was_closing = False  # one of the two, at the last comparison, or has failed in it
         self.has_failed_closing = False  # since then
         self.has_less_room = False  # release 0.1 refused or dropped more, since then
@@ -941,6 +949,11 @@ class World:
         is_cut = connection.is_ended or connection.error
         return bool(is_cut and (connection.to_client or connection.is_connecting))
 
+    def has_to_wait(self):
+        """For SUBACK or UNSUBACK?"""
+        is_withheld = self.broker.withheld & {SUBACK, UNSUBACK}
+        return bool(is_withheld) or self.client.state_name == "SUBSCRIBING"
+
     def is_cut_short_yet(self):
         """May a write that was cut short still make a difference?"""
         connection = self.broker.connection
@@ -1155,6 +1168,7 @@ class Life:
             world.has_timed_out = any([world.has_timed_out for world in self.worlds])
             world.is_just_cut = any([world.is_just_cut for world in self.worlds])
             world.was_late = self.old.timeouts > self.new.timeouts
+            world.was_early = self.old.timeouts < self.new.timeouts
             world.was_closing |= any([world.has_failed_closing for world in self.worlds])
             world.has_less_room = refused[0] > refused[1]
         self.was_waiting = waiting
@@ -1165,6 +1179,7 @@ class Life:
             world.has_failed_closing = False
             world.timeouts = 0
             world.words = (world.broker.connection, dict(world.broker.words))
+            world.had_to_wait = any([one.has_to_wait() for one in self.worlds])
             states = [one.client.state_name for one in self.worlds]
             world.was_closing = "CLOSING" in states
             world.has_timed_out &= states != ["ONLINE", "ONLINE"]
