@@ -1443,6 +1443,11 @@ class Filters:
             elif row[_IS_LAST]:
                 if row[_QOS] < 0:
                     unanswered.append(row[_FILTER])
+                    # What had its answer was taken back: it is not asked for again, and its
+                    # callback hears what comes until UNSUBACK.
+                    for one in rows:
+                        if one[_FILTER] == row[_FILTER] and one[_TOKEN] < 0:
+                            one[_STATE] = _GRANTED
                 if is_lost or row[_STATE] != _GRANTED or row[_FILTER] in unanswered:
                     row[_STATE] = _UNSENT
                 rows.append(row)

@@ -115,8 +115,20 @@ def allow_streams(world, view):
 def allow_replaced_filters(world, view):
     """filters: a command that has not left is replaced by the next for the same filter"""
     view = dict(view)
-    last = {one[1]: one for one in view.get("sent filter", [])}
-    view["sent filter"] = list(last.values())
+    sent = view.get("sent filter", [])
+    words = world.words_before()
+    last = {one[1]: one for one in sent}
+    kept = []
+    for one in sent:
+        name = one[1]
+        is_doubled = name in world.doubled
+        # The present client does not ask for what was taken back, but for what has no answer yet.
+        is_asked = last[name][0] == "UNSUBSCRIBE" and not (world.is_old or is_doubled)
+        # Release 0.1 may send both, the second when the first has its answer.
+        is_again = is_doubled and words.get(name) == one
+        if is_asked or one is last[name] and not is_again:
+            kept.append(one)
+    view["sent filter"] = kept
     told = view.get("told subscribed", [])
     view["told subscribed"] = [one for one in told if one[0] not in world.replaced]
     view["undone"] = [one for one in view["undone"] if one not in world.replaced]
@@ -133,22 +145,25 @@ def allow_filter_order(world, view):
 
 def allow_unsubscribed(world, view):
     """filters: no UNSUBSCRIBE to a server without a session, which has forgotten the filter"""
-    if world.broker.has_resumed:
-        return view
+    connects = [one[1] for one in view.get("told life", []) if one[0] == "connect"]
+    has_session = all(connects or [world.broker.has_resumed])
+    return view if has_session else without_unsubscribed(world, view)
+
+
+def without_unsubscribed(world, view):
+    """Leave out each unsubscribe() that was called before this connection was accepted."""
     view = dict(view)
-    view["sent filter"] = [one for one in view["sent filter"] if one[0] != "UNSUBSCRIBE"]
-    view["undone"] = [one for one in view["undone"] if one not in world.unsubscribed]
+    late = world.unsubscribed_late
+    view["sent filter"] = [
+        one for one in view["sent filter"] if one[0] != "UNSUBSCRIBE" or one[1] in late
+    ]
+    view["undone"] = [one for one in view["undone"] if one not in world.unsubscribed_before]
     return view
 
 
 def allow_unsubscribed_elsewhere(world, view):
     """failover: UNSUBSCRIBE to a server with an older session, too, which has the filter yet"""
-    if not world.has_failover:
-        return view
-    view = dict(view)
-    view["sent filter"] = [one for one in view["sent filter"] if one[0] != "UNSUBSCRIBE"]
-    view["undone"] = [one for one in view["undone"] if one not in world.unsubscribed]
-    return view
+    return without_unsubscribed(world, view) if world.has_failover else view
 
 
 def allow_callback_order(world, view):
@@ -188,7 +203,7 @@ ALLOWED = (
 def allow_attempts(world, view):
     """attempts to connect and deadlines: how many there were, and what became of them"""
     if world.has_timed_out:
-        view = {key: what for key, what in view.items() if key != "state"}
+        view = {key: what for key, what in view.items() if key not in ("state", "server")}
     life = [one for one in view.get("told life", []) if one[0] != "offline"]
     connects = view.get("sent other", [])
     return dict(
@@ -208,15 +223,28 @@ def allow_late_step(world, view):
     return dict(view, **{"sent other": others})
 
 
+def allow_late_message(world, view):
+    """deadlines: a step() that is late reads what came behind the answer, too"""
+    return dict(view, **{"told error": [], "sent ack": []}) if world.was_late else view
+
+
+def allow_late_filters(world, view):
+    """deadlines: a step() that is late reads CONNACK, and knows what session there is"""
+    if not world.was_late:
+        return view
+    return dict(view, **{"sent filter": [], "told subscribed": []})
+
+
 def allow_filters_at_once(world, view):
     """filters: one SUBSCRIBE for each, all at once: the next does not wait for SUBACK"""
-    waits = world.broker.withheld & {SUBACK, UNSUBACK} or view.get("state") == "SUBSCRIBING"
+    waits = world.had_to_wait or world.has_to_wait()
     return dict(view, **{"sent filter": [], "told subscribed": []}) if waits else view
 
 
 def allow_filters_first(world, view):
     """filters: they are in force before messages are sent again"""
     waits = world.broker.withheld & {SUBACK, UNSUBACK}
+    waits = waits or ("offline", ("TransportError", "SUBACK")) in view.get("told life", [])
     return {"told message": view.get("told message", [])} if waits else view
 
 
@@ -236,6 +264,13 @@ def allow_cut_short(world, view):
     return {"state": view.get("state"), "told message": view.get("told message", [])}
 
 
+def allow_filters_through(world, view):
+    """a write cut short: filters go before messages, and still get through"""
+    connection = world.broker.connection
+    is_short = connection and connection.write_credit < PACKET_BYTES_MAX
+    return {"told message": view.get("told message", [])} if is_short else view
+
+
 def allow_unread(world, view):
     """a cut: what had come before it was read, or not"""
     return {} if world.is_just_cut else view
@@ -246,8 +281,13 @@ def allow_while_closing(world, view):
     return {"state": view.get("state")} if view.get("state") in ("CLOSING", "DOWN") else view
 
 
+def allow_acks_while_closing(world, view):
+    """closing: what comes in the last moment is still acknowledged, or not"""
+    return dict(view, **{"sent ack": []}) if view.get("state") in ("CLOSING", "DOWN") else view
+
+
 def allow_pause(world, view):
-    """closing: a failure in it is followed by a pause, also after connect()"""
+    """closing: a failure in it is followed by a pause, or the next server, also after connect()"""
     return {} if world.was_closing else view
 
 
@@ -259,6 +299,11 @@ def allow_held(world, view):
 def allow_room(world, view):
     """slots: filters take none, so the pipe is full later"""
     return {"told message": view.get("told message", [])} if world.has_less_room else view
+
+
+def allow_span(world, view):
+    """slots: those behind a message under way are taken until its end"""
+    return {"told message": view.get("told message", [])} if world.has_long_span else view
 
 
 def allow_no_unsubscribe(world, view):
@@ -285,6 +330,12 @@ def allow_deadlines(world, view):
     return {} if world.has_timed_out else view
 
 
+def allow_more_deadlines(world, view):
+    """deadlines: more of them, or fewer, so what was sent is sent again as often"""
+    has_more = world.was_early or world.was_late
+    return dict(view, **{"sent message": []}) if has_more else view
+
+
 def allow_filters_past(world, view):
     """filters: they do not wait behind messages that wait for others in flight"""
     if len(view["undone"]) < IN_FLIGHT_MAX:
@@ -295,6 +346,9 @@ def allow_filters_past(world, view):
 
 ALLOWED_LAST = (
     ("told answer", allow_room),
+    ("told dropped", allow_room),
+    ("told answer", allow_span),
+    ("told dropped", allow_span),
     ("told life", allow_no_unsubscribe),
     ("state", allow_no_unsubscribe),
     ("told life", allow_unread),
@@ -310,17 +364,28 @@ ALLOWED_LAST = (
     ("sent message", allow_cut_short),
     ("sent filter", allow_cut_short),
     ("undone", allow_cut_short),
+    ("told subscribed", allow_cut_short),
+    ("state", allow_filters_through),
     ("told message", allow_while_closing),
     ("told error", allow_while_closing),
+    ("told error", allow_late_message),
+    ("sent ack", allow_late_message),
+    ("sent filter", allow_late_filters),
+    ("sent ack", allow_acks_while_closing),
     ("told dropped", allow_expiry),
     ("sent message", allow_expiry_of_sent),
     ("sent other", allow_cut_short),
     ("sent ack", allow_cut_short),
     ("told message", allow_held),
+    ("told error", allow_held),
     ("state", allow_pause),
+    ("sent other", allow_pause),
+    ("server", allow_pause),
     ("told life", allow_deadlines),
     ("told message", allow_deadlines),
+    ("sent message", allow_more_deadlines),
     ("sent filter", allow_filters_past),
+    ("told subscribed", allow_filters_past),
 )
 
 
@@ -353,6 +418,7 @@ class Broker:
             "other".
         withheld: the types of packets that it does not send; they wait.
         refusal: return code of the next CONNACKs.
+        words: filter -> the last command for it on this connection.
     """
 
     def __init__(self, bench):
@@ -378,12 +444,19 @@ class Broker:
         self.buf = b""
         self.queue = []
         self.is_accepted = False
+        self.words = {}
 
     def look(self):
         """Read what has come; queue the answers. True if anything came."""
         connections = self.network.connections
         if connections and connections[-1] is not self.connection:
+            last = self.connection
+            if last is not None and not last.is_ended and not last.error:
+                self._read()  # its DISCONNECT
             self._begin(connections[-1])
+        return self._read()
+
+    def _read(self):
         if self.connection is None or not self.connection.from_client:
             return False
         self.buf += self.connection.received()
@@ -544,10 +617,12 @@ class Broker:
                 else:
                     granted += bytes((qos,))
                     self.filters[name] = qos
-                self.told["filter"].append(("SUBSCRIBE", name, qos))
+                word = ("SUBSCRIBE", name, qos)
             else:
                 self.filters.pop(name, None)
-                self.told["filter"].append(("UNSUBSCRIBE", name))
+                word = ("UNSUBSCRIBE", name)
+            self.words[name] = word
+            self.told["filter"].append(word)
         self.queue.append(packet(SUBACK if kind == SUBSCRIBE else UNSUBACK, number + granted))
 
 
@@ -598,8 +673,9 @@ class Link:
 class World:
     """One client, its server, and what both were told."""
 
-    def __init__(self, client, options):
+    def __init__(self, client, options, is_old=False):
         options = dict(options)
+        self.is_old = is_old
         self.module = client.module
         self.link = options["link"] = Link()
         self.will_raise = options.pop("will_raise")
@@ -610,24 +686,38 @@ class World:
         self.network = self.bench.network
         self.broker = Broker(self.bench)
         self.client.on_dropped = lambda c, token: self.bench.events.append(("dropped", token))
+        self.client.on_connect = self.on_connect
         self.tokens = {}  # token -> number of its call
         self.calls = 0
+        self.taken = []  # numbers of calls of publish() that were
         self.messages = []  # (who was called, qos, payload): what reached the application
         self.published = {}  # number of a call -> payload, of QoS 1 and 2
         self.dropped = set()  # numbers of calls
-        self.is_just_cut = False  # since the last comparison
-        self.has_timed_out = False  # one of the two, since then
-        self.was_closing = False  # one of the two, at the last comparison
-        self.has_less_room = False  # release 0.1 had more calls refused, since then
+        self.is_just_cut = False  # since the last comparison, and something was perhaps not read
+        self.has_timed_out = False  # one of the two, since then or since both were online
+        self.had_to_wait = False  # one of the two, for SUBACK, at the last comparison
+        self.timeouts = 0  # since then
+        self.was_late = False  # release 0.1 had more of them
+        self.was_early = False  # it had fewer
+        self.was_closing = False  # one of the two, at the last comparison, or has failed in it
+        self.has_failed_closing = False  # since then
+        self.has_less_room = False  # release 0.1 refused or dropped more, since then
+        self.has_long_span = False  # the present client did, as the oldest message goes on
         self.has_expiry = False  # some message
+        self.expiring = set()  # numbers of calls
         self.unsubscribed_names = set()
         self.refused_names = set()  # of filters: there was no room
         self.has_waiting_filter = False  # in one of the worlds, since then
         self.is_cut_short = False  # a write has not taken all of it
         self.newest = {}  # filter -> number of the last call for it
         self.filter_calls = []  # numbers of calls of subscribe() and unsubscribe()
+        self.filter_count = 0  # of them, at the last comparison
         self.unsubscribed = set()  # numbers of calls
-        self.replaced = set()  # numbers of calls for filters that were not the last
+        self.unsubscribed_before = set()  # the same, before the last CONNACK
+        self.unsubscribed_late = set()  # filters, since then
+        self.replaced = set()  # numbers of calls: not done at the next one, or that is subscribe()
+        self.doubled = set()  # filters of whose calls the last but one was not done at the last
+        self.words = (None, {})  # at the last comparison: the connection, and Broker.words
         self.texts = []  # of errors, for whoever reads along
         self.told = collections.defaultdict(list)  # kind -> events since the last look
 
@@ -642,6 +732,8 @@ class World:
         self.told["answer"].append(told)
         if isinstance(answer, int) and not isinstance(answer, bool):
             self.tokens[answer] = self.calls
+            if function == self.client.publish:
+                self.taken.append(self.calls)
             if function == self.client.publish and arguments[2]:
                 self.published[self.calls] = arguments[1]
         return told
@@ -685,26 +777,45 @@ class World:
     def apply(self, action):
         getattr(self, "do_" + action[0])(*action[1:])
 
-    def replace(self, name):
+    def replace(self, name, is_subscribe):
         """The next call is the newest for this filter."""
-        self.replaced.add(self.newest.get(name))
+        self.doubled.discard(name)
+        is_undone = self.newest.get(name) in self.undone()
+        if is_undone:
+            self.doubled.add(name)
+        # Release 0.1 asks for what was refused until it takes the unsubscribe() from its pipe.
+        if is_undone or is_subscribe or self.is_old:
+            self.replaced.add(self.newest.get(name))
         self.newest[name] = self.calls + 1
         self.filter_calls.append(self.calls + 1)
 
+    def words_before(self):
+        """What this connection's last words were at the last comparison: filter -> command."""
+        connection, words = self.words
+        return words if connection is self.broker.connection else {}
+
+    def on_connect(self, client, session_present):
+        self.bench.events.append(("connect", session_present))
+        self.unsubscribed_before = set(self.unsubscribed)
+        self.unsubscribed_late.clear()
+
     # -- actions
     def do_publish(self, topic, payload, qos, options):
-        self.has_expiry |= "expiry_s" in options
+        if "expiry_s" in options:
+            self.has_expiry = True
+            self.expiring.add(self.calls + 1)
         self.call(self.client.publish, topic, payload, qos, **options)
 
     def do_subscribe(self, name, qos, has_callback):
-        self.replace(name)
+        self.replace(name, True)
         callback = self.on_filter(name) if has_callback else None
         if self.call(self.client.subscribe, name, callback, qos) == "QueueFull":
             self.refused_names.add(name)
 
     def do_unsubscribe(self, name):
-        self.replace(name)
+        self.replace(name, False)
         self.unsubscribed.add(self.calls + 1)
+        self.unsubscribed_late.add(name)
         self.unsubscribed_names.add(name)
         if self.call(self.client.unsubscribe, name) == "QueueFull":
             self.refused_names.add(name)
@@ -730,7 +841,6 @@ class World:
 
     def do_cut(self, how, credit, tail):
         """The connection ends, after `credit` more bytes to the server, and `tail` from it."""
-        self.is_just_cut = True
         connection = self.broker.connection
         if connection is None or connection.is_closed:
             return
@@ -742,12 +852,16 @@ class World:
             return  # it has ended by itself
         rest = b"".join(self.broker.queue)[:tail]
         if rest and not connection.is_closed:
+            self.is_just_cut = True
             connection.send(rest)
-            self.client.step()
-            self.client.step()
+            # Release 0.1 does not look for more behind a short read.
+            for _ in range(2 + len(rest) // connection.read_max):
+                self.client.step()
         self.broker.look()
         self.broker.queue = []
         self.broker.is_accepted = False
+        if connection.to_client or connection.is_connecting:
+            self.is_just_cut = True
         if how == "reset":
             connection.error = 104
         else:
@@ -761,7 +875,7 @@ class World:
     def do_credit(self, count):
         if self.network.connections:
             self.network.connections[-1].write_credit = count
-            self.is_cut_short = True
+            self.is_cut_short |= count < 1 << 20
 
     def do_silent(self, is_silent):
         self.network.is_silent = is_silent
@@ -777,6 +891,9 @@ class World:
         if waiting and waiting[0][0] == CONNACK:
             return  # else a second CONNACK would be the first
         if self.broker.is_accepted:
+            # Release 0.1 would write between two short reads.
+            if self.broker.connection.read_max < len(ODD[name]):
+                self.settle()
             self.broker.connection.send(ODD[name])
 
     def do_steps(self, count):
@@ -801,6 +918,9 @@ class World:
                 self.texts.append("%s: %s" % (name, error))
                 if name == "offline" and what and what[0] == "TimedOut":
                     self.has_timed_out = True
+                    self.timeouts += 1
+                if name == "offline" and what and what[1] == "DISCONNECT":
+                    self.has_failed_closing = True
             elif name in ("connect", "online"):
                 self.told["life"].append(event)
             else:
@@ -814,6 +934,19 @@ class World:
             told.clear()
         return found
 
+    def count_refused(self, told):
+        """How many messages and filters found no room, or lost it to others?"""
+        dropped = [one for one in told.get("told dropped", []) if one[0] not in self.expiring]
+        return told.get("told answer", []).count("QueueFull") + len(dropped)
+
+    def span(self):
+        """How many messages were taken from the oldest that is not done on?"""
+        undone = set(self.undone())
+        at = 0
+        while at < len(self.taken) and self.taken[at] not in undone:
+            at += 1
+        return len(self.taken) - at
+
     def undone(self):
         return sorted(self.tokens[one] for one in self.tokens if not self.client.is_done(one))
 
@@ -822,8 +955,21 @@ class World:
 
     def is_cut_unseen(self):
         connection = self.broker.connection or (self.network.connections or [None])[-1]
-        is_cut = connection and (connection.is_ended or connection.error)
-        return bool(is_cut) and not connection.is_closed
+        if connection is None or connection.is_closed:
+            return False
+        is_cut = connection.is_ended or connection.error
+        return bool(is_cut and (connection.to_client or connection.is_connecting))
+
+    def has_to_wait(self):
+        """For SUBACK or UNSUBACK?"""
+        is_withheld = self.broker.withheld & {SUBACK, UNSUBACK}
+        return bool(is_withheld) or self.client.state_name == "SUBSCRIBING"
+
+    def is_cut_short_yet(self):
+        """May a write that was cut short still make a difference?"""
+        connection = self.broker.connection
+        is_open = connection and not connection.is_closed
+        return self.undone() or is_open and connection.write_credit < 1 << 20
 
     def is_quiet(self):
         return not self.undone() and not self.broker.held
@@ -966,7 +1112,7 @@ class Life:
         policies = [self.options["offline"]]
         policies += [one[4].get("offline") for one in self.actions if one[0] == "publish"]
         self.has_latest = "latest" in policies
-        self.old = World(old, self.options)
+        self.old = World(old, self.options, True)
         self.new = World(new, self.options)
         self.worlds = (self.old, self.new)
         self.allowed = collections.Counter()
@@ -1024,24 +1170,39 @@ class Life:
             for text in world.texts:
                 self.say("   ", name, text)
             world.texts.clear()
-        refused = [one.get("told answer", []).count("QueueFull") for one in told]
+        refused = [world.count_refused(one) for world, one in zip(self.worlds, told)]
         waiting = any([world.is_filter_undone() for world in self.worlds])
         for world in self.worlds:
-            world.has_waiting_filter = waiting or self.was_waiting
+            was_called = world.filter_count < len(world.filter_calls)
+            world.has_waiting_filter = waiting or self.was_waiting or was_called
+            world.filter_count = len(world.filter_calls)
             world.has_timed_out = any([world.has_timed_out for world in self.worlds])
+            world.is_just_cut = any([world.is_just_cut for world in self.worlds])
+            world.was_late = self.old.timeouts > self.new.timeouts
+            world.was_early = self.old.timeouts < self.new.timeouts
+            world.was_closing |= any([world.has_failed_closing for world in self.worlds])
             world.has_less_room = refused[0] > refused[1]
+            world.has_long_span = refused[0] < refused[1] and self.new.span() >= SLOTS - 1
         self.was_waiting = waiting
         if self.is_exact:
             self.compare_views(action, told)
         for world in self.worlds:
             world.is_just_cut = world.is_cut_unseen()
-            world.has_timed_out = False
-            world.was_closing = "CLOSING" in [one.client.state_name for one in self.worlds]
+            world.has_failed_closing = False
+            world.timeouts = 0
+            world.words = (world.broker.connection, dict(world.broker.words))
+            world.had_to_wait = any([one.has_to_wait() for one in self.worlds])
+            states = [one.client.state_name for one in self.worlds]
+            world.was_closing = "CLOSING" in states
+            world.has_timed_out &= states != ["ONLINE", "ONLINE"]
 
     def compare_views(self, action, told):
         views = [self.view(world, what) for world, what in zip(self.worlds, told)]
         if views[0] == views[1]:
             self.compared += 1
+            if not any([world.is_cut_short_yet() for world in self.worlds]):
+                for world in self.worlds:
+                    world.is_cut_short = False
             return
         raw = views
         for key, make_equal in [("", one) for one in ALLOWED] + list(ALLOWED_LAST):
@@ -1064,6 +1225,8 @@ class Life:
         view = told
         view["state"] = world.client.state_name
         view["undone"] = world.undone()
+        if world.network.connections:
+            view["server"] = getattr(world.network.connections[-1], "address", None)
         return view
 
     def finish(self):
@@ -1085,6 +1248,9 @@ class Life:
         if "uri" in self.options:  # release 0.1 leaves there what was unsubscribed elsewhere
             for name in self.new.unsubscribed_names.difference(new):
                 old.pop(name, None)
+        if self.old.broker.address != self.new.broker.address:  # UNSUBACK came elsewhere
+            for name in self.old.unsubscribed_names.difference(old):
+                new.pop(name, None)
         for name in self.old.refused_names - self.new.refused_names:
             old.pop(name, None)
             new.pop(name, None)

@@ -209,6 +209,30 @@ def test_unsubscribe_unanswered_when_the_connection_breaks():
         assert bench.client._filters.rows == []
 
 
+def test_what_was_taken_back_is_not_asked_for_again_before_its_unsubscribe():
+    """A refused filter is, and a granted one after an attempt that got no CONNACK."""
+    for code, attempts in ((0x80, 0), (0x80, 1), (0x00, 1)):
+        bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+        seen = []
+        bench.client.subscribe("a", lambda c, m, seen=seen: seen.append(m.payload))
+        bench.steps()
+        bench.exchange(bytes((0x90, 3, 0xFF, 1, code)))
+        for _ in range(1 + attempts):
+            bench.server.error = ECONNRESET
+            bench.steps()
+        token = bench.client.unsubscribe("a")
+        bench.steps()
+        bench.server.received()
+        bench.take_events()
+        wire = bench.exchange(CONNACK_SESSION)
+        assert wire == b"\xa2\x05\xff\x02\x00\x01a", (code, attempts, wire)
+        bench.exchange(b"\x30\x04\x00\x01a1")
+        assert seen == [b"1"], "until UNSUBACK the server may still send"
+        bench.exchange(b"\xb0\x02\xff\x02")
+        assert bench.client.is_done(token) and bench.client._filters.rows == []
+        assert [event[0] for event in bench.take_events()] == ["connect", "online"]
+
+
 def test_a_second_subscribe_to_a_filter_takes_the_place_of_the_first():
     bench = Bench().go_online()
     seen = []
