@@ -2207,6 +2207,7 @@ class _Connecting:
             pipe.release_lock()
         if _OFFLINE:
             self._tell_dropped()
+            self._ping_meanwhile()
         self._emit(self.on_connect, self._decoder.buf[0] == 1)
 
     if _RESOLVER:
@@ -2469,6 +2470,7 @@ class _Serving(_Connecting):
         receive(None)
         transmit(None)
         first_byte = 0
+        self._ping_meanwhile()  # on_connect may have been slow
         sent_ms = self._sent_ms
         is_held = is_partial = happened = False
         heard = is_busy = True  # there may be more behind CONNACK
@@ -2489,12 +2491,13 @@ class _Serving(_Connecting):
                     is_partial = False
                 now_ms = now()
                 if heard and since(now_ms, self._now_ms) >= _SLOW_MS:
-                    self._allow(since(now_ms, self._now_ms))
+                    self._ping_meanwhile()
                 self._now_ms = now_ms
                 pipe.is_signalled = False
                 is_rare = pipe.has_chores
                 if is_rare and self._do_chores():
                     happened = True
+                    self._ping_meanwhile()
                 if transmit(is_rare):
                     happened = True
                     sent_ms = now_ms
@@ -2506,6 +2509,7 @@ class _Serving(_Connecting):
                     if self._happened:
                         self._happened = False
                         happened = True
+                        self._ping_meanwhile()
                     if self._has_said_bye:
                         is_held = True  # nothing is answered any more: what comes is read away
                         first_byte = 0
@@ -2517,7 +2521,8 @@ class _Serving(_Connecting):
             due_ms = timers[_DUE]
             if due_ms is not None and since(now_ms, due_ms) >= 0:
                 self._now_ms = now_ms
-                self._sent_ms = sent_ms
+                if since(sent_ms, self._sent_ms) > 0:  # else see _ping_meanwhile()
+                    self._sent_ms = sent_ms
                 if self._on_due(heard):
                     happened = is_busy = pipe.has_chores = True
                     if transmit(True):
@@ -2546,9 +2551,10 @@ class _Serving(_Connecting):
                 at_ms = row[_MARK] = ticks_add(row[_MARK], timeout_ms)
                 if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
                     oldest_ms = at_ms
-        if timeout_ms and self.keep_alive_s:
+        if timeout_ms:
             self._now_ms = ticks_ms()
-            self._on_ping_time(True)
+            if self.keep_alive_s:
+                self._on_ping_time(True)
         if oldest_ms is not None:
             return ticks_diff(oldest_ms, self._now_ms) + self.connect_timeout_ms
 
@@ -2572,9 +2578,11 @@ class _Serving(_Connecting):
                     pipe.drop_expired(self._now_ms)
                 finally:
                     pipe.release_lock()
-                self._tell_dropped()
             if pipe.next_expiry_ms is not None:
                 self._arm(_TIMER_EXPIRY, ticks_diff(pipe.next_expiry_ms, self._now_ms))
+        if _OFFLINE and pipe.dropped:
+            self._ping_meanwhile()
+            self._tell_dropped()
         happened = self._happened
         self._happened = False
         return happened
@@ -2710,14 +2718,18 @@ class _Serving(_Connecting):
         self._put_ping()
         return True
 
-    # A callback in _sending() was slow: a ping that is due leaves before the next one.
+    # If callbacks were slow: the server gets the time that they took, and what is owed to it, a
+    # ping that is due included, leaves before the next one. _sending() frees what has left.
     def _ping_meanwhile(self):
-        self._now_ms = ticks_ms()
-        if self.keep_alive_s:
-            self._on_ping_time(True)
+        took_ms = ticks_diff(ticks_ms(), self._now_ms)
+        if took_ms >= _SLOW_MS and self.state >= _SUBSCRIBING:
+            self._allow(took_ms)
+            self._pipe.has_chores = True
+            self._unproven += 1
             try:
                 if self._outbox.flush(self._write):
                     self._sent_ms = self._now_ms
+                    self._timers[_TIMER_WRITE] = None
                     self._on_left()
             except Exception:
                 pass  # the next read or write tells
@@ -2876,6 +2888,11 @@ class _Receiving(_Serving):
                             else:
                                 self._count(_N_IGNORED)
                         for callback in takers:
+                            if not is_new:  # it is not the first: was that slow?
+                                if since(now(), self._now_ms) >= _SLOW_MS:
+                                    self._ping_meanwhile()
+                                    left = 0
+                            is_new = False
                             if not handoff:
                                 handoff.append(message)
                             try:
@@ -3093,6 +3110,7 @@ class _Sending(_Receiving):
                     )
                     is_rare = is_rare or self._has_marks
                 if is_rare:
+                    free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if _QOS2:
                         while again and outbox.room >= _ACK_BYTES:
                             at = pipe.find_id(again.pop(0))
@@ -4071,6 +4089,8 @@ class _Driving(_Closing):
                         except QueueFull:
                             pass
                     if token and self.is_done(token):
+                        if _OFFLINE and token in self._pipe.dropped:  # not told yet
+                            return False
                         return not self._awaited[token]
                     await changed.wait()
                     if changed is not self._changed:  # another run() has another
@@ -4147,6 +4167,11 @@ class _Driving(_Closing):
                 ring[at] = ring[at + 1] = None
                 at += _ISR_FIELDS
                 self._isr_head = 0 if at == _ISR_SLOTS * _ISR_FIELDS else at
+                if self._is_enough:  # a callback was slow
+                    self._is_enough = False
+                    self._happened = True
+                    self._pipe.has_chores = self._pipe.is_signalled = True
+                    return
 
 
 # ---------------------------------------------------------------------------
@@ -4446,7 +4471,8 @@ class MQTTClient(_Driving):
         Raises:
             LocalError: an argument is wrong, or the packet would be larger than packet_bytes_max
                 or pipe_bytes_max. QueueFull: the pipe is full. Nothing is queued then. What is
-                dropped to make room is told to on_dropped at once.
+                dropped to make room is told to on_dropped at once; once that is slow, the rest by
+                the next steps.
 
         Allocates: nothing, if both are bytes and the topic name is one of the last eight. It costs
         least if it is the object of the last call. Blocks: see Pipe.put(). Spec: section 3.3.
@@ -4544,6 +4570,7 @@ class MQTTClient(_Driving):
             if self._is_telling:
                 return
             self._is_telling = True
+            begin_ms = ticks_ms()
             try:
                 for _ in range(_DROPS_PER_CALL):
                     if not dropped:
@@ -4560,6 +4587,10 @@ class MQTTClient(_Driving):
                         self._is_drop_told = True
                         self._pipe.is_signalled = True
                     self._emit(self.on_dropped, token)
+                    if ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
+                        # step() tells the rest: what is owed leaves before the next one.
+                        self._pipe.has_chores = self._pipe.is_signalled = True
+                        break
             finally:
                 self._is_telling = False
 
