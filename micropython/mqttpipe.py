@@ -875,11 +875,11 @@ def encode_filter(packet_id, topic_filter, qos):
 # The places head, left, sent and tail are told at the top of this file. Writers move only `tail`,
 # under the lock; step() moves the others: neither waits for the other. Only a writer that drops or
 # moves what waits does more: it raises `is_dropping` and waits until step() has lowered
-# `is_looking`. step() raises that while it takes messages, and looks away if something is being
-# dropped. `is_signalled` is what a poll sees: put() raises it, step() lowers it before it looks at
-# the ring. put() assigns it last, because the CPython shim wakes a sleeping poll just then.
-# `has_chores` says that step() has more to do than to move messages: who needs that raises it
-# behind what has changed, and before `is_signalled`.
+# `is_looking`. step() raises that while it takes messages, or the answer to one, and looks away if
+# something is being dropped. `is_signalled` is what a poll sees: put() raises it, step() lowers it
+# before it looks at the ring. put() assigns it last, because the CPython shim wakes a sleeping
+# poll just then. `has_chores` says that step() has more to do than to move messages: who needs
+# that raises it behind what has changed, and before `is_signalled`.
 #
 # One slot more than asked for stays empty: full is not empty.
 
@@ -1187,9 +1187,6 @@ class Pipe(IOBase):
             self.dropped.append(self.tokens[at])
             if flags & _FLYING or _QOS2 and flags & _SENT and flags & 0x04:
                 self.firsts[at] |= _MUTE
-                if self.topics[at] is None:  # step() has freed it meanwhile: see free()
-                    self.firsts[at] = 0
-                    self.has_chores = True  # head may pass it
             else:
                 self.free(at)
 
@@ -1238,7 +1235,7 @@ class Pipe(IOBase):
         self.topics[at] = self.payloads[at] = None
         if _QOS2 or _OFFLINE:
             self.extras[at] = None
-        firsts[at] = 0  # last: a give_up() that writes it later finds no topic name
+        firsts[at] = 0  # last: if Ctrl-C comes before, rewind() does it
         if at == self.head:
             self.move_head()
         return token
@@ -1281,6 +1278,7 @@ class Pipe(IOBase):
             for _ in range(_LOCK_WAITS):
                 if not self.is_dropping:  # another thread will have done in a moment
                     break
+                pass_on()
         at = self.head
         while at != self.tail:
             first = self.firsts[at]
@@ -2754,6 +2752,8 @@ class _Receiving(_Serving):
         begins_with = buf.startswith
         message = self._message
         handoff = self._handoff
+        if _OFFLINE:
+            pipe = self._pipe
         now = ticks_ms
         since = ticks_diff
         if _QOS2:
@@ -2802,6 +2802,12 @@ class _Receiving(_Serving):
                         token = self._on_ack(_PUBACK, buf[0] << 8 | buf[1])
                     else:
                         token = self._on_packet(first_byte)
+                    if _OFFLINE:
+                        pipe.is_looking = False
+                        if token is None:  # again in the next step; see _sending()
+                            held = first_byte
+                            self._is_held = pipe.has_chores = pipe.is_signalled = True
+                            break
                     if token and self.on_published is not None:
                         try:
                             self.on_published(self, token)
@@ -3003,9 +3009,15 @@ class _Receiving(_Serving):
         )
 
     # PUBACK, PUBREC or PUBCOMP (sections 4.3.2 and 4.3.3). What nothing waits for is ignored and
-    # counted: it may belong to a life of this device before its reset.
+    # counted: it may belong to a life of this device before its reset. Returns a token, 0, or
+    # None: another thread is in cancel(), and perhaps takes back just this message. The caller
+    # lowers pipe.is_looking.
     def _on_ack(self, kind, packet_id):
         pipe = self._pipe
+        if _OFFLINE:
+            pipe.is_looking = True  # from here on no cancel() of another thread comes between
+            if pipe.is_dropping:
+                return None
         at = pipe.find_id(packet_id)
         first = pipe.firsts[at] if at >= 0 else 0
         if _QOS2 and kind == _PUBREC:
@@ -3022,17 +3034,20 @@ class _Receiving(_Serving):
                     self._pubrecs = pipe.extras[at] = self._pubrecs + 1 & _COUNT_MASK
                 return 0
         elif kind == (_PUBCOMP if _QOS2 and first & _RELEASED else _PUBACK) and first & _QOS_MASK:
-            if _QOS2 and kind == _PUBACK and first & 0x04 and not self._is_qos1_told:
-                self._is_qos1_told = True
-                self._report(
-                    ServerError("the server does not do QoS 2: PUBACK for a QoS 2 message")
-                )
             if first & _FLYING:
                 self._flying -= 1
             if _STATS:
-                kind = self._counts
-                kind[_N_ACKNOWLEDGED] = kind[_N_ACKNOWLEDGED] + 1 & _COUNT_MASK
-            return pipe.free(at)
+                packet_id = self._counts
+                packet_id[_N_ACKNOWLEDGED] = packet_id[_N_ACKNOWLEDGED] + 1 & _COUNT_MASK
+            at = pipe.free(at)
+            if _QOS2 and kind == _PUBACK and first & 0x04 and not self._is_qos1_told:
+                self._is_qos1_told = True
+                if _OFFLINE:
+                    pipe.is_looking = False  # the callback may drop something
+                self._report(
+                    ServerError("the server does not do QoS 2: PUBACK for a QoS 2 message")
+                )
+            return at
         if _STATS:
             self._count(_N_IGNORED)
         if not packet_id:

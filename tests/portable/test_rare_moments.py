@@ -194,7 +194,8 @@ def test_ctrl_c_in_another_message_forgets_no_qos_2_message():
     assert [event for event in bench.take_events() if event[0] == "message"] == []
 
 
-def test_a_puback_beside_cancel_leaves_a_free_slot():
+def test_a_puback_beside_cancel_is_taken_behind_it():
+    """So the message has one end, which is told once, and its slot is free."""
     needs("offline")
     bench = offline(pipe_slots=4)
     bench.go_online()
@@ -204,11 +205,15 @@ def test_a_puback_beside_cancel_leaves_a_free_slot():
 
     class Dropped(Few):
         def append(self, token):  # here another thread is in step()
-            bench.exchange(b"\x40\x02\x00\x02")
+            bench.server.send(b"\x40\x02\x00\x02")
+            bench.client.step()
+            bench.client.step()
             self.things.append(token)
 
     bench.client._pipe.dropped = Dropped()
-    bench.client.cancel(2)
+    assert bench.client.cancel(2)
+    bench.steps()
+    assert [event for event in bench.take_events() if event[1] == 2] == [("dropped", 2)]
     bench.exchange(b"\x40\x02\x00\x01", b"\x40\x02\x00\x03")
     bench.server.error = ECONNRESET
     bench.steps()
