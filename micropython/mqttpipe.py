@@ -2751,11 +2751,11 @@ class _Receiving(_Serving):
         buf = decoder.buf
         begins_with = buf.startswith
         message = self._message
-        handoff = self._handoff
         if _OFFLINE:
             pipe = self._pipe
         now = ticks_ms
         since = ticks_diff
+        length_of = len
         if _QOS2:
             received = self._received
         if _STATS:
@@ -2852,9 +2852,8 @@ class _Receiving(_Serving):
                         if start != message._start:
                             message._start = start
                             end = -1
-                    # -- the packet identifier. `handoff` is empty from the moment in which a
-                    # callback has the message. If Ctrl-C comes before, the connection ends, and
-                    # the server sends it again; from then on it is delivered.
+                    # -- the packet identifier. If Ctrl-C comes here, the connection ends, and the
+                    # server sends it again: _close() forgets an identifier that is `_arriving`.
                     is_new = True
                     if qos:
                         packet_id = buf[key_len] << 8 | buf[key_len + 1]
@@ -2876,7 +2875,6 @@ class _Receiving(_Serving):
                                 )
                             else:
                                 self._arriving = packet_id
-                                handoff.append(message)
                                 received.append(packet_id)
                     # -- deliver
                     if is_new:
@@ -2893,29 +2891,33 @@ class _Receiving(_Serving):
                                 counts[_N_RECEIVED] = counts[_N_RECEIVED] + 1 & _COUNT_MASK
                             else:
                                 self._count(_N_IGNORED)
-                        for callback in takers:
-                            if not is_new:  # it is not the first: was that slow?
-                                if since(now(), self._now_ms) >= _SLOW_MS:
-                                    self._ping_meanwhile()
-                                    left = 0
-                            is_new = False
-                            if not handoff:
-                                handoff.append(message)
+                        at = -1
+                        last = length_of(takers) - 1
+                        while at < last:
+                            # Ctrl-C in here, also between two callbacks, keeps it from none: no
+                            # interpreter looks for it between counting one and calling it.
                             try:
-                                callback(self, handoff.pop())
+                                if _QOS2 and qos:
+                                    self._arriving = 0
+                                while at < last:
+                                    takers[(at := at + 1)](self, message)
+                                    if at < last and since(now(), self._now_ms) >= _SLOW_MS:
+                                        break
                             except Exception as error:
                                 self._report(error)
                             except BaseException as error:
-                                if handoff:
-                                    raise
                                 self._interrupt = error
+                                left = 0
+                            # In here it does, from those that follow.
+                            if at < last:
+                                self._ping_meanwhile()
                                 left = 0
                     # The acknowledgement comes after the callback: a reset in between means once
                     # more, not never. It comes whether or not anybody took the message
                     # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
                     if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
-                        if handoff:  # nobody took it
-                            handoff.pop()
+                        if _QOS2:
+                            self._arriving = 0  # also if nobody took it
                         outbox.put_ack(_PUBREC if qos == 4 else _PUBACK, packet_id)
                     # Slow callbacks: what is owed leaves before the next message.
                     if since(now(), self._now_ms) >= _SLOW_MS:
@@ -3502,10 +3504,9 @@ class _Closing(_Sending):
             self._is_stable = True  # its timer is due, and was not looked at yet
         self._drop_socket()
         self._read = self._write = self._packets = None
-        if self._handoff:  # Ctrl-C, before a callback had the message: it will come again
-            self._handoff.pop()
-            if _QOS2 and self._message.qos == 2 and self._arriving in self._received:
-                self._received.remove(self._arriving)
+        if _QOS2 and self._arriving in self._received:
+            # Ctrl-C, before a callback had the message: it will come again.
+            self._received.remove(self._arriving)
         self._pipe.rewind()
         self._outbox.clear()
         for timer in range(_TIMERS + 1):
@@ -4393,7 +4394,7 @@ class MQTTClient(_Driving):
         if _QOS2:
             self._received = []  # packet_id of each QoS 2 message that awaits its PUBREL
             self._pubrecs = 0  # since ever: the turn of a PUBREC among them
-            self._arriving = 0  # packet_id of the QoS 2 message in _handoff
+            self._arriving = 0  # packet_id of the QoS 2 message that no callback has had yet
             self._again = None  # packet identifiers whose PUBREL is to be sent again
             self._is_qos1_told = False  # a server that does not do QoS 2
         self._is_resumed = True  # no session was lost for want of memory
@@ -4422,7 +4423,6 @@ class MQTTClient(_Driving):
         self._now_ms = self._attempt_end_ms = self._sent_ms = 0
         # A connection in service.
         self._timers = [None] * (_TIMERS + 1)  # ticks_ms() of each deadline, or None; and _DUE
-        self._handoff = []  # the message that goes to a callback next
         self._is_held = False  # a packet waits for room for its answer
         self._flying = 0  # QoS 1 and 2 messages in flight
         self._is_resending = False
