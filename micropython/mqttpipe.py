@@ -2891,17 +2891,17 @@ class _Receiving(_Serving):
                                 counts[_N_RECEIVED] = counts[_N_RECEIVED] + 1 & _COUNT_MASK
                             else:
                                 self._count(_N_IGNORED)
-                        at = -1
-                        last = length_of(takers) - 1
-                        while at < last:
+                        to_tell = length_of(takers)
+                        while to_tell:
                             # Ctrl-C in here, also between two callbacks, keeps it from none: no
                             # interpreter looks for it between counting one and calling it.
                             try:
                                 if _QOS2 and qos:
                                     self._arriving = 0
-                                while at < last:
-                                    takers[(at := at + 1)](self, message)
-                                    if at < last and since(now(), self._now_ms) >= _SLOW_MS:
+                                while True:
+                                    # (~0 is the last one, ~1 the one before it.)
+                                    takers[~(to_tell := to_tell - 1)](self, message)
+                                    if not to_tell or since(now(), self._now_ms) >= _SLOW_MS:
                                         break
                             except Exception as error:
                                 self._report(error)
@@ -2909,7 +2909,7 @@ class _Receiving(_Serving):
                                 self._interrupt = error
                                 left = 0
                             # In here it does, from those that follow.
-                            if at < last:
+                            if to_tell:
                                 self._ping_meanwhile()
                                 left = 0
                     # The acknowledgement comes after the callback: a reset in between means once
