@@ -378,6 +378,9 @@ _EXPIRY_MAX_S = const(259_200)  # 3 days: less than half a period of ticks_ms()
 _YEAR_MIN = const(2024)  # a clock that is behind it was never set: boards begin in 2000 or 2021
 _TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: the peer has closed without a word
 _TLS_ERRNO_MAX = const(-256)  # what mbedTLS itself has to say is below
+_TLS_ALERT = const(-0x7780)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
+_ALERT = const(0x15)  # a record that is an alert; its last byte is the reason (RFC 5246 7.2)
+_ALERT_BYTES = const(7)
 _NO_ADDRESS = const(-1)  # MQTTError.errno: the name has no address of this family
 _POLLNVAL = const(0x20)  # closed; not exported by `select`
 _BACK_OFF_MS = const(50)  # the least that doubles: with reconnect_min_ms=0, too, it must grow
@@ -2346,6 +2349,17 @@ class _Connecting:
                 return
             except _FAILURES:
                 if i == count - 1 or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                    # A server that refuses us says why before it closes (TLS 1.2: in clear). If
+                    # our next write fails before the library has read that, it never will.
+                    if _TLS and self.state == _TLS_HANDSHAKE:
+                        reason = self._decoder.buf
+                        reason[0] = 0
+                        try:
+                            self._raw.readinto(reason, _ALERT_BYTES)
+                        except _IGNORED:
+                            pass
+                        if reason[0] == _ALERT:
+                            raise OSError(_TLS_ALERT, "alert %d" % reason[_ALERT_BYTES - 1])
                     raise
                 self._drop_socket()
                 self._is_late = False
