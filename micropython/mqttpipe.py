@@ -1346,7 +1346,7 @@ class Pipe(IOBase):
 # one filter (AWS IoT closes the connection at more than eight). Rows are sent in order, many in
 # one write. A later subscribe() of the same filter takes the place of an earlier row, which goes
 # when its answer has come. The table is replaced, never changed in length: another thread may be
-# looking through it.
+# looking through it. It is replaced under the Pipe's lock: another thread may be adding a row.
 
 
 class Filters:
@@ -1388,15 +1388,16 @@ class Filters:
 
     def next_unsent(self):
         """The first row that has to be sent, with an identifier given to it; or None."""
+        self.is_unsent = False  # before it looks: another thread may raise it meanwhile
         for row in self.rows:
             if row[_STATE] == _UNSENT:
+                self.is_unsent = True
                 for _ in range(256):
                     self.last_id = self.last_id % 255 + 1
                     if self.find_asked(self.last_id) is None:
                         row[_ID] = self.last_id
                         return row
                 return None  # 255 are on the way
-        self.is_unsent = False
         return None
 
     def find_asked(self, last_id):
@@ -1407,7 +1408,7 @@ class Filters:
         return None
 
     def on_answer(self, row, state):
-        """The answer for `row` has come. Allocates: the table anew."""
+        """The answer for `row` has come. Allocates: nothing."""
         row[_STATE] = state
         self.asked_count -= 1
         if row[_QOS] < 0:  # UNSUBACK: what came before it is over (section 3.10.4)
@@ -1416,12 +1417,15 @@ class Filters:
                     break
                 if earlier[_FILTER] == row[_FILTER]:
                     earlier[_IS_LAST] = False
-        rows = []
-        for one in self.rows:
-            if one[_STATE] < _GRANTED or one[_QOS] >= 0 and one[_IS_LAST]:
-                rows.append(one)
-        self.rows = rows
         self.is_changed = True
+
+    def prune(self):
+        """Let go of rows that are over. Under the Pipe's lock. Allocates: the table anew."""
+        rows = []
+        for row in self.rows:
+            if row[_STATE] < _GRANTED or row[_QOS] >= 0 and row[_IS_LAST]:
+                rows.append(row)
+        self.rows = rows
 
     def resume(self, session_present, is_ours):
         """A connection was accepted: mark every row that must be sent (again).
@@ -1433,6 +1437,7 @@ class Filters:
         session has it [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2]. Allocates: the table anew.
         """
         is_lost = not is_ours or self.is_doubtful
+        self.prune()
         rows = []
         unanswered = []  # filters of UNSUBSCRIBEs: what came behind them is sent behind them again
         for row in self.rows:
@@ -3087,6 +3092,12 @@ class _Receiving(_Serving):
         row[_TOKEN] = -abs(token)
         is_refused = is_suback and code > 2
         filters.on_answer(row, _REFUSED if is_refused else _GRANTED)
+        pipe = self._pipe
+        if pipe._acquire(False):  # else another thread adds a row; the next answer does it
+            try:
+                filters.prune()
+            finally:
+                pipe.release_lock(False)
         # Every first answer, and every refusal of what had been granted before.
         if is_suback and (token > 0 or is_refused):
             self._emit(self.on_subscribed, abs(token), bytes((code,)))

@@ -1,64 +1,16 @@
 """cancel() in one thread and step() in another: each message has one end, and it is told once.
 
-Each of the two is stopped at each of its bytecodes in turn, and all of the other runs just there,
-as if the interpreter had gone to the other thread. (A writer that finds step() at a place where
-it has to wait gives up here, as nobody goes on meanwhile; it is asked again afterwards.)
+Each of the two is stopped at each of its bytecodes in turn, and all of the other runs just there.
 """
 
-import sys
-
 import fakes
+import preemption
 import pytest
 from wire import answers
 
 import mqttpipe
 
-CLIENT = mqttpipe.__file__
-
-
-class NoCollector:
-    """CPython is not short of memory, and gc.collect() would take longer than all the rest."""
-
-    collect = staticmethod(lambda: None)
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch):
-    monkeypatch.setattr(fakes, "gc", NoCollector)
-    monkeypatch.setattr(mqttpipe, "pass_on", None)
-    yield
-    fakes.use_real_parts()
-
-
-class Switch:
-    """Runs `other` when the client has come to its bytecode number `target`."""
-
-    def __init__(self, target, other):
-        self.target = target
-        self.other = other
-        self.count = 0
-
-    def on_call(self, frame, event, value):
-        if frame.f_code.co_filename != CLIENT:
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return self.on_opcode
-
-    def on_opcode(self, frame, event, value):
-        if event == "opcode":
-            self.count += 1
-            if self.count == self.target:
-                self.other()
-        return self.on_opcode
-
-    def run(self, function):
-        sys.settrace(self.on_call)
-        try:
-            function()
-        finally:
-            sys.settrace(None)
-        return self.target <= self.count
+fast = preemption.fast
 
 
 class Life:
@@ -66,7 +18,7 @@ class Life:
 
     def __init__(self, qos, answer, is_resumed):
         self.bench = bench = fakes.offline(in_flight_max=4, clean_session=False, keep_alive_s=0)
-        mqttpipe.pass_on = lambda: bench.clock.advance(1)
+        preemption.let_time_pass(bench)
         bench.go_online()
         self.tokens = [bench.client.publish("t", b"%d" % n, qos) for n in range(3)]
         bench.steps()
@@ -144,7 +96,7 @@ def test_one_end_is_told_whoever_comes_first(qos, answer, is_resumed, is_step_fi
         target += 1
         life = Life(qos, answer, is_resumed)
         first, second = (life.step, life.cancel) if is_step_first else (life.cancel, life.step)
-        has_switched = Switch(target, second).run(first)
+        has_switched = preemption.Switch(target, second).run(first)
         if not has_switched:
             second()
         try:
