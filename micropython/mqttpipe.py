@@ -3147,7 +3147,7 @@ class _Sending(_Receiving):
                 if unproven_max:
                     is_unproven = (
                         self._unproven >= unproven_max
-                        and not self._has_said_bye  # then no PINGRESP is read any more
+                        and not self._is_held  # then no PINGRESP is read
                         and not self._may_write()
                     )
                     is_rare = is_rare or self._has_marks
