@@ -2742,9 +2742,9 @@ class _Serving(_Connecting):
         if took_ms >= _SLOW_MS and self.state >= _SUBSCRIBING:
             self._allow(took_ms)
             self._pipe.has_chores = True
-            self._unproven += 1
             try:
                 if self._outbox.flush(self._write):
+                    self._unproven += 1
                     self._sent_ms = self._now_ms
                     self._timers[_TIMER_WRITE] = None
                     self._on_left()
