@@ -4628,11 +4628,11 @@ class MQTTClient(_Driving):
                         self._pipe.is_signalled = True
                     self._emit(self.on_dropped, token)
                     if ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
-                        # step() tells the rest: what is owed leaves before the next one.
-                        self._pipe.has_chores = self._pipe.is_signalled = True
-                        break
+                        break  # what is owed leaves before the next one
             finally:
                 self._is_telling = False
+                if dropped:  # step() tells the rest, or what another thread has dropped just now
+                    self._pipe.has_chores = self._pipe.is_signalled = True
 
         def cancel(self, token: int) -> bool:
             """Take a message back.

@@ -3,6 +3,8 @@
 Each of the two is stopped at each of its bytecodes in turn, and all of the other runs just there.
 """
 
+import functools
+
 import fakes
 import preemption
 import pytest
@@ -103,6 +105,38 @@ def test_one_end_is_told_whoever_comes_first(qos, answer, is_resumed, is_step_fi
             life.finish()
         except AssertionError as error:
             failures.append("bytecode %d: %s" % (target, str(error).split("\n")[0]))
+        if not has_switched:
+            break
+    assert target > 100, "the client was not stopped at all"
+    assert failures == []
+
+
+def test_what_two_threads_take_back_is_told_by_one_of_them_or_by_step():
+    target = 0
+    failures = []
+    while True:
+        target += 1
+        bench = fakes.offline(in_flight_max=1, keep_alive_s=0).go_online()
+        preemption.let_time_pass(bench)
+        client = bench.client
+        client.publish("t", b"before them", 1)
+        tokens = [client.publish("t", b"%d" % n, 1) for n in range(2)]
+        bench.steps()
+        taken_back = []
+
+        def take_back(token, client=client, taken_back=taken_back):
+            try:
+                assert client.cancel(token)
+                taken_back.append(token)
+            except mqttpipe.QueueFull:
+                pass  # the lock is the other one's, who does not go on meanwhile
+
+        first, second = [functools.partial(take_back, token) for token in tokens]
+        has_switched = preemption.Switch(target, second).run(first)
+        bench.steps()
+        told = [token for _, token in bench.events]
+        if sorted(told) != sorted(taken_back):
+            failures.append("bytecode %d: %r" % (target, told))
         if not has_switched:
             break
     assert target > 100, "the client was not stopped at all"
