@@ -378,6 +378,9 @@ _EXPIRY_MAX_S = const(259_200)  # 3 days: less than half a period of ticks_ms()
 _YEAR_MIN = const(2024)  # a clock that is behind it was never set: boards begin in 2000 or 2021
 _TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: the peer has closed without a word
 _TLS_ERRNO_MAX = const(-256)  # what mbedTLS itself has to say is below
+_TLS_ALERT = const(-0x7780)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
+_ALERT = const(0x15)  # a record that is an alert; its last byte is the reason (RFC 5246 7.2)
+_ALERT_BYTES = const(7)
 _NO_ADDRESS = const(-1)  # MQTTError.errno: the name has no address of this family
 _POLLNVAL = const(0x20)  # closed; not exported by `select`
 _BACK_OFF_MS = const(50)  # the least that doubles: with reconnect_min_ms=0, too, it must grow
@@ -875,11 +878,11 @@ def encode_filter(packet_id, topic_filter, qos):
 # The places head, left, sent and tail are told at the top of this file. Writers move only `tail`,
 # under the lock; step() moves the others: neither waits for the other. Only a writer that drops or
 # moves what waits does more: it raises `is_dropping` and waits until step() has lowered
-# `is_looking`. step() raises that while it takes messages, and looks away if something is being
-# dropped. `is_signalled` is what a poll sees: put() raises it, step() lowers it before it looks at
-# the ring. put() assigns it last, because the CPython shim wakes a sleeping poll just then.
-# `has_chores` says that step() has more to do than to move messages: who needs that raises it
-# behind what has changed, and before `is_signalled`.
+# `is_looking`. step() raises that while it takes messages, or the answer to one, and looks away if
+# something is being dropped. `is_signalled` is what a poll sees: put() raises it, step() lowers it
+# before it looks at the ring. put() assigns it last, because the CPython shim wakes a sleeping
+# poll just then. `has_chores` says that step() has more to do than to move messages: who needs
+# that raises it behind what has changed, and before `is_signalled`.
 #
 # One slot more than asked for stays empty: full is not empty.
 
@@ -1187,9 +1190,6 @@ class Pipe(IOBase):
             self.dropped.append(self.tokens[at])
             if flags & _FLYING or _QOS2 and flags & _SENT and flags & 0x04:
                 self.firsts[at] |= _MUTE
-                if self.topics[at] is None:  # step() has freed it meanwhile: see free()
-                    self.firsts[at] = 0
-                    self.has_chores = True  # head may pass it
             else:
                 self.free(at)
 
@@ -1238,7 +1238,7 @@ class Pipe(IOBase):
         self.topics[at] = self.payloads[at] = None
         if _QOS2 or _OFFLINE:
             self.extras[at] = None
-        firsts[at] = 0  # last: a give_up() that writes it later finds no topic name
+        firsts[at] = 0  # last: if Ctrl-C comes before, rewind() does it
         if at == self.head:
             self.move_head()
         return token
@@ -1281,6 +1281,7 @@ class Pipe(IOBase):
             for _ in range(_LOCK_WAITS):
                 if not self.is_dropping:  # another thread will have done in a moment
                     break
+                pass_on()
         at = self.head
         while at != self.tail:
             first = self.firsts[at]
@@ -1345,7 +1346,7 @@ class Pipe(IOBase):
 # one filter (AWS IoT closes the connection at more than eight). Rows are sent in order, many in
 # one write. A later subscribe() of the same filter takes the place of an earlier row, which goes
 # when its answer has come. The table is replaced, never changed in length: another thread may be
-# looking through it.
+# looking through it. It is replaced under the Pipe's lock: another thread may be adding a row.
 
 
 class Filters:
@@ -1387,15 +1388,16 @@ class Filters:
 
     def next_unsent(self):
         """The first row that has to be sent, with an identifier given to it; or None."""
+        self.is_unsent = False  # before it looks: another thread may raise it meanwhile
         for row in self.rows:
             if row[_STATE] == _UNSENT:
+                self.is_unsent = True
                 for _ in range(256):
                     self.last_id = self.last_id % 255 + 1
                     if self.find_asked(self.last_id) is None:
                         row[_ID] = self.last_id
                         return row
                 return None  # 255 are on the way
-        self.is_unsent = False
         return None
 
     def find_asked(self, last_id):
@@ -1406,7 +1408,7 @@ class Filters:
         return None
 
     def on_answer(self, row, state):
-        """The answer for `row` has come. Allocates: the table anew."""
+        """The answer for `row` has come. Allocates: nothing."""
         row[_STATE] = state
         self.asked_count -= 1
         if row[_QOS] < 0:  # UNSUBACK: what came before it is over (section 3.10.4)
@@ -1415,12 +1417,15 @@ class Filters:
                     break
                 if earlier[_FILTER] == row[_FILTER]:
                     earlier[_IS_LAST] = False
-        rows = []
-        for one in self.rows:
-            if one[_STATE] < _GRANTED or one[_QOS] >= 0 and one[_IS_LAST]:
-                rows.append(one)
-        self.rows = rows
         self.is_changed = True
+
+    def prune(self):
+        """Let go of rows that are over. Under the Pipe's lock. Allocates: the table anew."""
+        rows = []
+        for row in self.rows:
+            if row[_STATE] < _GRANTED or row[_QOS] >= 0 and row[_IS_LAST]:
+                rows.append(row)
+        self.rows = rows
 
     def resume(self, session_present, is_ours):
         """A connection was accepted: mark every row that must be sent (again).
@@ -1432,6 +1437,7 @@ class Filters:
         session has it [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2]. Allocates: the table anew.
         """
         is_lost = not is_ours or self.is_doubtful
+        self.prune()
         rows = []
         unanswered = []  # filters of UNSUBSCRIBEs: what came behind them is sent behind them again
         for row in self.rows:
@@ -2212,6 +2218,7 @@ class _Connecting:
             pipe.release_lock()
         if _OFFLINE:
             self._tell_dropped()
+            self._ping_meanwhile()
         self._emit(self.on_connect, self._decoder.buf[0] == 1)
 
     if _RESOLVER:
@@ -2352,6 +2359,17 @@ class _Connecting:
                 return
             except _FAILURES:
                 if i == count - 1 or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                    # A server that refuses us says why before it closes (TLS 1.2: in clear). If
+                    # our next write fails before the library has read that, it never will.
+                    if _TLS and self.state == _TLS_HANDSHAKE:
+                        reason = self._decoder.buf
+                        reason[0] = 0
+                        try:
+                            self._raw.readinto(reason, _ALERT_BYTES)
+                        except _IGNORED:
+                            pass
+                        if reason[0] == _ALERT:
+                            raise OSError(_TLS_ALERT, "alert %d" % reason[_ALERT_BYTES - 1])
                     raise
                 self._drop_socket()
                 self._is_late = False
@@ -2474,6 +2492,7 @@ class _Serving(_Connecting):
         receive(None)
         transmit(None)
         first_byte = 0
+        self._ping_meanwhile()  # on_connect may have been slow
         sent_ms = self._sent_ms
         is_held = is_partial = happened = False
         heard = is_busy = True  # there may be more behind CONNACK
@@ -2494,12 +2513,13 @@ class _Serving(_Connecting):
                     is_partial = False
                 now_ms = now()
                 if heard and since(now_ms, self._now_ms) >= _SLOW_MS:
-                    self._allow(since(now_ms, self._now_ms))
+                    self._ping_meanwhile()
                 self._now_ms = now_ms
                 pipe.is_signalled = False
                 is_rare = pipe.has_chores
                 if is_rare and self._do_chores():
                     happened = True
+                    self._ping_meanwhile()
                 if transmit(is_rare):
                     happened = True
                     sent_ms = now_ms
@@ -2511,6 +2531,7 @@ class _Serving(_Connecting):
                     if self._happened:
                         self._happened = False
                         happened = True
+                        self._ping_meanwhile()
                     if self._has_said_bye:
                         is_held = True  # nothing is answered any more: what comes is read away
                         first_byte = 0
@@ -2522,7 +2543,8 @@ class _Serving(_Connecting):
             due_ms = timers[_DUE]
             if due_ms is not None and since(now_ms, due_ms) >= 0:
                 self._now_ms = now_ms
-                self._sent_ms = sent_ms
+                if since(sent_ms, self._sent_ms) > 0:  # else see _ping_meanwhile()
+                    self._sent_ms = sent_ms
                 if self._on_due(heard):
                     happened = is_busy = pipe.has_chores = True
                     if transmit(True):
@@ -2551,9 +2573,10 @@ class _Serving(_Connecting):
                 at_ms = row[_MARK] = ticks_add(row[_MARK], timeout_ms)
                 if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
                     oldest_ms = at_ms
-        if timeout_ms and self.keep_alive_s:
+        if timeout_ms:
             self._now_ms = ticks_ms()
-            self._on_ping_time(True)
+            if self.keep_alive_s:
+                self._on_ping_time(True)
         if oldest_ms is not None:
             return ticks_diff(oldest_ms, self._now_ms) + self.connect_timeout_ms
 
@@ -2577,9 +2600,11 @@ class _Serving(_Connecting):
                     pipe.drop_expired(self._now_ms)
                 finally:
                     pipe.release_lock()
-                self._tell_dropped()
             if pipe.next_expiry_ms is not None:
                 self._arm(_TIMER_EXPIRY, ticks_diff(pipe.next_expiry_ms, self._now_ms))
+        if _OFFLINE and pipe.dropped:
+            self._ping_meanwhile()
+            self._tell_dropped()
         happened = self._happened
         self._happened = False
         return happened
@@ -2715,14 +2740,18 @@ class _Serving(_Connecting):
         self._put_ping()
         return True
 
-    # A callback in _sending() was slow: a ping that is due leaves before the next one.
+    # If callbacks were slow: the server gets the time that they took, and what is owed to it, a
+    # ping that is due included, leaves before the next one. _sending() frees what has left.
     def _ping_meanwhile(self):
-        self._now_ms = ticks_ms()
-        if self.keep_alive_s:
-            self._on_ping_time(True)
+        took_ms = ticks_diff(ticks_ms(), self._now_ms)
+        if took_ms >= _SLOW_MS and self.state >= _SUBSCRIBING:
+            self._allow(took_ms)
+            self._pipe.has_chores = True
             try:
                 if self._outbox.flush(self._write):
+                    self._unproven += 1
                     self._sent_ms = self._now_ms
+                    self._timers[_TIMER_WRITE] = None
                     self._on_left()
             except Exception:
                 pass  # the next read or write tells
@@ -2746,9 +2775,11 @@ class _Receiving(_Serving):
         buf = decoder.buf
         begins_with = buf.startswith
         message = self._message
-        handoff = self._handoff
+        if _OFFLINE:
+            pipe = self._pipe
         now = ticks_ms
         since = ticks_diff
+        length_of = len
         if _QOS2:
             received = self._received
         if _STATS:
@@ -2795,6 +2826,12 @@ class _Receiving(_Serving):
                         token = self._on_ack(_PUBACK, buf[0] << 8 | buf[1])
                     else:
                         token = self._on_packet(first_byte)
+                    if _OFFLINE:
+                        pipe.is_looking = False
+                        if token is None:  # again in the next step; see _sending()
+                            held = first_byte
+                            self._is_held = pipe.has_chores = pipe.is_signalled = True
+                            break
                     if token and self.on_published is not None:
                         try:
                             self.on_published(self, token)
@@ -2839,9 +2876,8 @@ class _Receiving(_Serving):
                         if start != message._start:
                             message._start = start
                             end = -1
-                    # -- the packet identifier. `handoff` is empty from the moment in which a
-                    # callback has the message. If Ctrl-C comes before, the connection ends, and
-                    # the server sends it again; from then on it is delivered.
+                    # -- the packet identifier. If Ctrl-C comes here, the connection ends, and the
+                    # server sends it again: _close() forgets an identifier that is `_arriving`.
                     is_new = True
                     if qos:
                         packet_id = buf[key_len] << 8 | buf[key_len + 1]
@@ -2863,7 +2899,6 @@ class _Receiving(_Serving):
                                 )
                             else:
                                 self._arriving = packet_id
-                                handoff.append(message)
                                 received.append(packet_id)
                     # -- deliver
                     if is_new:
@@ -2880,24 +2915,33 @@ class _Receiving(_Serving):
                                 counts[_N_RECEIVED] = counts[_N_RECEIVED] + 1 & _COUNT_MASK
                             else:
                                 self._count(_N_IGNORED)
-                        for callback in takers:
-                            if not handoff:
-                                handoff.append(message)
+                        to_tell = length_of(takers)
+                        while to_tell:
+                            # Ctrl-C in here, also between two callbacks, keeps it from none: no
+                            # interpreter looks for it between counting one and calling it.
                             try:
-                                callback(self, handoff.pop())
+                                if _QOS2 and qos:
+                                    self._arriving = 0
+                                while True:
+                                    # (~0 is the last one, ~1 the one before it.)
+                                    takers[~(to_tell := to_tell - 1)](self, message)
+                                    if not to_tell or since(now(), self._now_ms) >= _SLOW_MS:
+                                        break
                             except Exception as error:
                                 self._report(error)
                             except BaseException as error:
-                                if handoff:
-                                    raise
                                 self._interrupt = error
+                                left = 0
+                            # In here it does, from those that follow.
+                            if to_tell:
+                                self._ping_meanwhile()
                                 left = 0
                     # The acknowledgement comes after the callback: a reset in between means once
                     # more, not never. It comes whether or not anybody took the message
                     # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
                     if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
-                        if handoff:  # nobody took it
-                            handoff.pop()
+                        if _QOS2:
+                            self._arriving = 0  # also if nobody took it
                         outbox.put_ack(_PUBREC if qos == 4 else _PUBACK, packet_id)
                     # Slow callbacks: what is owed leaves before the next message.
                     if since(now(), self._now_ms) >= _SLOW_MS:
@@ -2991,9 +3035,15 @@ class _Receiving(_Serving):
         )
 
     # PUBACK, PUBREC or PUBCOMP (sections 4.3.2 and 4.3.3). What nothing waits for is ignored and
-    # counted: it may belong to a life of this device before its reset.
+    # counted: it may belong to a life of this device before its reset. Returns a token, 0, or
+    # None: another thread is in cancel(), and perhaps takes back just this message. The caller
+    # lowers pipe.is_looking.
     def _on_ack(self, kind, packet_id):
         pipe = self._pipe
+        if _OFFLINE:
+            pipe.is_looking = True  # from here on no cancel() of another thread comes between
+            if pipe.is_dropping:
+                return None
         at = pipe.find_id(packet_id)
         first = pipe.firsts[at] if at >= 0 else 0
         if _QOS2 and kind == _PUBREC:
@@ -3010,17 +3060,20 @@ class _Receiving(_Serving):
                     self._pubrecs = pipe.extras[at] = self._pubrecs + 1 & _COUNT_MASK
                 return 0
         elif kind == (_PUBCOMP if _QOS2 and first & _RELEASED else _PUBACK) and first & _QOS_MASK:
-            if _QOS2 and kind == _PUBACK and first & 0x04 and not self._is_qos1_told:
-                self._is_qos1_told = True
-                self._report(
-                    ServerError("the server does not do QoS 2: PUBACK for a QoS 2 message")
-                )
             if first & _FLYING:
                 self._flying -= 1
             if _STATS:
-                kind = self._counts
-                kind[_N_ACKNOWLEDGED] = kind[_N_ACKNOWLEDGED] + 1 & _COUNT_MASK
-            return pipe.free(at)
+                packet_id = self._counts
+                packet_id[_N_ACKNOWLEDGED] = packet_id[_N_ACKNOWLEDGED] + 1 & _COUNT_MASK
+            at = pipe.free(at)
+            if _QOS2 and kind == _PUBACK and first & 0x04 and not self._is_qos1_told:
+                self._is_qos1_told = True
+                if _OFFLINE:
+                    pipe.is_looking = False  # the callback may drop something
+                self._report(
+                    ServerError("the server does not do QoS 2: PUBACK for a QoS 2 message")
+                )
+            return at
         if _STATS:
             self._count(_N_IGNORED)
         if not packet_id:
@@ -3044,6 +3097,12 @@ class _Receiving(_Serving):
         row[_TOKEN] = -abs(token)
         is_refused = is_suback and code > 2
         filters.on_answer(row, _REFUSED if is_refused else _GRANTED)
+        pipe = self._pipe
+        if pipe._acquire(False):  # else another thread adds a row; the next answer does it
+            try:
+                filters.prune()
+            finally:
+                pipe.release_lock(False)
         # Every first answer, and every refusal of what had been granted before.
         if is_suback and (token > 0 or is_refused):
             self._emit(self.on_subscribed, abs(token), bytes((code,)))
@@ -3093,11 +3152,12 @@ class _Sending(_Receiving):
                 if unproven_max:
                     is_unproven = (
                         self._unproven >= unproven_max
-                        and not self._has_said_bye  # then no PINGRESP is read any more
+                        and not self._is_held  # then no PINGRESP is read
                         and not self._may_write()
                     )
                     is_rare = is_rare or self._has_marks
                 if is_rare:
+                    free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if _QOS2:
                         while again and outbox.room >= _ACK_BYTES:
                             at = pipe.find_id(again.pop(0))
@@ -3474,10 +3534,9 @@ class _Closing(_Sending):
             self._is_stable = True  # its timer is due, and was not looked at yet
         self._drop_socket()
         self._read = self._write = self._packets = None
-        if self._handoff:  # Ctrl-C, before a callback had the message: it will come again
-            self._handoff.pop()
-            if _QOS2 and self._message.qos == 2 and self._arriving in self._received:
-                self._received.remove(self._arriving)
+        if _QOS2 and self._arriving in self._received:
+            # Ctrl-C, before a callback had the message: it will come again.
+            self._received.remove(self._arriving)
         self._pipe.rewind()
         self._outbox.clear()
         for timer in range(_TIMERS + 1):
@@ -4076,6 +4135,8 @@ class _Driving(_Closing):
                         except QueueFull:
                             pass
                     if token and self.is_done(token):
+                        if _OFFLINE and token in self._pipe.dropped:  # not told yet
+                            return False
                         return not self._awaited[token]
                     await changed.wait()
                     if changed is not self._changed:  # another run() has another
@@ -4152,6 +4213,11 @@ class _Driving(_Closing):
                 ring[at] = ring[at + 1] = None
                 at += _ISR_FIELDS
                 self._isr_head = 0 if at == _ISR_SLOTS * _ISR_FIELDS else at
+                if self._is_enough:  # a callback was slow
+                    self._is_enough = False
+                    self._happened = True
+                    self._pipe.has_chores = self._pipe.is_signalled = True
+                    return
 
 
 # ---------------------------------------------------------------------------
@@ -4358,7 +4424,7 @@ class MQTTClient(_Driving):
         if _QOS2:
             self._received = []  # packet_id of each QoS 2 message that awaits its PUBREL
             self._pubrecs = 0  # since ever: the turn of a PUBREC among them
-            self._arriving = 0  # packet_id of the QoS 2 message in _handoff
+            self._arriving = 0  # packet_id of the QoS 2 message that no callback has had yet
             self._again = None  # packet identifiers whose PUBREL is to be sent again
             self._is_qos1_told = False  # a server that does not do QoS 2
         self._is_resumed = True  # no session was lost for want of memory
@@ -4387,7 +4453,6 @@ class MQTTClient(_Driving):
         self._now_ms = self._attempt_end_ms = self._sent_ms = 0
         # A connection in service.
         self._timers = [None] * (_TIMERS + 1)  # ticks_ms() of each deadline, or None; and _DUE
-        self._handoff = []  # the message that goes to a callback next
         self._is_held = False  # a packet waits for room for its answer
         self._flying = 0  # QoS 1 and 2 messages in flight
         self._is_resending = False
@@ -4451,7 +4516,8 @@ class MQTTClient(_Driving):
         Raises:
             LocalError: an argument is wrong, or the packet would be larger than packet_bytes_max
                 or pipe_bytes_max. QueueFull: the pipe is full. Nothing is queued then. What is
-                dropped to make room is told to on_dropped at once.
+                dropped to make room is told to on_dropped at once; once that is slow, the rest by
+                the next steps.
 
         Allocates: nothing, if both are bytes and the topic name is one of the last eight. It costs
         least if it is the object of the last call. Blocks: see Pipe.put(). Spec: section 3.3.
@@ -4549,6 +4615,7 @@ class MQTTClient(_Driving):
             if self._is_telling:
                 return
             self._is_telling = True
+            begin_ms = ticks_ms()
             try:
                 for _ in range(_DROPS_PER_CALL):
                     if not dropped:
@@ -4565,8 +4632,12 @@ class MQTTClient(_Driving):
                         self._is_drop_told = True
                         self._pipe.is_signalled = True
                     self._emit(self.on_dropped, token)
+                    if ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
+                        break  # what is owed leaves before the next one
             finally:
                 self._is_telling = False
+                if dropped:  # step() tells the rest, or what another thread has dropped just now
+                    self._pipe.has_chores = self._pipe.is_signalled = True
 
         def cancel(self, token: int) -> bool:
             """Take a message back.

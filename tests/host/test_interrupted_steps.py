@@ -482,3 +482,38 @@ def test_it_finds_back_from_an_interruption_at_each_line(scenario, options, requ
             break
     print("%d interruptions, %d lines" % (len(targets), len(set(lines))))
     assert failures == []
+
+
+def served_to_three(qos, target):
+    """A message for three callbacks; returns how often each had it, and the app."""
+    app = App()
+    had = [0, 0, 0]
+
+    def count(number):
+        def callback(client, message):
+            had[number] += 1
+
+        return callback
+
+    for number, name in enumerate(("in/#", "+/x", "in/x")):
+        app.client.subscribe(name, count(number), 2)
+    app.connect()
+    app.go()
+    app.trace = Tracer(target)
+    app.serve(b"once", qos, "in/x")
+    app.go()
+    app.recover()
+    assert app.client.is_online()
+    return had, app
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_an_interruption_takes_a_message_from_none_of_its_callbacks(qos):
+    """[MQTT-4.3.3-2] And at QoS 2 it gives it to none a second time."""
+    lines = served_to_three(qos, 0)[1].trace.lines
+    failures = []
+    for target in range(1, len(lines) + 1):
+        had, app = served_to_three(qos, target)
+        if had != [1, 1, 1] if qos == 2 else 0 in had:
+            failures.append("%s: %r" % (app.trace.where, had))
+    assert len(lines) > 100 and failures == []

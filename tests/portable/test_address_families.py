@@ -149,3 +149,44 @@ def test_a_server_of_names_that_denies_the_other_family_keeps_nobody_away():
     silent = ["192.0.2.7"]
     bench, asked = live({A: [V4], AAAA: "no such name"}, until_the_second, 60, silent)
     assert bench.client.is_online() and AAAA in asked, asked
+
+
+def test_no_such_name_holds_for_both_families():
+    """RFC 8020: such a name has no record of any type, so the other one is not asked for."""
+    bench, asked = live({A: "no such name", AAAA: [V6]}, lambda network, names: None, 0)
+    bench.client.connect()
+    bench.steps()
+    names = Names(bench, {A: "no such name", AAAA: [V6]})
+    names.answer()
+    bench.client.step()
+    error = bench.error()
+    assert names.asked == [A] and error.stage == "DNS" and "code 3" in str(error), error
+
+
+def moved(before, after):
+    """A name has had addresses of one family, and has those of another; returns what is asked."""
+    bench, _ = live(before, lambda network, names: None)
+    assert bench.client.is_online()
+    first = bench.server.address[0]
+    bench.server.is_ended = True
+    bench.network.refused = first  # nobody is there any more
+    bench.clock.advance(100_000)  # longer than the name is known for
+    names = Names(bench, after)
+    names.done = len(bench.network.lookups)
+    for _ in range(100):
+        bench.steps()
+        names.answer()
+        if bench.server.address[0] != first and not bench.server.is_closed:
+            bench.server.send(CONNACK)
+            bench.steps()
+        if bench.client.is_online():
+            break
+        bench.clock.advance(100)
+    assert bench.client.is_online() and bench.server.address[0] != first
+    return names.asked
+
+
+def test_a_name_that_has_moved_to_the_other_family_is_found_in_one_attempt():
+    """No record of the type that was asked for (NODATA): the other one is asked for at once."""
+    assert moved({A: [V4]}, {AAAA: [V6]}) == [A, AAAA]
+    assert moved({AAAA: [V6]}, {A: [V4]}) == [AAAA, A]

@@ -11,6 +11,7 @@ from fakes import CONNACK, DISCONNECT, ECONNREFUSED, ECONNRESET, Bench, needs
 import mqttpipe
 
 CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c"
+EPIPE = 32
 CA = b"\x30\x82der"
 
 
@@ -341,3 +342,32 @@ def test_a_close_that_fails_changes_nothing():
     bench.steps()
     bench.exchange(CONNACK)
     assert bench.client.is_online()
+
+
+def failed_write(said, error=None):
+    """The error that is told when the handshake's writes fail, and the server has said this."""
+    bench = secure()
+    begin(bench)
+    assert bench.client.state_name == "TLS_HANDSHAKE"
+    bench.network.tls.error = OSError(EPIPE, "by the test")
+    bench.server.send(said)
+    bench.server.error = error
+    bench.steps()
+    assert bench.server.is_closed
+    return bench.error()
+
+
+def test_why_the_server_refused_us_is_told_also_when_it_is_a_write_that_fails():
+    """A TLS 1.2 server that misses our certificate says so while we are still writing.
+
+    RFC 5246, section 7.2: an alert of level 2, fatal, and 40, handshake_failure.
+    """
+    error = failed_write(b"\x15\x03\x03\x00\x02\x02\x28")
+    assert error.stage == "TLS" and error.errno == -0x7780, error
+    assert "the server refused the handshake" in str(error) and "alert 40" in str(error), error
+
+
+def test_a_write_that_fails_and_nothing_was_said_is_told_as_what_it_is():
+    for said, error in ((b"", None), (b"", ECONNRESET), (b"\x16\x03\x03\x00\x02\x02\x28", None)):
+        told = failed_write(said, error)
+        assert told.stage == "TLS" and told.errno == EPIPE, told
