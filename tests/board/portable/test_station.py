@@ -215,6 +215,27 @@ def test_a_server_that_is_away_never_resets_the_board():
         bench.clock.advance(60_000)
 
 
+def test_it_counts_seconds_those_without_server_and_connections():
+    bench = Bench(link=Link())
+    bench.run(50)  # 2.5 s
+    for _ in range(2):
+        bench.client.is_connected = True
+        bench.run(70)
+        bench.client.is_connected = False
+        bench.run(10)
+    assert bench.station.connections == 2
+    assert (bench.station.uptime_s, bench.station.offline_s) == (10, 2)
+    bench.clock.advance(100_000)  # a callback that took its time
+    bench.run(1)
+    assert bench.station.uptime_s == 110
+
+
+def test_the_latest_station_can_be_found_by_who_looks_at_the_board():
+    Bench()
+    bench = Bench()
+    assert station.latest is bench.station
+
+
 def test_wrong_arguments_are_told():
     raises(ValueError, Station, None, watchdog_s=17)
     raises(ValueError, Station, None, watchdog_s=-1)
