@@ -1,6 +1,7 @@
 """tools/test.py: which arguments go where, and what a run in several processes says at its end."""
 
 import ast
+import importlib.util
 import os
 import pathlib
 import re
@@ -9,11 +10,12 @@ import sys
 
 import pytest
 
-# tools/test.py, which has the name of a module of Python's.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "tools"))
-import test as test_tool  # noqa: E402
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+# By its path: Python has a module `test` of its own.
+specification = importlib.util.spec_from_file_location("test_tool", ROOT / "tools" / "test.py")
+test_tool = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(test_tool)
+
 RUN_TIMEOUT_S = 100
 
 # Two modules of the portable tests, figures, and files of which tests are left out.
