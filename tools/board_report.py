@@ -52,6 +52,7 @@ TOLD = {
     "uptime_s": is_none_or(deploy.is_count),
     "offline_s": is_none_or(deploy.is_count),
     "connections": is_none_or(deploy.is_count),
+    "memory_free": is_none_or(deploy.is_count),
     "signal_dbm": is_none_or(lambda value: type(value) is int and -200 <= value <= 0),
 }
 
@@ -67,7 +68,11 @@ def ask(board):
         raise deploy.DeployError(
             "no mqttpipe runs on the board: python3 tools/deploy.py puts it there"
         )
-    return dict(deploy.ask(board, []), **told)
+    of_board = deploy.ask(board, [])
+    # Rather as it was while the program ran: its client is gone.
+    if told["memory_free"] is None:
+        told["memory_free"] = of_board["memory_free"]
+    return dict(of_board, **told)
 
 
 def describe_client(version):

@@ -41,9 +41,10 @@ _REST_S = const(5)  # between a program that failed and the reset: to read why
 # tool that copies files, say) must feed it.
 watchdog = None
 
-# The Station that was made last: for who looks at a board whose program was stopped, as
-# tools/board_report.py does.
+# The Station that was made last, while boot() runs its program; and what it had counted, when that
+# ended: for tools/board_report.py. The Station itself would keep the client, and its connection.
 latest = None
+figures = None
 
 
 def feed() -> None:
@@ -115,12 +116,24 @@ class Station:
         now_ms = ticks_ms()
         is_up = self._link is None or self._link.is_up()
         is_online = self._client.is_online()
-        self._count(is_online, now_ms)
+        self._watch_client(is_online, now_ms)
         self._show(is_up, is_online, now_ms)
         self._watch(is_up, now_ms)
         feed()
 
-    def _count(self, is_online, now_ms):
+    def count(self) -> dict:
+        """Return what tools/board_report.py tells of this Station and its client."""
+        gc.collect()
+        return {
+            "uptime_s": self.uptime_s,
+            "offline_s": self.offline_s,
+            "connections": self.connections,
+            "state": self._client.state_name,
+            "stats": getattr(self._client, "stats", {}),
+            "memory_free": gc.mem_free(),
+        }
+
+    def _watch_client(self, is_online, now_ms):
         passed_s = ticks_diff(now_ms, self._second_ms) // 1000
         if passed_s > 0:
             self._second_ms = ticks_add(self._second_ms, passed_s * 1000)
@@ -192,6 +205,7 @@ def boot(main, button=None, time_s: int = 2) -> None:
     If it raises, the reason is printed, and after 5 s the board is reset: a program that ended
     would leave it at a REPL that nobody sees. Ctrl-C ends it and resets nothing.
     """
+    global latest, figures
     if not is_wanted(button, time_s):
         print("station: not started; Ctrl-D starts it")
         return
@@ -205,3 +219,10 @@ def boot(main, button=None, time_s: int = 2) -> None:
             feed()
             sleep_ms(1_000)
         machine.reset()
+    finally:
+        if latest is not None:
+            try:
+                figures = latest.count()
+            except Exception:  # there is no memory for it, or the client is another's
+                pass
+            latest = None

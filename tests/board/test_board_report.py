@@ -111,6 +111,19 @@ def test_what_is_counted_beside_the_client_is_told_without_its_counters(start_bo
     assert told["connections"] == "1" and "reconnections" not in told
 
 
+def test_a_loop_without_boot_is_counted_as_well(start_board, run_tool):
+    main = (
+        "from mqttpipe import MQTTClient\nfrom station import Station\n"
+        "station = Station(MQTTClient('mqtt://h'))\nprint('made')\n"
+        "while True:\n    station.step(100)\n"
+    )
+    board = start_board(main=main)
+    board.wait_for_output("made")
+    status, printed = run_tool(board.port)
+    told = table_of(printed)
+    assert status == 0 and told["state"] == "DOWN" and told["connections"] == "0"
+
+
 def test_of_a_program_without_a_station_the_client_is_found_among_its_names(start_board, run_tool):
     main = "from mqttpipe import MQTTClient\nours = MQTTClient('mqtt://h')\nprint('made')\n"
     board = start_board(main=main)
@@ -145,6 +158,7 @@ GOOD = {
     "uptime_s": 5400,
     "offline_s": 36,
     "connections": 2,
+    "memory_free": 30_000,
     "signal_dbm": -55,
 }
 OF_PROBE = {"platform": "esp32", "version": (1, 25, 0), "machine": "ESP32", "mpy": 6}
@@ -186,6 +200,7 @@ def ask(monkeypatch):
         ("uptime_s", "5"),
         ("offline_s", 0.5),
         ("connections", [2]),
+        ("memory_free", -1),
         ("signal_dbm", 1),
         ("signal_dbm", False),
         ("password", "no such thing was asked for"),
@@ -209,6 +224,12 @@ def test_the_page_shows_what_is_told_and_nothing_in_it_is_markup(ask):
     assert re.fullmatch(r"[A-Za-z0-9 _.,;()+=%?-]+", table["firmware"])
     assert table["hours up"] == "1.50" and table["hours of these offline"] == "0.01"
     assert table["sent"] == "3" and table["ping_ms"] == "None"
+    assert table["memory"] == "29 KiB of 128 KiB free", "while the program ran"
+
+
+def test_without_a_figure_of_the_program_the_memory_is_that_of_now(ask):
+    told = ask(dict(GOOD, memory_free=None))
+    assert dict(board_report.rows_of(told))["memory"] == "64 KiB of 128 KiB free"
 
 
 @pytest.mark.parametrize(

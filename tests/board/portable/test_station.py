@@ -94,6 +94,16 @@ class Keys:
         return key
 
 
+class Gc:
+    """Stands for the module `gc`, which can't tell on CPython."""
+
+    def collect(self):
+        pass
+
+    def mem_free(self):
+        return 12_345
+
+
 class Bench:
     def __init__(self, link=None, led_on=1, **options):
         self.clock = Clock()
@@ -230,10 +240,48 @@ def test_it_counts_seconds_those_without_server_and_connections():
     assert bench.station.uptime_s == 110
 
 
-def test_the_latest_station_can_be_found_by_who_looks_at_the_board():
-    Bench()
+def test_what_a_program_had_counted_stays_when_it_ends_and_the_client_does_not():
     bench = Bench()
-    assert station.latest is bench.station
+    bench.use_keys()
+    bench.client.state_name = "ONLINE"
+    bench.client.stats = {"sent": 3}
+    station.gc = Gc()
+
+    def program():
+        assert station.latest is bench.station
+        bench.client.is_connected = True
+        bench.run(30)
+        raise KeyboardInterrupt
+
+    try:
+        boot(program, None, 0)
+    except KeyboardInterrupt:
+        pass
+    assert station.latest is None
+    assert station.figures == {
+        "uptime_s": 1,
+        "offline_s": 0,
+        "connections": 1,
+        "state": "ONLINE",
+        "stats": {"sent": 3},
+        "memory_free": 12_345,
+    }
+
+
+def test_what_can_not_be_counted_does_not_hide_how_the_program_ended():
+    bench = Bench()
+    bench.use_keys()
+    station.figures = None
+
+    def program():
+        raise KeyboardInterrupt  # and this client has no state_name
+
+    try:
+        boot(program, None, 0)
+    except KeyboardInterrupt:
+        assert station.figures is None and station.latest is None
+        return
+    raise AssertionError("it was swallowed")
 
 
 def test_wrong_arguments_are_told():
