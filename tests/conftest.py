@@ -77,11 +77,14 @@ LEAVE_OUT = {
     "--no-esp32-sockets": "runs on the ESP32's sockets",
 }
 
-# Files of tests whose last ones would keep a run waiting, if they began late: few tests, minutes.
+# The files of tests that take longest: begun late, one of them would keep a run waiting.
 LONG_FIRST = [
-    "tests/host/test_stall_matrix.py",
+    "tests/host/test_build.py",
+    "tests/test_portable.py",
+    "tests/lwip/test_portable_on_lwip.py",
+    "tests/board/test_deploy.py",
     "tests/host/test_measure_size.py",
-    "tests/host/test_interrupted_steps.py",
+    "tests/host/test_stall_matrix.py",
 ]
 
 

@@ -41,10 +41,8 @@ _REST_S = const(5)  # between a program that failed and the reset: to read why
 # tool that copies files, say) must feed it.
 watchdog = None
 
-# The Station that was made last, while boot() runs its program; and what it had counted, when that
-# ended: for tools/board_report.py. The Station itself would keep the client, and its connection.
+# The Station that was made last: tools/board_report.py asks it when the program was stopped.
 latest = None
-figures = None
 
 
 def feed() -> None:
@@ -72,6 +70,8 @@ class Station:
         uptime_s: seconds since it was made.
         offline_s: those of them at whose end the client was not online.
         connections: how often the client came online.
+        told: after leave() the client's state_name, its stats (None: it has none), and how many
+            bytes of memory were free; before that None.
 
     Allocates: nothing in step(), the client's and the link's work aside.
     """
@@ -102,6 +102,7 @@ class Station:
         self._second_ms = ticks_ms()  # up to where uptime_s has counted
         self._was_online = False
         self.uptime_s = self.offline_s = self.connections = 0
+        self.told = None
         global latest
         latest = self
 
@@ -121,17 +122,13 @@ class Station:
         self._watch(is_up, now_ms)
         feed()
 
-    def count(self) -> dict:
-        """Return what tools/board_report.py tells of this Station and its client."""
+    def leave(self) -> None:
+        """Let client and link go, for good. What the client told is kept in `told`."""
+        client = self._client
+        self._client = self._link = None  # or its connection would stay open
         gc.collect()
-        return {
-            "uptime_s": self.uptime_s,
-            "offline_s": self.offline_s,
-            "connections": self.connections,
-            "state": self._client.state_name,
-            "stats": getattr(self._client, "stats", {}),
-            "memory_free": gc.mem_free(),
-        }
+        told = [getattr(client, name, None) for name in ("state_name", "stats")]
+        self.told = told + [getattr(gc, "mem_free", int)()]  # CPython does not know it: 0
 
     def _watch_client(self, is_online, now_ms):
         passed_s = ticks_diff(now_ms, self._second_ms) // 1000
@@ -205,7 +202,6 @@ def boot(main, button=None, time_s: int = 2) -> None:
     If it raises, the reason is printed, and after 5 s the board is reset: a program that ended
     would leave it at a REPL that nobody sees. Ctrl-C ends it and resets nothing.
     """
-    global latest, figures
     if not is_wanted(button, time_s):
         print("station: not started; Ctrl-D starts it")
         return
@@ -222,7 +218,6 @@ def boot(main, button=None, time_s: int = 2) -> None:
     finally:
         if latest is not None:
             try:
-                figures = latest.count()
-            except Exception:  # there is no memory for it, or the client is another's
+                latest.leave()
+            except MemoryError:
                 pass
-            latest = None

@@ -11,6 +11,8 @@ try:
 except ImportError:
     firmware = ""
 
+COUNTED = ("uptime_s", "offline_s", "connections")
+
 
 def find_client(client_class):
     """Return the client that a program has among its names, or None."""
@@ -21,17 +23,19 @@ def find_client(client_class):
 
 def count():
     """Return what the program's Station has counted; without one, what its client tells."""
-    station = sys.modules.get("station")
-    figures = getattr(station, "figures", None)
-    latest = getattr(station, "latest", None)  # of a program that does without boot()
-    if figures is None and latest is not None:
-        figures = latest.count()
-    if figures is None:
+    station = getattr(sys.modules.get("station"), "latest", None)
+    counted = {name: getattr(station, name, None) for name in COUNTED}
+    if station is not None:
+        if station.told is None:  # the program did without boot()
+            station.leave()
+        state, stats, counted["memory_free"] = station.told
+    else:
         client = find_client(getattr(mqttpipe, "MQTTClient", None))
-        figures = {name: None for name in ("uptime_s", "offline_s", "connections", "memory_free")}
-        figures["state"] = getattr(client, "state_name", None)
-        figures["stats"] = getattr(client, "stats", {})
-    return figures
+        state, stats = getattr(client, "state_name", None), getattr(client, "stats", None)
+        counted["memory_free"] = None
+    counted["state"] = state
+    counted["stats"] = stats or {}
+    return counted
 
 
 def signal_dbm():
