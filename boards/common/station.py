@@ -102,7 +102,7 @@ class Station:
         self._second_ms = ticks_ms()  # up to where uptime_s has counted
         self._was_online = False
         self.uptime_s = self.offline_s = self.connections = 0
-        self.told = None
+        self.told: list | None = None
         global latest
         latest = self
 
