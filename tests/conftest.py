@@ -45,6 +45,7 @@ import get_esp32_sockets  # noqa: E402
 import get_lwip_board  # noqa: E402
 import get_micropython  # noqa: E402
 import servers  # noqa: E402
+import summary  # noqa: E402
 
 # Run by test_portable.py in each interpreter, not by pytest.
 collect_ignore = ["portable", "run_portable.py", "esp32_sockets"]
@@ -67,7 +68,24 @@ PERSONALITIES = {
 }
 
 BROKER = pytest.StashKey()
-PORTABLE_TOTALS = pytest.StashKey()
+
+# Option: what it leaves out.
+LEAVE_OUT = {
+    "--no-broker": "needs a broker",
+    "--no-micropython": "needs real MicroPython",
+    "--no-lwip": "needs the emulated board",
+    "--no-esp32-sockets": "runs on the ESP32's sockets",
+}
+
+# The files of tests that take longest: begun late, one of them would keep a run waiting.
+LONG_FIRST = [
+    "tests/host/test_build.py",
+    "tests/test_portable.py",
+    "tests/lwip/test_portable_on_lwip.py",
+    "tests/board/test_deploy.py",
+    "tests/host/test_measure_size.py",
+    "tests/host/test_stall_matrix.py",
+]
 
 
 class Interpreter:
@@ -172,7 +190,6 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.stash[PORTABLE_TOTALS] = {}
     config.stash[BROKER] = None
     program = config.getoption("--micropython")
     if program:
@@ -180,6 +197,9 @@ def pytest_configure(config):
         if not get_micropython.probe(program):
             raise pytest.UsageError("%s is no MicroPython that runs" % program)
         os.environ[get_micropython.VARIABLE] = program  # for the tools that tests call, too
+    for option, what in LEAVE_OUT.items():
+        if config.getoption(option):
+            summary.leave_out(config, "all that %s (%s)" % (what, option))
     if config.getoption("--no-broker") or config.option.collectonly or config.option.help:
         return
     try:
@@ -205,7 +225,7 @@ def pytest_report_header(config):
         firmware = get_lwip_board.find()
         found = firmware and "%s, %s" % (get_lwip_board.describe(), firmware.name)
         lines.append("emulated board: " + (found or "NOT FOUND, its tests will fail"))
-    return lines + left_out(config)
+    return lines + ["LEFT OUT: " + text for text in summary.left_out(config)]
 
 
 def left_out_by(config, name):
@@ -218,34 +238,28 @@ def left_out_by(config, name):
     return None
 
 
-def left_out(config):
-    """Return a line for each thing that was left out."""
-    lines = []
-    if config.getoption("--no-broker"):
-        lines.append("LEFT OUT: all that needs a broker (--no-broker)")
-    if config.getoption("--no-micropython"):
-        lines.append("LEFT OUT: all that needs real MicroPython (--no-micropython)")
-    if config.getoption("--no-lwip"):
-        lines.append("LEFT OUT: all that needs the emulated board (--no-lwip)")
-    if config.getoption("--no-esp32-sockets"):
-        lines.append("LEFT OUT: all that runs on the ESP32's sockets (--no-esp32-sockets)")
-    return lines
+# With several workers (tools/test.py) a file is one's alone: the long ones are begun first.
+def pytest_collection_modifyitems(items):
+    first = {str(ROOT / name): number for number, name in enumerate(LONG_FIRST)}
+    items.sort(key=lambda item: first.get(str(item.path), len(first)))
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # this is a worker
+        session.config.workeroutput["left out"] = summary.left_out(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    for text in getattr(node, "workeroutput", {}).get("left out", []):  # none: it has crashed
+        summary.leave_out(node.config, text)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter, config):
     # First all that pytest has to say, so that this comes just before its last line.
     result = yield
-    totals = config.stash[PORTABLE_TOTALS]
-    if totals or left_out(config):
-        terminalreporter.section("portable tests")
-        for name, total in totals.items():
-            text = "%d passed, %d failed, %d skipped" % tuple(total.results)
-            terminalreporter.write_line("%-20s %-36s %s" % (name, text, total.version))
-            for line in total.skips:
-                terminalreporter.write_line("    " + line)
-        for line in left_out(config):
-            terminalreporter.write_line(line)
+    summary.print_all(terminalreporter, config)
     return result
 
 
@@ -322,12 +336,6 @@ def micropythons(get_interpreter):
 def micropython(request, get_interpreter):
     """An Interpreter of real MicroPython: the test runs once for each width."""
     return get_interpreter(request.param)
-
-
-@pytest.fixture(scope="session")
-def portable_totals(request):
-    """Name of an interpreter -> test_portable.Total, for the lines at the end."""
-    return request.config.stash[PORTABLE_TOTALS]
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import subprocess
 import pytest
 
 import build
+from summary import record_portable
 
 TESTS = pathlib.Path(__file__).resolve().parent
 ROOT = TESTS.parent
@@ -35,15 +36,6 @@ BOARD_HEAP = "96k"  # about what an ESP32 without PSRAM leaves to a program
 
 # For one module; the limit of the pytest test is a little more, and would not show the output.
 TIMEOUT_S = 100
-
-
-class Total:
-    """What came out of one interpreter, all modules together; conftest.py prints it at the end."""
-
-    def __init__(self, version):
-        self.version = version
-        self.results = [0, 0, 0]  # passed, failed, skipped
-        self.skips = []  # the runner's lines, with the reasons
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +97,7 @@ def count_results(output):
 
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("name", INTERPRETERS)
-def test_portable(name, module, get_interpreter, portable_totals, request):
+def test_portable(name, module, get_interpreter, record_property, request):
     if (name, module) in EXEMPT:
         pytest.skip(EXEMPT[name, module])
     interpreter = get_interpreter(name)
@@ -113,9 +105,8 @@ def test_portable(name, module, get_interpreter, portable_totals, request):
 
     version = interpreter.version + (", heap " + BOARD_HEAP if name == BOARD else "")
     results = count_results(output)
-    total = portable_totals.setdefault(name, Total(version))
-    total.results = [a + b for a, b in zip(total.results, results)]
-    total.skips += [line for line in output.splitlines() if line.startswith("skip ")]
+    skips = [line for line in output.splitlines() if line.startswith("skip ")]
+    record_portable(record_property, name, version, results, skips)
 
     # Whatever else a test may be left out for: what we ship is on the path of all of them.
     lacks = [line for line in output.splitlines() if line.endswith(" is not here")]

@@ -268,10 +268,15 @@ class Board:
     """A board at a port, with its program stopped: a context manager around mpremote's transport.
 
     What mpremote prints when it fails is kept from the screen; it comes as a DeployError.
+
+    Args:
+        port: its name.
+        keeps_memory: leave out the soft reset, so that what the program has in memory is there.
     """
 
-    def __init__(self, port):
+    def __init__(self, port, keeps_memory=False):
         self.port = port
+        self._keeps_memory = keeps_memory
         self._transport = None
         self._meter = None
         self._has_watchdog = False
@@ -332,7 +337,7 @@ class Board:
             "import sys\nprint(getattr(sys.modules.get('station'), 'watchdog', None) is not None)"
         )
         self._has_watchdog = self.run(code) == "True"
-        if self._has_watchdog:
+        if self._has_watchdog or self._keeps_memory:
             self.run("import gc\ngc.collect()")
             return
         self._enter(soft_reset=True)

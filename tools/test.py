@@ -30,11 +30,10 @@ mosquitto unless docker has one (tests/servers.py).
 The exit status is pytest's, or 1 if the style check failed: then the tests do not run.
 """
 
-import contextlib
+import argparse
 import os
 import subprocess
 import sys
-import tempfile
 
 import get_esp32_sockets
 import get_lwip_board
@@ -44,13 +43,19 @@ import setup_env
 LINTED = ("micropython", "cpython_shim", "boards", "tests", "tools")
 LINT_TIMEOUT_S = 60
 
-# So divided that all take about as long.
-MOVED = "tests/host/test_stall_matrix.py"
-PARTS = (
-    ("tests/broker", "tests/test_portable.py", MOVED),
-    ("tests/host", "tests/board", "tests/lwip", "--ignore=" + MOVED),
-)
-NO_TESTS = 5  # pytest's status if an option such as -k has left none
+# Options that are conftest.py's as well, and what each leaves out.
+LEFT_OUT = {
+    "--no-micropython": "in real MicroPython",
+    "--no-lwip": "on the emulated board",
+    "--no-esp32-sockets": "on the ESP32's sockets",
+    "--no-broker": "that need a broker",
+}
+
+# All tests run in several processes, a file in one of them, as some files have costly fixtures of
+# their own. They begin in the order in which pytest collects them: see LONG_FIRST in conftest.py.
+SIDE_BY_SIDE = ["--dist=loadfile", "--no-loadscope-reorder"]
+# Most of a test's time is waiting; yet with 3 processes on 2 processors some ran out of theirs.
+WORKERS_MAX = 4
 
 
 def say(text):
@@ -85,66 +90,50 @@ def absolute_path(argument):
     return argument
 
 
-def run_side_by_side(options):
-    """Run all tests, in parts beside each other; return the exit status.
-
-    Most of their time is waiting: for deadlines, for brokers, for other processes.
-    """
-    command = [sys.executable, "-m", "pytest", *options]
-    say("%d parts run beside each other; those after the first are shown at the end" % len(PARTS))
-    sys.stdout.flush()
-    with contextlib.ExitStack() as stack:
-        outputs = [None] + [stack.enter_context(tempfile.TemporaryFile()) for _ in PARTS[1:]]
-        processes = [
-            subprocess.Popen([*command, *part], stdout=output, stderr=output)
-            for part, output in zip(PARTS, outputs)
-        ]
-        try:
-            statuses = [process.wait() for process in processes]
-        except KeyboardInterrupt:  # the terminal has sent it to them as well
-            statuses = [process.wait() for process in processes]
-        for output in outputs[1:]:
-            output.seek(0)
-            sys.stdout.buffer.write(output.read())
-    sys.stdout.flush()
-    for part, status in zip(PARTS, statuses):
-        say("%s: pytest's status %d" % (" ".join(part), status))
-    return max(0 if status == NO_TESTS else abs(status) for status in statuses)
+def parse_arguments(arguments):
+    """Return the options that are known here, and the arguments for pytest, a list."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [option ...] [argument of pytest ...]",
+        allow_abbrev=False,
+    )
+    hidden = {"help": argparse.SUPPRESS}  # the text above has it
+    parser.add_argument("--no-lint", action="store_true", **hidden)
+    for name in LEFT_OUT:
+        parser.add_argument(
+            name, action="append_const", const=name, dest="left_out", default=[], **hidden
+        )
+    options, others = parser.parse_known_args(arguments)
+    return options, options.left_out + [absolute_path(argument) for argument in others]
 
 
 def main(arguments):
-    if "-h" in arguments or "--help" in arguments:
-        print(__doc__.strip())
-        return 0
+    options, for_pytest = parse_arguments(arguments)
     setup_env.reexec_in_venv("requirements-test.txt")
 
-    if "--no-micropython" in arguments:
-        say("--no-micropython: the tests in real MicroPython are LEFT OUT")
-    else:
+    # What can't be had says why; the tests that need it fail then.
+    if "--no-micropython" not in options.left_out:
         for bits in get_micropython.BITS:
-            get_micropython.ensure(bits)  # says why not; the tests that need it fail then
+            get_micropython.ensure(bits)
         get_micropython.ensure(64, "sid")
-    if "--no-lwip" in arguments:
-        say("--no-lwip: the tests on the emulated board are LEFT OUT")
-    else:
-        get_lwip_board.ensure()  # says why not; the tests that need it fail then
-    if {"--no-micropython", "--no-esp32-sockets"} & set(arguments):
-        say("--no-esp32-sockets: the tests on the ESP32's sockets are LEFT OUT")
-    else:
-        get_esp32_sockets.ensure()  # the same
-    if "--no-broker" in arguments:
-        say("--no-broker: the tests that need a broker are LEFT OUT")
-    if "--no-lint" in arguments:
+    if "--no-lwip" not in options.left_out:
+        get_lwip_board.ensure()
+    if not {"--no-micropython", "--no-esp32-sockets"} & set(options.left_out):
+        get_esp32_sockets.ensure()
+    for name in options.left_out:
+        say("%s: the tests %s are LEFT OUT" % (name, LEFT_OUT[name]))
+    if options.no_lint:
         say("--no-lint: the style check is LEFT OUT")
     elif not check_style():
         say("the tests did not run; repair that, or give --no-lint")
         return 1
 
-    for_pytest = [absolute_path(argument) for argument in arguments if argument != "--no-lint"]
+    workers = min(os.cpu_count() or 1, WORKERS_MAX)
+    if workers > 1 and all(argument.startswith("--") for argument in for_pytest):
+        for_pytest = [*SIDE_BY_SIDE, "-n%d" % workers, *for_pytest]
     os.chdir(setup_env.ROOT)
     sys.stdout.flush()
-    if all(argument.startswith("--") for argument in for_pytest):
-        return run_side_by_side(for_pytest)
     # In the place of this process: status, Ctrl-C and the last line are pytest's own.
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *for_pytest])
 

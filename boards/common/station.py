@@ -41,6 +41,9 @@ _REST_S = const(5)  # between a program that failed and the reset: to read why
 # tool that copies files, say) must feed it.
 watchdog = None
 
+# The Station that was made last: tools/board_report.py asks it when the program was stopped.
+latest = None
+
 
 def feed() -> None:
     """Feed the watchdog, if one runs."""
@@ -62,6 +65,13 @@ class Station:
         reset_after_s: 0: never; else the board is reset when the link was down for so long: the
             last resort against a Wi-Fi driver that does not recover. A server that can't be
             reached never resets anything. What the client has queued is lost.
+
+    Attributes to read, as seen once in a round:
+        uptime_s: seconds since it was made.
+        offline_s: those of them at whose end the client was not online.
+        connections: how often the client came online.
+        told: after leave() the client's state_name, its stats (None: it has none), and how many
+            bytes of memory were free; before that None.
 
     Allocates: nothing in step(), the client's and the link's work aside.
     """
@@ -89,6 +99,12 @@ class Station:
         self._watchdog_s = watchdog_s
         self._reset_after_ms = reset_after_s * 1000
         self._down_ms = None  # ticks_ms() since which the link is down
+        self._second_ms = ticks_ms()  # up to where uptime_s has counted
+        self._was_online = False
+        self.uptime_s = self.offline_s = self.connections = 0
+        self.told: list | None = None
+        global latest
+        latest = self
 
     def step(self, timeout_ms: int = 100) -> None:
         """One round. Blocks: up to timeout_ms, and no longer than that."""
@@ -100,14 +116,35 @@ class Station:
         self._client.step(timeout_ms)
         now_ms = ticks_ms()
         is_up = self._link is None or self._link.is_up()
-        self._show(is_up, now_ms)
+        is_online = self._client.is_online()
+        self._watch_client(is_online, now_ms)
+        self._show(is_up, is_online, now_ms)
         self._watch(is_up, now_ms)
         feed()
 
-    def _show(self, is_up, now_ms):
+    def leave(self) -> None:
+        """Let client and link go, for good. What the client told is kept in `told`."""
+        client = self._client
+        self._client = self._link = None  # or its connection would stay open
+        gc.collect()
+        told = [getattr(client, name, None) for name in ("state_name", "stats")]
+        self.told = told + [getattr(gc, "mem_free", int)()]  # CPython does not know it: 0
+
+    def _watch_client(self, is_online, now_ms):
+        passed_s = ticks_diff(now_ms, self._second_ms) // 1000
+        if passed_s > 0:
+            self._second_ms = ticks_add(self._second_ms, passed_s * 1000)
+            self.uptime_s += passed_s
+            if not is_online:
+                self.offline_s += passed_s
+        if is_online and not self._was_online:
+            self.connections += 1
+        self._was_online = is_online
+
+    def _show(self, is_up, is_online, now_ms):
         if self._led is None:
             return
-        if is_up and self._client.is_online():
+        if is_up and is_online:
             is_lit = True
         elif self._is_lit is not None and ticks_diff(now_ms, self._led_ms) < 0:
             return
@@ -178,3 +215,9 @@ def boot(main, button=None, time_s: int = 2) -> None:
             feed()
             sleep_ms(1_000)
         machine.reset()
+    finally:
+        if latest is not None:
+            try:
+                latest.leave()
+            except MemoryError:
+                pass

@@ -24,12 +24,12 @@ import re
 import ssl
 
 import ends
-import figures
 import pytest
 import traffic
 
 import certificates
 import servers
+import summary
 from proxy import Proxy
 
 STORIES = pytest.StashKey()
@@ -58,27 +58,25 @@ SPARED = [
     r"test_a_(client_is_known|client_without|key_that).*\[ESP32 sockets",
     r"test_under_asyncio_over_tls\[ESP32 sockets-(?!messages)",
 ]
-SPARED_COUNT = pytest.StashKey()
-OTHERS_COUNT = pytest.StashKey()
-
-
-def pytest_configure(config):
-    config.stash[traffic.CHAOS_TABLE] = []
-    config.stash[SPARED_COUNT] = config.stash[OTHERS_COUNT] = 0
 
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--brokers") != "all":
         others = [item for item in items if "other" in item.fixturenames]
-        config.stash[OTHERS_COUNT] = len(others)
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
+        text = "%d tests with RabbitMQ, ActiveMQ, aedes and amqtt (--brokers=all runs them)"
+        deselect(config, items, others, text)
     if config.getoption("--all-personalities"):
         return
     spared = [item for item in items if any(re.search(name, item.name) for name in SPARED)]
-    config.stash[SPARED_COUNT] = len(spared)
-    config.hook.pytest_deselected(items=spared)
-    items[:] = [item for item in items if item not in spared]
+    text = "%d slow tests with a personality, or on the ESP32's sockets"
+    deselect(config, items, spared, text + " (--all-personalities runs them)")
+
+
+def deselect(config, items, unwanted, text):
+    if unwanted:
+        config.hook.pytest_deselected(items=unwanted)
+        items[:] = [item for item in items if item not in unwanted]
+        summary.leave_out(config, text % len(unwanted))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -258,26 +256,3 @@ def add_broker(broker, closing):
         return another
 
     return add
-
-
-# ---------------------------------------------------------------------------
-# Long chaos
-# ---------------------------------------------------------------------------
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    figures.print_all(terminalreporter, config)
-    if config.stash[SPARED_COUNT]:
-        text = "LEFT OUT: %d slow tests with a personality, or on the ESP32's sockets"
-        text += " (--all-personalities runs them)"
-        terminalreporter.write_line(text % config.stash[SPARED_COUNT])
-    if config.stash[OTHERS_COUNT]:
-        text = (
-            "LEFT OUT: %d tests with RabbitMQ, ActiveMQ, aedes and amqtt (--brokers=all runs them)"
-        )
-        terminalreporter.write_line(text % config.stash[OTHERS_COUNT])
-    if config.stash[traffic.CHAOS_TABLE]:
-        terminalreporter.section("long chaos")
-        heading = "%-18s  %-18s  %s" % ("interpreter", "session", traffic.Books.HEADING)
-        for line in [heading, *config.stash[traffic.CHAOS_TABLE]]:
-            terminalreporter.write_line(line)

@@ -6,11 +6,9 @@ ResourceWarning or a RuntimeWarning; each is an error here. How late the loop wa
 working client is printed at the end of the test run.
 """
 
-import functools
 import re
 
 import ends
-import figures
 import pytest
 
 SOURCE = (ends.SCENARIOS / "tasks.py").read_text()
@@ -74,9 +72,13 @@ def run_check(name, start, proxy, topic, record, **options):
 
 
 @pytest.fixture
-def record(request, interpreter):
+def record(record_property, interpreter):
     """record(name, value): a figure, printed at the end of the run."""
-    return functools.partial(figures.add, request.config, interpreter.name)
+
+    def add(what, value):
+        record_property("figure", (interpreter.name, what, value))
+
+    return add
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -21,7 +21,7 @@ import random
 
 import pytest
 from ends import NO_WINDOW
-from traffic import CHAOS_TABLE
+from traffic import Books
 
 from proxy import random_cuts
 
@@ -60,7 +60,7 @@ def test_chaos(exchange, wide_broker, session):
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("session", SESSIONS)
-def test_long_chaos(request, interpreter, exchange, add_broker, session):
+def test_long_chaos(request, record_property, interpreter, exchange, add_broker, session):
     if not request.config.getoption("--long-chaos", default=False):
         pytest.skip("takes minutes: --long-chaos runs it")
     books = exchange(
@@ -72,8 +72,10 @@ def test_long_chaos(request, interpreter, exchange, add_broker, session):
         timeout_s=300,
         clean_session=SESSIONS[session],
     )
-    table = request.config.stash[CHAOS_TABLE]
-    table += ["%-18s  %-18s  %s" % (interpreter.name, session, row) for row in books.rows()]
+    heading = "%-18s  %-18s  %s" % ("interpreter", "session", Books.HEADING)
+    rows = ["%-18s  %-18s  %s" % (interpreter.name, session, row) for row in books.rows()]
+    for line in [heading, *rows]:
+        record_property("long chaos", line)
     books.check(is_session_kept=not SESSIONS[session])
     # A restart ends a connection before its cut.
     assert LONG_CUTS - RESTARTS <= books.cuts <= LONG_CUTS

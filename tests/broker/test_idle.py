@@ -11,7 +11,6 @@ import pathlib
 import time
 
 import ends
-import figures
 import pytest
 
 INTERPRETERS = ["CPython", "MicroPython 64-bit", ends.BOARD]
@@ -37,7 +36,7 @@ def unix_folder(tmp_path_factory, compile_mpy):
 
 
 @pytest.mark.timeout(0)
-def test_idle(request, broker, unix_folder, get_interpreter, closing, topic):
+def test_idle(request, record_property, broker, unix_folder, get_interpreter, closing, topic):
     look_s = request.config.getoption("--idle-s", default=None) or 2.0
     runs = {}
     for name in INTERPRETERS:
@@ -59,7 +58,7 @@ def test_idle(request, broker, unix_folder, get_interpreter, closing, topic):
     for (name, way), scenario in runs.items():
         share = (processor_s(scenario.process) - before[name, way]) / took_s
         what = "%% of a processor, idle, driven by %s" % way
-        figures.add(request.config, name, what, "%.2f" % (100 * share))
+        record_property("figure", (name, what, "%.2f" % (100 * share)))
     for scenario in runs.values():
         scenario.tell("end")
         scenario.next("bye", 20)

@@ -3,7 +3,6 @@
 How long it took, and what they cost while idle, is shown at the end of the run.
 """
 
-import figures
 import pytest
 
 CLIENTS = 500
@@ -16,7 +15,7 @@ def interpreter(request, get_interpreter):
     return get_interpreter(request.param)
 
 
-def test_500_clients_in_one_poll(request, start, wide_broker, topic):
+def test_500_clients_in_one_poll(record_property, start, wide_broker, topic):
     options = {"uri": wide_broker.uri, "packet_bytes_max": 256, "pipe_slots": 8}
     options["connect_timeout_ms"] = 30_000  # all knock at the same time
     fleet = start("fleet.py", options, topic, str(CLIENTS), str(MESSAGES), str(DEADLINE_S))
@@ -30,8 +29,7 @@ def test_500_clients_in_one_poll(request, start, wide_broker, topic):
     # Nothing is due: the loop sleeps, and no client is stepped but for a timer now and then.
     assert steps < 5 * CLIENTS, steps
     who = "%d in one poll" % CLIENTS
-    figures.add(request.config, who, "ms until all are online", online_ms)
-    figures.add(request.config, who, "ms for %d messages, QoS 1" % received, received_ms)
-    figures.add(
-        request.config, who, "% of a processor while all are idle", "%.2f" % (100 * processor_s)
-    )
+    record_property("figure", (who, "ms until all are online", online_ms))
+    record_property("figure", (who, "ms for %d messages, QoS 1" % received, received_ms))
+    share = "%.2f" % (100 * processor_s)
+    record_property("figure", (who, "% of a processor while all are idle", share))

@@ -18,8 +18,6 @@ import functools
 import threading
 import time
 
-import pytest
-
 from proxy import DOWN, UP
 
 OUT = "out"  # from our client to paho
@@ -28,8 +26,6 @@ IN = "in"
 BATCH = 20  # messages of each QoS that paho publishes in one go
 AHEAD_MAX = 100  # messages that may wait in the broker, so that cuts fall on all of them
 QUIET_S = 0.25  # without a session: nothing more of a batch seems to come
-
-CHAOS_TABLE = pytest.StashKey()  # in pytest's config: the lines of the long chaos tests
 
 FILLING = b"abcdefghijklmnopqrstuvwxyz" * 3
 

@@ -210,6 +210,7 @@ def test_each_profile_passes_the_portable_tests_on_a_board(
         assert name in lacks, name
 
 
+@pytest.mark.timeout(600)  # half a minute, if nothing else runs
 @pytest.mark.parametrize("profile", build.PROFILES)
 def test_each_profile_passes_them_as_source(profile, get_interpreter, tmp_path):
     parts = build.parts_of(profile, SWITCHES)

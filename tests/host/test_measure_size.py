@@ -271,6 +271,7 @@ def test_the_parts_of_the_client_cover_it_and_each_has_a_name_of_its_own():
 # ---------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(900)  # some builds, and a busy machine takes its time for each
 def test_a_grown_client_is_noticed_and_what_is_left_out_is_said(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(vm_memory, "find", lambda: None)
     json_file = tmp_path / "size.json"

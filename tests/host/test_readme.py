@@ -82,3 +82,13 @@ def test_ci_runs_the_test_command_and_nothing_else():
     lines = (TOP / ".ci" / "run").read_text().splitlines()
     commands = [line for line in lines if line and not line.startswith(("#", "cd "))]
     assert commands == ["exec python3 tools/test.py"], commands
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md"])
+def test_what_the_pages_beside_it_name_is_there(page):
+    text = (TOP / page).read_text(encoding="utf-8")
+    names = re.findall(r"\]\((?!https:)([^)#]+)", text)
+    names += re.findall(r"\b((?:tests|tools|micropython|boards)/[\w/.]+\.\w+)", text)
+    assert len(names) >= 5
+    for name in set(names) - {"boards/secrets.py"}:  # everybody's own
+        assert (TOP / name).exists(), name

@@ -95,25 +95,24 @@ def test_a_computing_main_thread_is_interrupted():
 @pytest.mark.parametrize(
     "sleep",
     [
-        pytest.param(lambda: shim_time.sleep_ms(300), id="sleep_ms"),
-        pytest.param(lambda: shim_select.poll().poll(300), id="poll"),
+        pytest.param(lambda: shim_time.sleep_ms(2000), id="sleep_ms"),
+        pytest.param(lambda: shim_select.poll().poll(2000), id="poll"),
     ],
 )
 def test_a_sleeping_main_thread_runs_it_at_once_and_sleeps_on(sleep):
-    took_s = []
+    ran_s = []
     before = time.monotonic()
 
     def later():
         time.sleep(0.05)
-        at = time.monotonic()
-        schedule(lambda _: took_s.append(time.monotonic() - at), None)
+        schedule(lambda _: ran_s.append(time.monotonic()), None)
 
     thread = in_thread(later)
     sleep()
-    slept_s = time.monotonic() - before
+    after = time.monotonic()
     thread.join()
-    assert took_s and took_s[0] < 0.2, "it waited for the end of the sleep"
-    assert slept_s >= 0.295, "the sleep was cut short"
+    assert ran_s and after - ran_s[0] > 0.5, "it waited for the end of the sleep"
+    assert after - before >= 1.995, "the sleep was cut short"
 
 
 def test_a_sleep_in_a_scheduled_function_is_a_sleep():
@@ -140,11 +139,10 @@ def deaf_interpreter(monkeypatch):
 
 @pytest.mark.parametrize("sleep", [shim_time.sleep_ms, shim_select.poll().poll])
 def test_what_the_interpreter_has_no_room_for_runs_at_the_next_sleep(sleep, deaf_interpreter):
-    took_s = []
-    at = time.monotonic()
-    schedule(lambda _: took_s.append(time.monotonic() - at), None)
-    sleep(300)
-    assert took_s and took_s[0] < 0.2
+    ran_s = []
+    schedule(lambda _: ran_s.append(time.monotonic()), None)
+    sleep(2000)
+    assert ran_s and time.monotonic() - ran_s[0] > 0.5, "it waited for the end of the sleep"
 
 
 def test_one_that_a_sleep_has_started_is_not_interrupted_by_the_next(

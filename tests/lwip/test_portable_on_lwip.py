@@ -16,7 +16,8 @@ import pytest
 
 import build
 from emulated_board import BoardError
-from test_portable import MODULES, PORTABLE, ROOT, TESTS, Total, count_results
+from summary import record_portable
+from test_portable import MODULES, PORTABLE, ROOT, TESTS, count_results
 
 LWIP_PORTABLE = pathlib.Path(__file__).resolve().parent / "portable"
 SEMANTICS = "test_board_semantics"
@@ -101,11 +102,10 @@ def unexpected_skips(profile, output):
     return [line for line in skips if line.split(": ", 1)[1] not in allowed]
 
 
-def test_portable(profile, module, start, firmware_version, portable_totals):
+def test_portable(profile, module, start, firmware_version, record_property):
     output = run_module(start(profile), module)
     results = count_results(output)
-    total = portable_totals.setdefault("lwIP, " + profile, Total(firmware_version))
-    total.results = [a + b for a, b in zip(total.results, results)]
+    record_portable(record_property, "lwIP, " + profile, firmware_version, results)
     strange = unexpected_skips(profile, output)
     if results[1] or strange:
         pytest.fail("%s, %s:\n%s" % (module, profile, output), pytrace=False)

@@ -94,6 +94,16 @@ class Keys:
         return key
 
 
+class Gc:
+    """Stands for the module `gc`, which can't tell on CPython."""
+
+    def collect(self):
+        pass
+
+    def mem_free(self):
+        return 12_345
+
+
 class Bench:
     def __init__(self, link=None, led_on=1, **options):
         self.clock = Clock()
@@ -213,6 +223,65 @@ def test_a_server_that_is_away_never_resets_the_board():
     for _ in range(100):
         bench.run(1)
         bench.clock.advance(60_000)
+
+
+def test_it_counts_seconds_those_without_server_and_connections():
+    bench = Bench(link=Link())
+    bench.run(50)  # 2.5 s
+    for _ in range(2):
+        bench.client.is_connected = True
+        bench.run(70)
+        bench.client.is_connected = False
+        bench.run(10)
+    assert bench.station.connections == 2
+    assert (bench.station.uptime_s, bench.station.offline_s) == (10, 2)
+    bench.clock.advance(100_000)  # a callback that took its time
+    bench.run(1)
+    assert bench.station.uptime_s == 110
+
+
+def test_what_a_program_had_counted_stays_when_it_ends_and_the_client_does_not():
+    bench = Bench()
+    bench.use_keys()
+    bench.client.state_name = "ONLINE"
+    bench.client.stats = {"sent": 3}
+    station.gc = Gc()
+
+    def program():
+        assert station.latest is bench.station
+        bench.client.is_connected = True
+        bench.run(30)
+        raise KeyboardInterrupt
+
+    try:
+        boot(program, None, 0)
+    except KeyboardInterrupt:
+        pass
+    latest = station.latest
+    assert (latest.uptime_s, latest.offline_s, latest.connections) == (1, 0, 1)
+    assert latest.told == ["ONLINE", {"sent": 3}, 12_345]
+    assert bench.client not in latest.__dict__.values()
+
+
+def test_without_memory_for_what_a_client_tells_the_program_ends_as_it_did():
+    bench = Bench()
+    bench.use_keys()
+
+    class Full(Gc):
+        def collect(self):
+            raise MemoryError
+
+    station.gc = Full()
+
+    def program():
+        raise KeyboardInterrupt
+
+    try:
+        boot(program, None, 0)
+    except KeyboardInterrupt:
+        assert station.latest.told is None
+        return
+    raise AssertionError("it was swallowed")
 
 
 def test_wrong_arguments_are_told():

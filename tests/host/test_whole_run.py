@@ -1,0 +1,133 @@
+"""tools/test.py: which arguments go where, and what a run in several processes says at its end."""
+
+import ast
+import importlib.util
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+# By its path: Python has a module `test` of its own.
+specification = importlib.util.spec_from_file_location("test_tool", ROOT / "tools" / "test.py")
+test_tool = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(test_tool)
+
+RUN_TIMEOUT_S = 100
+
+# Two modules of the portable tests, figures, and files of which tests are left out.
+SELECTED = ["tests/test_portable.py", "tests/broker/test_many_clients.py"]
+SELECTED += ["tests/broker/test_chaos.py", "tests/broker/test_other_brokers.py"]
+SELECTED += ["-k", "CPython-test_strings or CPython-test_uris or 500"]
+
+
+def run_pytest(*arguments):
+    """Run pytest on the project as a user would; return its output."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
+    }
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-lwip", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=RUN_TIMEOUT_S,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout
+    return ran.stdout
+
+
+def last_words(output):
+    """What this project's tests say at the end, with 0 for each figure that was measured."""
+    said = output[re.search(r"^=+ figures =+$", output, re.M).start() :]
+    lines = [line for line in said.splitlines() if line]
+    return [re.sub(r"\s+[\d.]+$", " 0", line) for line in lines[:-1]]
+
+
+def test_two_workers_say_at_the_end_what_one_process_says(broker):
+    one = run_pytest(*SELECTED)
+    two = run_pytest(*SELECTED, *test_tool.SIDE_BY_SIDE, "-n2")
+    assert "2 workers" in two and "workers" not in one
+    words = last_words(two)
+    assert words == last_words(one)
+    totals = [line.split() for line in words if line.startswith("CPython ")]
+    assert len(totals) == 1 and int(totals[0][1]) > 5 and totals[0][2] == "passed,"
+    assert any(line.startswith("500 in one poll") for line in words)
+    assert any("slow tests with a personality" in line for line in words)
+    assert any("(--brokers=all runs them)" in line for line in words)
+    assert "LEFT OUT: all that needs the emulated board (--no-lwip)" in words
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """A function: arguments of tools/test.py -> those that pytest is started with."""
+    monkeypatch.setattr(test_tool.setup_env, "reexec_in_venv", lambda requirements: None)
+    for tool, name in (
+        (test_tool.get_micropython, "ensure"),
+        (test_tool.get_lwip_board, "ensure"),
+        (test_tool.get_esp32_sockets, "ensure"),
+    ):
+        monkeypatch.setattr(tool, name, lambda *arguments: None)
+    monkeypatch.setattr(test_tool, "check_style", lambda: True)
+    monkeypatch.setattr(test_tool.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(test_tool.os, "chdir", lambda folder: None)
+    calls = []
+    monkeypatch.setattr(test_tool.os, "execv", lambda program, command: calls.append(command[3:]))
+
+    def start(*arguments):
+        calls.clear()
+        test_tool.main(list(arguments))
+        return calls[0]
+
+    return start
+
+
+def test_all_tests_run_in_a_process_for_each_processor_up_to_a_limit(started, monkeypatch):
+    assert started() == [*test_tool.SIDE_BY_SIDE, "-n2"]
+    assert started("--no-lint", "--long-chaos") == [
+        *test_tool.SIDE_BY_SIDE,
+        "-n2",
+        "--long-chaos",
+    ]
+    monkeypatch.setattr(test_tool.os, "cpu_count", lambda: 64)
+    assert started()[-1] == "-n%d" % test_tool.WORKERS_MAX
+    for unknown in (1, None):
+        monkeypatch.setattr(test_tool.os, "cpu_count", lambda count=unknown: count)
+        assert started() == []
+
+
+def test_a_part_of_the_tests_runs_in_one_process(started):
+    for arguments in (["tests/host"], ["-k", "pipe"], ["-x", "--no-broker"]):
+        assert not [one for one in started(*arguments) if one.startswith(("-n", "--dist"))]
+
+
+def test_what_is_not_for_the_tool_goes_to_pytest_in_its_order(started):
+    arguments = [
+        "-vk",
+        "not shim",
+        "-p",
+        "no:cacheprovider",
+        "--broker",
+        "mqtt://h:1",
+        "--idle-s=60",
+    ]
+    arguments += ["--no-br", "--deselect", "no/such/folder"]
+    assert started(*arguments) == arguments
+    assert started("--no-lint", *arguments) == arguments
+
+
+def test_the_long_files_that_go_first_exist():
+    conftest = ast.parse((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    (names,) = [
+        ast.literal_eval(node.value)
+        for node in conftest.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LONG_FIRST"
+    ]
+    assert names
+    for name in names:
+        assert (ROOT / name).is_file(), name

@@ -1,0 +1,77 @@
+"""Make the web site: docs/ as HTML, and the mip index of a release beside it.
+
+    python3 tools/build_pages.py                     site/, without an index
+    python3 tools/build_pages.py --mip dist/mip      with the one of tools/release.py
+    python3 tools/build_pages.py --out DIR           another folder, which must be empty
+
+Set up, once: `.venv` with mkdocs (tools/setup_env.py). The exit status is 1 if there is no site,
+because a page links to what is not there, for example; the last line says why.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import setup_env
+
+ROOT = setup_env.ROOT
+REQUIREMENTS = "requirements-pages.txt"
+MKDOCS_TIMEOUT_S = 300
+INDEX = "index.json"  # what a mip index begins with
+
+
+class PagesError(Exception):
+    """What is wrong, in one line that one can act on."""
+
+
+def say(text):
+    print("build_pages: " + text, flush=True)
+
+
+def build(out, mip):
+    """Make the site in the folder `out`, with the mip index of the folder `mip`, or None."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise PagesError("--out: %s is not an empty folder" % out)
+    if mip is not None and not (mip / INDEX).is_file():
+        raise PagesError("--mip: %s has no %s: tools/release.py makes it" % (mip, INDEX))
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    ran = subprocess.run(
+        [*command, "--site-dir", str(out.absolute())],
+        cwd=ROOT,
+        env=dict(os.environ, NO_MKDOCS_2_WARNING="1"),  # what requirements-pages.txt says
+        timeout=MKDOCS_TIMEOUT_S,
+    )
+    if ran.returncode != 0:
+        raise PagesError("mkdocs is not content with docs/: see above")
+    if mip is not None:
+        shutil.copytree(mip, out / "mip")
+    say("%s: %d files" % (out, sum(path.is_file() for path in out.rglob("*"))))
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "site",
+        metavar="DIR",
+        help="where to (default: site)",
+    )
+    parser.add_argument("--mip", type=pathlib.Path, metavar="DIR", help="a mip index to put there")
+    options = parser.parse_args(arguments)
+    setup_env.reexec_in_venv(REQUIREMENTS)
+    try:
+        build(options.out, options.mip)
+    except PagesError as error:
+        say("failed: %s" % error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
