@@ -4738,7 +4738,7 @@ if _ASYNCIO:
 
         def __init__(self, client, topic_filter, qos, queue_max):
             self._client = client
-            self._changed = client._event()
+            self._changed = client._changed  # CPython 3.9 makes no Event outside a task
             self._filter = topic_filter
             self._queue = []
             self._queue_max = queue_max
@@ -4774,8 +4774,9 @@ if _ASYNCIO:
                 self._filter = None
                 if self in self._client._full:
                     self._client._full.remove(self)
-                self._changed.set()
-                self._changed.clear()
+                if self._changed:
+                    self._changed.set()
+                    self._changed.clear()
 
         async def __aenter__(self):
             return self
