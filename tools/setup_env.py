@@ -17,7 +17,6 @@ Only the standard library is used here: this is what runs on a machine that has 
 
 import contextlib
 import hashlib
-import importlib.metadata
 import os
 import pathlib
 import re
@@ -42,7 +41,9 @@ IS_CHECKOUT = (ROOT / "pyproject.toml").exists()  # else pip has installed it: m
 
 def user_cache():
     """Return the folder for what a user's programs can make again, by the system's convention."""
-    home = pathlib.Path.home()
+    home = pathlib.Path(os.path.expanduser("~"))
+    if not home.is_absolute():  # a user without a home, as containers have them
+        home = pathlib.Path(tempfile.gettempdir())
     if os.name == "nt":
         return pathlib.Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
     if sys.platform == "darwin":
@@ -169,6 +170,11 @@ def last_words(text):
 # ---------------------------------------------------------------------------
 
 
+def named(venv):
+    """Return how a virtual environment is called: whole, where it is not in a checkout."""
+    return venv.name if IS_CHECKOUT else venv
+
+
 def venv_python(venv):
     """Return where the python of a virtual environment is."""
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -218,7 +224,7 @@ def make_venv(venv):
     except ImportError:
         say("this python has no ensurepip")
         install_debian_package("python3-venv")
-    say("making %s with Python %d.%d" % (venv.name, *sys.version_info[:2]))
+    say("making %s with Python %d.%d" % (named(venv), *sys.version_info[:2]))
     shutil.rmtree(venv, ignore_errors=True)
     venv.mkdir()
     (venv / HALF_MADE).touch()
@@ -230,7 +236,7 @@ def make_venv(venv):
 
 def install(requirement_file, venv):
     """Install everything in the requirement file into a usable `venv`, and stamp it."""
-    say("installing %s into %s" % (requirement_file.name, venv.name))
+    say("installing %s into %s" % (requirement_file.name, named(venv)))
     began = time.monotonic()
     python = venv_python(venv)
     half_made = venv / HALF_MADE
@@ -277,6 +283,8 @@ def release_numbers(version):
 
 def has_requirements(requirement_file):
     """Tell whether this python has everything in a requirement file, or newer versions of it."""
+    import importlib.metadata  # it takes longer than all other modules together
+
     for line in (TOOLS / requirement_file).read_text().splitlines():
         name, _, version = line.partition("#")[0].strip().partition("==")
         if name:

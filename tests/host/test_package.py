@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import sys
+import tempfile
 import zipfile
 
 import pytest
@@ -261,6 +262,12 @@ def test_the_cache_lies_where_the_system_has_it(platform, variables, folder, mon
     assert str(setup_env.user_cache()) == os.path.expanduser(folder)
 
 
+def test_a_user_without_a_home_has_a_cache_too(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(setup_env.os.path, "expanduser", lambda path: path)
+    assert setup_env.user_cache() == pathlib.Path(tempfile.gettempdir(), ".cache")
+
+
 def test_a_checkout_keeps_all_in_itself():
     assert setup_env.IS_CHECKOUT and setup_env.CACHE == ROOT / ".cache"
     assert setup_env.VENV == ROOT / ".venv" and setup_env.USER_FOLDER == ROOT / "boards"
@@ -278,7 +285,7 @@ def test_installed_tools_keep_it_in_the_cache_and_take_the_user_s_files_from_her
 
 
 def test_requirements_are_met_by_the_same_version_or_a_newer_one(tmp_path):
-    version = setup_env.importlib.metadata.version("pytest")
+    version = pytest.__version__
     major = int(version.split(".")[0])
     for line, is_met in (
         ("pytest==%s" % version, True),
