@@ -62,6 +62,8 @@ def checked(command, folder, **more):
 
 
 def tools_python():
+    """Return the Path of a python that has hatchling, type checkers, and what boards need."""
+    setup_env.ensure_venv("requirements-deploy.txt")
     return setup_env.ensure_venv("requirements-package.txt")
 
 

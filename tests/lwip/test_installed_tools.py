@@ -75,7 +75,7 @@ def test_a_board_is_emulated_deployed_and_online(mqttpipe, broker, tmp_path):
         assert "mqttpipe board repl --port " + port in printed and "python3" not in printed
         mpremote = re.search(r"^    (\S+) connect %s " % port, printed, re.M)[1]
         assert pathlib.Path(mpremote).parent == mqttpipe.python.parent
-        command = [mqttpipe.command, "board", "deploy", "--port", port, "--secrets", "secrets.py"]
+        command = [mqttpipe.command, "board", "deploy", "--port", port]
         printed = checked(command, tmp_path, **mqttpipe.variables)
         assert "deploy: online" in printed.splitlines()[-1], printed
         command = [mqttpipe.command, "board", "doctor", "--port", port]
