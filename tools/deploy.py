@@ -1339,7 +1339,7 @@ def run_doctor(board, facts, options):
 
     def show(mark, text):
         word = {"+": "ok    ", "-": "NOT OK", " ": "      "}[mark]
-        print("  %s %s" % (word, shown(text)), file=screen, flush=True)
+        print("  %s %s" % (word, shown(commands.said(text))), file=screen, flush=True)
         results.append(mark != "-")
 
     def on_data(data):
