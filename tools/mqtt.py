@@ -34,7 +34,10 @@ import os
 import pathlib
 import sys
 
+import commands
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+COMMAND = commands.name_of("mqtt.py")
 sys.path[:0] = [str(ROOT / "cpython_shim"), str(ROOT / "micropython")]
 sys.path.append(str(ROOT / "tools" / "mqtt"))
 
@@ -45,19 +48,19 @@ from mqtt_traffic import Publish, Subscribe  # noqa: E402
 
 
 def print_help(command):
-    print("Usage: mqtt.py %s [option ...]\n" % command)
-    for short, long, commands, kind, text in OPTIONS:
-        if command in commands:
+    print("Usage: %s %s [option ...]\n" % (COMMAND, command))
+    for short, long, takers, kind, text in OPTIONS:
+        if command in takers:
             names = "%s, %s" % (short, long) if short else "    " + long
             print("  %-34s %s" % (names + ("" if kind == FLAG else " " + kind), text))
     if command == "sub":
         print(FORMAT_HELP, end="")
-    print("\n" + __doc__.split("\n\n", 3)[3].rstrip())
+    print("\n" + commands.said(__doc__).split("\n\n", 3)[3].rstrip())
 
 
 def main(words):
     if not words or words[0] in ("--help", "help"):
-        print(__doc__)
+        print(commands.said(__doc__))
         return 0 if words else 1
     command, words = words[0], words[1:]
     if command not in ("pub", "sub", "shell"):
@@ -72,8 +75,8 @@ def main(words):
             return run_shell(options)
         made = Publish(options) if command == "pub" else Subscribe(options)
     except UsageError as error:
-        text = "Error: %s\n\nUse 'mqtt.py %s --help' to see usage."
-        print(text % (error, command), file=sys.stderr)
+        text = "Error: %s\n\nUse '%s %s --help' to see usage."
+        print(text % (error, COMMAND, command), file=sys.stderr)
         return 1
     return made.run()
 

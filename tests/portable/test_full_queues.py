@@ -25,7 +25,11 @@ def take(messages):
     """The next message, which must be there."""
     import asyncio
 
-    return asyncio.run(asyncio.wait_for(messages.__aiter__().__anext__(), 1)).payload
+    async def first():
+        async for message in messages:
+            return message.payload
+
+    return asyncio.run(asyncio.wait_for(first(), 1))
 
 
 def test_nothing_that_found_no_place_is_acknowledged():

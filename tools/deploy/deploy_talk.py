@@ -6,6 +6,8 @@ All that it prints goes through shown(), whoever it is from: a board, a server, 
 import getpass
 import sys
 
+import commands
+
 SHOWN_MAX = 1000  # characters of a line
 ANSWER_MAX = 512  # characters
 TRIES = 3
@@ -25,7 +27,7 @@ def shown(text):
 
 
 def say(text):
-    print("deploy: " + shown(text), flush=True)
+    print("deploy: " + shown(commands.said(text)), flush=True)
 
 
 def is_somebody_there():

@@ -1,0 +1,110 @@
+"""The command `mqttpipe`, which `pip install mqttpipe` brings: it starts the other tools.
+
+    mqttpipe sub -h broker.example -t 'lamp/#' -v     python3 tools/mqtt.py sub ...
+    mqttpipe board deploy --port /dev/ttyUSB0         python3 tools/deploy.py --port ...
+    mqttpipe --help                                   all of them
+    mqttpipe --version
+
+On the left without a checkout, on the right in one; it is the same code. For the tools: said()
+and argument_parser() have what is printed name the commands that are there.
+"""
+
+import argparse
+import os
+import re
+import runpy
+import sys
+
+import setup_env
+
+# The words of a command: the tool, what goes before the arguments, what it does.
+COMMANDS = {
+    "pub": ("mqtt.py", ["pub"], "publish: what mosquitto_pub does, and its options"),
+    "sub": ("mqtt.py", ["sub"], "subscribe: what mosquitto_sub does"),
+    "shell": ("mqtt.py", ["shell"], "a prompt; messages appear while you type"),
+    "board deploy": ("deploy.py", [], "put the client and a program on a board"),
+    "board doctor": ("deploy.py", ["--doctor"], "look at a board: memory, Wi-Fi, server, clock"),
+    "board repl": ("repl.py", [], "the REPL of a board, for MQTT by hand"),
+    "board emulate": ("emulated_board.py", [], "start a board in QEMU (Debian)"),
+}
+
+# Tool: how it is called where there is no checkout.
+NAMES = {
+    tool: "mqttpipe" if tool == "mqtt.py" else "mqttpipe " + words
+    for words, (tool, before, _) in COMMANDS.items()
+    if not before or tool == "mqtt.py"
+}
+
+
+def said(text):
+    """Return a text of a tool with the commands and folders as they are here.
+
+    In a checkout that is the text itself. Installed by pip, `python3 tools/deploy.py` is
+    `mqttpipe board deploy`, and what is yours lies in the folder in which you are.
+    """
+    if setup_env.IS_CHECKOUT:
+        return text
+    text = re.sub(r"python3 tools/(\w+\.py)", lambda found: NAMES.get(found[1], found[0]), text)
+    text = text.replace("boards/secrets.py", "secrets.py")
+    example = setup_env.ROOT / "boards" / "secrets_example.py"
+    text = text.replace("boards/secrets_example.py", str(example))
+    return text.replace("`.venv`", str(setup_env.VENV)).replace(" (tools/setup_env.py)", "")
+
+
+def name_of(tool):
+    """Return what a tool is called: "deploy.py", or "mqttpipe board deploy" without a checkout."""
+    return tool if setup_env.IS_CHECKOUT else NAMES.get(tool, tool)
+
+
+def argument_parser(doc):
+    """Return the ArgumentParser of the tool that was started; its help begins with `doc`."""
+    return _Parser(
+        prog=name_of(os.path.basename(sys.argv[0])),
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def format_help(self):
+        return said(super().format_help())
+
+
+def version():
+    sys.path.append(str(setup_env.ROOT / "cpython_shim"))
+    sys.path.append(str(setup_env.ROOT / "micropython"))
+    import mqttpipe
+
+    return mqttpipe.__version__
+
+
+def usage():
+    lines = ["usage: mqttpipe COMMAND [option ...]", ""]
+    lines += ["  mqttpipe %-15s %s" % (words, about) for words, (_, _, about) in COMMANDS.items()]
+    lines += ["", "`mqttpipe COMMAND --help` has the options; `mqttpipe --version` the version."]
+    return "\n".join(lines)
+
+
+def main(words):
+    """Run the command that `words` begin with; return the exit status, or exit."""
+    if not words or words[0] in ("-h", "--help", "help") or words == ["board", "--help"]:
+        print(usage())
+        return 0 if words else 2
+    if words == ["--version"]:
+        print("mqttpipe " + version())
+        return 0
+    for length in (1, 2):
+        command = " ".join(words[:length])
+        if command in COMMANDS:
+            tool, before, _ = COMMANDS[command]
+            # As if it had been started itself: it may start again, under another python.
+            sys.argv = [str(setup_env.TOOLS / tool), *before, *words[length:]]
+            runpy.run_path(sys.argv[0], run_name="__main__")
+            return 0
+    known = ", ".join(COMMANDS)
+    print("mqttpipe: no command '%s': there are %s" % (command, known), file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
