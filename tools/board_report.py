@@ -18,11 +18,11 @@ Set up, once: `.venv` with mpremote (tools/setup_env.py). The exit status is 1 i
 to report; the last line then says why.
 """
 
-import argparse
 import re
 import sys
 
 import build
+import commands
 import deploy
 import setup_env
 
@@ -124,9 +124,7 @@ def markdown(rows):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.argument_parser(__doc__)
     parser.add_argument(
         "--port", default="auto", help="the board's serial port (default: auto, the only one)"
     )

@@ -25,6 +25,7 @@ COMMANDS = {
     "board deploy": ("deploy.py", [], "put the client and a program on a board"),
     "board doctor": ("deploy.py", ["--doctor"], "look at a board: memory, Wi-Fi, server, clock"),
     "board repl": ("repl.py", [], "the REPL of a board, for MQTT by hand"),
+    "board report": ("board_report.py", [], "print how a board has fared, for a report"),
     "board emulate": ("emulated_board.py", [], "start a board in QEMU (Debian)"),
 }
 
