@@ -6,7 +6,6 @@ nothing is delivered twice.
 
 import board_heap  # noqa: F401
 from fakes import (
-    CONNACK,
     CONNACK_SESSION,
     ECONNREFUSED,
     ECONNRESET,
@@ -15,7 +14,6 @@ from fakes import (
     needs,
     offline,
 )
-from wire import answers, publish, publishes, serve
 
 import mqttpipe
 
@@ -299,108 +297,3 @@ def test_what_is_held_back_does_not_hold_up_the_answer_that_frees_it():
     assert b"\x40\x02\x00\x05" in wire and b"L" * 2000 in wire and not bench.client._is_held
     bench.exchange(b"\x40\x02" + bytes((0, token)))
     assert bench.client.is_done(token)
-
-
-def test_an_answer_waits_for_a_cancel_of_another_thread():
-    """Else one message could have two ends: told to on_published and to on_dropped."""
-    needs("offline")
-    bench = offline().go_online()
-    token = bench.client.publish("t", b"1", qos=1)
-    bench.steps()
-    pipe = bench.client._pipe
-    pipe.wait_for_lock()  # another thread is in cancel()
-    pipe.wait_for_lock(True)
-    bench.server.send(b"\x40\x02\x00\x01\x30\x04\x00\x01tm")
-    for _ in range(5):
-        bench.client.step()
-    assert bench.take_events() == [] and not bench.client.is_done(token)
-    pipe.release_lock()
-    bench.steps()
-    assert bench.take_events() == [("published", token), ("message", "t", b"m", 0)]
-
-
-def test_an_answer_does_not_wait_for_a_cancel_that_ctrl_c_has_ended():
-    needs("offline")
-    bench = offline().go_online()
-    token = bench.client.publish("t", b"1", qos=1)
-    bench.steps()
-    pipe = bench.client._pipe
-    pipe.wait_for_lock()
-    pipe.wait_for_lock(True)
-    bench.server.send(b"\x40\x02\x00\x01")
-    for _ in range(30):
-        bench.clock.advance(100)
-        bench.client.step()
-    assert bench.take_events() == [("published", token)] and bench.client.is_online()
-
-
-class Pause:
-    def __await__(self):
-        yield
-
-    __iter__ = __await__
-
-
-class Changed:
-    """In the place of asyncio's Event: who waits goes on when the test says so."""
-
-    async def wait(self):
-        await Pause()
-
-
-def test_publish_wait_knows_of_a_drop_that_was_not_told_yet():
-    needs("offline", "asyncio")
-    bench = offline(pipe_bytes_max=100, offline="drop_oldest")
-    bench.client.on_dropped = lambda client, token: bench.clock.advance(60)
-    bench.client._is_running = True
-    bench.client._changed = Changed()
-    tasks = [bench.client.publish_wait("t", b"%06d" % n) for n in range(3)]
-    for task in tasks:
-        task.send(None)
-    bench.client.publish("t", b"L" * 98)
-    for task in tasks:
-        try:
-            task.send(None)
-            raise AssertionError("it is done")
-        except StopIteration as end:
-            assert end.value is False
-
-
-def test_messages_go_on_while_pings_leave_between_two_callbacks():
-    """What was in the outbox when a ping left with it is told as ever, once."""
-    needs("qos2")
-    bench = Bench(keep_alive_s=1)
-    published = []
-    bench.client.on_published = lambda client, token: published.append(token)
-
-    def slow(client, message):
-        bench.clock.advance(1100)
-
-    for n in range(3):
-        bench.client.subscribe(("t/" + "+/" * n + "#"), slow)
-    bench.client.connect()
-    bench.steps()
-    bench.server.received()
-    serve(bench, CONNACK)
-    bench.server.write_credit = 5
-    tokens = [bench.client.publish("a", b"%d" % n) for n in range(4)]
-    bench.steps()
-    assert published == []
-    part = bench.server.received()
-
-    def free(client, message):
-        bench.server.write_credit = 1 << 20
-
-    bench.client._filters.rows[0][1] = free  # the socket has room again in the first of them
-    bench.client._filters.is_changed = True
-    bench.server.send(publish(b"t/a/a/a", b"x", 1, b"\x00\x07", 0))
-    bench.steps()
-    wire = part + bench.server.received()
-    assert [body[3] for body in publishes(wire)] == [b"0", b"1", b"2", b"3"]
-    assert published == tokens
-    assert bench.client._pipe.head == bench.client._pipe.tail, "each slot is free again"
-    bench.exchange(PINGRESP)
-    for _ in range(30):
-        bench.clock.advance(1000)
-        serve(bench, answers(bench.server.received()))
-    assert bench.client.is_online(), bench.take_events()
