@@ -3182,7 +3182,9 @@ class _Sending(_Receiving):
                 # Nearly all are small, and are sent for the first time.
                 is_qos_0 = True
                 limit = room = outbox.room
-                end = at if is_rare or is_stuck else tail
+                end = tail
+                if is_stuck or is_rare and (self._is_resending or self.state != _ONLINE):
+                    end = at
                 while at != end:
                     first = firsts[at]
                     if first != last_first:
@@ -3246,7 +3248,11 @@ class _Sending(_Receiving):
                     if count == limit:
                         buf[_EVERYTHING] = b""
                         outbox.sent_count = outbox.sent_count + count & _COUNT_MASK
-                        if is_qos_0 and self.on_published is None:
+                        if (
+                            is_qos_0
+                            and self.on_published is None
+                            and not (is_rare and self._has_marks)
+                        ):
                             moved = True
                             pipe.left = at
                             count = at - begin if at > begin else at - begin + size

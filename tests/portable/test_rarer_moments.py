@@ -4,6 +4,8 @@ import board_heap  # noqa: F401
 from fakes import CONNACK, PINGRESP, Bench, needs, offline
 from wire import answers, publish, publishes, serve
 
+import mqttpipe
+
 
 def test_an_answer_waits_for_a_cancel_of_another_thread():
     """Else one message could have two ends: told to on_published and to on_dropped."""
@@ -108,3 +110,28 @@ def test_messages_go_on_while_pings_leave_between_two_callbacks():
         bench.clock.advance(1000)
         serve(bench, answers(bench.server.received()))
     assert bench.client.is_online(), bench.take_events()
+
+
+def test_messages_beside_a_ping_take_the_short_way():
+    """On lwIP every twelfth write has a ping; the long way costs twice the instructions."""
+    message = b"\x30\x04\x00\x01tx"
+    before = mqttpipe._linger_ms
+    mqttpipe._linger_ms = 10_500
+    try:
+        bench = Bench(pipe_slots=100).go_online()
+        client = bench.client
+        for _ in range(12):
+            client.publish(b"t", b"x")
+            client.step()
+        assert bench.server.received() == 12 * message
+        put, the_long_way = client._outbox.put_publish, []
+        client._outbox.put_publish = lambda *all: the_long_way.append(all) or put(*all)
+        for answer, sent in ((b"", b"\xc0\x00" + 5 * message), (b"\xd0\x00", 5 * message)):
+            bench.server.send(answer)  # the step that reads PINGRESP sends as well
+            for _ in range(5):
+                client.publish(b"t", b"x")
+            bench.steps()
+            assert bench.server.received() == sent
+        assert the_long_way == []
+    finally:
+        mqttpipe._linger_ms = before
