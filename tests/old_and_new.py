@@ -291,6 +291,12 @@ def allow_pause(world, view):
     return {} if world.was_closing else view
 
 
+def allow_next_server(world, view):
+    """closing: after a failure in it the next server, also after connect()"""
+    is_other = world.has_other_server
+    return {key: what for key, what in view.items() if key != "server"} if is_other else view
+
+
 def allow_held(world, view):
     """a write cut short: what needs an answer is held until there is room for it"""
     return {"state": view.get("state")} if world.is_cut_short else view
@@ -355,6 +361,8 @@ ALLOWED_LAST = (
     ("sent filter", allow_unread),
     ("sent ack", allow_unread),
     ("told life", allow_attempts),
+    ("state", allow_attempts),
+    ("told life", allow_cut_short),
     ("sent other", allow_late_step),
     ("sent filter", allow_filters_at_once),
     ("sent message", allow_filters_first),
@@ -380,6 +388,7 @@ ALLOWED_LAST = (
     ("told error", allow_held),
     ("state", allow_pause),
     ("sent other", allow_pause),
+    ("server", allow_next_server),
     ("server", allow_pause),
     ("told life", allow_deadlines),
     ("told message", allow_deadlines),
@@ -701,6 +710,7 @@ class World:
         self.was_early = False  # it had fewer
         self.was_closing = False  # one of the two, at the last comparison, or has failed in it
         self.has_failed_closing = False  # since then
+        self.has_other_server = False  # since then or since such a failure, until CONNACK
         self.has_less_room = False  # release 0.1 refused or dropped more, since then
         self.has_long_span = False  # the present client did, as the oldest message goes on
         self.has_expiry = False  # some message
@@ -1181,6 +1191,7 @@ class Life:
             world.was_late = self.old.timeouts > self.new.timeouts
             world.was_early = self.old.timeouts < self.new.timeouts
             world.was_closing |= any([world.has_failed_closing for world in self.worlds])
+            world.has_other_server |= world.was_closing and self.has_failed(told)
             world.has_less_room = refused[0] > refused[1]
             world.has_long_span = refused[0] < refused[1] and self.new.span() >= SLOTS - 1
         self.was_waiting = waiting
@@ -1191,10 +1202,18 @@ class Life:
             world.has_failed_closing = False
             world.timeouts = 0
             world.words = (world.broker.connection, dict(world.broker.words))
+            world.has_other_server &= not self.has_connected(told)
             world.had_to_wait = any([one.has_to_wait() for one in self.worlds])
             states = [one.client.state_name for one in self.worlds]
             world.was_closing = "CLOSING" in states
             world.has_timed_out &= states != ["ONLINE", "ONLINE"]
+
+    def has_failed(self, told):
+        life = [event for one in told for event in one.get("told life", [])]
+        return any([event[0] == "offline" and bool(event[1]) for event in life])
+
+    def has_connected(self, told):
+        return any([event[0] == "connect" for one in told for event in one.get("told life", [])])
 
     def compare_views(self, action, told):
         views = [self.view(world, what) for world, what in zip(self.worlds, told)]
