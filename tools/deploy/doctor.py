@@ -133,6 +133,8 @@ def look_at_broker(link, secrets):
             user=getattr(secrets, "USER", None),
             password=getattr(secrets, "PASSWORD", None),
             ca=getattr(secrets, "CA", None),
+            cert=getattr(secrets, "CERT", None),
+            key=getattr(secrets, "KEY", None),
             tls=getattr(secrets, "TLS", None),
             link=link,
         )
