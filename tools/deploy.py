@@ -42,7 +42,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.parse
 import warnings
 
 import build
@@ -798,10 +797,10 @@ def listed(names):
     return " and ".join(names), "are" if names[1:] else "is"
 
 
-def is_over_tls(settings):
-    """Tell whether SERVER, or one of several, is mqtts://; False if it is computed."""
+def uris_over_tls(settings):
+    """Return those of SERVER that are mqtts://, as a list; [] if it is computed."""
     uris = texts_in(settings.get("SERVER"))
-    return any(uri.lower().startswith(("mqtts://", "ssl://")) for uri in uris)
+    return [uri for uri in uris if uri.lower().startswith(("mqtts://", "ssl://"))]
 
 
 def check_settings(path, given=()):
@@ -822,7 +821,7 @@ def check_settings(path, given=()):
     settings = settings_of(path)
     if "CERT" not in given and (settings.get("CERT") is None) != (settings.get("KEY") is None):
         raise DeployError("%s: CERT and KEY need each other" % path.name)
-    if is_over_tls(settings) and settings.get("TLS") is None:
+    if uris_over_tls(settings) and settings.get("TLS") is None:
         if settings.get("CA") is None and "CA" not in given:
             raise DeployError(
                 "%s: SERVER is mqtts://, and CA is None: what is the server's certificate to be "
@@ -852,45 +851,50 @@ class Certificates:
 
     def __init__(self, options):
         self.secrets = options.secrets or SECRETS
-        self.given = {}
-        self.files = {}
+        given = {"CA": options.ca, "CERT": options.cert, "KEY": options.key}
+        given = {setting: path for setting, path in given.items() if path is not None}
         settings = settings_of(self.secrets) if self.secrets.exists() else {}
-        data, paths = self._read_given(options, settings)
-        for setting, one in data.items():
-            self.given[setting] = certs.board_name(setting, one)
+        self._check(settings, [*given, *["CA"] * bool(options.public_ca)])
+        named, paths = self._find(settings)
+        if options.public_ca:
+            named.pop("CA", None)
+            paths.pop("CA", None)
+        paths.update(given)
+        data = {setting: READERS[setting](path) for setting, path in paths.items()}
+        pair = ()
+        if "CERT" in data and "KEY" in data:
+            pair = (data["CERT"], data["KEY"], paths["CERT"], paths["KEY"])
+            certs.check_pair(*pair)
+        if options.public_ca:
+            data["CA"] = ask_for_public_ca(options, settings, pair)
+            given["CA"] = None
+        self.given = {setting: certs.board_name(setting, data[setting]) for setting in given}
+        named.update(self.given)
+        self.named = {name: setting for setting, name in named.items()}
+        self.files = {name: data[one] for name, one in self.named.items() if one in data}
+        names = list(named.values())
+        for setting, name in named.items():
+            # A certificate and its key in one file: each setting takes its own from it.
+            if names.count(name) > 1 and setting in paths and setting not in given:
+                self.files[name] = certs.read_file(paths[setting])
+
+    def _check(self, settings, given):
+        if given and not self.secrets.exists():
+            raise DeployError(
+                "there is no %s to name the certificates in: --wizard makes one" % self.secrets
+            )
+        for setting in given:
             check_free(self.secrets, settings, setting)
-        if self.given and settings.get("TLS") is not None:
+        if given and settings.get("TLS") is not None:
             raise DeployError(
                 '%s: TLS = "insecure" verifies nothing: set it to None' % self.secrets.name
             )
-        self.named = {name: setting for setting, name in self.given.items()}
-        for setting in certs.STEMS:
-            name = settings.get(setting)
-            if setting in self.given or not is_file_name(name):
-                continue
-            self.named[name] = setting
-            path = self.secrets.parent / name
-            if path.exists():
-                paths[setting] = path
-                data[setting] = READERS[setting](path)
-        if "CERT" in data and "KEY" in data:
-            certs.check_pair(data["CERT"], data["KEY"], paths["CERT"], paths["KEY"])
-        for name, setting in self.named.items():
-            if setting in data:
-                self.files[name] = data[setting]
 
-    def _read_given(self, options, settings):
-        paths = {"CA": options.ca, "CERT": options.cert, "KEY": options.key}
-        paths = {setting: path for setting, path in paths.items() if path is not None}
-        if paths or options.public_ca:
-            if not self.secrets.exists():
-                raise DeployError(
-                    "there is no %s to name the certificates in: --wizard makes one" % self.secrets
-                )
-        data = {setting: READERS[setting](path) for setting, path in paths.items()}
-        if options.public_ca:
-            data["CA"] = ask_for_public_ca(options, settings, paths)
-        return data, paths
+    # Setting -> the name that secrets.py gives a file, and -> its path, of those that are here.
+    def _find(self, settings):
+        named = {name: settings[name] for name in certs.STEMS if is_file_name(settings.get(name))}
+        paths = {setting: self.secrets.parent / name for setting, name in named.items()}
+        return named, {setting: path for setting, path in paths.items() if path.exists()}
 
     def name_in_secrets(self, is_dry):
         """Write the names of what is given into secrets.py, where they are not in it yet."""
@@ -954,7 +958,7 @@ def with_setting(text, setting, value):
     if nodes and len(nodes[-1].targets) == 1 and nodes[-1].lineno == nodes[-1].end_lineno:
         node = nodes[-1]
         old = lines[node.lineno - 1]
-        lines[node.lineno - 1] = line + old[node.end_col_offset :]
+        lines[node.lineno - 1] = old[: node.col_offset] + line + old[node.end_col_offset :]
         return b"".join(lines)
     if lines and not lines[-1].endswith(b"\n"):
         lines.append(b"\n")
@@ -1008,13 +1012,13 @@ def write_secrets(path, data):
         raise DeployError("can't write %s: %s" % (path, error.strerror)) from error
 
 
-def ask_for_public_ca(options, settings, paths):
-    """Return the authority that SERVER's certificate needs, of a bundle, if a person agrees."""
-    uris = sorted(
-        uri
-        for uri in texts_in(settings.get("SERVER"))
-        if uri.lower().startswith(("mqtts://", "ssl://"))
-    )
+def ask_for_public_ca(options, settings, pair):
+    """Return the authority that SERVER's certificate needs, of a bundle, if a person agrees.
+
+    Args:
+        pair: the board's own certificate and key, or (): see find_root().
+    """
+    uris = sorted(uris_over_tls(settings))
     if not uris:
         raise DeployError("--public-ca: SERVER in secrets.py is not mqtts://")
     path = options.public_ca if options.public_ca is not True else certs.public_bundle()
@@ -1023,7 +1027,7 @@ def ask_for_public_ca(options, settings, paths):
     for uri in uris:
         host, port = split_uri(uri)
         say("asking %s port %d for its certificate" % (host, port))
-        root = certs.find_root(host, port, bundle, paths.get("CERT"), paths.get("KEY"))
+        root = certs.find_root(host, port, bundle, pair)
         if root not in roots:
             roots.append(root)
     data = b"".join(roots)
@@ -1034,14 +1038,13 @@ def ask_for_public_ca(options, settings, paths):
 
 def split_uri(uri):
     """Return (host, port) of a server's URI; raise DeployError, without what is secret in it."""
+    import deploy_wizard
+
+    client = deploy_wizard.client_module()  # what it takes for the host is asked, and nobody else
     try:
-        parts = urllib.parse.urlsplit(uri)
-        port = parts.port or (8883 if parts.scheme in ("mqtts", "ssl") else 1883)
-        if parts.hostname:
-            return parts.hostname, port
-    except ValueError:
-        pass
-    raise DeployError("secrets.py: SERVER is no URI like mqtts://broker.example:8883")
+        return client.parse_uri(uri)[:2]
+    except client.LocalError as error:
+        raise DeployError("secrets.py: SERVER: %s" % error) from error
 
 
 # ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import re
+import shutil
 import ssl
 
 import pytest
@@ -182,6 +183,20 @@ def test_a_file_with_certificate_and_key_is_copied_in_two(made, tmp_path):
     assert certs.read_key(both) == made.client.key_pem
 
 
+def test_a_file_that_two_settings_name_is_copied_whole(
+    ready, run_deploy, over_tls, secure, secrets, made
+):
+    both = made.client.key_pem + made.client.cert_pem
+    (secrets.parent / "lamp.pem").write_bytes(both)
+    (secrets.parent / "ca.pem").write_bytes(made.ca.cert_pem)
+    over_tls(CA="ca.pem", CERT="lamp.pem", KEY="lamp.pem")
+    board = ready()
+    secure(board, client_ca=made.ca)
+    assert "board: mqtt: online" in run_deploy(board)
+    assert files_on(board)["lamp.pem"] == both
+    assert "ok     broker: accepted us" in run_deploy(board, "--doctor")
+
+
 def test_each_way_to_write_a_key_is_known(made):
     for pair in (made.client, made.rsa_client):
         for form, key in pair.key_forms().items():
@@ -231,6 +246,27 @@ def test_a_setting_is_changed_where_it_stands_and_nothing_else():
     assert deploy.with_setting(b"CA = TLS = None", "CA", 'a"b') == (
         b'CA = TLS = None\nCA = "a\\"b"\n'
     )
+    assert deploy.with_setting(b"USER = '\xc3\xa9'; CA = None; TLS = None\n", "CA", "ca.pem") == (
+        b"USER = '\xc3\xa9'; CA = \"ca.pem\"; TLS = None\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "uri, address",
+    (
+        ("mqtts://jo:123#4/5?6@broker.example", ("broker.example", 8883)),
+        ("MQTTS://jo@[2001:db8::1]:1234/", ("2001:db8::1", 1234)),
+    ),
+)
+def test_a_server_s_address_is_what_the_client_takes_for_it(uri, address):
+    assert deploy.split_uri(uri) == address
+
+
+@pytest.mark.parametrize("uri", ("mqtts://jo:word@", "mqtts://jo:word@host:0", "mqtts://a b"))
+def test_no_address_shows_user_or_password(uri):
+    with pytest.raises(deploy.DeployError, match="SERVER: URI has no host") as told:
+        deploy.split_uri(uri)
+    assert "word" not in str(told.value)
 
 
 # ---------------------------------------------------------------------------
@@ -315,6 +351,43 @@ def test_of_well_known_authorities_the_one_is_copied_that_the_server_needs(
     assert files_on(board)["ca.pem"] == made.ca.cert_pem
 
 
+@pytest.mark.parametrize("form", ("pem", "der"))
+@pytest.mark.parametrize("is_named", (False, True))
+def test_a_server_that_asks_for_a_certificate_is_shown_the_board_s_own(
+    broker, secrets, over_tls, made, bundle, form, is_named
+):
+    pair = [getattr(made.client, "%s_%s_file" % (what, form)) for what in ("cert", "key")]
+    with broker.another(tls=servers.Tls(made.server, client_ca=made.ca)) as server:
+        given = ["--cert", pair[0], "--key", pair[1]]
+        names = {}
+        if is_named:
+            given = []
+            names = {"CERT": "lamp." + form, "KEY": "lamp-key." + form}
+            for path, name in zip(pair, names.values()):
+                shutil.copy(path, secrets.parent / name)
+        over_tls(SERVER="mqtts://localhost:%d" % server.port, **names)
+        contexts = []
+        shake_hands = certs.shake_hands
+
+        def shake(host, port, context):
+            contexts.append(context)
+            context.maximum_version = ssl.TLSVersion.TLSv1_2  # else it is refused too late
+            shake_hands(host, port, context)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(certs, "shake_hands", shake)
+            options = ["--secrets", secrets, "--public-ca", bundle, "--yes", *given]
+            found = deploy.Certificates(deploy.parse_arguments(list(map(str, options))))
+    assert contexts and found.files["ca.pem"] == made.ca.cert_pem
+
+
+def test_a_key_of_another_certificate_is_told_before_a_server_is_asked(secrets, made, bundle):
+    options = ["--secrets", secrets, "--public-ca", bundle, "--yes"]
+    options += ["--cert", made.client.cert_pem_file, "--key", made.server.key_pem_file]
+    with pytest.raises(deploy.DeployError, match="key.pem does not belong to .*cert.pem"):
+        deploy.Certificates(deploy.parse_arguments(list(map(str, options))))
+
+
 def test_nobody_is_trusted_unasked(ready, run_deploy, over_tls, secure, bundle, monkeypatch):
     board = ready()
     server = secure(board)
@@ -351,6 +424,9 @@ def test_a_server_that_is_away_or_speaks_no_tls_is_told(broker, bundle):
     port = servers.free_port()
     with pytest.raises(deploy.DeployError, match="port %d: .*refused" % port):
         certs.find_root("127.0.0.1", port, data)
+    for host in ("a" * 64 + ".example", "a..b"):
+        with pytest.raises(deploy.DeployError, match="port 8883: .*label"):
+            certs.find_root(host, 8883, data)
 
 
 def test_a_server_that_says_nothing_is_not_waited_for_for_ever(bundle, monkeypatch):

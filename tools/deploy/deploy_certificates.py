@@ -111,12 +111,14 @@ def read_key(path):
     return pick(path, read_file(path), lambda kind: kind in KEYS, "private key")
 
 
-def check_pair(cert, key, cert_path, key_path):
+def check_pair(cert, key, cert_path, key_path, context=None):
     """Raise DeployError if a key is none, or does not belong to its certificate.
 
     Args:
         cert, key: bytes, from read_certificates() and read_key(). cert_path, key_path: for errors.
+        context: an SSLContext that shows them from now on; None: they are only looked at.
     """
+    context = context or context_for(b"")
 
     def refuse():
         raise DeployError("%s is encrypted: no board can ask for its password" % key_path)
@@ -135,7 +137,7 @@ def check_pair(cert, key, cert_path, key_path):
             key_file = pathlib.Path(folder) / ("key%d.pem" % number)
             key_file.write_bytes(text)
             try:
-                context_for(b"").load_cert_chain(cert_file, key_file, refuse)
+                context.load_cert_chain(cert_file, key_file, refuse)
                 return
             except ssl.SSLError as error:
                 # The second, when one is RSA and the other EC.
@@ -209,14 +211,15 @@ def shake_hands(host, port, context):
                     raise TimeoutError("no answer within %d s" % HANDSHAKE_TIMEOUT_S)
 
 
-def find_root(host, port, bundle, cert_file=None, key_file=None):
+def find_root(host, port, bundle, pair=()):
     """Find the one authority of a bundle that a server's certificate is verified with.
 
     The server is asked with the whole bundle first, then with half of it, and so on: whatever is
     left at the end has verified this server, as it will on the board, with what the server sends.
 
     Args:
-        bundle: bytes, PEM. cert_file, key_file: for a server that asks for them; PEM.
+        bundle: bytes, PEM.
+        pair: for a server that asks for a certificate: the arguments of check_pair().
 
     Returns:
         bytes: one certificate, PEM.
@@ -228,15 +231,16 @@ def find_root(host, port, bundle, cert_file=None, key_file=None):
 
     def does_verify(some):
         context = context_for(b"".join(some))
+        if pair:
+            check_pair(*pair, context)
         try:
-            if cert_file:
-                context.load_cert_chain(cert_file, key_file)
             shake_hands(host, port, context)
             return None
         except ssl.SSLCertVerificationError as error:
             return error
-        except OSError as error:
-            reason = getattr(error, "reason", None) or error.strerror or error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no DNS can have
+            reason = getattr(error, "strerror", None) or error
+            reason = getattr(error, "reason", None) or reason
             raise DeployError("%s port %d: %s" % (host, port, reason)) from error
 
     trouble = does_verify(roots) if roots else "the bundle is empty"
