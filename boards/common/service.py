@@ -11,7 +11,7 @@ server's name.
 from station import Station
 from wifi import Wifi
 
-from mqttpipe import MQTTClient
+from mqttpipe import MQTTClient, QueueFull
 
 try:
     from time import gmtime, ticks_add, ticks_diff, ticks_ms
@@ -34,6 +34,15 @@ class _Settings:
 
     def __getattr__(self, name):
         return getattr(self._secrets, name, None)
+
+
+def _publish(client, topic_name, payload, qos=0, retain=False):
+    """Publish if there is room beside what the program has queued; tell whether there was."""
+    try:
+        client.publish(topic_name, payload, qos, retain)
+        return True
+    except QueueFull:
+        return False
 
 
 def run(
@@ -78,14 +87,17 @@ def run(
         link=wifi,
     )
 
+    is_status_due = False
+
     def on_wifi_up(wifi):
         print("wifi: up, %s, %s dBm" % (wifi.address(), wifi.signal_dbm))
         if secrets.NTP and gmtime()[0] < _YEAR_MIN:
             print("clock: not set: no time server of NTP has answered")
 
     def on_online(client):
+        nonlocal is_status_due
         print("mqtt: online")
-        client.publish(topic + "status", "online", qos=1, retain=True)
+        is_status_due = True
 
     wifi.on_up = on_wifi_up
     wifi.on_down = lambda wifi, reason: print("wifi: down: %s" % reason)
@@ -101,6 +113,8 @@ def run(
     was_asking = False
     while True:
         station.step(_ROUND_MS)
+        if is_status_due and client.is_online():
+            is_status_due = not _publish(client, topic + "status", "online", 1, True)
         if work is not None:
             work(client)
         is_asking = wifi.state_name == "CLOCK"
@@ -111,4 +125,4 @@ def run(
             due_ms = ticks_add(due_ms, _UPTIME_EVERY_MS)
             uptime_s += _UPTIME_EVERY_MS // 1000
             if client.is_online():
-                client.publish(topic + "uptime", str(uptime_s))
+                _publish(client, topic + "uptime", str(uptime_s))

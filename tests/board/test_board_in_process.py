@@ -4,6 +4,7 @@ The same files as on a board (boards/, micropython/), the same simulation as in 
 and a debugger or coverage would work: cpython_shim/board/simulated_board.py.
 """
 
+import contextlib
 import gc
 import os
 import sys
@@ -138,3 +139,42 @@ def test_the_main_program_runs_here_as_on_a_board(console, broker, board_kind, m
     printed = capfd.readouterr().out
     assert "wifi: up, 192.168.4.20, -70 dBm" in printed and "mqtt: online" in printed
     assert console.events("watchdog started") == [(5000,)] and console.events("pin")
+
+
+def test_a_full_queue_keeps_neither_the_board_nor_its_status_back(console, broker, monkeypatch):
+    """What begin() and work() publish fills the queue: no status is lost, and nothing raises."""
+    import service
+
+    from mqttpipe import QueueFull
+
+    secrets = types.SimpleNamespace(
+        WIFI=[("home", "password1")], SERVER="mqtt://192.168.4.2", NAME="full-queue"
+    )
+    console.world["routes"]["192.168.4.2", 1883] = (broker.host, broker.port)
+    monkeypatch.setattr(service, "_UPTIME_EVERY_MS", 1)
+
+    class Done(Exception):
+        pass
+
+    def fill(client):
+        with contextlib.suppress(QueueFull):
+            while True:
+                client.publish("full-queue/filler", "x", qos=1)
+
+    rounds = []
+
+    def work(client):
+        fill(client)
+        rounds.append(client.is_online())
+        if sum(rounds) > 20 and ("boards/full-queue/status", "online") in peer.heard:
+            raise Done
+        assert len(rounds) < 1_000, peer.heard
+
+    peer = Peer(broker, "full-queue")
+    try:
+        with pytest.raises(Done):
+            service.run(secrets, fill, work)
+    finally:
+        peer.client.publish("boards/full-queue/status", "", retain=True).wait_for_publish(WAIT_S)
+        peer.close()
+        gc.collect()

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import sys
+import threading
 
 import deploy_talk
 import deploy_wizard as wizard
@@ -171,6 +172,24 @@ def test_wrong_answers_are_told_with_the_rule_and_asked_again(typist, checkout, 
     assert "short12" not in one.shown
 
 
+def test_what_the_terminal_sends_amiss_is_asked_for_again(typist, checkout):
+    one = typist()
+    one.wait("Name of your Wi-Fi: ")
+    one.child.send(b"caf\xe9\n")
+    one.wait("not so: ")
+    one.answer("Name of your Wi-Fi: ", "x" * 700)
+    one.wait("not so: at most 512 characters")
+    one.answer("Name of your Wi-Fi: ", SSID)
+    one.wait("Its password .*: ")
+    one.child.send(b"password\xe9\n")
+    one.wait("not so: ")
+    one.wait("Its password .*: ")
+    one.child.sendeof()
+    assert one.end() == 1 and "nobody answers; nothing was written" in one.shown
+    assert "Traceback" not in one.shown
+    assert not list((checkout / "boards").glob("secrets.py*"))
+
+
 def test_ctrl_c_writes_nothing(typist, checkout):
     one = typist()
     one.answer_wifi()
@@ -226,6 +245,30 @@ def test_servers_that_announce_themselves_are_found(announce):
     found = wizard.find_servers(interfaces=["127.0.0.1"])
     assert found == ["mqtt://nas.local", "mqtts://pi.local:18883"]
     assert wizard.checked_server("2", found) == "mqtts://pi.local:18883"
+
+
+@pytest.mark.parametrize(
+    "name", ("lamp._secure-mqtt._tcp.local.", "x" * 63 + "." + "y" * 63 + "._mqtt._tcp.local.")
+)
+def test_an_answer_that_is_no_service_s_name_is_no_server(announce, name):
+    announce("_mqtt._tcp.local.", "Mosquitto on nas", "nas.local.", 1883)
+    answer = zeroconf.DNSOutgoing(0x8400)  # an authoritative response
+    pointer = zeroconf.DNSPointer("_mqtt._tcp.local.", 12, 1, 4500, name)
+    answer.add_answer_at_time(pointer, 0)
+    is_over = threading.Event()
+
+    def send():
+        with contextlib.closing(zeroconf.Zeroconf(interfaces=["127.0.0.1"])) as network:
+            while not is_over.wait(0.1):
+                network.send(answer)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        assert wizard.find_servers(interfaces=["127.0.0.1"]) == ["mqtt://nas.local"]
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_where_no_network_is_none_is_found(monkeypatch):
