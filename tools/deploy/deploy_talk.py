@@ -49,8 +49,24 @@ def confirm(question, is_yes=False):
         return True
     if not is_somebody_there():
         raise DeployError("%s (nobody is here to be asked: --yes says so)" % question)
-    print("deploy: %s (y/n) " % shown(question), end="", flush=True)
-    return sys.stdin.readline(ANSWER_MAX).strip().lower() in ("y", "yes")
+    try:
+        return read_line("deploy: %s (y/n) " % shown(question)).lower() in ("y", "yes")
+    except (EOFError, UnicodeError):
+        return False
+
+
+def read_line(prompt):
+    """Return a line that a person types, stripped; raise EOFError if there is none.
+
+    What is longer than ANSWER_MAX is cut off, so that it answers no other question.
+    """
+    print(prompt, end="", flush=True)
+    answer = rest = sys.stdin.readline(ANSWER_MAX)
+    while len(rest) == ANSWER_MAX and rest[-1] != "\n":
+        rest = sys.stdin.readline(ANSWER_MAX)
+    if not answer:
+        raise EOFError
+    return answer.strip()
 
 
 def ask(question, check=str, default=None, is_secret=False):
@@ -67,21 +83,16 @@ def ask(question, check=str, default=None, is_secret=False):
     """
     prompt = "  %s%s: " % (shown(question), " [%s]" % shown(default) if default else "")
     for _ in range(TRIES):
-        if is_secret:
-            try:
-                answer = getpass.getpass(prompt)
-            except EOFError:
-                answer = ""
-        else:
-            print(prompt, end="", flush=True)
-            answer = sys.stdin.readline(ANSWER_MAX)
-            if not answer:
-                raise DeployError("nobody answers; nothing was written")
-            answer = answer.rstrip("\r\n")
         try:
+            answer = getpass.getpass(prompt) if is_secret else read_line(prompt) or default or ""
+            answer.encode()  # else the terminal has sent bytes that are no text
             if len(answer) >= ANSWER_MAX:
-                raise ValueError("at most %d characters" % ANSWER_MAX)
-            return check(answer if is_secret else answer.strip() or default or "")
+                raise ValueError("at most %d characters" % (ANSWER_MAX - 1))
+            return check(answer)
+        except EOFError:
+            raise DeployError("nobody answers; nothing was written") from None
+        except UnicodeError:
+            say("  not so: these are no characters of UTF-8")
         except ValueError as error:
             say("  not so: %s" % error)
     raise DeployError("%d answers were no good; nothing was written" % TRIES)

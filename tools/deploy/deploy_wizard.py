@@ -68,7 +68,10 @@ def find_servers(search_s=SEARCH_S, **options):
             browser.cancel()
         found = []
         for kind, name in sorted(heard)[:FOUND_MAX]:
-            info = network.get_service_info(kind, name, INFO_MS)
+            try:
+                info = network.get_service_info(kind, name, INFO_MS)
+            except zeroconf.Error:  # somebody's answer had what can be no service's name
+                continue
             # A name from the network: what is no host name is no server.
             if info and info.server and re.fullmatch(r"[A-Za-z0-9.-]{1,253}", info.server):
                 uri = make_uri(SERVICES[kind], info.server.rstrip("."), info.port)
