@@ -69,6 +69,8 @@ SHORT_TIMEOUT_S = 30
 VENV_TIMEOUT_S = 180
 PIP_TIMEOUT_S = 900
 APT_TIMEOUT_S = 900
+LOCK_TIMEOUT_S = 2 * APT_TIMEOUT_S + 60  # of who waits: the other runs apt-get twice at most
+LOCK_LOOK_S = 0.1
 HEARTBEAT_S = 10
 
 # One for the machine: "apt-get update" fails while another reads the lists. In root's own folder.
@@ -144,17 +146,37 @@ def one_at_a_time(lock_file):
 
     The system drops the lock of a process that was killed. Programs started by run() hold it too:
     a pip that outlives its parent goes on writing, and nobody may remove its folder meanwhile.
+
+    Raises SetupError: the file can't be written, or another holds it for LOCK_TIMEOUT_S.
     """
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock_file, "w") as lock:
+    try:
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(lock_file, "w")
+    except OSError as error:
+        raise SetupError("can't write %s: %s" % (lock_file, error.strerror)) from error
+    with lock:
         if fcntl:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                say("waiting for another set-up to end")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            wait_for_lock(lock)
             os.set_inheritable(lock.fileno(), True)
         yield
+
+
+def wait_for_lock(lock):
+    deadline_s = None
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if deadline_s is None:
+                say("waiting for another set-up to end")
+                deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+            elif time.monotonic() >= deadline_s:
+                text = "another set-up holds %s for more than %d s"
+                raise SetupError(text % (lock.name, LOCK_TIMEOUT_S)) from error
+        except OSError as error:
+            raise SetupError("can't lock %s: %s" % (lock.name, error.strerror)) from error
+        time.sleep(LOCK_LOOK_S)
 
 
 def last_words(text):
@@ -230,7 +252,7 @@ def make_venv(venv):
     (venv / HALF_MADE).touch()
     # Not sys.executable: when that is the python of the environment being replaced, it is gone.
     python = getattr(sys, "_base_executable", None) or sys.executable
-    run([python, "-m", "venv", venv], VENV_TIMEOUT_S)
+    run([python, "-m", "venv", venv], VENV_TIMEOUT_S, cwd=venv)  # cwd: see install()
     (venv / HALF_MADE).unlink()
 
 
@@ -245,6 +267,7 @@ def install(requirement_file, venv):
         run(
             [python, "-m", "pip", "install", "-r", requirement_file],
             PIP_TIMEOUT_S,
+            cwd=venv,  # a module that lies where the user is would stand before Python's own
             env={"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
         )
     except SetupError:

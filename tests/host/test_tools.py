@@ -216,6 +216,33 @@ def test_another_requirement_file_is_added_to_the_same_environment(made_venv, tm
     assert setup_env.is_installed(requirement_file, venv)
 
 
+def test_modules_in_the_folder_of_the_user_harm_no_set_up(tmp_path, monkeypatch):
+    """There a project for a board may have its own types.py or micropython-lib's functools.py."""
+    for name in ("functools", "types", "logging"):
+        (tmp_path / (name + ".py")).write_text("raise SystemExit('the user's')\n")
+    (tmp_path / "nothing.txt").write_text("# nothing\n")
+    monkeypatch.chdir(tmp_path)
+    setup_env.ensure_venv(tmp_path / "nothing.txt", tmp_path / "venv")
+
+
+def test_a_cache_that_can_not_be_written_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(setup_env, "CACHE", tmp_path / "file" / "cache")
+    (tmp_path / "file").touch()
+    with pytest.raises(setup_env.SetupError, match="can't write .*cache.*: Not a directory"):
+        setup_env.ensure_venv("requirements-build.txt", tmp_path / "venv")
+
+
+def test_another_set_up_is_not_waited_for_for_ever(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(setup_env, "LOCK_TIMEOUT_S", 0.2)
+    with setup_env.one_at_a_time(tmp_path / "lock"):
+        with pytest.raises(setup_env.SetupError, match="another set-up holds .*lock for more"):
+            with setup_env.one_at_a_time(tmp_path / "lock"):
+                pass
+    assert capsys.readouterr().out.count("waiting for another set-up") == 1
+    with setup_env.one_at_a_time(tmp_path / "lock"):
+        pass
+
+
 def test_a_changed_requirement_file_is_not_taken_for_installed(made_venv, tmp_path):
     venv, requirement_file = made_venv
     changed = tmp_path / requirement_file.name
