@@ -501,6 +501,7 @@ def cross_compile(name, text, opt=DEFAULT_OPT):
         source.write_text(text, encoding="utf-8")
         ran = subprocess.run(
             [*command, "-o", str(target), str(source)],
+            cwd=folder,  # else a module of the user's might stand before Python's own
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=COMPILE_TIMEOUT_S,

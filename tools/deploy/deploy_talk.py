@@ -20,9 +20,12 @@ class DeployError(Exception):
 def shown(text):
     """Return a text as one line that does nothing to the terminal, whoever it is from.
 
-    Control characters, and those that turn the direction of writing or end a line, are escaped.
+    Control characters, and those that turn the direction of writing or end a line, are escaped,
+    and those that its encoding has not.
     """
     text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
     return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "..."
 
 
