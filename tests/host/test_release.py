@@ -244,6 +244,17 @@ def test_it_overwrites_no_folder_with_something_of_yours(
     assert (target / "mine" / "thesis.txt").read_text() == "years of work\n"
 
 
+def test_checksums_of_something_else_make_a_folder_none_of_ours(
+    mip_packages, monkeypatch, tmp_path
+):
+    make_quickly(monkeypatch, mip_packages)
+    (tmp_path / "system.iso").write_bytes(b"downloaded for hours")
+    release.write_sums(tmp_path)
+    with pytest.raises(release.ReleaseError, match="has SHA256SUMS in it: name another folder"):
+        release.make(tmp_path)
+    assert (tmp_path / "system.iso").exists()
+
+
 def test_a_release_that_fails_leaves_what_was_there(mip_packages, monkeypatch, tmp_path):
     make_quickly(monkeypatch, mip_packages)
     target = tmp_path / "dist"
@@ -282,6 +293,15 @@ def test_where_there_is_no_git_it_says_so_in_one_line(monkeypatch, tmp_path, cap
 # ---------------------------------------------------------------------------
 # The notes
 # ---------------------------------------------------------------------------
+
+
+def test_a_git_that_does_not_end_is_told(monkeypatch):
+    def run(command, **options):
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(release.subprocess, "run", run)
+    with pytest.raises(release.ReleaseError, match="git .*timed out after 30 s"):
+        release.git("status")
 
 
 def test_the_notes_are_the_section_of_the_version():
