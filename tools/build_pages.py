@@ -38,12 +38,15 @@ def build(out, mip):
     if mip is not None and not (mip / INDEX).is_file():
         raise PagesError("--mip: %s has no %s: tools/release.py makes it" % (mip, INDEX))
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
-    ran = subprocess.run(
-        [*command, "--site-dir", str(out.absolute())],
-        cwd=ROOT,
-        env=dict(os.environ, NO_MKDOCS_2_WARNING="1"),  # what requirements-pages.txt says
-        timeout=MKDOCS_TIMEOUT_S,
-    )
+    try:
+        ran = subprocess.run(
+            [*command, "--site-dir", str(out.absolute())],
+            cwd=ROOT,
+            env=dict(os.environ, NO_MKDOCS_2_WARNING="1"),  # what requirements-pages.txt says
+            timeout=MKDOCS_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PagesError("mkdocs did not end within %d s" % MKDOCS_TIMEOUT_S) from error
     if ran.returncode != 0:
         raise PagesError("mkdocs is not content with docs/: see above")
     if mip is not None:
