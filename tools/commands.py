@@ -46,9 +46,10 @@ def said(text):
     if setup_env.IS_CHECKOUT:
         return text
     text = re.sub(r"python3 tools/(\w+\.py)", lambda found: NAMES.get(found[1], found[0]), text)
-    text = text.replace("boards/secrets.py", "secrets.py")
-    example = setup_env.ROOT / "boards" / "secrets_example.py"
-    text = text.replace("boards/secrets_example.py", str(example))
+    # Not in a path, which may have a folder of that name.
+    text = re.sub(r"(?<![\w/\\-])boards/secrets\.py", "secrets.py", text)
+    example = str(setup_env.ROOT / "boards" / "secrets_example.py")
+    text = re.sub(r"(?<![\w/\\-])boards/secrets_example\.py", lambda _: example, text)
     return text.replace("`.venv`", str(setup_env.VENV)).replace(" (tools/setup_env.py)", "")
 
 

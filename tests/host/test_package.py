@@ -315,6 +315,13 @@ def test_what_lacks_goes_into_an_environment_in_the_cache(monkeypatch, tmp_path)
 # ---------------------------------------------------------------------------
 
 
+def test_a_path_is_told_as_it_is_where_there_is_no_checkout(monkeypatch):
+    monkeypatch.setattr(setup_env, "IS_CHECKOUT", False)
+    assert commands.said("there is no boards/secrets.py") == "there is no secrets.py"
+    for text in ("/home/jo/boards/secrets.py is written", "my-boards/secrets.py"):
+        assert commands.said(text) == text
+
+
 def test_the_types_are_those_of_the_client(installed, tools_python, tmp_path):
     """Each public name, each method and each argument with its default."""
     environment = {"PYTHONPATH": str(installed.site), "MYPYPATH": str(installed.site)}
