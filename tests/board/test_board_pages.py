@@ -221,12 +221,14 @@ def test_each_page_links_to_what_is_there():
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 def test_secrets_are_ignored_by_git():
+    names = ["secrets.py", "esp32/secrets.py", "secrets.py.new", "ca.pem", "lamp.key", "ca.crt"]
+    paths = ["boards/" + name for name in names]
     ran = subprocess.run(
-        ["git", "check-ignore", "boards/secrets.py", "boards/esp32/secrets.py"],
+        ["git", "check-ignore", *paths, "boards/esp32/main.py"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         timeout=TIMEOUT_S,
         text=True,
     )
-    assert ran.stdout.split() == ["boards/secrets.py", "boards/esp32/secrets.py"]
+    assert ran.stdout.split() == paths
     assert build.ROOT == ROOT and virtual.ROOT == ROOT
