@@ -1344,9 +1344,23 @@ def doctor_code(facts, options):
                 raise DeployError("secrets.py: %s names %s, which is not here" % (setting, value))
             files[setting] = certs.der_of(READERS[setting](certificate))
         elif isinstance(value, (bytes, str)):
-            files[setting] = certs.der_of(value.encode() if isinstance(value, str) else value)
+            files[setting] = der_of_setting(setting, value)
     parts = "SECRETS = %r\nFILES = %r\nREASONS = %r\n" % (text, files, reasons_of(facts.kind))
     return parts + (PARTS / "blank_doctor.py").read_text()
+
+
+def der_of_setting(setting, value):
+    """Return what stands in a setting of secrets.py itself, as DER."""
+    if isinstance(value, str) and "-----BEGIN" not in value:
+        raise DeployError(
+            "secrets.py: %s is a file in a folder of the board, and that has no files yet"
+            % setting
+        )
+    try:
+        return certs.der_of(value.encode() if isinstance(value, str) else value)
+    except ValueError as error:
+        what = "private key" if setting == "KEY" else "certificate"
+        raise DeployError("secrets.py: %s is no %s" % (setting, what)) from error
 
 
 def run_doctor(board, facts, options):

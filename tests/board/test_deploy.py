@@ -861,6 +861,14 @@ def test_the_doctor_finds_what_is_wrong_with_secrets_on_a_blank_board(
     )
     printed = look("COUNTRY = None", "COUNTRY = 1 / 0")
     assert "NOT OK secrets.py: it can not be run: ZeroDivisionError" in printed
+    raises = "def PASSWORD():\n    raise ValueError(%r)\n" % PASSWORD
+    printed = look("PASSWORD = None\n", raises)
+    assert "NOT OK secrets.py: a setting can not be used: ValueError" in printed
+    for value, reason in (
+        (r"'-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n'", "is no certificate"),
+        ("'certs/ca.pem'", "is a file in a folder of the board, and that has no files yet"),
+    ):
+        assert failure(look("CA = None", "CA = " + value)) == "secrets.py: CA " + reason
     board.world["routes"][SERVER_ADDRESS, 1883] = ("127.0.0.1", servers.free_port())
     secrets.write_text(text)
     assert re.search(

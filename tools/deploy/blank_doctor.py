@@ -309,6 +309,8 @@ def main():
             look_at_broker(uri, secrets)
         except Failed as error:
             print("- broker: %s" % error)
+        except Exception as error:  # password() is a person's, too
+            print("- secrets.py: a setting can not be used: %s" % type(error).__name__)
 
 
 main()
