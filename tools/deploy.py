@@ -638,25 +638,29 @@ def probe(board, wanted_kind, more=()):
 # ---------------------------------------------------------------------------
 
 
-def build_files(facts, profile, source, has_repl=False):
-    """Return name -> bytes of all files that are ours, for this board."""
+def build_client(profile, source):
+    """Return (name on the board, bytes, .mpy version or None) of the client."""
     try:
         text = build.read_source()
         switches = build.find_switches(text)
         text = build.configure(text, switches, build.choose(switches, profile, [], []))
-        files = {}
         if source:
-            files["mqttpipe.py"] = build.make_source(text).encode()
-        else:
-            client = files["mqttpipe.mpy"] = build.compile_mpy(text)
-            made = build.Header(client).version
-            if made != facts.mpy_version:
-                raise DeployError(
-                    "the firmware loads .mpy version %d, mpy-cross makes %d: update the firmware "
-                    "from %s, or give --source" % (facts.mpy_version, made, FIRMWARE_PAGE)
-                )
+            return "mqttpipe.py", build.make_source(text).encode(), None
+        client = build.compile_mpy(text)
+        return "mqttpipe.mpy", client, build.Header(client).version
     except build.BuildError as error:
         raise DeployError("build: %s" % error) from error
+
+
+def build_files(facts, profile, source, has_repl=False):
+    """Return name -> bytes of all files that are ours, for this board."""
+    name, client, made = build_client(profile, source)
+    files = {name: client}
+    if made not in (None, facts.mpy_version):
+        raise DeployError(
+            "the firmware loads .mpy version %d, mpy-cross makes %d: update the firmware "
+            "from %s, or give --source" % (facts.mpy_version, made, FIRMWARE_PAGE)
+        )
     sources = [*sorted((BOARDS / "common").glob("*.py")), BOARDS / facts.kind / "wifi.py"]
     if has_repl:
         sources.append(ROOT / "micropython" / "mqttpipe_repl.py")
@@ -1091,7 +1095,8 @@ def plan_files(facts, options, certificates):
             check_own(facts, options, other)
             plan.removals.append(other)
         plan.record.pop(other, None)
-    plan.removals += [name for name in facts.files if name.endswith(UNFINISHED)]
+    unfinished = [name + UNFINISHED for name in written_names(plan, certificates)]
+    plan.removals += [name for name in unfinished if name in facts.files]
     for path, text in facts.too_large().items():
         if path not in facts.files and options.force:
             plan.removals.append(path)
@@ -1106,6 +1111,13 @@ def plan_files(facts, options, certificates):
         check_settings(options.secrets or SECRETS, certificates.given)
     plan_certificates(plan, facts, options, certificates)
     return plan
+
+
+def written_names(plan, certificates):
+    """Return the names that a copy to this board may have had when it was interrupted."""
+    names = {name + ending for name in OWN_FILES for ending in (".mpy", ".py")}
+    names |= {stem + ending for stem in certs.STEMS.values() for ending in (".pem", ".der")}
+    return sorted(names | {*USER_FILES, RECORD, *plan.record, *certificates.named})
 
 
 def plan_certificates(plan, facts, options, certificates):
@@ -1491,7 +1503,11 @@ def deploy(options):
         run_wizard(options)
     port = find_port() if options.port == "auto" else options.port
     say("port %s" % port)
-    certificates = None if options.doctor else Certificates(options)
+    certificates = None
+    if not options.doctor:
+        certificates = Certificates(options)
+        # It takes seconds, the first time: while the board is stopped its watchdog would not wait.
+        build_client(options.profile, options.source)
     with Board(port) as board:
         try:
             names = certificates.named if certificates else ()

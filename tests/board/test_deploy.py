@@ -975,6 +975,29 @@ def test_a_time_to_wait_that_can_not_be_is_refused(value, capsys):
     assert re.search("--wait: .*%s.* 0 to 86400" % value, capsys.readouterr().err)
 
 
+def test_the_client_is_built_before_the_board_is_stopped(run_deploy, monkeypatch):
+    """It may take longer than a watchdog waits, on a slow PC."""
+    built = []
+    monkeypatch.setattr(
+        deploy.build, "compile_mpy", lambda *_: built.append(1) or b"M\x06\x00\x1f"
+    )
+
+    def enter(board):
+        assert built
+        raise deploy.DeployError("as far as this")
+
+    monkeypatch.setattr(deploy.Board, "__enter__", enter)
+    assert failure(run_deploy("/dev/none", status=1)) == "as far as this"
+
+
+def test_a_file_of_somebody_s_own_that_looks_half_copied_is_left(ready, run_deploy):
+    board = ready()
+    for name in ("log.part", "mqttpipe.mpy.part", "ca.der.part", "deployed.json.part"):
+        (board.files / name).write_text("x")
+    run_deploy(board, "--wait", 0)
+    assert [name for name in files_on(board) if name.endswith(".part")] == ["log.part"]
+
+
 @pytest.mark.parametrize("encoding", ("ascii", "cp1252"))
 def test_what_the_terminal_has_no_characters_for_ends_nothing(ready, encoding):
     board = ready(main="print('\N{SNOWMAN}')\nprint('mqtt: online')\n")

@@ -168,9 +168,11 @@ def test_names_and_errors_of_a_board_do_nothing_to_the_terminal(plug_in, run, to
 
 
 def test_names_of_files_do_nothing_to_the_terminal(plug_in, run):
-    name = HARMFUL.replace("\x00", "") + deploy.UNFINISHED
-    files = dict(TOLD["files"], **{name: 1})
-    lines = run(plug_in(telling(files=files, hashes={name: HARMFUL})), "--dry-run", status=0)
+    name = HARMFUL.replace("\x00", "")
+    files = dict(TOLD["files"], **{name + deploy.UNFINISHED: 1})
+    told = {"files": files, "hashes": {name: HARMFUL}}
+    told["record"] = deploy.json.dumps({name: [HARMFUL, False]})  # then it is half a copy of ours
+    lines = run(plug_in(telling(**told)), "--dry-run", status=0)
     assert any(r"\x1b]0;title" in line for line in lines), lines
 
 
