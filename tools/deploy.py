@@ -30,6 +30,7 @@ board is online (or with --doctor: if all is well), else 1; the last line then s
 import argparse
 import ast
 import builtins
+import codecs
 import collections
 import contextlib
 import errno
@@ -704,18 +705,22 @@ def read_user_file(path):
     return data
 
 
+# A file of which nothing is known.
+ANYTHING = "from anywhere import *"
 # What ast.parse() and ast.literal_eval() raise for a text, whatever is in it.
 NO_PYTHON = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 
 
 def parse(path):
-    """Return the syntax tree of a file; an empty one if MicroPython takes it, this Python not."""
+    """Return the syntax tree of a file; that of ANYTHING if only MicroPython takes it."""
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
+        return ast.parse(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DeployError("can't read %s: %s" % (path, error.strerror)) from error
+    except UnicodeDecodeError as error:
+        raise DeployError("%s is not UTF-8: save it as that" % path.name) from error
     except NO_PYTHON:
-        return ast.Module(body=[], type_ignores=[])
+        return ast.parse(ANYTHING)
 
 
 COMPUTED = type("Computed", (), {"__repr__": lambda self: "COMPUTED"})()
@@ -746,7 +751,10 @@ class Names(ast.NodeVisitor):
     def __init__(self, path):
         self.defined = set()  # "*": whatever that import brings
         self.used = []
-        self.visit(parse(path))
+        try:
+            self.visit(parse(path))
+        except RecursionError:
+            self.defined.add("*")
 
     def visit_Name(self, node):
         if isinstance(node.ctx, ast.Load):
@@ -826,7 +834,7 @@ def check_settings(path, given=()):
     missing = [
         name for name in settings_of(EXAMPLE) if name not in defined and name not in NEW_SETTINGS
     ]
-    if missing and defined and "*" not in defined:
+    if missing and "*" not in defined:
         raise DeployError(
             "%s: main.py needs %s: boards/secrets_example.py has %s"
             % (path.name, " and ".join(missing), "them" if missing[1:] else "it")
@@ -958,6 +966,8 @@ def with_setting(text, setting, value):
     Args:
         value: None, str, or tuples and lists of these.
     """
+    if text.startswith(codecs.BOM_UTF8):
+        text = text[len(codecs.BOM_UTF8) :]
     lines = text.splitlines(keepends=True)
     nodes = []
     with contextlib.suppress(*NO_PYTHON):  # MicroPython takes it, this Python not

@@ -5,6 +5,7 @@ is each error that the tool knows, and each thing that it must not do; there it 
 process, on boards that have everything on them already, as far as the test allows.
 """
 
+import codecs
 import contextlib
 import os
 import re
@@ -966,6 +967,46 @@ def test_a_secrets_py_that_can_not_be_looked_into_ends_in_no_traceback(tmp_path,
         return
     with pytest.raises(deploy.DeployError, match=reason):
         deploy.settings_of(path)
+
+
+def test_a_file_in_another_encoding_hides_no_password_without_quotes(secrets):
+    """MicroPython takes any bytes; and the board would print that name in its NameError."""
+    secrets.write_bytes(secrets.read_bytes() + b"# caf\xe9\nPASSWORD = hunter2\n")
+    with pytest.raises(
+        deploy.DeployError, match="secrets.py is not UTF-8: save it as that"
+    ) as told:
+        deploy.read_secrets(secrets)
+    assert "hunter2" not in str(told.value)
+
+
+def test_the_mark_that_windows_puts_first_hides_no_password_without_quotes(secrets):
+    text = codecs.BOM_UTF8 + b"CA = None\n" + secrets.read_bytes()
+    secrets.write_bytes(text + b"PASSWORD = hunter2\n")
+    with pytest.raises(deploy.DeployError, match="a name that nothing defines"):
+        deploy.read_secrets(secrets)
+    assert deploy.with_setting(codecs.BOM_UTF8 + b"CA = None\n", "CA", "ca.pem") == (
+        b'CA = "ca.pem"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    (
+        ("", "main.py needs WIFI and SERVER and USER"),
+        ("# to do\n", "main.py needs WIFI and SERVER and USER"),
+        ("from board_of_mine import *\n", None),
+        ("from board_of_mine import *\nX = %s\n" % " + ".join(["'a'"] * 900), None),
+    ),
+)
+def test_a_secrets_py_with_next_to_nothing_in_it_is_told(tmp_path, text, reason):
+    path = tmp_path / "secrets.py"
+    path.write_text(text)
+    deploy.read_secrets(path)
+    if reason is None:
+        deploy.check_settings(path)
+        return
+    with pytest.raises(deploy.DeployError, match=reason):
+        deploy.check_settings(path)
 
 
 @pytest.mark.parametrize("value", ("nan", "inf", "-1", "86401", "soon"))
