@@ -247,6 +247,29 @@ def test_servers_that_announce_themselves_are_found(announce):
     assert wizard.checked_server("2", found) == "mqtts://pi.local:18883"
 
 
+@pytest.mark.parametrize("text", ("0", "2", "65536"))
+def test_a_number_that_is_not_in_the_list_is_no_host(text):
+    with pytest.raises(ValueError, match="a number of the list, 1 to 1, or an address"):
+        wizard.checked_server(text, ["mqtt://nas.local"])
+
+
+@pytest.mark.parametrize(
+    "host, is_so",
+    (
+        ("LOCALHOST", True),
+        ("localhost.", True),
+        ("127.1.2.3", True),
+        ("0:0:0:0:0:0:0:1", True),
+        ("0.0.0.0", True),
+        ("127.example.org", False),
+        ("192.0.2.1", False),
+        ("2001:db8::1", False),
+    ),
+)
+def test_what_would_be_the_board_itself_is_known(host, is_so):
+    assert wizard.is_this_computer_only(host) is is_so
+
+
 @pytest.mark.parametrize(
     "name", ("lamp._secure-mqtt._tcp.local.", "x" * 63 + "." + "y" * 63 + "._mqtt._tcp.local.")
 )

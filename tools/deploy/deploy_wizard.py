@@ -4,6 +4,7 @@ For tools/deploy.py --wizard. Passwords are not shown while they are typed, and 
 """
 
 import contextlib
+import ipaddress
 import pathlib
 import re
 import socket
@@ -98,7 +99,12 @@ def client_module():
 
 
 def is_this_computer_only(host):
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    host = host.lower().rstrip(".")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified
 
 
 def own_address():
@@ -158,7 +164,9 @@ def checked_name(text):
 
 def checked_server(text, found):
     """Return the URI that is meant by a number of the list, a host name, or a URI."""
-    if text.isdigit() and 0 < int(text) <= len(found):
+    if text.isdecimal() and found:
+        if not 0 < int(text) <= len(found):
+            raise ValueError("a number of the list, 1 to %d, or an address" % len(found))
         return found[int(text) - 1]
     if "@" in text:
         raise ValueError("without user and password: they are asked for next, and not shown")
