@@ -1021,17 +1021,19 @@ def write_secrets(path, data):
     """Write secrets.py, all of it or nothing, for its owner's eyes only."""
     path = path.resolve()
     temporary = path.with_name(path.name + ".new")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
     try:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C, too
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise DeployError("can't write %s: %s" % (path, error.strerror)) from error
 
 

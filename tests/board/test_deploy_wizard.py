@@ -323,3 +323,11 @@ def test_secrets_that_can_not_be_written_are_told_and_leave_nothing(tmp_path, mo
     with pytest.raises(deploy_talk.DeployError, match="can't write .*: No space left"):
         deploy.write_secrets(path, b"new")
     assert path.read_bytes() == b"old" and len(list(pathlib.Path(tmp_path).iterdir())) == 1
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploy.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        deploy.write_secrets(path, b"new")
+    assert path.read_bytes() == b"old" and len(list(pathlib.Path(tmp_path).iterdir())) == 1
