@@ -1002,6 +1002,8 @@ def run_wizard(options):
     import deploy_wizard
 
     path = options.secrets or SECRETS
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise DeployError("can't write into the folder %s" % path.resolve().parent)
     if path.exists() and not confirm("%s is there: write it anew?" % path, options.yes):
         raise DeployError("%s is as it was" % path)
     answers = deploy_wizard.run()

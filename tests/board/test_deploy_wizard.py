@@ -205,6 +205,12 @@ def test_without_a_terminal_nothing_is_asked(run_deploy, secrets):
     assert printed == "deploy: failed: --wizard asks questions: it needs a terminal\n"
 
 
+def test_a_folder_that_can_not_be_written_is_told_before_anything_is_asked(run_deploy, tmp_path):
+    path = tmp_path / "none" / "secrets.py"
+    printed = run_deploy(None, "--wizard", "--secrets", path, status=1)
+    assert printed == "deploy: failed: can't write into the folder %s\n" % path.parent
+
+
 def test_a_server_that_refuses_is_told_before_anything_is_written(broker):
     with broker.another("allow_anonymous false") as locked:
         reason = wizard.try_server(locked.uri, "jo", SECRET, None, None)
