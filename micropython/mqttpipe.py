@@ -3578,8 +3578,8 @@ class _Closing(_Sending):
 
     def _drop_socket(self):
         # The poll goes with the socket: after a register() that failed for want of memory it is
-        # broken, and may crash the VM.
-        self._poll = None
+        # broken, and may crash the VM. So does one that is to be asked again.
+        self._poll = self._bad_poll = None
         self._interest = None
         sock = self._socket
         if sock is not None:
