@@ -82,6 +82,21 @@ def test_no_secret_of_the_checkout_goes_into_the_wheel(wheel):
         assert not [name for name in names if secret in archive.read(name)]
 
 
+def test_each_link_of_the_page_on_pypi_leads_out_of_pypi(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        page = archive.read(name).decode()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    files = re.search(r'^Repository = "(.*)"$', project, re.M)[1] + "/blob/main/"
+    targets = re.findall(r"\]\(([^)]+)\)", page)
+    assert targets and len(targets) == len(re.findall(r"\]\(([^)]+)\)", readme))
+    for target in targets:
+        assert re.match("https://|#", target), target
+        if target.startswith(files):
+            assert (ROOT / target[len(files) :].split("#")[0]).is_file(), target
+
+
 def test_each_tool_has_all_that_it_imports(installed):
     tools = installed.site / "mqttpipe_host" / "tools"
     folders = ["tools", *["tools/" + path.name for path in tools.iterdir() if path.is_dir()]]
