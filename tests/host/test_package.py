@@ -195,6 +195,21 @@ def test_an_editable_install_runs_the_checkout(tools_python, tmp_path):
 # ---------------------------------------------------------------------------
 
 
+def test_a_command_that_is_none_is_told_with_the_one_that_may_be_meant(installed, tmp_path):
+    def told(*words):
+        status, printed = installing.run([installed.command, *words], tmp_path)
+        assert status == 2, words
+        return printed
+
+    assert "'deploy': mqttpipe board deploy is meant?" in told("deploy", "--port", "x")
+    assert "'publish': there are pub, sub, " in told("publish", "-t", "x")
+    assert "'board nonsense': there are pub" in told("board", "nonsense", "-x")
+    usage = checked([installed.command, "--help"], tmp_path)
+    for words in (["-h"], ["--help"], ["help"]):
+        assert checked([installed.command, "board", *words], tmp_path) == usage
+    assert told() == usage
+
+
 def test_the_help_has_every_command_and_each_has_a_help_of_its_own(installed, tmp_path):
     printed = checked([installed.command, "--help"], tmp_path)
     assert printed == checked([installed.python, "-m", "mqttpipe_host", "--help"], tmp_path)
