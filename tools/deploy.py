@@ -159,6 +159,10 @@ OWN_ADDRESS = re.compile(r"[/@](localhost|127\.0\.0\.1|\[::1\])(:\d+)?/?$", re.I
 # What is likely, though waiting may mend it: told when the time is over.
 LIKELY = (
     (
+        r"mqtt: offline: .*(ENOMEM|out of memory)",
+        "the board has not enough memory in one piece: gc.threshold(16384) before all imports?",
+    ),
+    (
         r"mqtt: offline: TCP: .*(ECONNREFUSED|ECONNRESET)",
         "does a server listen at this address and port, and to others than its own computer?",
     ),

@@ -728,6 +728,7 @@ def test_a_server_that_is_the_board_itself_is_said(ready, run_deploy, secrets):
     (
         ("broker: CONNACK: return code 5, not authorized", "correct USER and PASSWORD"),
         ("broker: TLS: [Errno 104] ECONNRESET, h port 1883", "does the server speak TLS at"),
+        ("broker: TCP: [Errno 12] ENOMEM, h port 8883", "the board has not enough memory"),
         ("broker: TCP: [Errno 111] ECONNREFUSED, h port 1", "does a server listen at this"),
         ("broker: CONNACK: closed by the server", "does the server want TLS at this port"),
         ("Wi-Fi: not joined: refused: wrong password? (network 1)", "correct the password of"),
