@@ -49,6 +49,7 @@ def said(text):
     text = text.replace("boards/secrets.py", "secrets.py")
     example = setup_env.ROOT / "boards" / "secrets_example.py"
     text = text.replace("boards/secrets_example.py", str(example))
+    text = text.replace("Set up, once: `.venv`", "Set up, once, without mqttpipe[board]: `.venv`")
     return text.replace("`.venv`", str(setup_env.VENV)).replace(" (tools/setup_env.py)", "")
 
 

@@ -217,6 +217,8 @@ def test_the_help_has_every_command_and_each_has_a_help_of_its_own(installed, tm
         assert re.search("^  mqttpipe %s  " % words, printed, re.M), words
         own = checked([installed.command, *words.split(), "--help"], tmp_path)
         assert "mqttpipe " + words.replace("doctor", "deploy") in own, own
+        # What the extra has brought is not set up once more.
+        assert "Set up, once: " not in own, own
         # There is no checkout to start these from, or to keep anything in.
         assert not re.search(r"python3 tools/|mqtt\.py|\.venv|[^/]boards/secrets", own), own
 
