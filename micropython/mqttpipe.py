@@ -2181,7 +2181,8 @@ class _Connecting:
                 except _FAILURES as error:
                     if addresses is None:
                         self._family = _DNS_A
-                    failed = failed or self._explain(error)
+                    if failed is None or failed.errno == _NO_ADDRESS:
+                        failed = self._explain(error)
                     if (
                         kind != first
                         or addresses is None
@@ -2228,12 +2229,17 @@ class _Connecting:
             if known and known[2] == kind and ticks_diff(known[0], self._now_ms) > 0:
                 return known[1]
             found = []
+            error = None
             for one in hosts(host):
                 if (":" in one) == (kind == _DNS_AAAA):
                     found.append(one)
+                else:
+                    error = TransportError("none of this family", "DNS")
+                    error.errno = _NO_ADDRESS
             if found:
                 return found
-            error = None
+            if error:  # who stands there with one family has not the other
+                raise error
             for server in self._name_servers(host):
                 # A new socket has a new port: with the random identifier 32 bits that a forger has
                 # to guess.

@@ -50,6 +50,7 @@ def said(text):
     text = re.sub(r"(?<![\w/\\-])boards/secrets\.py", "secrets.py", text)
     example = str(setup_env.ROOT / "boards" / "secrets_example.py")
     text = re.sub(r"(?<![\w/\\-])boards/secrets_example\.py", lambda _: example, text)
+    text = text.replace("Set up, once: `.venv`", "Set up, once, without mqttpipe[board]: `.venv`")
     return text.replace("`.venv`", str(setup_env.VENV)).replace(" (tools/setup_env.py)", "")
 
 
@@ -89,7 +90,8 @@ def usage():
 
 def main(words):
     """Run the command that `words` begin with; return the exit status, or exit."""
-    if not words or words[0] in ("-h", "--help", "help") or words == ["board", "--help"]:
+    asked = words[1:] if words[:1] == ["board"] else words
+    if not words or asked[:1] in (["-h"], ["--help"], ["help"]):
         print(usage())
         return 0 if words else 2
     if words == ["--version"]:
@@ -103,8 +105,12 @@ def main(words):
             sys.argv = [str(setup_env.TOOLS / tool), *before, *words[length:]]
             runpy.run_path(sys.argv[0], run_name="__main__")
             return 0
-    known = ", ".join(COMMANDS)
-    print("mqttpipe: no command '%s': there are %s" % (command, known), file=sys.stderr)
+    typed = " ".join(words[: 2 if words[0] == "board" else 1])
+    if "board " + typed in COMMANDS:
+        known = "mqttpipe board %s is meant?" % typed
+    else:
+        known = "there are " + ", ".join(COMMANDS)
+    print("mqttpipe: no command '%s': %s" % (typed, known), file=sys.stderr)
     return 2
 
 

@@ -152,6 +152,41 @@ FINAL = (
     ),
 )
 
+# What SERVER begins with.
+SCHEMES = ("mqtt://", "tcp://", "mqtts://", "ssl://")
+
+# The end of one that is, on the board, the board's own.
+OWN_ADDRESS = re.compile(r"[/@](localhost|127\.0\.0\.1|\[::1\])(:\d+)?/?$", re.I)
+
+# What is likely, though waiting may mend it: told when the time is over.
+LIKELY = (
+    (
+        r"mqtt: offline: .*(ENOMEM|out of memory)",
+        "the board has not enough memory in one piece: gc.threshold(16384) before all imports?",
+    ),
+    (
+        r"mqtt: offline: TCP: .*(ECONNREFUSED|ECONNRESET)",
+        "does a server listen at this address and port, and to others than its own computer?",
+    ),
+    (
+        r"mqtt: offline: TLS: .*(ECONNRESET|closed by)",
+        "does the server speak TLS at this port? mqtt:// does without",
+    ),
+    (
+        r"mqtt: offline: CONNACK: .*(ECONNRESET|closed by)",
+        "does the server want TLS at this port? mqtts:// has it",
+    ),
+)
+
+
+def advice_on(line, *tables):
+    """Return what to do about a line of the board's, of the first pattern that fits; or None."""
+    for table in tables:
+        for pattern, text in table:
+            if re.match(pattern, line):
+                return text
+    return None
+
 
 class Endless(DeployError):
     """The board's answer has no end."""
@@ -840,6 +875,25 @@ def check_settings(path, given=()):
             % (path.name, " and ".join(missing), "them" if missing[1:] else "it")
         )
     settings = settings_of(path)
+    uris = texts_in(settings.get("SERVER"))
+    for uri in uris:
+        if not uri.lower().startswith(SCHEMES):
+            raise DeployError(
+                "%s: SERVER must begin with mqtt://, or with mqtts:// over TLS" % path.name
+            )
+        if OWN_ADDRESS.search(uri):
+            say("  secrets.py has a SERVER that is the board itself: there is none on a board")
+    if uris and not is_over_tls(settings):
+        tls_only = [
+            name
+            for name in ("CA", "CERT", "KEY", "TLS")
+            if settings.get(name) is not None or name in given
+        ]
+        if tls_only:
+            raise DeployError(
+                "%s: %s %s for mqtts:// only, and SERVER is mqtt://"
+                % (path.name, *listed(tls_only))
+            )
     if "CERT" not in given and (settings.get("CERT") is None) != (settings.get("KEY") is None):
         raise DeployError("%s: CERT and KEY need each other" % path.name)
     if uris_over_tls(settings) and settings.get("TLS") is None:
@@ -1321,12 +1375,15 @@ def wait_online(board, timeout_s, is_main_theirs):
             subject = "Wi-Fi" if found.group(1).startswith("wifi") else "broker"
             trouble = "%s: %s" % (subject, found.group(2))
             times[line] += 1
-            advice = [text for pattern, text in FINAL if re.match(pattern, line)]
+            advice = advice_on(line, FINAL)
+            likely = advice_on(line, LIKELY)
             times_max = 2
             if is_clock_asked and CLOCK_UNSET in line:  # it may be set yet
-                advice, times_max = [CLOCK_ADVICE], CLOCK_TIMES
+                advice, times_max = CLOCK_ADVICE, CLOCK_TIMES
             if advice and times[line] >= times_max:
-                raise DeployError("the board can't go online: %s: %s" % (trouble, advice[0]))
+                raise DeployError("the board can't go online: %s: %s" % (trouble, advice))
+            if likely:
+                trouble += ": " + likely
         elif CLOCK_ASKED.match(line):
             is_clock_asked = True
             trouble = "clock: no time server of NTP has answered yet"
@@ -1396,6 +1453,10 @@ def run_doctor(board, facts, options):
 
     def show(mark, text):
         word = {"+": "ok    ", "-": "NOT OK", " ": "      "}[mark]
+        if mark == "-":
+            line = text.replace("broker: ", "mqtt: offline: ").replace("Wi-Fi: ", "wifi: ")
+            advice = advice_on(line, FINAL, LIKELY)
+            text += ": " + advice if advice else ""
         print("  %s %s" % (word, shown(commands.said(text))), file=screen, flush=True)
         results.append(mark != "-")
 

@@ -5,8 +5,9 @@
     python3 tools/emulated_board.py --suite sid         with a newer MicroPython
 
 It prints the port, and commands to try. The board has a network card and gets an address as soon
-as `network.WLAN().active(True)` is called; this machine's 127.0.0.1 is 10.0.2.2 there, so a broker
-here is mqtt://10.0.2.2. tools/get_lwip_board.py builds it, once, and says what it is.
+as `network.WLAN().active(True)` is called: any Wi-Fi and password will do. This machine's
+127.0.0.1 is 10.0.2.2 there, so a broker here is mqtt://10.0.2.2. tools/get_lwip_board.py builds
+it, once, and says what it is.
 
 For other tools and for tests:
 
@@ -143,7 +144,12 @@ class Board:
             file.truncate(PSRAM_BYTES)
             self._memory = mmap.mmap(file.fileno(), PSRAM_BYTES)
         self._memory[: max(len(image), 4)] = image or bytes(4)  # no old one
-        struct.pack_into("<II", self._memory, HOST_SEED, random.getrandbits(31), int(time.time()))
+        struct.pack_into("<I", self._memory, HOST_SEED, random.getrandbits(31))
+        self.set_clock()
+
+    def set_clock(self):
+        """Let the clock have been this machine's when the board was started or reset last."""
+        struct.pack_into("<I", self._memory, HOST_TIME, int(time.time()))
 
     def _connect(self, name):
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -213,6 +219,13 @@ class Board:
                 return answer["return"]
             if "error" in answer:
                 raise BoardError("%s: %s" % (command, answer["error"]["desc"]))
+            if answer.get("event") == "RESET":  # it counts from the begin
+                self.set_clock()
+
+    def watch(self, timeout_s):
+        """Wait so long; a board that is reset meanwhile has the right time again."""
+        if select.select([self._qmp], [], [], timeout_s)[0] and self.is_on():
+            self.qmp("query-status")  # the events come before its answer
 
     def pull_cable(self):
         """Let no frame through. The board sees it, but not after config(watch_phy=False)."""
@@ -345,7 +358,7 @@ print(lan.ifconfig())
 
 COMMANDS = """\
     python3 tools/deploy.py --port {port}    all that a board needs
-    python3 tools/repl.py --port {port}      MQTT by hand, then
+    python3 tools/repl.py --port {port}      MQTT by hand, on a board with all that
     {mpremote} connect {port}    its bare REPL
 """
 
@@ -375,9 +388,10 @@ def main():
             print("board: %s, at %s" % (get_lwip_board.describe(options.suite), board.port))
             texts = commands.said(COMMANDS).format(port=board.port, mpremote=mpremote)
             print("try, from another terminal:\n" + texts)
+            print("any Wi-Fi and password will do in its secrets.py")
             print("this machine's 127.0.0.1 is %s there; Ctrl-C ends it" % HOST, flush=True)
             while board.is_on():
-                time.sleep(0.2)
+                board.watch(0.2)
             print("board: QEMU has ended: " + board.log())
             return 1
     except BoardError as error:

@@ -1,10 +1,17 @@
-"""For hatchling, which makes the wheel: what pyproject.toml can't say.
+"""For hatchling, which makes wheel and sdist: what pyproject.toml can't say.
 
 The client is in a wheel twice: as the module that programs import, and in mqttpipe_host/, where
 the tools find it beside their other files as in a checkout. An editable install has no copies.
+
+The README is the project's page on PyPI, too. There a link to a file of the project would lead to
+a page of PyPI that does not exist: these links get the address of the repository.
 """
 
+import pathlib
+import re
+
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 PLACES = {
     "cpython_shim/mqttpipe-stubs": "mqttpipe-stubs",
@@ -13,6 +20,17 @@ PLACES = {
     "micropython/mqttpipe.py": "mqttpipe.py",
     "micropython/mqttpipe_repl.py": "mqttpipe_repl.py",
 }
+
+
+LINK = re.compile(r"\]\((?!https?://|#)([^)\s]+)\)")  # to a file, from the project's top
+
+
+class ReadmeHook(MetadataHookInterface):
+    def update(self, metadata):
+        text = (pathlib.Path(self.root) / "README.md").read_text(encoding="utf-8")
+        files = metadata["urls"]["Repository"] + "/blob/main/"
+        text = LINK.sub(lambda found: "](%s%s)" % (files, found[1]), text)
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
 
 
 class WheelHook(BuildHookInterface):

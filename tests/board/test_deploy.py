@@ -699,6 +699,58 @@ def test_a_program_that_fails_is_told_with_its_error(ready, run_deploy):
     assert reason == "the program on the board has failed: KeyError: of its own"
 
 
+def test_a_server_that_no_client_takes_is_told_before_anything_is_copied(
+    ready, run_deploy, secrets
+):
+    board = ready()
+    text = secrets.read_bytes()
+    before = files_on(board)
+    for settings, reason in (
+        ({"SERVER": "192.168.4.1"}, "SERVER must begin with mqtt://, or with mqtts:// over TLS"),
+        ({"CA": "ca.pem", "TLS": "insecure"}, "CA and TLS are for mqtts:// only, and SERVER is"),
+    ):
+        changed = text
+        for name, value in settings.items():
+            changed = deploy.with_setting(changed, name, value)
+        secrets.write_bytes(changed)
+        assert reason in failure(run_deploy(board, status=1))
+        assert files_on(board) == before
+
+
+def test_a_server_that_is_the_board_itself_is_said(ready, run_deploy, secrets):
+    board = ready()
+    secrets.write_text(secrets.read_text().replace("mqtt://" + SERVER_ADDRESS, "mqtt://localhost"))
+    printed = run_deploy(board, "--wait", 1, status=1)
+    assert "secrets.py has a SERVER that is the board itself" in printed
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    (
+        ("broker: CONNACK: return code 5, not authorized", "correct USER and PASSWORD"),
+        ("broker: TLS: [Errno 104] ECONNRESET, h port 1883", "does the server speak TLS at"),
+        ("broker: TCP: [Errno 12] ENOMEM, h port 8883", "the board has not enough memory"),
+        ("broker: TCP: [Errno 111] ECONNREFUSED, h port 1", "does a server listen at this"),
+        ("broker: CONNACK: closed by the server", "does the server want TLS at this port"),
+        ("Wi-Fi: not joined: refused: wrong password? (network 1)", "correct the password of"),
+    ),
+)
+def test_what_to_do_is_said_by_the_doctor_as_well(line, words, monkeypatch, capsys):
+    class Board:
+        def run(self, code, timeout_s, on_data, all_s):
+            on_data(b"- %s\n+ clock: 2026\n" % line.encode())
+
+    facts = types.SimpleNamespace(
+        version=(1, 25, 0), firmware="", machine="", memory_free=1, memory=1, disk_free=1 << 20
+    )
+    facts.disk = facts.disk_free
+    facts.too_large = dict
+    monkeypatch.setattr(deploy, "doctor_code", lambda facts, options: "")
+    assert not deploy.run_doctor(Board(), facts, None)
+    printed = capsys.readouterr().out
+    assert "  NOT OK %s: %s" % (line, words) in printed and "ok     clock: 2026\n" in printed
+
+
 def test_a_program_that_says_nothing_is_not_waited_for_for_ever(ready, run_deploy):
     board = ready(main="pass\n")
     reason = failure(run_deploy(board, "--wait", 2, status=1))

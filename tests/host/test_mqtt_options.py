@@ -119,6 +119,17 @@ def test_a_file_that_can_not_be_read_is_an_error(tmp_path):
         read_options("pub", ["-o", str(tmp_path / "none")])
 
 
+def test_a_certificate_that_can_not_be_used_is_named(tmp_path):
+    empty = tmp_path / "empty.crt"
+    empty.touch()
+    for name in ("none.crt", "empty.crt"):
+        with pytest.raises(UsageError, match="--cafile .*/%s: " % name):
+            client_arguments(read_options("pub", ["--cafile", str(tmp_path / name)]))
+    words = ["--cert", str(empty), "--key", str(tmp_path / "none.key")]
+    with pytest.raises(UsageError, match="--key .*/none.key: "):
+        client_arguments(read_options("pub", words))
+
+
 def test_a_will_has_all_its_parts():
     words = ["--will-topic", "w", "--will-payload", "gone", "--will-qos", "2", "--will-retain"]
     assert client_arguments(read_options("pub", words))[1]["will"] == ("w", "gone", 2, True)

@@ -82,6 +82,21 @@ def test_no_secret_of_the_checkout_goes_into_the_wheel(wheel):
         assert not [name for name in names if secret in archive.read(name)]
 
 
+def test_each_link_of_the_page_on_pypi_leads_out_of_pypi(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        page = archive.read(name).decode()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    files = re.search(r'^Repository = "(.*)"$', project, re.M)[1] + "/blob/main/"
+    targets = re.findall(r"\]\(([^)]+)\)", page)
+    assert targets and len(targets) == len(re.findall(r"\]\(([^)]+)\)", readme))
+    for target in targets:
+        assert re.match("https://|#", target), target
+        if target.startswith(files):
+            assert (ROOT / target[len(files) :].split("#")[0]).is_file(), target
+
+
 def test_each_tool_has_all_that_it_imports(installed):
     tools = installed.site / "mqttpipe_host" / "tools"
     folders = ["tools", *["tools/" + path.name for path in tools.iterdir() if path.is_dir()]]
@@ -180,6 +195,21 @@ def test_an_editable_install_runs_the_checkout(tools_python, tmp_path):
 # ---------------------------------------------------------------------------
 
 
+def test_a_command_that_is_none_is_told_with_the_one_that_may_be_meant(installed, tmp_path):
+    def told(*words):
+        status, printed = installing.run([installed.command, *words], tmp_path)
+        assert status == 2, words
+        return printed
+
+    assert "'deploy': mqttpipe board deploy is meant?" in told("deploy", "--port", "x")
+    assert "'publish': there are pub, sub, " in told("publish", "-t", "x")
+    assert "'board nonsense': there are pub" in told("board", "nonsense", "-x")
+    usage = checked([installed.command, "--help"], tmp_path)
+    for words in (["-h"], ["--help"], ["help"]):
+        assert checked([installed.command, "board", *words], tmp_path) == usage
+    assert told() == usage
+
+
 def test_the_help_has_every_command_and_each_has_a_help_of_its_own(installed, tmp_path):
     printed = checked([installed.command, "--help"], tmp_path)
     assert printed == checked([installed.python, "-m", "mqttpipe_host", "--help"], tmp_path)
@@ -187,6 +217,8 @@ def test_the_help_has_every_command_and_each_has_a_help_of_its_own(installed, tm
         assert re.search("^  mqttpipe %s  " % words, printed, re.M), words
         own = checked([installed.command, *words.split(), "--help"], tmp_path)
         assert "mqttpipe " + words.replace("doctor", "deploy") in own, own
+        # What the extra has brought is not set up once more.
+        assert "Set up, once: " not in own, own
         # There is no checkout to start these from, or to keep anything in.
         assert not re.search(r"python3 tools/|mqtt\.py|\.venv|[^/]boards/secrets", own), own
 

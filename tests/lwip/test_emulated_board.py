@@ -235,6 +235,15 @@ def test_the_clock_is_the_host_s_and_can_be_set(board):
     assert board.evaluate("time.gmtime()[:5]") == (2031, 2, 3, 4, 5)
 
 
+def test_after_a_reset_the_clock_is_the_host_s_again(board):
+    """Else a certificate that was made while the board was on is of the future."""
+    board.run("import machine\nmachine.RTC().datetime((2021, 2, 3, 0, 4, 5, 6, 0))")
+    board.start("machine.reset()")
+    board.watch(WAIT_S)
+    board.enter_raw_repl()
+    assert board.evaluate("__import__('time').gmtime()[0]") >= 2025
+
+
 def test_a_watchdog_that_is_not_fed_resets_the_board(board):
     board.put("/boot.py", b"print('started')")
     board.run("import machine, time\nbefore = 1\ndog = machine.WDT(timeout=300)")

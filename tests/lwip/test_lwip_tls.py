@@ -1,11 +1,14 @@
 """TLS on the emulated board: mbedTLS as MicroPython's boards have it, over lwIP."""
 
 import contextlib
+import re
+import types
 
 import pytest
 from test_lwip_traffic import run_echo
 
 import certificates
+import deploy
 import servers
 from emulated_board import HOST
 
@@ -63,3 +66,17 @@ def test_a_certificate_that_can_not_be_verified_gets_nothing(start_client, add_b
     events = board.evaluate("watch.events")
     assert [event[:3] for event in events] == [("offline", "TransportError", "TLS")], events
     assert "New client connected" not in broker.log()[log_begin:]
+
+
+def test_what_a_board_loads_leaves_the_library_room_in_one_piece(board):
+    """It needs 17 KB in one piece twice, and found them on one start and not on another."""
+    facts = types.SimpleNamespace(kind="rp2_pico_w", mpy_version=6)
+    for name, data in deploy.build_files(facts, "standard", False).items():
+        board.put("/" + name, data)
+    before = board.evaluate("__import__('gc').threshold()")
+    board.run("import service")
+    assert board.evaluate("__import__('gc').threshold()") == before
+    printed = board.run("import gc, micropython\ngc.collect()\nmicropython.mem_info()")
+    blocks = int(re.search(r"max free sz: (\d+)", printed)[1])
+    free = int(re.search(r"free: (\d+)", printed)[1])
+    assert 16 * blocks > 0.75 * free, printed

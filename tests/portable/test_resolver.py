@@ -39,6 +39,43 @@ def test_what_this_machine_knows_itself_is_not_asked_for():
     assert not bench.network.lookups and bench.server.address == ("192.0.2.9", 1883)
 
 
+def test_what_this_machine_knows_in_one_family_is_not_asked_for_in_the_other():
+    """Else every second error of a server that refuses us would be about DNS."""
+    needs("resolver")
+    bench = Bench(uri="mqtt://own.example", reconnect_min_ms=0, reconnect_max_ms=0)
+    mqttpipe.hosts = lambda name: ["192.0.2.9"]
+    bench.client.connect()
+    for count in range(1, 7):
+        bench.steps()
+        assert len(bench.network.connections) == count
+        bench.exchange(b"\x20\x02\x00\x05")
+        error = bench.error()
+        assert type(error) is mqttpipe.Refused and error.return_code == 5, (count, error)
+        bench.clock.advance(1000)
+    assert not bench.network.lookups
+
+
+def test_of_two_families_what_the_one_that_has_an_address_met_is_told():
+    needs("resolver")
+    bench = Bench(uri="mqtt://own.example", reconnect_min_ms=100, reconnect_max_ms=100)
+    mqttpipe.hosts = lambda name: ["192.0.2.9"]
+    bench.client.connect()
+    bench.steps()
+    bench.exchange(b"\x20\x02\x00\x05")
+    bench.take_events()
+    bench.network.connect_error = ECONNREFUSED
+    count = 0
+    for _ in range(20):
+        bench.clock.advance(1000)
+        bench.steps()
+        for event in bench.take_events():
+            count += 1
+            assert event[1].stage == "TCP" and event[1].errno == ECONNREFUSED, event[1]
+        if count == 3:
+            break
+    assert count == 3 and not bench.network.lookups
+
+
 def test_a_literal_address_is_not_asked_for():
     for uri in ("mqtt://192.0.2.9", "mqtt://[2001:db8::1]"):
         bench = Bench(uri=uri)

@@ -247,14 +247,16 @@ def client_arguments(options):
 
 # --insecure leaves out the name only, as in mosquitto_pub: the certificate is verified.
 def make_context(options):
+    if ("cert" in options) != ("key" in options):
+        raise UsageError("Both --cert and --key must be provided if one of them is provided.")
+    given = "--cafile %s" % options.get("cafile")
     try:
         context = ssl.create_default_context(cafile=options.get("cafile"))
-        if ("cert" in options) != ("key" in options):
-            raise UsageError("Both --cert and --key must be provided if one of them is provided.")
         if "cert" in options:
+            given = "--cert %s, --key %s" % (options["cert"], options["key"])
             context.load_cert_chain(options["cert"], options["key"])
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageError("Unable to use the certificates given: %s" % error)
+    except OSError as error:  # ssl.SSLError is one, and names no file
+        raise UsageError("Unable to use the certificates given: %s: %s" % (given, error))
     if "insecure" in options:
         context.check_hostname = False
     return context

@@ -8,6 +8,9 @@ from mqtt_options import client_arguments
 
 import mqttpipe_repl
 
+# What else one types, and what is meant.
+ALIASES = {"pub": "publish", "sub": "subscribe", "unsub": "unsubscribe", "exit": "quit"}
+
 
 class Shell(cmd.Cmd):
     """The commands of micropython/mqttpipe_repl.py at a prompt of their own."""
@@ -28,6 +31,8 @@ class Shell(cmd.Cmd):
         line = line.strip()
         if line.startswith("mqtt_"):
             line = line[len("mqtt_") :]
+        word, blank, rest = line.partition(" ")
+        line = ALIASES.get(word, word) + blank + rest
         try:
             return super().onecmd(line)
         except ValueError as error:  # of shlex: a quote is not closed

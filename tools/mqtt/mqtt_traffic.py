@@ -1,5 +1,6 @@
 """`pub` and `sub` of tools/mqtt.py: a client, and the loop around it."""
 
+import errno
 import os
 import pathlib
 import signal
@@ -39,6 +40,7 @@ class Command:
     def __init__(self, options, **arguments):
         self.options = options
         uri, more, self.url_topic = client_arguments(options)
+        self.is_tls = uri.startswith("mqtts:")
         self.qos = options.get("qos", 0)
         self.is_lossless = True
         self.ended = None  # an Ended, from a callback, where it can not be raised
@@ -85,13 +87,27 @@ class Command:
         if isinstance(error, mqttpipe.Refused):
             self.end(error.return_code, "Connection error: %s" % error)
         elif error.stage == "TLS":
-            self.end(STATUS_TLS, "Error: %s" % error)
+            self.end(STATUS_TLS, "Error: %s%s" % (error, self.hint(error)))
         elif not self.has_been_online:
             is_late = isinstance(error, mqttpipe.TimedOut) and error.stage == "CONNACK"
-            self.end(STATUS_TIMEOUT if is_late else 1, "Error: %s" % error)
+            self.end(STATUS_TIMEOUT if is_late else 1, "Error: %s%s" % (error, self.hint(error)))
         elif self.lost_s is None:
             self.lost_s = time.monotonic()
             self.complain("The connection was lost: %s" % error)
+
+    def hint(self, error):
+        """Return what may mend it, or "": in the words of these options, which no client knows."""
+        if "not trusted by ca=" in str(error):
+            if "cafile" in self.options:
+                return ": it is not signed with what --cafile names"
+            return ": --cafile FILE names what an authority of your own signs with"
+        # One end speaks TLS, and the other hangs up.
+        is_cut = error.errno in (errno.ECONNRESET, errno.EPIPE) or "closed" in str(error)
+        if is_cut and error.stage == "TLS":
+            return ": does the server speak TLS at this port?"
+        if is_cut and error.stage == "CONNACK" and not self.is_tls:
+            return ": does the server want TLS at this port (--cafile)?"
+        return ""
 
     # -- the loop
 
