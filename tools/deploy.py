@@ -883,7 +883,7 @@ def check_settings(path, given=()):
             )
         if OWN_ADDRESS.search(uri):
             say("  secrets.py has a SERVER that is the board itself: there is none on a board")
-    if uris and not is_over_tls(settings):
+    if uris and not uris_over_tls(settings):
         tls_only = [
             name
             for name in ("CA", "CERT", "KEY", "TLS")
