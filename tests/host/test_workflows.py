@@ -93,6 +93,7 @@ def find_actionlint(monkeypatch):
             folder = check_types.ensure_packages("actionlint", "requirements-actionlint.txt")
             return str(folder / "bin" / "actionlint")
         except setup_env.SetupError as error:
+            not_had.parent.mkdir(parents=True, exist_ok=True)  # a checkout that is new
             not_had.write_text(str(error))
     pytest.skip("actionlint can't be had here (%s says why)" % not_had.relative_to(ROOT))
 
