@@ -6,7 +6,7 @@
     pytest --micropython=PATH                      a unix port to take for the one of its width
     pytest --no-lwip                               leave out what needs the emulated board
     pytest --no-esp32-sockets                      leave out what runs on the ESP32's sockets
-    pytest --all-personalities                     with the slow ones (tests/broker/conftest.py)
+    pytest --long                                  the long form of every test that has one
 
 Fixtures:
     broker            a running broker, one for the whole run: .host .port .uri .log(), .stop()
@@ -128,12 +128,6 @@ def pytest_addoption(parser):
         help="the broker to test against: auto, docker, mosquitto or a URI (default: auto)",
     )
     group.addoption(
-        "--brokers",
-        default="one",
-        choices=("one", "all"),
-        help="all: RabbitMQ, ActiveMQ, aedes and amqtt as well, where they are (default: one)",
-    )
-    group.addoption(
         "--no-broker", action="store_true", help="leave out the tests that need a broker"
     )
     group.addoption(
@@ -153,39 +147,9 @@ def pytest_addoption(parser):
         help="leave out the tests on the ESP32's sockets",
     )
     group.addoption(
-        "--long-threads", action="store_true", help="run the long form of the thread tests as well"
-    )
-    group.addoption(
-        "--idle-s", type=float, metavar="S", help="for how long tests/broker/test_idle.py looks"
-    )
-    group.addoption(
-        "--long-chaos", action="store_true", help="run the long form of the chaos tests as well"
-    )
-    group.addoption(
-        "--long-lwip",
+        "--long",
         action="store_true",
-        help="the emulated board: also the portable tests that take minutes",
-    )
-    group.addoption(
-        "--every-call",
-        action="store_true",
-        help="let every call fail, not every n-th, and interrupt every line each time it runs",
-    )
-    group.addoption(
-        "--every-level",
-        action="store_true",
-        help="test_full_heap_levels.py: fill the heap to each level, in steps of 8 bytes",
-    )
-    group.addoption(
-        "--long-leaks",
-        action="store_true",
-        help="test_leaks.py: 1,000 connections of each kind",
-    )
-    group.addoption(
-        "--all-personalities",
-        action="store_true",
-        help="run every test with a broker in CPython as ESP32, rp2, unix and hostile, "
-        "and on the ESP32's sockets",
+        help="run the long form of every test that has one, and what is slow: hours in all",
     )
 
 

@@ -3,7 +3,6 @@
     python3 tools/test.py                          everything
     python3 tools/test.py tests/host -k pipe       arguments that are not below go to pytest
     python3 tools/test.py --broker=docker          which broker: auto, docker, mosquitto or a URI
-    python3 tools/test.py --brokers=all            those with RabbitMQ, ActiveMQ, aedes, amqtt, too
     python3 tools/test.py --no-lint                leave out ruff
     python3 tools/test.py --no-broker              leave out the tests that need a broker
     python3 tools/test.py --no-micropython         leave out the tests in real MicroPython
@@ -11,17 +10,18 @@
     python3 tools/test.py --micropython=PATH       a unix port to take for the one of its width
     python3 tools/test.py --no-esp32-sockets       leave out those on the ESP32's sockets
 
-More of what takes minutes, each for one file of tests as well as for all:
+`--long` runs the long form of every test that has one: hours for all, so choose a file as well.
 
-    --all-personalities    also what is slow in CPython as an ESP32, as an rp2, ..., on the
-                           ESP32's sockets
-    --long-chaos           a chaos of cut connections that goes on for longer
-    --long-threads         8 threads publish 10,000 messages each, on 32 bits as well
-    --long-leaks           1,000 connections of each kind, and nothing left of them
-    --long-lwip            on the emulated board, the portable tests that take minutes as well
-    --every-call           let every call of the system fail, not every n-th
-    --every-level          fill the heap to every level, in steps of 8 bytes, not to some
-    --idle-s=60            look that many seconds at how much an idle client takes
+    tests/broker/test_chaos.py             5,000 messages at each QoS each way, 220 cuts
+    tests/broker/test_threads.py           8 threads publish 10,000 messages each
+    tests/broker/test_leaks.py             1,000 connections of each kind, and nothing left of them
+    tests/broker/test_failing_calls.py     every call of the system fails, not every n-th
+    tests/broker/test_idle.py              an idle client is looked at for a minute
+    tests/broker/test_other_brokers.py     RabbitMQ, ActiveMQ, aedes and amqtt
+    tests/broker                           with what is slow as an ESP32, an rp2, on its sockets
+    tests/host/test_full_heap_levels.py    the heap is filled to every level, in steps of 8 bytes
+    tests/host/test_interrupted_steps.py   Ctrl-C each time that a line runs
+    tests/lwip/test_portable_on_lwip.py    also the portable tests that take minutes there
 
 Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit, 32-bit and
 Debian's newest in `.cache` (tools/get_micropython.py), beside them one with the ESP32's sockets

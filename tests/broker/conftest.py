@@ -35,9 +35,8 @@ from proxy import Proxy
 STORIES = pytest.StashKey()
 TOPIC_NUMBERS = itertools.count(1)
 
-# Left out with a personality and on the ESP32's sockets, unless --all-personalities says
-# otherwise: or these tests would take more than twice the time. Each pattern is searched in the
-# name of a test.
+# Left out with a personality and on the ESP32's sockets, unless --long says otherwise: or these
+# tests would take more than twice the time. Each pattern is searched in the name of a test.
 SPARED = [
     # Most of the time goes to the client's own timers, and no socket has a part in it.
     r"test_a_silent_server_ends_in_timed_out\[(CPython .*|ESP32 sockets)\]",  # 6 s
@@ -61,15 +60,14 @@ SPARED = [
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--brokers") != "all":
-        others = [item for item in items if "other" in item.fixturenames]
-        text = "%d tests with RabbitMQ, ActiveMQ, aedes and amqtt (--brokers=all runs them)"
-        deselect(config, items, others, text)
-    if config.getoption("--all-personalities"):
+    if config.getoption("--long"):
         return
+    others = [item for item in items if "other" in item.fixturenames]
+    text = "%d tests with RabbitMQ, ActiveMQ, aedes and amqtt"
+    deselect(config, items, others, text + " (--long runs them)")
     spared = [item for item in items if any(re.search(name, item.name) for name in SPARED)]
     text = "%d slow tests with a personality, or on the ESP32's sockets"
-    deselect(config, items, spared, text + " (--all-personalities runs them)")
+    deselect(config, items, spared, text + " (--long runs them)")
 
 
 def deselect(config, items, unwanted, text):

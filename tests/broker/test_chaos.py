@@ -1,6 +1,6 @@
 """Many messages at every QoS, both ways, through a proxy that cuts at random bytes.
 
-With `--long-chaos`: 5,000 messages a QoS each way, 220 cuts, and the broker killed and restarted
+With `--long`: 5,000 messages a QoS each way, 220 cuts, and the broker killed and restarted
 on the way, its persistence on. A table at the end says what came of it; the short form is in
 every run of the tests.
 
@@ -61,8 +61,8 @@ def test_chaos(exchange, wide_broker, session):
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("session", SESSIONS)
 def test_long_chaos(request, record_property, interpreter, exchange, add_broker, session):
-    if not request.config.getoption("--long-chaos", default=False):
-        pytest.skip("takes minutes: --long-chaos runs it")
+    if not request.config.getoption("--long"):
+        pytest.skip("takes minutes: --long runs it")
     books = exchange(
         add_broker(NO_WINDOW + "\n" + PERSISTENCE),
         counts_out=[LONG_MESSAGES] * 3,

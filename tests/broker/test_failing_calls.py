@@ -3,7 +3,7 @@
 tests/portable/test_failing_calls.py does the same with fakes, and there every call fails in every
 run. Here it is sockets, polls and TLS streams of the system, with a thin wrapper around them
 (tests/portable/failing.py), and a DNS server and mosquitto at the other end. In each run it is
-another part of the calls; `--every-call` lets each fail with each error, which takes minutes.
+another part of the calls; `--long` lets each fail with each error, which takes minutes.
 """
 
 import os
@@ -68,7 +68,7 @@ def test_every_call_may_fail(scheme, start, add_broker, made, closing, topic, re
     }
     if scheme == "mqtts":
         options["ca"] = made.ca.cert_pem_file
-    is_every = request.config.getoption("--every-call")
+    is_every = request.config.getoption("--long")
     seed = int(os.environ.get("MQTTPIPE_SEED") or random.randrange(1 << 20))
     print("MQTTPIPE_SEED=%d" % seed)
     step = 1 if is_every else STEP[scheme]

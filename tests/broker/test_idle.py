@@ -1,6 +1,6 @@
 """How much of a processor an idle client takes, in each way to drive it: shown, not judged.
 
-    python -m pytest tests/broker/test_idle.py --idle-s=60      a longer look
+    python -m pytest tests/broker/test_idle.py --long      a longer look
 
 Wanted is at most 1 %. All of them run at the same time, each in a process of its own, and the
 kernel says how long each has run. MicroPython's unix port has micropython/mqttpipe_unix.py, which
@@ -37,7 +37,7 @@ def unix_folder(tmp_path_factory, compile_mpy):
 
 @pytest.mark.timeout(0)
 def test_idle(request, record_property, broker, unix_folder, get_interpreter, closing, topic):
-    look_s = request.config.getoption("--idle-s", default=None) or 2.0
+    look_s = 60 if request.config.getoption("--long") else 2
     runs = {}
     for name in INTERPRETERS:
         for way in WAYS:

@@ -1,7 +1,7 @@
 """Nothing is left behind by connections, good or bad: no descriptor, no byte of the heap.
 
 A client connects some dozen times in each way that a connection can fail, and in the two ways in
-which it works; with `--long-leaks` a thousand times. What it leaves is measured from the inside
+which it works; with `--long` a thousand times. What it leaves is measured from the inside
 (scenarios/leaks.py): open files, bytes of MicroPython's heap (on CPython: objects that the
 collector knows), and the memory of the whole process, in which the TLS libraries have theirs.
 """
@@ -118,7 +118,7 @@ def check_leaks(start, request, made, interpreter):
     """
 
     def run(kind, how, uri, timeout_ms, error=None, dns_port="-"):
-        is_long = request.config.getoption("--long-leaks")
+        is_long = request.config.getoption("--long")
         count = LONG_COUNT if is_long else COUNT
         deadline_s = LONG_DEADLINE_S if is_long else DEADLINE_S
         options = {

@@ -1,4 +1,4 @@
-"""Our client at RabbitMQ, ActiveMQ, aedes and amqtt: with --brokers=all, as they start slowly.
+"""Our client at RabbitMQ, ActiveMQ, aedes and amqtt: with --long, as they start slowly.
 
 What each does otherwise than mosquitto is in KNOWN, and stated: docs/brokers.md tells users of it.
 """

@@ -5,7 +5,7 @@ all of them are (its Makefile has MICROPY_PY_THREAD_GIL=0): what holds there hol
 cores, as far as the memory of a PC is one for the other.
 
 Each thread publishes 5,000 messages on CPython and in the 64-bit unix port, half of them at QoS 1,
-half at QoS 2, and fewer in the 32-bit one, with a board's heap. With `--long-threads` it is 10,000
+half at QoS 2, and fewer in the 32-bit one, with a board's heap. With `--long` it is 10,000
 in all of them, and fewer on the ESP32's sockets: its poll() looks at the network every 10 ms, and
 in that time no more than in_flight_max messages can be acknowledged.
 """
@@ -112,8 +112,8 @@ def test_8_threads_lose_nothing_and_keep_their_order_through_cuts(
 def test_8_threads_of_10000_messages_each(
     request, interpreter, start, add_peer, add_proxy, wide_broker, topic
 ):
-    if not request.config.getoption("--long-threads", default=False):
-        pytest.skip("takes minutes: --long-threads runs it")
+    if not request.config.getoption("--long"):
+        pytest.skip("takes minutes: --long runs it")
     count, cut_count, position_max = LONG_WORK
     if interpreter.name == ends.ESP32_SOCKETS:
         count //= 5

@@ -3,7 +3,7 @@
 tests/portable/full_heap.py says what is asked of the client then; full_heap_sockets.py and
 full_heap_run.py do the same over real sockets and under asyncio. Each moment runs in a process of
 its own, in MicroPython 32-bit with a heap as on a board: a crash there is a failure of that
-moment. The short form tries some levels, `--every-level` each in steps of 8 bytes.
+moment. The short form tries some levels, `--long` each in steps of 8 bytes.
 """
 
 import importlib
@@ -63,7 +63,7 @@ def folder(tmp_path_factory, compile_mpy):
 @pytest.mark.timeout(LONG_TIMEOUT_S + 10)
 @pytest.mark.parametrize("module, moment", moments())
 def test_it_bears_each_level(module, moment, folder, micropythons, request):
-    is_long = request.config.getoption("every_level")
+    is_long = request.config.getoption("--long")
     if is_long:
         levels = list(range(0, LEVEL_MAX + 1, STEP_SLOW if module == SLOW else STEP))
     else:

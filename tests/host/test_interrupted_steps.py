@@ -9,7 +9,7 @@ a REPL. Then, within a simulated day:
 - every message that was acknowledged to the server has reached its callback;
 - every token ends.
 
-A line is interrupted the first and the last time that a scenario runs it, with --every-call each
+A line is interrupted the first and the last time that a scenario runs it, with --long each
 time. No line or function of the client is named here.
 """
 
@@ -470,7 +470,7 @@ def test_it_finds_back_from_an_interruption_at_each_line(scenario, options, requ
     lines = app.trace.lines[:]
     app.check()
     failures = []
-    targets = chosen(lines, request.config.getoption("every_call"))
+    targets = chosen(lines, request.config.getoption("--long"))
     for target in targets:
         app = App(target, **options)
         try:

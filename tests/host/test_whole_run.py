@@ -59,7 +59,7 @@ def test_two_workers_say_at_the_end_what_one_process_says(broker):
     assert len(totals) == 1 and int(totals[0][1]) > 5 and totals[0][2] == "passed,"
     assert any(line.startswith("500 in one poll") for line in words)
     assert any("slow tests with a personality" in line for line in words)
-    assert any("(--brokers=all runs them)" in line for line in words)
+    assert any("aedes and amqtt (--long runs them)" in line for line in words)
     assert "LEFT OUT: all that needs the emulated board (--no-lwip)" in words
 
 
@@ -89,10 +89,10 @@ def started(monkeypatch):
 
 def test_all_tests_run_in_a_process_for_each_processor_up_to_a_limit(started, monkeypatch):
     assert started() == [*test_tool.SIDE_BY_SIDE, "-n2"]
-    assert started("--no-lint", "--long-chaos") == [
+    assert started("--no-lint", "--long") == [
         *test_tool.SIDE_BY_SIDE,
         "-n2",
-        "--long-chaos",
+        "--long",
     ]
     monkeypatch.setattr(test_tool.os, "cpu_count", lambda: 64)
     assert started()[-1] == "-n%d" % test_tool.WORKERS_MAX
@@ -114,7 +114,7 @@ def test_what_is_not_for_the_tool_goes_to_pytest_in_its_order(started):
         "no:cacheprovider",
         "--broker",
         "mqtt://h:1",
-        "--idle-s=60",
+        "--maxfail=60",
     ]
     arguments += ["--no-br", "--deselect", "no/such/folder"]
     assert started(*arguments) == arguments

@@ -43,7 +43,7 @@ def cases(is_long):
 
 def pytest_generate_tests(metafunc):
     if "module" in metafunc.fixturenames:
-        is_long = metafunc.config.getoption("--long-lwip")
+        is_long = metafunc.config.getoption("--long")
         metafunc.parametrize(("profile", "module"), list(cases(is_long)))
 
 
