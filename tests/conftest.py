@@ -27,6 +27,7 @@ import functools
 import os
 import pathlib
 import platform
+import signal
 import subprocess
 import sys
 
@@ -154,6 +155,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A shell that starts something behind its back (&, nohup) has it ignore Ctrl-C, and all that it
+    # starts inherits that: programs whose Ctrl-C is tested, too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[BROKER] = None
     program = config.getoption("--micropython")
     if program:
