@@ -20,9 +20,9 @@ Four places in the ring are all the state there is:
     [sent, tail)   waits
 
 When a connection breaks, `sent` goes back to `head`, and the next connection sends the
-same slots again. DUP means "sent before, and the server still has the session". QoS 0 that has
-left is gone; what had not left as a whole is sent again. The packet identifier follows from the
-token that publish() returned. There is no second table of messages in flight.
+same slots again, with DUP if the server still has the session. A QoS 0 message that has left
+is gone; one that left only in part is sent again, whole. The packet identifier is computed from
+the token that publish() returned. There is no second table of messages in flight.
 
 A connection is one life: two generators that read from top to bottom like blocking code
 and yield wherever blocking code would wait.
@@ -31,18 +31,18 @@ and yield wherever blocking code would wait.
     _serve()     subscriptions -> online -> drain -> DISCONNECT
 
 Whatever ends a life (network, protocol, memory, disconnect(), Ctrl-C) ends it in one
-place, _close(), which allocates nothing. The next life begins from there.
+place, _close(), which allocates nothing until all is closed. The next life begins from there.
 
 Rules for this file
 -------------------
 1. Only step() moves head, left and sent. Writers move tail, under the Pipe's lock. A writer
-   that drops or moves messages does more while step() looks away; see Pipe.
+   that drops or moves waiting messages changes more, while step() leaves the ring alone: see Pipe.
 2. Encoding, Outbox, Decoder and Filters do no I/O of their own and read no clock.
 3. The steady state allocates nothing. A function that allocates says so.
 4. Only the portability block knows where it runs.
-5. Each wait has a deadline where it stands. step() sleeps only in _sleep().
-6. On the way of a message no function has more than 11 words of variables and operands:
-   MicroPython would take such a frame from the heap at each call. (tools/list_frames.py)
+5. Each wait for the network has a deadline, next to the wait. step() sleeps only in _sleep().
+6. No function on the path of a message has more than 11 words of locals and operand stack:
+   MicroPython allocates a larger frame on the heap at each call. (tools/list_frames.py)
 
 Section numbers and [MQTT-x.y.z-n] tags refer to MQTT Version 3.1.1, OASIS standard,
 29 October 2014.
@@ -141,8 +141,8 @@ if implementation.name == "micropython":
                 stack_size(16 * 1024)  # 4 KiB are too few for a TLS handshake; not tried there
             start_new_thread(function, ())
 
-    # In a loop that waits for another thread. Here that goes on by itself: on another core, or
-    # after some bytecodes of ours.
+    # Called in loops that wait for another thread. Nothing to do on MicroPython: that thread runs
+    # on another core, or gets its turn after some bytecodes of ours.
     def pass_on():
         pass
 
@@ -150,11 +150,11 @@ if implementation.name == "micropython":
         # Under asyncio: sleep until client._is_ready(). asyncio's own poll asks that through
         # the ioctl of the pipe. (On MicroPython a generator is a coroutine.)
         #
-        # asyncio registers at each wait and unregisters after it. Where register() finds no
-        # memory it leaves an entry without an object, which the poll's next look follows: a crash
-        # of the VM (extmod/modselect.c, seen in 1.25 and 1.26.1 and said there to be so). Here
-        # the pipe is registered once, in a new poll that takes the place of asyncio's when it is
-        # whole. It stays, as it also seems to be waited for to write; a wait is a modify() then.
+        # asyncio registers a stream for each wait and unregisters it afterwards. If register()
+        # runs out of memory, it leaves an entry without an object, and the next poll crashes the
+        # VM (extmod/modselect.c, which says so; seen in 1.25 and 1.26.1). So we register the pipe
+        # once, in a new poll object that replaces asyncio's when it is complete. It stays
+        # registered, as the entry seems to have a writer, too; each wait is then only a modify().
         def wait_ready(client, pipe):
             from asyncio import core
 
@@ -201,13 +201,13 @@ if implementation.name == "micropython":
     else:
         _linger_ms = 0
 
-        # Two small writes in a row would else meet Nagle's algorithm and the peer's delayed
-        # acknowledgement: 40 ms each. IPPROTO_TCP and TCP_NODELAY are the same on all other ports.
+        # Otherwise two small writes in a row run into Nagle's algorithm and the peer's delayed
+        # ACK: 40 ms each. IPPROTO_TCP and TCP_NODELAY have these values on all other ports.
         def set_nodelay(sock):
             try:
                 sock.setsockopt(6, 1, 1)
             except OSError:
-                pass  # this port has it not: one write a packet does most of it
+                pass  # no such option here; one write per packet avoids most of the delay
 
     try:
         from machine import unique_id
@@ -294,7 +294,7 @@ _PACKET_BYTES_LIMIT = const(268435460)
 _PUBLISH_HEADER_MAX = const(9)
 _ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
 
-# Packet identifiers 1..65279 belong to messages, the 256 above to SUBSCRIBE and UNSUBSCRIBE, so
+# Packet identifiers 1..65279 belong to messages, those above to SUBSCRIBE and UNSUBSCRIBE, so
 # that neither has to be compared with the other [MQTT-2.3.1-2].
 _MESSAGE_IDS = const(65279)
 _FILTER_ID_MIN = const(0xFF00)
@@ -303,9 +303,9 @@ _FILTER_ID_MIN = const(0xFF00)
 # packet_bytes_max. A larger payload is not copied but written from where it lies.
 _OUTBOX_BYTES = const(1460)
 
-# lwIP takes 32 pieces that its peer has not acknowledged, whatever their size; one more, and a
-# write blocks for seconds. So many writes may follow a PINGREQ that is not answered, as many again
-# before there is one.
+# lwIP holds at most 32 segments that the peer has not acknowledged, whatever their size; with one
+# more, a write blocks for seconds. Allow this many writes before we send a PINGREQ, and as many
+# again until it is answered.
 _UNPROVEN_MAX = const(12)
 
 # The work of one step(), so that neither a flood from the server nor a callback that publishes
@@ -313,8 +313,8 @@ _UNPROVEN_MAX = const(12)
 _PACKETS_PER_STEP = const(16)
 _READS_PER_STEP = const(64)  # a packet of 256 MiB is read away in many steps
 _FLUSHES_PER_STEP = const(32)
-_SLOW_BYTES = const(64)  # one topic name of this length that is new and not ASCII, or one that is
-_SLOW_FILTERS = const(16)  # compared with so many filters, is enough work for a step
+_SLOW_BYTES = const(64)  # a new topic name longer than this that is not ASCII, or one that
+_SLOW_FILTERS = const(16)  # must be matched with more filters than this, ends the step
 _SLOW_MS = const(50)  # a step whose callbacks took this long first sends what it owes
 
 # Topic names that are known, each way: a name is checked and matched once.
@@ -350,17 +350,17 @@ _DNS_TRIES = const(4)
 _DNS_TTL_MAX_S = const(86400)
 _DNS_ANSWER_MAX = const(512)
 
-_DRIVE_MS = const(1000)  # a thread sleeps this long at most: a timer drives step() that often:
-_TICK_MS = const(10)
+_DRIVE_MS = const(1000)  # start(): the thread sleeps at most this long
+_TICK_MS = const(10)  # start() on rp2: the timer calls step() this often
 _NAP_MS = const(5)  # between two looks at what another thread does
 _ISR_SLOTS = const(16)  # one more than the messages of interrupts that may wait for step()
 _ISR_FIELDS = const(3)
-# What ports have no name for, of what is seen in the field.
+# Errors seen in the field for which some ports have no name.
 _ERRNO_WORDS = const(
     ";23=no free socket;24=no free file;32=closed by the server;101=network is unreachable"
 )
-# What the TLS libraries of MicroPython and CPython say, and what it means; nothing: the same
-# as the next one. Who has a wrong clock sees all of it at once: that comes first.
+# What the TLS libraries of MicroPython and CPython say, and what it means. Empty: same as the
+# next entry. A wrong clock causes several of these errors at once, so its entries come first.
 _TLS_WORDS = const(
     "expired=the certificate has expired, or the clock is wrong;"
     "future=;"
@@ -384,7 +384,7 @@ _ALERT = const(0x15)  # a record that is an alert; its last byte is the reason (
 _ALERT_BYTES = const(7)
 _NO_ADDRESS = const(-1)  # MQTTError.errno: the name has no address of this family
 _POLLNVAL = const(0x20)  # closed; not exported by `select`
-_BACK_OFF_MS = const(50)  # the least that doubles: with reconnect_min_ms=0, too, it must grow
+_BACK_OFF_MS = const(50)  # the back-off doubles from here up: 0 (reconnect_min_ms) would not grow
 _KICKS_MIN = const(3)  # so many short connections in a row are no accident
 _MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
 
@@ -410,8 +410,8 @@ STATE_NAMES = (
     "ONLINE",
     "CLOSING",
 )
-# The stage that an error names, for each state, and then for each timer that ends a connection:
-# words of one text, which is one object; as a tuple they would be ten.
+# The stage that an error names: one word for each state, then one for each timer that ends a
+# connection. One string is one object; a tuple would take 13 more.
 _STAGE_WORDS = const(
     "DOWN LINK DNS TCP TLS CONNACK SUBACK ONLINE DISCONNECT PINGRESP ACK PACKET WRITE"
 )
@@ -577,7 +577,7 @@ _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 _FAILURES = (OSError, ValueError, MQTTError)
 _IGNORED = (OSError, MemoryError)
 
-# Made before it is needed: then there is no memory for the text of another.
+# Made in advance: when it is needed, there is no memory left to make one.
 _NO_MEMORY = TransportError(_OUT_OF_MEMORY)
 
 # Stands where any other object could be an argument.
@@ -642,8 +642,9 @@ def _is_utf8(buf, start, end):
             if not more and (character < least or character >> 11 == 0x1B or character > 0x10FFFF):
                 return False
         elif byte > 0x7F:
-            # How many bytes follow, the least character that needs so many, and the first bits
-            # of this one (Unicode, tables 3-6 and 3-7). Of 0x80..0xBF they are negative: below.
+            # How many bytes follow, the lowest code point that needs that many, and the first bits
+            # of this one (Unicode, tables 3-6 and 3-7). For a stray 0x80..0xBF these are negative,
+            # so the character is below `least` and is refused.
             if byte < 0xE0:
                 more = 1
                 least = 0x80
@@ -780,7 +781,7 @@ def parse_uri(uri: str) -> tuple:
                 fields.append(_to_field("", field, not fields))
         except ValueError:
             rule = "has a % without two hex digits"
-        except LocalError:  # what is wrong with it would show it
+        except LocalError:  # its own text would show user or password
             rule = "has a user that is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]"
     if rule:
         raise LocalError(
@@ -871,21 +872,21 @@ def encode_filter(packet_id, topic_filter, qos):
 #   firsts    first byte of its PUBLISH, and _SENT to _EXPIRES above it; 0: free
 #   tokens    what publish() returned
 #   topics, payloads   bytes
-#   marks     in the Outbox: its position there when it has left; then, QoS 1 and 2: ticks_ms()
-#             when that was
-#   extras    ticks_ms() of its expiry, or None; _RELEASED: the turn of its PUBREC, or, from
-#             _COUNT_HALF on, given up: how often its PUBREL was sent again
+#   marks     while in the Outbox: the value of `sent_count` at which it has left; after that, at
+#             QoS 1 and 2: ticks_ms() when it left
+#   extras    ticks_ms() of its expiry, or None. With _RELEASED: the serial number of its PUBREC;
+#             if it was given up: _COUNT_HALF plus how often its PUBREL was sent again
 #
-# The places head, left, sent and tail are told at the top of this file. Writers move only `tail`,
-# under the lock; step() moves the others: neither waits for the other. Only a writer that drops or
-# moves what waits does more: it raises `is_dropping` and waits until step() has lowered
-# `is_looking`. step() raises that while it takes messages, or the answer to one, and looks away if
-# something is being dropped. `is_signalled` is what a poll sees: put() raises it, step() lowers it
-# before it looks at the ring. put() assigns it last, because the CPython shim wakes a sleeping
-# poll just then. `has_chores` says that step() has more to do than to move messages: who needs
-# that raises it behind what has changed, and before `is_signalled`.
+# The top of this file explains head, left, sent and tail. Writers move only `tail`, under the
+# lock; step() moves the others: neither waits for the other. Only a writer that drops or moves
+# waiting messages does more: it sets `is_dropping` and waits until step() clears `is_looking`.
+# step() sets `is_looking` while it takes messages or handles an acknowledgement, and leaves the
+# ring alone while `is_dropping` is set. `is_signalled` is what a poll sees: put() sets it, step()
+# clears it before it reads the ring. put() sets it last, because at that moment the CPython shim
+# wakes a sleeping poll. `has_chores` tells step() that there is more to do than to move messages:
+# set it after the change that it announces, and before `is_signalled`.
 #
-# One slot more than asked for stays empty: full is not empty.
+# The ring has one slot more than asked for. One slot is always empty: else full would look empty.
 
 
 class Pipe(IOBase):
@@ -906,7 +907,7 @@ class Pipe(IOBase):
         self.last_token = 0
         self.is_signalled = False
         self.has_chores = False
-        # Up to so many bytes the packet's exact size need not be known. -1: place() always looks.
+        # A message of at most this many bytes always fits a packet. -1: place() checks every one.
         self.easy_bytes = -1 if policy else packet_bytes_max - _PUBLISH_HEADER_MAX
         if _QOS2 or _OFFLINE:
             self.extras = [None] * size
@@ -922,7 +923,7 @@ class Pipe(IOBase):
                 self.expired_count = 0  # since ever, modulo 2**30
             self.dropped = []  # tokens to be told of
             self.bytes_left = (
-                bytes_max  # may be put; what has gone is counted when that is too few
+                bytes_max  # that may be put; recounted, without what has gone, when too few
             )
 
     def ioctl(self, request, value):
@@ -931,7 +932,7 @@ class Pipe(IOBase):
             if self.is_signalled or _ASYNCIO and self.is_ready is not None and self.is_ready():
                 return value & select.POLLIN
             return 0
-        return -1  # all else, a file descriptor included, this is not
+        return -1  # nothing else is supported; there is no file descriptor
 
     # -- writers ---------------------------------------------------------------
 
@@ -948,9 +949,9 @@ class Pipe(IOBase):
             QueueFull: no slot is free, or too many bytes wait; nothing has changed.
             LocalError: it would never fit.
 
-        Blocks: for some microseconds while another thread is in here. In a function of
-        micropython.schedule() that has interrupted publish() in its own thread (or step(), where
-        the policy is to drop) that wait would never end: after 20 ms QueueFull.
+        Blocks: for some microseconds while another thread is in here. If a function run by
+        micropython.schedule() has interrupted publish() in its own thread (or step(), if the
+        policy drops messages), that wait would never end: it raises QueueFull after 20 ms.
         """
         self.wait_for_lock()
         # The message is written into the empty slot first: nobody sees it before tail moves.
@@ -1005,9 +1006,9 @@ class Pipe(IOBase):
         if _QOS2 or _OFFLINE:
             self.extras[at] = None
 
-    # Take the lock; call release_lock() in a `finally`. Or, who has it and drops or moves what
-    # waits: step() looks away from here on. Another thread is waited for, for 20 ms at most. (The
-    # count is for a clock that stands still.)
+    # Take the lock; call release_lock() in a `finally`. With `is_dropping` the caller has the lock
+    # and wants to drop or move waiting messages: keep step() off the ring from here on. Waits at
+    # most 20 ms for another thread. (The count is for a clock that stands still.)
     def wait_for_lock(self, is_dropping=False):
         if _OFFLINE and is_dropping:
             self.is_dropping = True
@@ -1018,7 +1019,7 @@ class Pipe(IOBase):
             pass_on()
             if ticks_diff(ticks_ms(), begin_ms) > _LOCK_WAIT_MS:
                 break
-        self.is_signalled = self.has_chores = True  # step() looks whether it was left behind
+        self.has_chores = self.is_signalled = True  # step() looks whether it was left behind
         raise QueueFull(_IN_USE)
 
     def release_lock(self, has_news=True):
@@ -1030,9 +1031,9 @@ class Pipe(IOBase):
             self.is_signalled = True
 
     def mend(self):
-        """Somebody has found the lock taken for long. Give it back if a call left it behind.
+        """Release the lock if it has been found taken for more than _LOCK_STALE_MS.
 
-        No call has it for so long but one that Ctrl-C has ended.
+        Only a call that Ctrl-C has ended leaves it taken for that long.
         """
         held_ms = self._held_ms
         self._held_ms = None
@@ -1055,8 +1056,8 @@ class Pipe(IOBase):
                 at = (at + 1) % self.size
             return count
 
-        # What was never sent, so that it may be dropped in silence, of one topic name or of all
-        # (None): its bytes, the first of it, or -1, and the last.
+        # The messages that were never sent, and may be dropped without a word to the server, of
+        # one topic name or of all (None): their bytes, the first slot, the last slot (-1: none).
         def _survey(self, topic):
             count = 0
             first = last = -1
@@ -1071,9 +1072,9 @@ class Pipe(IOBase):
                 at = (at + 1) % self.size
             return count, first, last
 
-        # Make room for the message that stands in the slot at tail, or raise. Returns the slot
-        # that it has then: tail, or with "latest" the one of the last message of its topic name
-        # that waits: that one goes, and all before it, so nothing older comes behind the newest.
+        # Make room for the message in the slot at tail, or raise. Returns the slot it then has:
+        # tail, or with "latest" the slot of the last waiting message with its topic name. That
+        # message and all before it are dropped, so nothing older follows the newest.
         def _make_room(self, policy):
             size = self._bytes_of(self.tail)
             topic = None
@@ -1298,7 +1299,7 @@ class Pipe(IOBase):
             self.is_looking = False
 
     def resume(self, session_present):
-        """A connection was accepted: what of the slots that were sent is to be sent how?
+        """A connection was accepted: decide how to resend each message that was sent before.
 
         Args:
             session_present: bool. True: the server goes on with the same session: PUBLISH with
@@ -1332,7 +1333,7 @@ class Pipe(IOBase):
                     if first & _MUTE and self.extras[at] >= _COUNT_HALF:
                         self.extras[at] += 1
                         if self.extras[at] > _COUNT_HALF + _KICKS_MIN:
-                            self.free(at)  # PUBREL is in vain: RabbitMQ closes at it
+                            self.free(at)  # stop trying: RabbitMQ closes at this PUBREL
             at = (at + 1) % self.size
         released.sort()
         for i in range(len(released)):
@@ -1357,7 +1358,7 @@ class Filters:
         self.is_changed = False  # what is known of matching topics is out of date
         self.asked_count = 0  # rows whose answer must come
         self.last_id = 0
-        self.is_doubtful = False  # the server may have begun another session unheard
+        self.is_doubtful = False  # the server may have started a new session: no CONNACK seen
 
     def put(self, topic_filter, callback, qos, token):
         """Add a row. Under the Pipe's lock. Allocates: the row, and the table anew."""
@@ -1434,8 +1435,9 @@ class Filters:
         Args:
             session_present: bool, the server has a session. is_ours: bool, and it is this one.
 
-        Without its answer a row is sent again whatever the server remembers. All else is as the
-        session has it [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2]. Allocates: the table anew.
+        A row that is not granted is sent again, whatever the server remembers. The others are sent
+        again only if the session is lost [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2], or if they follow an
+        unanswered UNSUBSCRIBE of the same filter. Allocates: the table anew.
         """
         is_lost = not is_ours or self.is_doubtful
         self.prune()
@@ -1513,8 +1515,8 @@ def topic_matches(topic_filter, buf, start, end):
 # part[at:end]  offered, and not accepted; 0: nothing
 # part[at:]     waiting
 #
-# What was offered and refused is offered again to just the same end: the TLS library has encrypted
-# it already, and would take the answer for all that is offered the second time.
+# Bytes that the stream did not accept are offered again up to exactly the same end: the TLS
+# library has already encrypted them, and would report a longer second offer as written in full.
 #
 # While `buf` is written before a tail, nothing may be appended (it would leave before the tail):
 # there is no room. As soon as the tail is the part, `buf` is empty and takes what follows.
@@ -1576,8 +1578,8 @@ class Outbox:
     def put_publish(self, first_byte, topic_name, payload, size, packet_id):
         """Take a PUBLISH of any size. False: not now, there is no room.
 
-        It fits, or it will when what is before it has left. Or it never will: then the payload is
-        the tail; with a topic name that is too long, all of it.
+        A packet that fits `buf` is copied there, once what is before it has left. Of a larger one
+        the payload becomes the tail; if even its topic name is too long, all of it does.
 
         Args: size: bytes of topic name and payload. packet_id: 0 at QoS 0 [MQTT-2.3.1-5].
 
@@ -1659,9 +1661,9 @@ class Outbox:
 #   buf[0:length]    the body, when the packet is whole
 #
 # A packet that is larger than `body_max` is called whole when `body_max` bytes of it are there
-# (have < length); the rest is read past afterwards. The packet identifier of a PUBLISH that is
-# dropped so may be anywhere in it: whoever sets `late_at`, its index in the body, finds it in
-# `late_id` when the packet is "whole" a second time, at its end.
+# (have < length); the rest is then read and discarded. The packet identifier of such a PUBLISH may
+# be anywhere in the body: set `late_at` to its index, and the decoder yields the packet a second
+# time at its end, with the identifier in `late_id`.
 
 # What Decoder.packets() yields beside the first byte of a packet.
 _IDLE = const(0)  # nothing has come; the last packet is complete
@@ -2003,8 +2005,8 @@ if _TLS:
                     load(*blocks)
             return
         except (OSError, ValueError, IndexError) as error:
-            # Without the file's name, which CPython shows with the error and with what comes from
-            # it: who mistakes key= for data would show the key.
+            # Leave out the file name, which CPython shows in the error and in errors chained to
+            # it: if key= holds bare data instead of a file name, that would show the key.
             reason = error.args[0]
         raise LocalError("%s%s %s" % (name, failed, reason))
 
@@ -2031,7 +2033,7 @@ if _TLS:
                 )
             return how
         context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-        # Said each time: `ssl` of MicroPython begins with no verification, `tls` with.
+        # Always set it: by default MicroPython's `ssl` does not verify, its `tls` does.
         context.verify_mode = tls.CERT_NONE if how else tls.CERT_REQUIRED
         if ca is not None:
             _load("ca", context.load_verify_locations, ca)
@@ -2078,7 +2080,8 @@ class _Connecting:
         self._happened = True
 
     # Nothing to do now. Returns whether anything has happened in this step. Raises TimedOut when
-    # the deadline has passed. Who calls step() late has one more step: the answer may be there.
+    # the deadline has passed, but one step later: if step() was called late, the answer may be
+    # there already.
     def _rest(self, deadline_ms):
         if deadline_ms is not None:
             if ticks_diff(deadline_ms, self._now_ms) > 0:
@@ -2242,7 +2245,7 @@ class _Connecting:
                     error.errno = _NO_ADDRESS
             if found:
                 return found
-            if error:  # who stands there with one family has not the other
+            if error:  # a host listed with one family does not have the other
                 raise error
             for server in self._name_servers(host):
                 # A new socket has a new port: with the random identifier 32 bits that a forger has
@@ -2389,7 +2392,7 @@ class _Connecting:
         server = self._server
         sock = self._dial(literal, server[1], None)
         if _TLS and server[4]:
-            # Its first bytes are the TLS library's, so no write of ours tells that TCP stands.
+            # The TLS library writes the first bytes, so no write of ours shows that TCP is up.
             probe = select.poll()
             probe.register(sock)  # whole before anybody asks it
             self._probe = probe
@@ -2459,7 +2462,7 @@ class _Connecting:
         self._is_resumed = is_ours
         self._filters.resume(session_present, is_ours)
         if _OFFLINE:
-            # Also what was sent: perhaps it is what this server does not take.
+            # Also messages that were sent: one of them may be what this server rejects.
             self._pipe.drop_expired(self._now_ms)
         again = self._pipe.resume(is_ours)
         if _QOS2:
@@ -2467,7 +2470,7 @@ class _Connecting:
         if _QOS2 and not is_ours:  # [MQTT-3.1.2-6]
             self._received = []
         self._is_resumed = True
-        self._address_turn -= 1
+        self._address_turn -= 1  # this address proved good: the next attempt begins with it
         self._is_resending = True
         self._move(_SUBSCRIBING)
         if self.keep_alive_s:
@@ -2486,9 +2489,8 @@ class _Connecting:
 
 
 class _Serving(_Connecting):
-    # A generator, as all of a life. Here it is that most steps end after a few comparisons, and
-    # most others have only messages to move. `has_chores` says that there is more: then all that
-    # is rare is looked at.
+    # A generator, like every stage of a life. This is the hot loop: most steps end after a few
+    # comparisons, and most others only move messages. All rare work is behind `has_chores`.
     def _serve(self):
         pipe = self._pipe
         timers = self._timers
@@ -2543,7 +2545,7 @@ class _Serving(_Connecting):
                         happened = True
                         self._ping_meanwhile()
                     if self._has_said_bye:
-                        is_held = True  # nothing is answered any more: what comes is read away
+                        is_held = True  # read no more; _phases() discards what still comes
                         first_byte = 0
                     if self.state != _ONLINE or self._filters.is_unsent or self._has_marks:
                         pipe.has_chores = True
@@ -2562,8 +2564,8 @@ class _Serving(_Connecting):
             yield happened
             heard = happened = False
 
-    # Callbacks have taken so long: meanwhile we did not read, and no answer could come. Returns
-    # for how long the oldest packet without acknowledgement may wait yet, in ms; or None.
+    # Callbacks took timeout_ms, and we did not read meanwhile: extend the deadline of every answer
+    # by that. Returns for how many ms the oldest unacknowledged packet may still wait, or None.
     def _allow(self, timeout_ms):
         pipe = self._pipe
         timers = self._timers
@@ -2619,8 +2621,8 @@ class _Serving(_Connecting):
         self._happened = False
         return happened
 
-    # What a connection in service goes through. It goes on after each step in which something
-    # happened. Yields False, and True when the connection has been ended as it was asked for.
+    # A generator: the phases of a connection in service. Each step that has chores resumes it.
+    # Yields False until the connection has ended as asked for, then True.
     def _phases(self):
         pipe = self._pipe
         outbox = self._outbox
@@ -2647,8 +2649,8 @@ class _Serving(_Connecting):
             pipe.head != pipe.tail or outbox.pending or filters.is_unsent or filters.asked_count
         ):
             yield False
-        # Best effort: if DISCONNECT does not fit the socket now, the server will publish the will.
-        # Accepted.
+        # Best effort: if DISCONNECT has not left when the time is up, the server publishes the
+        # will. Accepted.
         while not outbox.put_packet(_DISCONNECT_PACKET) and not self._is_time_up:
             yield False
         self._has_said_bye = self._is_held = True  # nothing is read any more
@@ -2672,8 +2674,8 @@ class _Serving(_Connecting):
         if due_ms is None or ticks_diff(at_ms, due_ms) < 0:
             self._timers[_DUE] = at_ms
 
-    # A deadline has come. It is put off by one step if the server was heard in this one, never by
-    # traffic: a server that talks but never answers is left. True: something happened.
+    # A deadline has passed. It is put off once, by one step, if we heard the server in this step.
+    # More traffic does not help a server that talks but never answers. True: something happened.
     def _on_due(self, heard):
         timers = self._timers
         now_ms = self._now_ms
@@ -2733,8 +2735,8 @@ class _Serving(_Connecting):
                 self._put_ping()
         self._arm(_TIMER_PING, left_ms)
 
-    # One PINGREQ at a time, unless its PINGRESP may stand behind what we do not read, or are slow
-    # to; and none behind DISCONNECT. Without room the socket is stuck, and has a deadline for it.
+    # Send one PINGREQ at a time, unless its PINGRESP may be behind data that we do not read, or
+    # read slowly; and none after DISCONNECT. Without room the socket is stuck: _TIMER_WRITE runs.
     def _put_ping(self):
         outbox = self._outbox
         if self._ping_mark is None and outbox.room >= 2 and not self._has_said_bye:
@@ -2742,16 +2744,16 @@ class _Serving(_Connecting):
             self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
             self._has_marks = self._pipe.has_chores = True
 
-    # lwIP, when many writes have left since the last PINGREQ. True: one more may go, with a
-    # PINGREQ. False: not before that is answered, which proves that the server has the rest.
+    # For lwIP, after many writes since the last PINGREQ. True: write once more, with a PINGREQ.
+    # False: wait for the PINGRESP, which proves that the server has received the rest.
     def _may_write(self):
         if self._timers[_TIMER_PINGRESP] is not None:
             return False
         self._put_ping()
         return True
 
-    # If callbacks were slow: the server gets the time that they took, and what is owed to it, a
-    # ping that is due included, leaves before the next one. _sending() frees what has left.
+    # If callbacks were slow: extend the server's deadlines by the time they took, and flush what
+    # we owe it, with a PINGREQ if one is due, before the next callback. _sending() frees slots.
     def _ping_meanwhile(self):
         took_ms = ticks_diff(ticks_ms(), self._now_ms)
         if took_ms >= _SLOW_MS and self.state >= _SUBSCRIBING:
@@ -2773,10 +2775,10 @@ class _Serving(_Connecting):
 
 
 class _Receiving(_Serving):
-    # A generator: deals with what has come, up to 16 packets. It is sent the first byte of the
-    # first packet, or _STUCK, or _MOVES; anything while a packet is held. Yields True if the
-    # server was heard. Every packet but a message of QoS 0 may need an answer: without room for
-    # that it is held, and so is all that follows.
+    # A generator: handles what has come, up to 16 packets. Send it the first byte of the first
+    # packet, or _STUCK, or _MOVES; while a packet is held, anything. Yields True if we heard the
+    # server. Any packet but a QoS 0 PUBLISH is treated as if it needed an answer (PUBACK needs
+    # none): without room for one the packet is held, and so is all that follows.
     def _receiving(self, next_packet):
         decoder = self._decoder
         outbox = self._outbox
@@ -2927,8 +2929,9 @@ class _Receiving(_Serving):
                                 self._count(_N_IGNORED)
                         to_tell = length_of(takers)
                         while to_tell:
-                            # Ctrl-C in here, also between two callbacks, keeps it from none: no
-                            # interpreter looks for it between counting one and calling it.
+                            # Ctrl-C in this `try`, even between two callbacks, costs no callback
+                            # the message: no interpreter checks for it between the countdown and
+                            # the call.
                             try:
                                 if _QOS2 and qos:
                                     self._arriving = 0
@@ -2942,12 +2945,12 @@ class _Receiving(_Serving):
                             except BaseException as error:
                                 self._interrupt = error
                                 left = 0
-                            # In here it does, from those that follow.
+                            # Ctrl-C here does: the callbacks that follow miss the message.
                             if to_tell:
                                 self._ping_meanwhile()
                                 left = 0
-                    # The acknowledgement comes after the callback: a reset in between means once
-                    # more, not never. It comes whether or not anybody took the message
+                    # Acknowledge after the callback: after a reset in between, the message comes
+                    # again rather than never. Acknowledge it whether or not anybody took it
                     # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
                     if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
                         if _QOS2:
@@ -3059,10 +3062,11 @@ class _Receiving(_Serving):
         first = pipe.firsts[at] if at >= 0 else 0
         if _QOS2 and kind == _PUBREC:
             # [MQTT-4.3.3-1]; PUBREL goes out at once, so in the order of the PUBRECs
-            # [MQTT-4.6.0-4]. Also for nothing: without its PUBREL the server would keep the
-            # identifier for ever.
+            # [MQTT-4.6.0-4]. Answer an unknown PUBREC, too: without a PUBREL the server would keep
+            # the identifier for ever.
             self._outbox.put_ack(_PUBREL, packet_id)
             if first & 0x04:
+                # The payload stays: a server without our session gets the message from its begin.
                 if not first & _RELEASED:
                     pipe.firsts[at] = first | _RELEASED
                     pipe.marks[at] = self._now_ms
@@ -3130,7 +3134,7 @@ class _Sending(_Receiving):
     # those sent before again [MQTT-4.6.0-1]. Before ONLINE no new message goes: ONLINE means that
     # the subscriptions are in service.
     #
-    # What a message needs stands in local variables: here they cost a fifth of an attribute.
+    # What each message needs is in local variables: they cost a fifth of an attribute's time.
     def _sending(self):
         pipe = self._pipe
         outbox = self._outbox
@@ -3177,8 +3181,8 @@ class _Sending(_Receiving):
                     if filters.is_unsent and not self._has_said_bye:
                         self._send_filters()
 
-                # -- messages: from the ring to the outbox. is_stuck: it is not room that they wait
-                # for
+                # -- messages: from the ring to the outbox. is_stuck: they wait for something other
+                # than room
                 if not is_rare and not outbox.pending and pipe.sent == pipe.tail:
                     break
                 is_stuck = is_rare and (again or self._has_said_bye)
@@ -3241,7 +3245,7 @@ class _Sending(_Receiving):
                     at += 1
                     if at == size:
                         at = 0
-                # Nothing before them, nothing behind: then one write does it.
+                # If the outbox has nothing else, and no more fit or wait: write them at once.
                 count = -1
                 if (
                     at != begin
@@ -3344,7 +3348,7 @@ class _Sending(_Receiving):
                     try:
                         count = outbox.flush(write)
                     except BaseException as error:
-                        # What has left has left: QoS 0 is not sent again.
+                        # Free what left before the error, so that no QoS 0 is sent twice.
                         failure = error
                         count = 1
                 elif outbox.pending:
@@ -3401,7 +3405,7 @@ class _Sending(_Receiving):
                 if first and not first & _RELEASED:
                     if not is_all and sent_count - marks[at] & _COUNT_MASK >= _COUNT_HALF:
                         break
-                    if first & _QOS_MASK:
+                    if first & _QOS_MASK:  # the slot stays until its exchange ends in _on_ack()
                         marks[at] = self._now_ms
                         if timers[_TIMER_ACK] is None:
                             self._arm(_TIMER_ACK, self.connect_timeout_ms)
@@ -3474,7 +3478,7 @@ class _Sending(_Receiving):
                 self._arm(_TIMER_ACK, self.connect_timeout_ms)
             if _STATS:
                 self._count(_N_AGAIN)
-                self._outbox.packet_count -= 1  # it is counted there, too
+                self._outbox.packet_count -= 1  # `stats` adds _N_AGAIN to it
 
         # It leaves behind a large message, which may take long: see _on_left().
         def _mark_pubrel(self):
@@ -3498,8 +3502,8 @@ class _Sending(_Receiving):
             filters.asked_count += 1
             self._has_marks = True
 
-    # PINGREQ, PUBREL and the packets of filters: what they wait for has its deadline from when
-    # they left.
+    # PINGREQ, PUBREL, SUBSCRIBE and UNSUBSCRIBE: start the deadline of the answer when the packet
+    # has left.
     def _on_left(self):
         outbox = self._outbox
         self._has_marks = False
@@ -3570,7 +3574,7 @@ class _Closing(_Sending):
                 if _HINTS and state >= _SUBSCRIBING:
                     error = self._suspect(error)
             except Exception:
-                error = _NO_MEMORY  # to tell it: it is told in short
+                error = _NO_MEMORY  # no memory for the full text
         if self._is_wanted:
             if error is None:
                 self._pause_end_ms = None  # connect() while it drained: nothing has failed
@@ -3588,21 +3592,21 @@ class _Closing(_Sending):
             self._report(error)
 
     def _drop_socket(self):
-        # The poll goes with the socket: after a register() that failed for want of memory it is
-        # broken, and may crash the VM. So does one that is to be asked again.
+        # Drop the poll with the socket, and a bad poll too: after a register() that failed for
+        # want of memory it is broken, and may crash the VM.
         self._poll = self._bad_poll = None
         self._interest = None
         sock = self._socket
         if sock is not None:
             try:
-                # It is None then: in one line, so that Ctrl-C does not have it closed twice.
+                # close() returns None. In one line, so that Ctrl-C can not cause a second close().
                 self._socket = sock.close()
             except _IGNORED:
                 self._socket = None
         if _TLS and self._raw is not None:
-            # A TLS stream closes the socket below it, unless its handshake has failed: then it has
-            # let go of that. Closing one twice closes somebody else's on the unix port, so the
-            # poll is asked first.
+            # A TLS stream closes the socket below it, unless its handshake has failed: then it no
+            # longer refers to that socket. On the unix port a second close() may close somebody
+            # else's descriptor, so we ask the poll first.
             raw = self._raw
             is_closed = raw is sock
             for _ in range(2):
@@ -3647,13 +3651,13 @@ class _Closing(_Sending):
         # the next connection blocks.
         if _linger_ms and state > _TCP_CONNECTING and isinstance(error, TimedOut):
             pause_ms = max(pause_ms, _linger_ms)
-        # After a connection of days the name is resolved afresh, and where the address did not
-        # lead to the server.
+        # Resolve the name again after a stable connection, and if the address did not lead to the
+        # server.
         if _RESOLVER and (self._is_stable or state <= _AWAITING_CONNACK):
             known = self._known.get(self._server[0])
             if known:
                 known[0] = self._now_ms
-            # All of this family took us, and none had a word for us: the other one is the first.
+            # All addresses of this family accepted TCP, and none answered: begin with the other.
             is_mute = _TCP_CONNECTING < state <= _AWAITING_CONNACK
             if is_mute and not self._address_turn % self._address_count:
                 self._family = _DNS_A + _DNS_AAAA - self._family
@@ -3780,7 +3784,7 @@ class _Closing(_Sending):
 
 
 class _Driving(_Closing):
-    # Of attributes that MQTTClient makes, for who checks types.
+    # For type checkers: attributes that MQTTClient sets.
     _driver: "int | None"
     _is_drop_told: bool
     _isr_tail: int
@@ -3912,7 +3916,7 @@ class _Driving(_Closing):
                 poll.register(sock)
             self._interest = None
             self._poll = poll
-        # While connecting: all; but a datagram socket is always writable.
+        # While connecting: both events. But a datagram socket (DNS) is always writable.
         interest = select.POLLOUT
         if self._packets is not None and not self._outbox.pending or self.state == _RESOLVING:
             interest = 0
@@ -3927,10 +3931,10 @@ class _Driving(_Closing):
 
     # -- other ways to drive it -----------------------------------------------------------
     #
-    # Threads. What stands above step(), and the waits, may be called from any thread while one
-    # thread is in step(): they meet it in the Pipe and the Filters alone, see there. With a GIL
-    # (CPython, ESP32) that is all. On rp2 two cores run without one, and in the unix port all
-    # threads: the Pipe's lock keeps writers apart, and the order of its assignments does the rest.
+    # Threads. Any thread may call the methods of the section "The client" while one thread is in
+    # step(): they share only the Pipe and the Filters with it, see there. With a GIL (CPython,
+    # ESP32) that is enough. Without one (the two cores of rp2, all threads of the unix port) the
+    # Pipe's lock keeps writers apart, and the order of its assignments does the rest.
     # Callbacks run where step() does.
 
     def pollables(self) -> list:
@@ -4045,9 +4049,9 @@ class _Driving(_Closing):
                     self._driver = None
 
     if _ASYNCIO or _BACKGROUND:
-        _is_ticking = False  # in _drive() or run(), and there in step()
+        _is_ticking = False  # True while _drive() is in step()
 
-        # Cancelled, or the thread ends: no time is left to wait for anything.
+        # run() was cancelled, or the thread must end: disconnect without waiting for anything.
         def _quit(self):
             self.disconnect()
             if self._is_open:
@@ -4089,7 +4093,7 @@ class _Driving(_Closing):
             self._driver = get_ident()
             self._is_running = True
             self.connect()
-            self._poll = None  # is_ready() looks at the socket alone: it is the pipe that asks
+            self._poll = None  # _is_ready() polls only the socket: asyncio polls the pipe
             try:
                 while self._is_wanted or self.state != _DOWN:
                     try:
@@ -4165,9 +4169,9 @@ class _Driving(_Closing):
             """Subscribe, for `async for message in client.messages(...)`.
 
             Args:
-                topic_filter, qos: as of subscribe(). queue_max: messages kept until they are asked
-                    for. When they are so many the server is not read from until there is room:
-                    nothing is lost.
+                topic_filter, qos: as for subscribe(). queue_max: messages kept until they are
+                    asked for. When the queue is full, we do not read from the server until there
+                    is room: nothing is lost.
 
             Returns:
                 A Messages. Leave the loop and call its close(), or use it in `async with`. The
@@ -4187,8 +4191,8 @@ class _Driving(_Closing):
                     on_error by step(). qos: 0, 1 or 2.
 
             Returns:
-                True, or False: there is no room, or another interrupt has interrupted a call of
-                it. Then it is counted in `isr_dropped`.
+                True; or False, counted in `isr_dropped`: there is no room, or this call has
+                interrupted another publish_isr().
 
             Allocates: nothing. Blocks: never; no lock is waited for.
             """
@@ -4258,7 +4262,7 @@ class MQTTClient(_Driving):
             assigns one (needs clean_session) [MQTT-3.1.3-6].
         user, password: str, bytes or None; they override the URI's. None is absent, b"" is
             present and empty. password may be a function without arguments that returns str or
-            bytes: it is called once at the begin of each attempt.
+            bytes: it is called once at the start of each attempt.
         clean_session: bool (section 3.1.2.4).
         keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
         will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
@@ -4275,7 +4279,7 @@ class MQTTClient(_Driving):
             larger one that comes in is dropped, acknowledged and reported.
         pipe_slots: int, 1..1000: messages that may wait, for step() or for their acknowledgement.
         in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
-        connect_timeout_ms: int: from the attempt's begin to CONNACK, and for each other answer
+        connect_timeout_ms: int: from the start of an attempt to CONNACK, and for each other answer
             that the server owes.
         reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
         pipe_bytes_max: int: bytes of topic names and payloads in the pipe; None: 16 times
@@ -4294,7 +4298,7 @@ class MQTTClient(_Driving):
     Raises:
         LocalError: an argument that MQTT or this client forbids.
 
-    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 28 bytes
+    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 24 bytes
     for a slot of the pipe (32-bit). Blocks: never.
     """
 
@@ -4445,7 +4449,7 @@ class MQTTClient(_Driving):
             self._again = None  # packet identifiers whose PUBREL is to be sent again
             self._is_qos1_told = False  # a server that does not do QoS 2
         self._is_resumed = True  # no session was lost for want of memory
-        self._longest_ms = 0  # of the last pause, before it was drawn: the next one's is double
+        self._longest_ms = 0  # upper bound of the last random pause; the next one's is double
         self._pause_end_ms = None
         self._address_turn = 0  # the address of the server's name to begin with
         self._address_count = 1
@@ -4481,8 +4485,8 @@ class MQTTClient(_Driving):
         self._is_time_up = False  # for draining
         self._read = self._write = self._packets = None
         self._advance = self._live().__next__
-        # What is called for each message stands in the client's own table, too: else MicroPython
-        # looks through all of that in vain before it looks at the class.
+        # Put the methods that each message calls into the instance dict, too: else MicroPython
+        # searches all of that in vain before it looks in the class.
         self.publish = self.publish  # type: ignore
         self.step = self.step  # type: ignore
 
@@ -4536,8 +4540,9 @@ class MQTTClient(_Driving):
                 dropped to make room is told to on_dropped at once; once that is slow, the rest by
                 the next steps.
 
-        Allocates: nothing, if both are bytes and the topic name is one of the last eight. It costs
-        least if it is the object of the last call. Blocks: see Pipe.put(). Spec: section 3.3.
+        Allocates: nothing, if both are bytes and the topic name is known: up to eight names are, a
+        ninth starts the table anew. The same object as in the last call costs least. Blocks: see
+        Pipe.put(). Spec: section 3.3.
         """
         # Without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1].
         if qos is _ZERO and retain is False:
@@ -4555,10 +4560,10 @@ class MQTTClient(_Driving):
         if payload.__class__ is not _bytes:
             payload = _to_payload(payload)
         if offline is None and expiry_s is None:
-            # Pipe.put(), as far as it is easy: its call alone would be a tenth of all that a
-            # message costs. No variable more, and no `try`, whose frame would lie on the heap
-            # (rule 6). From here on: retain, the pipe; offline, the slot; topic_name, the slot
-            # behind it; expiry_s, the size, then the token.
+            # The easy case of Pipe.put(), inlined: the call alone would be a tenth of the cost of
+            # a message. No new variable and no `try`: they would move the frame to the heap
+            # (rule 6). So arguments are reused: retain is the pipe, offline the slot, topic_name
+            # the slot after it, expiry_s the size and then the token.
             expiry_s = retain[2] + _len(payload)  # type: ignore
             retain = self._pipe
             if not retain._acquire(False):
@@ -4626,7 +4631,7 @@ class MQTTClient(_Driving):
                 expiry_s = ticks_add(ticks_ms(), expiry_s)
             return self._pipe.put(message[0], message[1], message[2], offline, expiry_s)
 
-        # The callback may publish, and so drop: that is told after it, not within.
+        # on_dropped may publish, and so drop more: report those after it returns, not inside it.
         def _tell_dropped(self):
             dropped = self._pipe.dropped
             if self._is_telling:
@@ -4780,9 +4785,9 @@ class MQTTClient(_Driving):
         """
         return self._wait(timeout_ms, self.is_done, token)
 
-    # Drive step(), or look on while it is driven, until what is waited for has come. Where it
-    # would have to go on meanwhile and can not, that is refused. (A timer's callback is in the
-    # main program's own thread: there it is only so while it is in step().)
+    # Drive step(), or just watch while something else drives it, until the condition holds. Refuse
+    # to wait in the thread that drives step(): it could not go on. (The timer of rp2 uses the main
+    # program's thread: there, refuse only while the timer is in step().)
     def _wait(self, timeout_ms, is_done=None, *arguments):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
         if (_BACKGROUND or _ASYNCIO) and self._driver == get_ident():
