@@ -155,8 +155,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # A shell that starts something behind its back (&, nohup) has it ignore Ctrl-C, and all that it
-    # starts inherits that: programs whose Ctrl-C is tested, too.
+    # What a shell starts in the background ignores Ctrl-C, and all that it starts inherits that:
+    # programs whose Ctrl-C is tested, too.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[BROKER] = None
