@@ -152,6 +152,7 @@ def pytest_addoption(parser):
         action="store_true",
         help="leave out the tests on the ESP32's sockets",
     )
+    group.addoption("--long", action="store_true", help="run the long forms of all tests as well")
     group.addoption(
         "--long-threads", action="store_true", help="run the long form of the thread tests as well"
     )
