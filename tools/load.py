@@ -11,10 +11,11 @@ and is started again after --down-s, while each client goes on publishing every 
 runs twice. The second time the client's random pauses are neutralised, by a constant in the place
 of what urandom() draws: half of the longest, so that the pauses are the same on the average.
 
-The storm's rate is how many attempts to connect are due in each 100 ms: when the client's pause is
-over, whether or not this one processor, which stands here for two thousand devices, is free.
-Beside it: how many CONNACKs came. Every message at QoS 1 that publish() took must arrive: the exit
-status is 1, and the last line says why, if one does not, or if not all come back.
+The storm's rate is how many attempts to connect are due in each 100 ms: an attempt is due when all
+pauses of the client before it are over. So it is that of two thousand devices with a processor
+each; the one here is late, and would smooth it. Beside it: how many CONNACKs came. Every message
+at QoS 1 that publish() took must arrive: the exit status is 1, and the last line says why, if one
+does not, or if not all come back.
 
 mosquitto is stopped and not killed: it writes what it has to keep as it ends, and after a SIGKILL
 it would have lost what it had acknowledged.

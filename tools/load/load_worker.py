@@ -50,6 +50,8 @@ class Member:
         self.again = 0
         self.due_s = None  # time.monotonic()
         self.entered_s = None  # its entry in the fleet's heap: that, or earlier
+        self.offline_s = None  # when the connection has ended, until the pause is known
+        self.paused_s = 0.0  # all pauses since the cut
         self.sock = None  # what is watched, and for what
         self.events = 0
         self.client = client = mqttpipe.MQTTClient(
@@ -67,19 +69,17 @@ class Member:
         client.subscribe("load/%d" % number, self.on_message, 1)
         client.connect()
 
-    # As `link` of the client it is asked once at the begin of each attempt. When that was due is
-    # when a device with a processor of its own would have made it.
+    # As `link` of the client it is asked once at the begin of each attempt.
     def is_up(self):
-        now_s = time.monotonic()
-        due_s = min(now_s, self.due_s or now_s)
-        self.fleet.attempts.append((due_s, now_s))
+        self.fleet.attempts.append((self.paused_s, time.monotonic()))
         return True
 
     def on_connect(self, client, session_present):
         self.fleet.accepted.append(time.monotonic())
 
     def on_offline(self, client, error):
-        self.fleet.ended.append(time.monotonic())
+        self.offline_s = time.monotonic()
+        self.fleet.ended.append(self.offline_s)
 
     def on_published(self, client, token):
         self.ended += 1
@@ -105,7 +105,7 @@ class Fleet:
     """
 
     def __init__(self, options):
-        self.attempts = []  # (due, made) of each attempt to connect
+        self.attempts = []  # (all pauses before it, when it was made) of each attempt to connect
         self.accepted = []  # of each CONNACK
         self.ended = []  # of each connection
         self.received = 0
@@ -133,6 +133,9 @@ class Fleet:
         delay_ms = client.next_deadline_ms()
         member.due_s = None if delay_ms is None else time.monotonic() + delay_ms / 1000
         self.enter(member)
+        if member.offline_s is not None and member.due_s is not None:
+            member.paused_s += member.due_s - member.offline_s
+            member.offline_s = None
 
     def enter(self, member):
         due_s = member.due_s
@@ -231,7 +234,7 @@ def storm(fleet):
         cut_s = min(fleet.ended)
         figures["back_s"] = back_s - cut_s
         figures["online_s"] = online_s - cut_s
-        figures["attempts"] = [(due - cut_s, made - cut_s) for due, made in fleet.attempts]
+        figures["attempts"] = [(paused_s, made - cut_s) for paused_s, made in fleet.attempts]
         figures["accepted"] = [accepted - cut_s for accepted in fleet.accepted]
         figures["ended"] = len(fleet.ended)
 
