@@ -28,8 +28,14 @@ import micropython
 import mqttpipe
 
 HOUR_MS = 3_600_000
+KEEP_ALIVE_MS = 60_000  # the client's own
 PERIOD_MS = 1 << 30  # of ticks_ms(): an object of the heap, used in no step
-BEFORE_WRAP_MS = 5_000
+
+# A fault begins so long before a wrap. What is due in the last seconds before it is late: the
+# program is busy elsewhere until the wrap is over. Else it comes back late by up to LATE_MS.
+BEFORE_WRAP_MS = 12_000
+NEAR_WRAP_MS = PERIOD_MS - 10_000
+LATE_MS = 15
 
 # Milliseconds of the real clock: for how long an answer of the server may take; the same while it
 # is known to say nothing; for how long anything at all may take that has to come.
@@ -43,7 +49,7 @@ QUEUED = 3  # that wait while there is no connection
 PAYLOAD = b"0123456789abcdef" * 12
 IN_FIRST = 50_000_001  # the other end's numbers begin here; see the Witness of tools/soak.py
 
-AT_WRAP = ("idle", "cut", "silence", "refusal", "queue", "night", "names", "restart", "stall")
+AT_WRAP = ("stall", "silence", "refusal", "queue", "cut", "night", "names", "restart", "idle")
 
 
 def say(*event):
@@ -104,6 +110,7 @@ class Device:
             self.books["soak/out/%d" % qos] = Book(1, qos == 0)
         self.pending = []  # tokens
         self.dropped = 0  # tokens of on_dropped
+        self.ends = 0  # of connections and of attempts
         self.extra = None  # the payload that came for the filter of the hour
         self.failure = None  # raised in a callback
         self.is_silent = self.is_awaited = False
@@ -142,6 +149,7 @@ class Device:
         self.on_published(client, token)
 
     def on_offline(self, client, error):
+        self.ends += 1
         say("error", "-" if error is None else "%s: %s" % (type(error).__name__, error))
 
     def on_error(self, client, error):
@@ -164,8 +172,13 @@ class Device:
         if self.failure:
             raise self.failure
         if not happened:
+            now_ms = ticks_ms()
             due_ms = client.next_deadline_ms()
-            advance(left_ms if due_ms is None or due_ms > left_ms else due_ms)
+            if due_ms is None or due_ms > left_ms:
+                due_ms = left_ms
+            if now_ms + due_ms >= NEAR_WRAP_MS:
+                due_ms = PERIOD_MS - now_ms
+            advance(due_ms + (now_ms & LATE_MS))
         if ticks_ms() < self.last_ms:
             self.wraps += 1
             say("wrap", self.wraps, self.doing)
@@ -177,6 +190,9 @@ class Device:
         end_ms = ticks_add(ticks_ms(), ms)
         client = self.client
         count = client.stats["packets_sent"]
+        received = client.stats["packets_received"]
+        ends = self.ends
+        was_online = client.is_online()
         while True:
             left_ms = ticks_diff(end_ms, ticks_ms())
             if left_ms <= 0:
@@ -189,6 +205,10 @@ class Device:
             else:
                 self.is_awaited = False
         self.is_awaited = False
+        if was_online and ends == self.ends:
+            received = client.stats["packets_received"] - received
+            if received < ms // KEEP_ALIVE_MS - 1:
+                raise Failed("%d pings in %d ms, and the connection lives" % (received, ms))
 
     def until(self, condition, what):
         begin_ms = utime.ticks_ms()
@@ -255,26 +275,30 @@ class Device:
         client = self.client
         self.doing = what
         if what == "idle":
-            self.rest(10 * BEFORE_WRAP_MS)
-        elif what == "cut":  # in the middle of a burst
-            self.publish(1)
-            self.publish(2)
-            self.turn(0)
-            ask("cut", ("RST", "FIN", "VANISH")[number % 3])
+            self.rest(3 * KEEP_ALIVE_MS)
+        elif what == "cut":  # now, and the next connection after some bytes, up or down
+            ask("cut", ("RST", "FIN", "VANISH")[number % 3], number & 1, number * 397 % 1700)
+            for _ in range(BURST):
+                for qos in range(3):
+                    self.publish(qos)
+                    self.turn(0)
         elif what == "silence":  # the keep alive notices it
             self.is_silent = True
             ask("stall")
-            self.rest(5 * 60_000)
+            self.rest(5 * KEEP_ALIVE_MS)
         elif what == "stall":  # the acknowledgements do
             self.is_silent = True
             ask("stall")
             for qos in range(3):
                 self.publish(qos)
-            self.rest(3 * 60_000)
+            ends = self.ends
+            self.rest(KEEP_ALIVE_MS - 1)
+            if ends == self.ends:
+                raise Failed("no acknowledgement, and the connection lives")
         elif what == "refusal":  # attempts in vain, each after a longer pause
             ask("refuse")
             ask("cut", "RST")
-            self.rest(20 * 60_000)
+            self.rest(20 * KEEP_ALIVE_MS)
         elif what == "queue":  # messages wait meanwhile; one expires, one is taken back
             ask("refuse")
             ask("cut", "FIN")
@@ -288,7 +312,7 @@ class Device:
             self.rest(BEFORE_WRAP_MS)
             if not client.cancel(self.pending[-1]):
                 raise Failed("a message that waits was not taken back")
-            self.rest(10 * 60_000)
+            self.rest(10 * KEEP_ALIVE_MS)
             if self.dropped != dropped + 2:
                 raise Failed("%d of 2 messages were dropped" % (self.dropped - dropped))
         elif what == "night":  # off, while messages come for us
@@ -302,7 +326,7 @@ class Device:
             ask("dns", ("failure", "junk", "no_such_name")[number % 3])
             self.is_silent = True
             ask("cut", "RST")
-            self.rest(10 * 60_000)
+            self.rest(10 * KEEP_ALIVE_MS)
         elif what == "restart":
             ask("restart")
         ask("resume")
