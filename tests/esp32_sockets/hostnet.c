@@ -2,6 +2,7 @@
 //     hostnet.drop(True)    frames vanish in both directions (out of reach of the access point)
 //     hostnet.down(True)    the interface is down, as after Wi-Fi was left
 //     hostnet.sockets()     the numbers of lwIP's sockets that are open
+//     hostnet.forget()      TCP connections that we have closed no longer wait (TIME_WAIT): how many
 // In the environment, HOSTNET_LOOPBACK=host makes 127.0.0.1 and ::1 this machine's; they are lwIP's
 // own otherwise. This machine's are 10.0.2.2 and fec0::2 in any case.
 // The DNS server of lwIP's getaddrinfo() is an address where nobody is: a call that should not
@@ -16,6 +17,7 @@
 #include "lwip/etharp.h"
 #include "lwip/ethip6.h"
 #include "lwip/netif.h"
+#include "lwip/priv/tcp_priv.h"
 #include "lwip/sockets.h"
 #include "lwip/tcpip.h"
 #include "netif/ethernet.h"
@@ -139,6 +141,29 @@ static mp_obj_t hostnet_down(mp_obj_t is_wanted) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(hostnet_down_obj, hostnet_down);
 
+struct forgetting {
+    sys_sem_t done;
+    int count;
+};
+
+static void forget(void *opaque) {
+    struct forgetting *forgetting = opaque;
+    for (; tcp_tw_pcbs != NULL; forgetting->count++) {
+        tcp_abort(tcp_tw_pcbs);
+    }
+    sys_sem_signal(&forgetting->done);
+}
+
+static mp_obj_t hostnet_forget(void) {
+    struct forgetting forgetting = {.count = 0};
+    sys_sem_new(&forgetting.done, 0);
+    tcpip_callback(forget, &forgetting);
+    sys_arch_sem_wait(&forgetting.done, 0);
+    sys_sem_free(&forgetting.done);
+    return MP_OBJ_NEW_SMALL_INT(forgetting.count);
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(hostnet_forget_obj, hostnet_forget);
+
 static mp_obj_t hostnet_sockets(void) {
     mp_obj_t numbers = mp_obj_new_list(0, NULL);
     for (int fd = LWIP_SOCKET_OFFSET; fd < LWIP_SOCKET_OFFSET + MEMP_NUM_NETCONN; fd++) {
@@ -155,6 +180,7 @@ static const mp_rom_map_elem_t hostnet_globals_table[] = {
     { MP_ROM_QSTR(MP_QSTR_drop), MP_ROM_PTR(&hostnet_drop_obj) },
     { MP_ROM_QSTR(MP_QSTR_down), MP_ROM_PTR(&hostnet_down_obj) },
     { MP_ROM_QSTR(MP_QSTR_sockets), MP_ROM_PTR(&hostnet_sockets_obj) },
+    { MP_ROM_QSTR(MP_QSTR_forget), MP_ROM_PTR(&hostnet_forget_obj) },
 };
 static MP_DEFINE_CONST_DICT(hostnet_globals, hostnet_globals_table);
 

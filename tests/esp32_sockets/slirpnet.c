@@ -8,13 +8,15 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 #include <slirp/libslirp.h>
 #include "slirpnet.h"
 
-#define POLLS_MAX (256)
+// libslirp keeps the socket of a datagram, a query of DNS, for four minutes.
+#define POLLS_MAX (2048)
 
 static void (*receive_frame)(const void *frame, size_t length);
 static int ends[2]; // of a socket pair for frames: [0] is lwIP's, [1] is libslirp's
@@ -147,6 +149,11 @@ void slirpnet_start(void (*receive)(const void *frame, size_t length)) {
         }
         for (int fd = 0; fd < 3; fd++) {
             open("/dev/null", O_RDWR);
+        }
+        struct rlimit files;
+        if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+            files.rlim_cur = files.rlim_max;
+            setrlimit(RLIMIT_NOFILE, &files);
         }
         serve();
     }

@@ -1,27 +1,41 @@
 """One client that connects again and again, in vain or not, and says what it has left behind.
 
-    leaks.py HOW OPTIONS DNS_PORT WARM_UP COUNT DEADLINE_S
+    leaks.py HOW OPTIONS DNS_PORT WARM_UP COUNT DEADLINE_S SPILL
 
 HOW: "fail": it is asked to connect once, and each end of a connection counts; "work": it connects,
 publishes at QoS 1 and disconnects, and that counts. OPTIONS: of MQTTClient, JSON. DNS_PORT: of a
-DNS server on loopback, or "-".
+DNS server on loopback, or "-". SPILL: what each connection shall leave behind, to see that it is
+found: "object", a number of bytes of malloc(), or "-".
 
-Event: ["left", before, after, error]: what there was after WARM_UP connections, and after COUNT
-more, each a list [open files, bytes of the heap (CPython: objects), KB of the process]; and the
-text of the last error. If there is more of the heap it is measured again, after COUNT more: of the
-heap the last two are told.
+Event: ["left", rounds, last, limits, error]: for each round of COUNT connections, after WARM_UP
+ones, by how much each figure has grown: open files; the heap (MicroPython: bytes; CPython:
+objects); bytes that malloc() has given out; KB of the process. What they were at the end; by how
+much each may grow in a round; and the text of the last error.
+
+What leaks does so in every round. Else the last connection leaves now a little more, now less, as
+its error's text is; a stale pointer on the stack may keep something alive by chance; and
+allocators keep some pages. So there are more rounds, up to ROUNDS_MAX, until for each figure there
+was one in which it grew by no more than its limit.
 """
 
 import gc
+import struct
 import sys
 
-from control import error_text, open_files, read_argument, say
+from control import error_text, hostnet, open_files, read_argument, say
 
 import mqttpipe
 
-# What the last connection leaves differs a little, as its error's text does, and a stale pointer
-# on the stack may keep something alive by chance. What leaks does so in every round.
-ROUNDS = 5
+ROUNDS_MAX = 5
+
+IS_BOARD = sys.implementation.name == "micropython"
+
+# What a round may leave: some pages of the process; of what malloc() gives out what the tables of
+# libraries grow by for a while, and for each connection less than the smallest piece, which is 16
+# bytes (32, with words of 64 bits).
+PROCESS_KB = 200
+MALLOC_BYTES = 4_000 if IS_BOARD else 15_000
+MALLOC_BYTES_EACH = 8
 
 
 class Link:
@@ -35,15 +49,58 @@ class Link:
         return [("127.0.0.1", self.port)]
 
 
+# Bytes of MicroPython's heap; on CPython objects that the collector knows.
 def heap():
     gc.collect()
     gc.collect()  # what the first one has freed may have held more
-    if hasattr(gc, "mem_alloc"):
-        return gc.mem_alloc()
-    return len(gc.get_objects())
+    return gc.mem_alloc() if IS_BOARD else len(gc.get_objects())
 
 
-# VmRSS, in KB: mbedTLS of the unix port and OpenSSL allocate outside the heap.
+# Fills INFO with glibc's struct mallinfo2.
+def ask_malloc():
+    pass
+
+
+INFO = bytearray(10 * struct.calcsize("P"))
+try:
+    if IS_BOARD:
+        import ffi
+
+        libc = ffi.open("libc.so.6")
+        malloc = libc.func("p", "malloc", "i")
+        # A struct of this size is returned where a hidden first argument says.
+        _mallinfo2 = libc.func("p", "mallinfo2", "p")
+
+        def ask_malloc():
+            _mallinfo2(INFO)
+
+    else:
+        import ctypes
+
+        class Info(ctypes.Structure):
+            _fields_ = [("fields", ctypes.c_size_t * 10)]
+
+        malloc = ctypes.CDLL(None).malloc
+        _mallinfo2 = ctypes.CDLL(None).mallinfo2
+        _mallinfo2.restype = Info
+
+        def ask_malloc():
+            INFO[:] = bytes(_mallinfo2())
+except (AttributeError, ImportError, OSError):
+    pass  # no glibc, or one before 2.33
+
+
+# What C has of malloc(), in bytes: mbedTLS of the unix port, OpenSSL, lwIP. That would know of a
+# connection which we have closed for two minutes more.
+def malloc_bytes():
+    if hostnet:
+        hostnet.forget()
+    ask_malloc()
+    fields = struct.unpack("10P", INFO)
+    return fields[4] + fields[7]  # hblkhd, mapped one by one; and uordblks
+
+
+# VmRSS, in KB: whatever else there may be.
 def process_kb():
     with open("/proc/self/status") as file:
         for line in file:
@@ -57,7 +114,7 @@ def process_kb():
 def touch_heap():
     pages = []
     try:
-        while hasattr(gc, "mem_alloc"):
+        while IS_BOARD:
             pages.append(bytearray(1000))
     except MemoryError:
         pass
@@ -66,12 +123,16 @@ def touch_heap():
 # Into a list that is there already: what was measured before must not count the next time.
 def measure(into):
     into[0] = len(open_files())
-    into[2] = process_kb()
+    into[1] = heap()  # first: what it collects holds memory of C
+    into[2] = malloc_bytes()
+    into[3] = process_kb()
     into[1] = heap()
 
 
 class Loop:
-    def __init__(self, client, deadline_s):
+    def __init__(self, client, deadline_s, spill):
+        self.spill = spill
+        self.spilt = []
         self.client = client
         self.deadline_ms = int(deadline_s) * 1000
         self.begin_ms = mqttpipe.ticks_ms()
@@ -81,6 +142,10 @@ class Loop:
 
     def on_offline(self, client, error):
         self.ends += 1
+        if self.spill == "object":
+            self.spilt.append([])
+        elif self.spill != "-":
+            malloc(int(self.spill))
         if error is not None:
             self.error = error
 
@@ -105,23 +170,30 @@ class Loop:
             self.step_until(lambda: client.state_name == "DOWN")
 
 
-def main(how, options, port, warm_up, count, deadline_s):
+def main(how, options, port, warm_up, count, deadline_s, spill):
     link = None if port == "-" else Link(int(port))
     client = mqttpipe.MQTTClient(link=link, **read_argument(options))
-    loop = Loop(client, deadline_s)
+    loop = Loop(client, deadline_s, spill)
     connect = loop.fail if how == "fail" else loop.work
-    before, after = [0, 0, 0], [0, 0, 0]
+    count = int(count)
+    limits = [0, 0, MALLOC_BYTES + MALLOC_BYTES_EACH * count, PROCESS_KB]
+    least = [1 << 29] * len(limits)
+    before, after = [0] * len(limits), [0] * len(limits)
+    rounds = [[0] * len(limits) for _ in range(ROUNDS_MAX)]
     touch_heap()
     client.step(1)  # the first sleep opens what stays open, on CPython
     connect(int(warm_up))
-    measure(before)
-    for left in range(ROUNDS - 1, -1, -1):
-        connect(int(count))
+    measure(after)
+    for number in range(ROUNDS_MAX):
+        before[:] = after
+        connect(count)
         measure(after)
-        if after[1] <= before[1] or not left:
+        for at in range(len(limits)):
+            rounds[number][at] = after[at] - before[at]
+            least[at] = min(least[at], rounds[number][at])
+        if all(least[at] <= limits[at] for at in range(len(limits))):
             break
-        before[1] = after[1]
-    say("left", before, after, error_text(loop.error))
+    say("left", rounds[: number + 1], after, limits, error_text(loop.error))
 
 
 main(*sys.argv[1:])

@@ -1,0 +1,76 @@
+"""tools/soak.py: a day in the life of a client, and the first wrap of its clock; with --long, ten.
+
+That the tool sees what it looks for is tested with figures made up, and with a device that does
+lose a little of its heap.
+"""
+
+import pytest
+
+import servers
+import soak
+
+ROUNDS = 25  # of an hour and more: each kind of fault at least once
+BEGIN_MS = soak.PERIOD_MS - 20 * 3_600_000  # the wrap is in the midst of them
+
+
+@pytest.fixture
+def run(broker, get_interpreter):
+    get_interpreter("MicroPython 32-bit")  # skips the test where it is left out
+
+    def start(**options):
+        try:
+            return soak.run(broker=broker, **options)
+        except servers.NotOurs as error:
+            pytest.skip("needs a broker with settings of its own: %s" % error)
+
+    return start
+
+
+def samples(free, largest=lambda number: 9000, count=400):
+    return [
+        soak.Sample(60 * number, number // 100, free(number), largest(number), number)
+        for number in range(count)
+    ]
+
+
+def test_a_heap_that_goes_up_and_down_is_good():
+    assert not soak.judge(samples(lambda n: 36000 + n % 24 * 16, lambda n: 5000 + n * 7919 % 9000))
+
+
+@pytest.mark.parametrize("name", ["free", "largest"])
+def test_a_heap_that_goes_down_is_not(name):
+    options = {"free": lambda number: 36000, name: lambda number: 36000 - 8 * number}
+    assert soak.judge(samples(**options))[-1] == (
+        "%s: 33200 bytes in the last quarter, 35592 before" % name
+    )
+
+
+def test_what_is_lost_behind_a_wrap_and_comes_back_is_seen():
+    wrongs = soak.judge(samples(lambda number: 30000 if number // 100 == 2 else 36000))
+    assert wrongs == ["free: 30000 bytes after wrap 2, 36000 before"]
+
+
+def test_a_client_lives_for_days_through_a_wrap_of_its_clock(run, tmp_path):
+    result = run(rounds=ROUNDS, wraps=1, first_ms=BEGIN_MS)
+    print("\n".join(soak.describe(result)))
+    # In so few hours the largest block is what the last ones happened to leave.
+    wrongs = [wrong for wrong in result.wrongs if not wrong.startswith("largest")]
+    assert not wrongs, wrongs
+    assert len(result.wraps) == 1 and len(result.samples) >= ROUNDS
+    expected = {"cut", "dns", "publish", "refuse", "restart", "resume", "stall"}
+    assert set(result.asked) == expected
+    assert result.counts["expired"] and result.counts["dropped"] == 2 * result.counts["expired"]
+
+
+def test_a_device_that_loses_a_little_in_each_hour_is_found(run):
+    result = run(rounds=ROUNDS, wraps=0, leak_bytes=100)
+    assert any(wrong.startswith("free") for wrong in result.wrongs), result.samples
+
+
+@pytest.mark.timeout(3600)
+def test_a_client_lives_for_ten_wraps_of_its_clock(request, run):
+    if not request.config.getoption("--long"):
+        pytest.skip("takes a quarter of an hour: --long runs it")
+    result = run()
+    print("\n".join(soak.describe(result)))
+    assert not result.wrongs, result.wrongs
