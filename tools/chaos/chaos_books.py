@@ -84,19 +84,19 @@ class Reader(Witness):
     def __init__(self, topic):
         super().__init__()
         self._out = (topic + "/out/").encode()
-        self.forget()
+        self._forget()
 
-    def forget(self):
-        """The broker has lost its memory."""
+    def _forget(self):
         self.acknowledged = {1: set(), 2: set()}
         self.releasing = set()
         self.filters = set()
         self._published = {}  # packet identifier -> (QoS, number)
         self._asked = {}  # packet identifier -> filter
 
-    def forget_safely(self):
+    def start_anew(self):
+        """The broker has lost its memory."""
         with self._lock:
-            self.forget()
+            self._forget()
 
     def _on_packet(self, direction, first_byte, body):
         super()._on_packet(direction, first_byte, body)

@@ -12,7 +12,7 @@ from traffic import IN, OUT
 import dns_server
 import servers
 from certificates import DAY_S
-from proxy import RST, UP, Proxy, Shape
+from proxy import DOWN, RST, UP, Proxy, Shape
 
 NAME = "broker.test"
 PERSISTENT, CLEAN = "persistent", "clean"
@@ -79,6 +79,8 @@ class Link:
         self.books = {(way, qos): chaos_books.Book() for way in (OUT, IN) for qos in range(3)}
         self.ours = chaos_books.Reader(self.topic)
         self.theirs = chaos_books.Reader(self.topic)
+        self.books[OUT, 2].repeated = self.theirs.repeated[DOWN]
+        self.books[IN, 2].repeated = self.ours.repeated[DOWN]
         self.is_encrypted = broker.uri.startswith("mqtts:")
         on_bytes = None if self.is_encrypted else self.ours.on_bytes
         self.proxy = Proxy(broker.host, broker.port, on_bytes=on_bytes)
@@ -146,8 +148,8 @@ class Link:
         for qos in range(3):
             book = self.books[IN, qos]
             book.charge_broker(range(1, book.sent + 1))
-        self.ours.forget_safely()
-        self.theirs.forget_safely()
+        self.ours.start_anew()
+        self.theirs.start_anew()
         self.unsubscribed_since = time.monotonic()
 
     def is_subscribed(self):
