@@ -21,8 +21,8 @@ and with the same details, byte positions of cuts included. On which message a f
 on the machine. The last line is `chaos: ok` (status 0) or `chaos: N things are wrong` (status 1).
 
 --peer compares instead: the same faults, less those that only our client can be told of, for one
-client with a persistent session, ours and each that is given. PATH is a folder, or several joined
-by ":", that it is imported from.
+client with a persistent session, ours and each that is given. PATH is the folder that it is
+imported from: what `mip` or `pip --target` has installed.
 
 Set up, once: `.venv` with tools/requirements-chaos.txt (tools/setup_env.py), mosquitto,
 MicroPython (tools/get_micropython.py), the emulated board (tools/get_lwip_board.py).
@@ -197,7 +197,7 @@ def compare(options, say):
     clients = []
     for place in dict.fromkeys(PEERS[name][0] for name, _ in options.peer):
         clients.append(("mqttpipe", place, 2, []))
-    clients += [(name, *PEERS[name], [*paths, str(STAND_INS)]) for name, paths in options.peer]
+    clients += [(name, *PEERS[name], [path, str(STAND_INS)]) for name, path in options.peer]
     faults = draw(options, "TCP", None, None, is_compared=True)
     for name, place, qos_max, paths in clients:
         interpreter, _ = find_interpreter(place)
@@ -222,9 +222,8 @@ def compare(options, say):
             )
         ) as run:
             result = run.run()
-        figures.append(
-            {"client": name, "interpreter": interpreter.name, "qos_max": qos_max, **result}
-        )
+        about = {"client": name, "interpreter": interpreter.name, "qos_max": qos_max}
+        figures.append({**about, "is_ours": not paths, **result})
     return figures
 
 
@@ -270,11 +269,9 @@ def peer(text):
         raise argparse.ArgumentTypeError(
             "%r: NAME=PATH, NAME one of %s" % (text, ", ".join(PEERS))
         )
-    paths = [str(pathlib.Path(each).absolute()) for each in path.split(":")]
-    for each in paths:
-        if not pathlib.Path(each).is_dir():
-            raise argparse.ArgumentTypeError("%s is no folder" % each)
-    return name, paths
+    if not pathlib.Path(path).is_dir():
+        raise argparse.ArgumentTypeError("%s is no folder" % path)
+    return name, str(pathlib.Path(path).absolute())
 
 
 def minutes(text):
@@ -339,7 +336,12 @@ def run_all(options):
         result["compared"] = compare(options, say)
         rows = chaos_report.peer_rows(result["compared"])
         console.print(table(chaos_report.PEER_COLUMNS, rows, "beside other clients"))
-        wrongs += [wrong for each in result["compared"] for wrong in each["wrong"]]
+        for each in result["compared"]:
+            if each["is_ours"]:
+                wrongs += each["wrong"]
+            else:  # how a peer fares is a figure
+                for text in each["wrong"]:
+                    print("%s: %s" % (each["client"], text))
     else:
         for name in options.on or PLACES[:-1]:
             with tempfile.TemporaryDirectory(prefix="chaos-") as folder:

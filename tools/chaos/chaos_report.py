@@ -22,6 +22,8 @@ PEER_COLUMNS = (
     "lost",
     "twice",
     "longest call",
+    "exceptions",
+    "resets",
 )
 
 
@@ -88,4 +90,11 @@ def peer_rows(figures):
                 count(lost),
                 count(book["duplicated"]),
                 "%s ms" % count(round(link["longest_us"] / 1000)),
+                "" if each["is_ours"] else exceptions(each["last_words"]),
+                "" if each["is_ours"] else count(each["resets"]),
             )
+
+
+def exceptions(last_words):
+    """Return how many exceptions a program had to catch, of all classes."""
+    return count(sum(last_words[0].values())) if last_words else "?"

@@ -1,6 +1,7 @@
 """One run: clients, each with a proxy before one mosquitto, observers behind it, and faults."""
 
 import contextlib
+import functools
 import time
 import types
 
@@ -44,6 +45,8 @@ GROWTH_MAX = 512  # bytes of heap
 
 ONLINE_TIMEOUT_S = 60
 SETTLE_TIMEOUT_S = 90
+PEER_SETTLE_S = 20  # what has not come by then is lost
+WATCHDOG_S = 30  # a peer that says nothing for so long is started anew, as a board would be
 SUBSCRIBED_TIMEOUT_S = 60
 
 DNS_ANSWERS = {
@@ -241,6 +244,9 @@ class Run:
         self._board = board
         self._wrongs = []
         self._samples = []
+        self._last_words = []
+        self._resets = 0
+        self._heard_at = time.monotonic()
         self._is_broker_up = True
         self._stack = contextlib.ExitStack()
         self.client = None
@@ -286,8 +292,10 @@ class Run:
                 for link in self.links
             ],
         }
-        self.client = start(config, self.on_event)
-        self._stack.callback(self.client.close)
+        self._config = config
+        self._start = functools.partial(start, config, self.on_event)
+        self.client = self._start()
+        self._stack.callback(lambda: self.client.close())
 
     def _issue(self, how=None):
         if how == "expired":
@@ -308,6 +316,7 @@ class Run:
     # True: dealt with here, not to be kept.
     def on_event(self, event):
         name, number = event[:2]
+        self._heard_at = time.monotonic()
         if name == "in":
             link = self.links[number]
             for each in event[3]:
@@ -316,13 +325,15 @@ class Run:
         if name == "count":
             link = self.links[number]
             link.accepted = event[2]
-            link.longest_us, link.longest_state, link.longest_tls_us = event[3]
+            longest_us, link.longest_state, link.longest_tls_us = event[3]
+            link.longest_us = max(link.longest_us, longest_us)
             link.toggles = event[4]
             return True
         if name == "online":
             self.links[number].connections = event[2]
         elif name == "wrong":
             self._wrongs.append("client %d: %s" % (number, event[2]))
+            self.say("WRONG: %s" % event[2])
         return False
 
     # -- the course of it --------------------------------------------------------
@@ -346,6 +357,8 @@ class Run:
             "seconds": round(time.monotonic() - begin),
             "faults": self._count_faults(),
             "samples": self._samples,
+            "last_words": self._last_words,
+            "resets": self._resets,
             "links": [link.as_dict() for link in self.links],
             "wrong": self._wrongs,
         }
@@ -373,7 +386,9 @@ class Run:
         """Let the observers publish for so long."""
         deadline = time.monotonic() + seconds
         while True:
-            if self.client.is_over():
+            if not self.is_checked:
+                self._watch_peer()
+            elif self.client.is_over():
                 raise Failed("the client has ended\n" + self.client.story())
             if self._is_broker_up:
                 for link in self.links:
@@ -383,6 +398,21 @@ class Run:
             if left <= 0:
                 return
             time.sleep(min(left, BATCH_EVERY_S))
+
+    def _watch_peer(self):
+        """Reset a peer that hangs or has ended, as a board's watchdog does."""
+        silence_s = time.monotonic() - self._heard_at
+        if silence_s < WATCHDOG_S and not self.client.is_over():
+            return
+        (link,) = self.links
+        self.client.close()
+        self._resets += 1
+        link.longest_us = max(link.longest_us, round(1e6 * silence_s))
+        self._config["accepted"] = [
+            max(link.accepted[qos], link.books[OUT, qos].sent) for qos in range(3)
+        ]
+        self.client = self._start()
+        self._heard_at = time.monotonic()
 
     def _sample(self):
         """Wait until all tokens have ended, and see how much the client holds."""
@@ -394,19 +424,32 @@ class Run:
         if self.is_checked:
             self._wait_subscribed()
             self._sample()
+        else:
+            self.client.tell("quiet")
         for link in self.links:
             link.not_owed = [link.books[IN, qos].sent for qos in range(3)]
             link.publish(LAST_BATCH)
-        with contextlib.suppress(*[] if self.is_checked else [AssertionError]):
-            self._wait(self._has_all_in, "messages are missing", SETTLE_TIMEOUT_S)
+        bearable = [] if self.is_checked else [AssertionError]
+        timeout_s = SETTLE_TIMEOUT_S if self.is_checked else PEER_SETTLE_S
+        with contextlib.suppress(*bearable):
+            self._wait(self._has_all_in, "messages are missing", timeout_s)
         self.client.tell("finish")
-        with contextlib.suppress(*[] if self.is_checked else [AssertionError]):
-            self.client.next("bye", SETTLE_TIMEOUT_S)
+        try:
+            (self._last_words,) = self.client.next("bye", timeout_s)
+        except AssertionError:
+            if self.is_checked:
+                raise
+            (link,) = self.links  # the call that it is in counts, too
+            link.longest_us = max(
+                link.longest_us, round(1e6 * (time.monotonic() - self._heard_at))
+            )
+            self._wrongs.append("it hangs at the end")
         for link in self.links:
             for qos in range(3):
-                link.books[OUT, qos].grow(link.accepted[qos])
-                if link.accepted[qos] < link.books[OUT, qos].sent and self.is_checked:
+                book = link.books[OUT, qos]
+                if book.sent > link.accepted[qos] and self.is_checked:
                     self._wrongs.append("QoS %d: more came than was accepted" % qos)
+                book.grow(link.accepted[qos])
             link.observer.publish(link.topic + "/end", b"", 2)
             link.observer.wait_until(
                 lambda link=link: link.is_ended, "the last message is missing"
