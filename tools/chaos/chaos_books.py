@@ -53,6 +53,8 @@ class Book(Ledger):
 
     def charge_broker(self, numbers):
         """The broker has forgotten these: those that have not come by now are its loss."""
+        numbers = list(numbers)
+        self.grow(max(numbers, default=0))
         self.gone.update(number for number in numbers if not self.times[number])
 
     def as_dict(self):
