@@ -3,6 +3,7 @@
     python3 tools/chaos.py                              a minute for each interpreter
     python3 tools/chaos.py --minutes 20 --on micropython32 --on lwip
     python3 tools/chaos.py --seed 7 --on cpython --json chaos.json
+    python3 tools/chaos.py --short                      each fault once, some seconds each place
     python3 tools/chaos.py --seed 7 --list              the faults; nothing runs
     python3 tools/chaos.py --peer umqtt.robust=PATH --peer mqtt_as=PATH --peer chumicro-mqtt=PATH
 
@@ -152,7 +153,11 @@ def draw(options, leg, made, board, is_compared=False):
 
     kinds = chaos_run.kinds_of(made, board, is_compared)
     share = 1 if is_compared else TLS_SHARE if made else 1 - TLS_SHARE
-    return chaos_schedule.draw("%d %s" % (options.seed, leg), 60 * options.minutes * share, kinds)
+    seconds = 60 * options.minutes * share
+    if options.short:
+        seconds = None
+        kinds = chaos_schedule.SHORT_TLS if made else kinds
+    return chaos_schedule.draw("%d %s" % (options.seed, leg), seconds, kinds)
 
 
 def run_leg(options, place, leg, made, say, **more):
@@ -298,6 +303,7 @@ def parse_arguments():
     parser.add_argument(
         "--peer", action="append", type=peer, default=[], metavar="NAME=PATH", help="see above"
     )
+    parser.add_argument("--short", action="store_true", help="each fault once, for a moment")
     parser.add_argument("--list", action="store_true", help="print the faults, run nothing")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     options = parser.parse_args()
@@ -327,7 +333,7 @@ def run_all(options):
     print("seed: %d" % options.seed, flush=True)
     result = {
         "seed": options.seed,
-        "minutes": options.minutes,
+        "minutes": None if options.short else options.minutes,
         "mqttpipe": client_version(),
         "places": [],
     }
@@ -356,7 +362,8 @@ def run_all(options):
     for wrong in wrongs:
         print("WRONG  " + wrong)
     if wrongs:
-        again = "--seed %d --minutes %g" % (options.seed, options.minutes)
+        length = "--short" if options.short else "--minutes %g" % options.minutes
+        again = "--seed %d %s" % (options.seed, length)
         print("chaos: %d things are wrong; the same faults again: %s" % (len(wrongs), again))
         return 1
     print("chaos: ok")

@@ -11,13 +11,13 @@ SESSIONS_MAX = 2  # clients that get cuts of their own
 # name -> (shortest, longest duration in seconds). The names are those of the report.
 PROXY = {
     "cut": (0, 0),
-    "cuts at bytes": (1, 3),
+    "cuts at bytes": (0.5, 3),
     "half close": (0.1, 1),
     "stall": (0.2, 4),
     "swallow": (0.1, 3),
-    "delay": (1, 4),
-    "throttle": (1, 4),
-    "split": (1, 3),
+    "delay": (0.5, 4),
+    "throttle": (0.5, 4),
+    "split": (0.5, 3),
     "refuse": (0.2, 2),
 }
 BROKER = {
@@ -28,6 +28,7 @@ FORGETFUL = {"broker killed": (0.1, 2)}  # and what it had kept is gone
 NETWORK = {"DNS fails": (0.5, 3), "Wi-Fi down": (0.3, 2)}
 CABLE = {"cable out": (0.2, 4)}
 TLS = {"certificate renewed": (0.2, 2)}  # after a time with a bad one
+SHORT_TLS = {**TLS, "cut": PROXY["cut"], "stall": PROXY["stall"]}  # the others had their turn
 
 DNS_FAILURES = ("no such name", "failure", "silence", "junk")
 BAD_CERTIFICATES = ("expired", "of a stranger", "of another name")
@@ -81,17 +82,22 @@ def draw(seed, seconds, kinds):
 
     Args:
         seed: int or str. kinds: name -> bounds of the duration, such as PROXY.
+        seconds: None: each kind once, as short as it may be.
     """
     chance = random.Random(seed)
     faults = []
     names = []
-    while seconds > 0:
+    while not faults or (names if seconds is None else seconds > 0):
         if not names:
             names = sorted(kinds)
             chance.shuffle(names)
         name = names.pop()
         pause_s = round(chance.uniform(*PAUSE_S), 1)
         duration_s = round(chance.uniform(*kinds[name]), 1)
-        faults.append(Fault(pause_s, name, duration_s, _details(chance, name)))
-        seconds -= pause_s + duration_s
+        details = _details(chance, name)
+        if seconds is None:
+            pause_s, duration_s = PAUSE_S[0], kinds[name][0]
+        else:
+            seconds -= pause_s + duration_s
+        faults.append(Fault(pause_s, name, duration_s, details))
     return faults
