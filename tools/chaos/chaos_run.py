@@ -35,8 +35,8 @@ OPTIONS = {
 # The board's time may go slower than ours, when this machine is busy.
 BOARD_OPTIONS = {**OPTIONS, "keep_alive_s": 6, "connect_timeout_ms": 5000}
 
-BATCH_EVERY_S = 0.15
-BATCH = 2  # messages of each QoS that an observer publishes in one go
+BATCH_EVERY_S = 0.3
+BATCH = 5  # messages of each QoS that an observer publishes in one go
 AHEAD_MAX = 60  # messages that may wait in the broker for a client
 LAST_BATCH = 10
 SAMPLE_EVERY_S = 60
@@ -528,6 +528,8 @@ class Run:
 
     def _end(self, fault):
         for link in self.links:
+            if fault.details.get("cut"):
+                link.proxy.cut(fault.details["cut"])
             link.proxy.plan([])
             link.proxy.shape(Shape())
             if fault.name != "broker killed":

@@ -51,6 +51,11 @@ class Fault:
         return "+%.1f s %s for %.1f s%s" % (self.pause_s, self.name, self.duration_s, details)
 
 
+# Links that were bad are often lost then, with much on its way.
+def _end(chance):
+    return chance.choice((None, None, RST, FIN, VANISH))
+
+
 def _details(chance, name):
     if name == "cut":
         return {"how": chance.choice((RST, RST, FIN, VANISH))}
@@ -60,12 +65,16 @@ def _details(chance, name):
         return {"cuts": [list(random_cuts(seed, count, POSITION_MAX)) for seed in seeds]}
     if name == "half close":
         return {"direction": chance.choice((UP, DOWN))}
+    if name == "stall":
+        return {"cut": _end(chance)}
     if name == "delay":
-        return {"shape": Shape(hold_s=round(chance.uniform(0.05, 0.8), 2))}
+        shape = Shape(hold_s=round(chance.uniform(0.05, 0.8), 2))
+        return {"shape": shape, "cut": _end(chance)}
     if name == "throttle":
-        return {"shape": throttle(chance.choice((100, 300, 1000, 5000)))}
+        return {"shape": throttle(chance.choice((100, 300, 1000, 5000))), "cut": _end(chance)}
     if name == "split":
-        return {"shape": Shape(piece_bytes=chance.randint(1, 7), gap_s=0.001)}
+        shape = Shape(piece_bytes=chance.randint(1, 7), gap_s=0.001)
+        return {"shape": shape, "cut": _end(chance)}
     if name == "DNS fails":
         return {"how": chance.choice(DNS_FAILURES)}
     if name == "Wi-Fi down":
