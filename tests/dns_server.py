@@ -16,10 +16,14 @@ def answer(query, records=b"", count=0, code=0):
 
 
 class NameServer:
-    """Answers each query with the datagrams that the script has for it; silence at its end."""
+    """Answers each query with the datagrams that the script has for it; `then` at its end.
 
-    def __init__(self, script):
+    then: what each further query gets; may be changed at any time. (): silence.
+    """
+
+    def __init__(self, script, then=()):
         self.queries = []
+        self.then = then
         self._script = list(script)
         self._socket = self._open()
         self._socket.settimeout(0.2)
@@ -45,7 +49,7 @@ class NameServer:
             if not self._is_mine(query):
                 continue
             self.queries.append(query)
-            for make in self._script.pop(0) if self._script else ():
+            for make in self._script.pop(0) if self._script else self.then:
                 self._socket.sendto(make(query), address)
 
     def story(self):

@@ -6,6 +6,9 @@
         proxy.cut(FIN)                   the same, politely
         proxy.stall(); proxy.resume()    the bytes wait; nobody is told
         proxy.refuse(); proxy.resume()   each new connection is reset at once
+        proxy.swallow(); proxy.resume()  bytes are thrown away; those connections never recover
+        proxy.half_close(DOWN)           the client reads an end, and may go on writing
+        proxy.shape(throttle(200))       at 200 bytes a second, until shape(Shape())
         print(proxy.cuts, proxy.log())
 
     Proxy(host, port, cuts=[Cut(UP, 17), Cut(DOWN, 4, FIN)])
@@ -42,6 +45,8 @@ CHUNK_BYTES = 16 * 1024
 PENDING_BYTES_MAX = 64 * 1024  # read and not yet written: beyond it the sender has to wait
 TIMEOUT_S = 5  # for what the thread is asked to do, and for the server's TCP handshake
 LOG_LINES_MAX = 60
+FORGOTTEN_MAX = 100  # servers' ends that are kept open: each is a file of ours and of the server
+SLICES_S = 20  # of a throttled flow
 
 
 class Cut:
@@ -67,6 +72,29 @@ def random_cuts(seed, count, position_max):
         yield Cut(chance.choice((UP, DOWN)), position, chance.choice((RST, RST, FIN, VANISH)))
 
 
+class Shape:
+    """How bytes go through, in each direction: as they come, unless something else is said.
+
+    Args:
+        hold_s: what comes waits so long, and goes on with all that came meanwhile, in one piece.
+        piece_bytes, gap_s: it goes on in pieces of so many bytes, so far apart.
+    """
+
+    def __init__(self, hold_s=0, piece_bytes=None, gap_s=0):
+        self.hold_s = hold_s
+        self.piece_bytes = piece_bytes
+        self.gap_s = gap_s
+
+    def __repr__(self):
+        return "Shape(%r, %r, %r)" % (self.hold_s, self.piece_bytes, self.gap_s)
+
+
+def throttle(bytes_s):
+    """Return the Shape of a link of so many bytes a second."""
+    piece_bytes = max(1, bytes_s // SLICES_S)
+    return Shape(0, piece_bytes, piece_bytes / bytes_s)
+
+
 class _Flow:
     """One direction of a connection.
 
@@ -81,6 +109,8 @@ class _Flow:
         self.passed = 0
         self.limit = None  # the connection is cut when `passed` is this
         self.is_ended = False  # the source has ended; the sink is told when buf is empty
+        self.is_muted = False  # what comes is thrown away
+        self.due_s = 0  # time.monotonic(): nothing goes on before
 
 
 class _Connection:
@@ -89,6 +119,7 @@ class _Connection:
         self.client = client
         self.server = server
         self.cut = cut  # a Cut or None
+        self.is_swallowed = False  # neither end is told anything, until the client closes
         self.flows = (_Flow(UP, client, server), _Flow(DOWN, server, client))
         for flow in self.flows:
             if cut and cut.direction == flow.direction:
@@ -116,7 +147,8 @@ class Proxy:
         self._on_bytes = on_bytes
         self._alive = []
         self._forgotten = []  # servers' ends of what vanished
-        self._is_stalled = self._is_refusing = False
+        self._is_stalled = self._is_refusing = self._is_swallowing = False
+        self._shape = Shape()
         self._log = []
         self._started = time.monotonic()
         self._orders = queue.Queue()
@@ -163,21 +195,48 @@ class Proxy:
 
     def stall(self):
         """Let nothing through, in no direction, until resume(). Connections are accepted."""
-        self._order(lambda: self._set(True, self._is_refusing))
+        self._order(lambda: self._set(is_stalled=True))
 
     def refuse(self):
         """Reset each new connection, until resume(). Those that exist go on."""
-        self._order(lambda: self._set(self._is_stalled, True))
+        self._order(lambda: self._set(is_refusing=True))
+
+    def swallow(self):
+        """Take all bytes and throw them away. Nobody is told, and after resume() neither.
+
+        New connections are swallowed as well, until resume().
+        """
+        self._order(lambda: self._set(is_swallowing=True))
 
     def resume(self):
-        """End stall() and refuse()."""
-        self._order(lambda: self._set(False, False))
+        """End stall(), refuse() and swallow()."""
+        self._order(lambda: self._set(False, False, False))
 
-    def passed(self, direction):
-        """Return how many bytes went in this direction through the present connections."""
+    def half_close(self, direction):
+        """End one direction of all present connections; the other one lives on."""
+        self._order(lambda: self._half_close_all(direction))
+
+    def shape(self, shape):
+        """Let bytes through in this Shape from now on."""
+
+        def change():
+            self._shape = shape
+            self._note("%r", shape)
+            for connection in list(self._alive):
+                for flow in connection.flows:
+                    flow.due_s = 0
+                self._watch(connection)
+
+        self._order(change)
+
+    def passed(self, direction, waiting=False):
+        """Return how many bytes went in this direction through the present connections.
+
+        waiting: count those, too, that are here and wait.
+        """
         return self._order(
             lambda: sum(
-                flow.passed
+                flow.passed + waiting * len(flow.buf)
                 for connection in self._alive
                 for flow in connection.flows
                 if flow.direction == direction
@@ -224,7 +283,9 @@ class Proxy:
         self._selector.register(self._listener, selectors.EVENT_READ)
         try:
             while not self._is_closing:
-                for key, _ in self._selector.select(TIMEOUT_S):
+                for connection in self._due_connections():
+                    self._forward(connection)
+                for key, _ in self._selector.select(self._time_to_sleep_s()):
                     if key.fileobj is self._wake_read:
                         self._obey()
                     elif key.fileobj is self._listener:
@@ -256,12 +317,52 @@ class Proxy:
             answer.append(function())
             done.set()
 
-    def _set(self, is_stalled, is_refusing):
-        self._is_stalled = is_stalled
-        self._is_refusing = is_refusing
-        self._note("stalled: %s, refusing: %s", is_stalled, is_refusing)
+    def _set(self, is_stalled=None, is_refusing=None, is_swallowing=None):
+        if is_stalled is not None:
+            self._is_stalled = is_stalled
+        if is_refusing is not None:
+            self._is_refusing = is_refusing
+        if is_swallowing is not None:
+            self._is_swallowing = is_swallowing
+        state = self._is_stalled, self._is_refusing, self._is_swallowing
+        self._note("stalled: %s, refusing: %s, swallowing: %s", *state)
         for connection in list(self._alive):
+            if self._is_swallowing:
+                self._mute(connection)
             self._watch(connection)
+
+    def _mute(self, connection):
+        connection.is_swallowed = True
+        for flow in connection.flows:
+            flow.is_muted = True
+            flow.buf.clear()
+
+    def _half_close_all(self, direction):
+        for connection in list(self._alive):
+            for flow in connection.flows:
+                if flow.direction == direction and not flow.is_muted:
+                    flow.is_muted = True
+                    flow.buf.clear()
+                    with contextlib.suppress(OSError):
+                        flow.sink.shutdown(socket.SHUT_WR)
+                    self._note("%d half closed, %s", connection.number, direction)
+            self._watch(connection)
+
+    # Flows whose bytes wait for their time.
+    def _waiting_flows(self, connection):
+        return [] if self._is_stalled else [f for f in connection.flows if f.buf and f.due_s]
+
+    def _due_connections(self):
+        now = time.monotonic()
+        return [
+            connection
+            for connection in self._alive
+            if any(flow.due_s <= now for flow in self._waiting_flows(connection))
+        ]
+
+    def _time_to_sleep_s(self):
+        due = [flow.due_s for each in self._alive for flow in self._waiting_flows(each)]
+        return max(0, min(due, default=time.monotonic() + TIMEOUT_S) - time.monotonic())
 
     def _accept(self):
         try:
@@ -286,6 +387,8 @@ class Proxy:
         connection = _Connection(number, client, server, next(self._planned, None))
         self._note("%d accepted, plan: %r", number, connection.cut)
         self._alive.append(connection)
+        if self._is_swallowing:
+            self._mute(connection)
         self._watch(connection)
         if not self._is_stalled:
             self._forward(connection)  # a cut after no byte at all
@@ -298,7 +401,7 @@ class Proxy:
                 is_hungry = not flow.is_ended and len(flow.buf) < PENDING_BYTES_MAX
                 if sock is flow.source and is_hungry:
                     mask |= selectors.EVENT_READ
-                if sock is flow.sink and flow.buf:
+                if sock is flow.sink and flow.buf and not flow.due_s:
                     mask |= selectors.EVENT_WRITE
             if self._is_stalled:
                 mask = 0
@@ -312,37 +415,60 @@ class Proxy:
 
     # Move what can be moved, both ways.
     def _forward(self, connection):
-        try:
-            for flow in connection.flows:
-                if not flow.is_ended and len(flow.buf) < PENDING_BYTES_MAX:
-                    with contextlib.suppress(BlockingIOError):
-                        data = flow.source.recv(CHUNK_BYTES)
-                        flow.buf += data
-                        flow.is_ended = not data
-                count = len(flow.buf)
-                if flow.limit is not None:
-                    count = min(count, flow.limit - flow.passed)
-                if count:
-                    with contextlib.suppress(BlockingIOError):
-                        sent = flow.sink.send(flow.buf[:count])
-                        flow.passed += sent
-                        if self._on_bytes:
-                            data = bytes(flow.buf[:sent])
-                            self._on_bytes(connection.number, flow.direction, data)
-                        del flow.buf[:sent]
-                if flow.passed == flow.limit:
-                    self._cut(connection, connection.cut.how)
-                    return
-        except OSError as error:
-            self._note("%d %s: %s", connection.number, flow.direction, error)
-            self._end(connection, RST)
-            return
+        for flow in connection.flows:
+            try:
+                self._read(flow)
+                self._write(connection, flow)
+            except OSError as error:
+                self._note("%d %s: %s", connection.number, flow.direction, error)
+                if connection.is_swallowed and flow.direction == DOWN:
+                    flow.is_ended = True
+                    continue
+                self._end(connection, RST)
+                return
+            if flow.passed == flow.limit:
+                self._cut(connection, connection.cut.how)
+                return
         # When one end has closed and all it sent has been passed on, the other end is closed.
-        if any(flow.is_ended and not flow.buf for flow in connection.flows):
-            self._note("%d closed by an end%s", connection.number, both_counts(connection))
-            self._end(connection, FIN)
-            return
+        for flow in connection.flows:
+            is_told = flow.direction == UP or not connection.is_swallowed
+            if flow.is_ended and not flow.buf and is_told:
+                self._note("%d closed by an end%s", connection.number, both_counts(connection))
+                self._end(connection, FIN)
+                return
         self._watch(connection)
+
+    def _read(self, flow):
+        if flow.is_ended or len(flow.buf) >= PENDING_BYTES_MAX:
+            return
+        with contextlib.suppress(BlockingIOError):
+            data = flow.source.recv(CHUNK_BYTES)
+            flow.is_ended = not data
+            if flow.is_muted:
+                return
+            if self._shape.hold_s and data and not flow.buf:
+                flow.due_s = time.monotonic() + self._shape.hold_s
+            flow.buf += data
+
+    def _write(self, connection, flow):
+        if flow.due_s > time.monotonic():
+            return
+        flow.due_s = 0
+        count = len(flow.buf)
+        if self._shape.piece_bytes:
+            count = min(count, self._shape.piece_bytes)
+        if flow.limit is not None:
+            count = min(count, flow.limit - flow.passed)
+        if not count:
+            return
+        with contextlib.suppress(BlockingIOError):
+            sent = flow.sink.send(flow.buf[:count])
+            flow.passed += sent
+            if self._on_bytes:
+                self._on_bytes(connection.number, flow.direction, bytes(flow.buf[:sent]))
+            del flow.buf[:sent]
+            if self._shape.gap_s:
+                flow.due_s = time.monotonic() + self._shape.gap_s
 
     def _cut_all(self, how):
         present = list(self._alive)
@@ -361,15 +487,25 @@ class Proxy:
         for sock in (connection.client, connection.server):
             if sock in self._selector.get_map():
                 self._selector.unregister(sock)
+        if connection.is_swallowed:
+            connection.client.close()
+            self._forget(connection.server)
+            return
         if how == FIN:
             connection.client.close()
             connection.server.close()
             return
         reset(connection.client)
         if how == VANISH:
-            self._forgotten.append(connection.server)
+            self._forget(connection.server)
         else:
             reset(connection.server)
+
+    # Keep the server's end open: it is told nothing.
+    def _forget(self, server):
+        self._forgotten.append(server)
+        if len(self._forgotten) > FORGOTTEN_MAX:
+            reset(self._forgotten.pop(0))
 
 
 def both_counts(connection):

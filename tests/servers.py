@@ -248,6 +248,18 @@ class Broker:
     def go_on(self):
         raise NotImplementedError
 
+    def use(self, tls):
+        """Show another certificate, from the next start() on; it has to speak TLS already."""
+        self._tls = tls
+        self._files.update(tls.files)
+        for name, content in tls.files.items():
+            self._write_file(name, content)
+
+    def forget(self):
+        """While it does not run: remove what it has kept in {data}."""
+        for file in (self._folder / "data").iterdir():
+            file.unlink()
+
     def close(self):
         """Stop it and remove everything that was made for it."""
         self.is_running = False

@@ -1,7 +1,6 @@
 """What the tests of this project say at the end of a run, whichever process they ran in.
 
     record_property("figure", (who, what, value))    in a test: a figure that no test judges
-    record_property("long chaos", line)              a line of the table of that name
     record_property("portable", {...})               results of portable tests: record_portable()
     leave_out(config, "many tests (--all)")          in a conftest.py, while tests are collected
 
@@ -58,11 +57,6 @@ def print_all(terminalreporter, config):
         terminalreporter.section("figures")
     for who, what, value in figures:
         terminalreporter.write_line("%-18s  %-58s %s" % (who, what, value))
-    chaos = recorded(terminalreporter, "long chaos")
-    if chaos:
-        terminalreporter.section("long chaos")
-    for line in dict.fromkeys(chaos):  # each test has recorded the heading
-        terminalreporter.write_line(line)
     totals = {}
     for module in recorded(terminalreporter, "portable"):
         total = totals.setdefault(module["name"], dict(module, results=[0, 0, 0], skips=[]))

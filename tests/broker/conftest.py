@@ -50,7 +50,6 @@ SPARED = [
     r"test_(chaos|many_messages|a_large_message|20_connections).*\[CPython as unix",
     # Datagrams are whole and on time there.
     r"test_a_(client_finds_the_broker_by_name|name_without_an_address).*\[CPython hostile",
-    r"test_long_chaos\[CPython ",  # minutes
     # Certificates are the affair of mbedTLS, which the other MicroPythons have as well.
     r"test_a_server_(is_verified|with_a_bad|of_another).*\[ESP32 sockets",
     r"test_(ssl_is|an_intermediate|an_address_is|without_a_ca|insecure).*\[ESP32 sockets",

@@ -139,31 +139,88 @@ SLOW_MS = 50  # as in scenarios/control.py
 SLACK_S = 0.1  # for an event to come to us; and the heartbeat may notice later than it
 
 
-class Scenario(Waiting):
+class Events(Waiting):
+    """What somebody says in lines of JSON: [name of the event, argument, ...].
+
+    Args:
+        on_event: on_event(event) takes part of the events away: those for which it is true.
+    """
+
+    def __init__(self, name, on_event=None):
+        super().__init__()
+        self.name = name
+        self._queues = collections.defaultdict(collections.deque)
+        self._lines = collections.deque(maxlen=200)
+        self._on_event = on_event
+        self._is_over = False
+        self._watchdog = []  # (when it came, ms, state) of each step() that was too slow
+
+    def __str__(self):
+        return self.name
+
+    def take(self, line):
+        """Take a line; what is no event is kept for the story."""
+        with self._changed:
+            try:
+                event = json.loads(line)
+                if event[0] == "watchdog":
+                    self._watchdog.append((time.monotonic(), *event[1:]))
+                    self._lines.append(line)
+                elif not (self._on_event and self._on_event(event)):
+                    self._queues[event[0]].append(event[1:])
+                    self._lines.append(line)
+            except (ValueError, TypeError, IndexError, KeyError):
+                self._lines.append(line)  # a traceback
+            self._changed.notify_all()
+
+    def end(self):
+        """No more lines will come."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def is_over(self):
+        return self._is_over
+
+    def next(self, name, timeout_s=WAIT_S):
+        """Return the arguments of the next event of this name, in the order they came."""
+        queue = self._queues[name]
+        self.wait_until(lambda: queue, "no event %r" % name, timeout_s)
+        return queue.popleft()
+
+    def count(self, name):
+        """Return how many events of this name have come and were not asked for."""
+        return len(self._queues[name])
+
+    def slow_steps(self):
+        """Return what the watchdog said of steps while the machine did not stand still."""
+        slow = []
+        for came, late_ms, state_name in list(self._watchdog):
+            still_ms = HEARTBEAT.still_ms(came - late_ms / 1000 - SLACK_S, came + SLACK_S)
+            if late_ms - still_ms > SLOW_MS:
+                slow.append("%d ms in %s (machine: %d ms)" % (late_ms, state_name, still_ms))
+        return slow
+
+
+class Scenario(Events):
     """A script of scenarios/ that runs in an interpreter.
 
     Args:
         interpreter: of conftest.py. script: file name. arguments: str or what JSON can say.
         board_folder: where the compiled client for BOARD lies.
-        on_event: on_event(event) takes part of the events away: those for which it is true.
+        on_event: as of Events.
         heap: size of BOARD's heap.
     """
 
     def __init__(
         self, interpreter, script, arguments, board_folder, on_event=None, heap=BOARD_HEAP
     ):
-        super().__init__()
-        self.name = "%s in %s" % (script, interpreter.name)
-        self._queues = collections.defaultdict(collections.deque)
-        self._lines = collections.deque(maxlen=200)
-        self._on_event = on_event
-        self._is_over = False
+        super().__init__("%s in %s" % (script, interpreter.name), on_event)
         self._is_closed = False
-        self._watchdog = []  # (when it came, ms, state) of each step() that was too slow
         self._folder = tempfile.TemporaryDirectory(prefix="mqttpipe-scenario-")
         command = list(interpreter.command)
         environment = dict(os.environ)
-        if interpreter.name == BOARD:
+        if board_folder:
             command += ["-X", "heapsize=" + heap]
             client_folder = board_folder
         else:
@@ -189,9 +246,6 @@ class Scenario(Waiting):
         self._thread = threading.Thread(target=self._read, name=script, daemon=True)
         self._thread.start()
 
-    def __str__(self):
-        return self.name
-
     # As read_argument() of control.py understands it.
     def _to_text(self, argument, file_name):
         text = argument if isinstance(argument, str) else json.dumps(argument)
@@ -203,25 +257,8 @@ class Scenario(Waiting):
 
     def _read(self):
         for line in self.process.stdout:
-            line = line.decode(errors="replace").rstrip("\n")
-            with self._changed:
-                try:
-                    event = json.loads(line)
-                    if event[0] == "watchdog":
-                        self._watchdog.append((time.monotonic(), *event[1:]))
-                        self._lines.append(line)
-                    elif not (self._on_event and self._on_event(event)):
-                        self._queues[event[0]].append(event[1:])
-                        self._lines.append(line)
-                except (ValueError, TypeError, IndexError, KeyError):
-                    self._lines.append(line)  # a traceback
-                self._changed.notify_all()
-        with self._changed:
-            self._is_over = True
-            self._changed.notify_all()
-
-    def is_over(self):
-        return self._is_over
+            self.take(line.decode(errors="replace").rstrip("\n"))
+        self.end()
 
     def story(self):
         status = self.process.poll()
@@ -232,16 +269,6 @@ class Scenario(Waiting):
         """Give an order."""
         self.process.stdin.write(json.dumps(order, ensure_ascii=False).encode() + b"\n")
         self.process.stdin.flush()
-
-    def next(self, name, timeout_s=WAIT_S):
-        """Return the arguments of the next event of this name, in the order they came."""
-        queue = self._queues[name]
-        self.wait_until(lambda: queue, "no event %r" % name, timeout_s)
-        return queue.popleft()
-
-    def count(self, name):
-        """Return how many events of this name have come and were not asked for."""
-        return len(self._queues[name])
 
     def finish(self):
         """End it in good order; returns the client's stats."""
@@ -269,15 +296,6 @@ class Scenario(Waiting):
         HEARTBEAT.__exit__()
         slow = self.slow_steps()
         assert not slow, "%s: step() blocked: %s\n%s" % (self, ", ".join(slow), self.story())
-
-    def slow_steps(self):
-        """Return what the watchdog said of steps while the machine did not stand still."""
-        slow = []
-        for came, late_ms, state_name in list(self._watchdog):
-            still_ms = HEARTBEAT.still_ms(came - late_ms / 1000 - SLACK_S, came + SLACK_S)
-            if late_ms - still_ms > SLOW_MS:
-                slow.append("%d ms in %s (machine: %d ms)" % (late_ms, state_name, still_ms))
-        return slow
 
 
 class Received:

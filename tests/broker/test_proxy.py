@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from proxy import DOWN, FIN, RST, UP, VANISH, Cut, Proxy, random_cuts
+from proxy import DOWN, FIN, RST, UP, VANISH, Cut, Proxy, Shape, random_cuts, throttle
 
 WAIT_S = 5
 
@@ -145,6 +145,98 @@ def test_refused_connections_are_reset_until_resume(echo):
         with connect(proxy) as sock:
             sock.sendall(b"x")
             assert sock.recv(1) == b"x"
+
+
+def test_what_is_swallowed_reaches_nobody_and_nobody_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_S)
+
+        def passes(sock, server):
+            server.settimeout(0.05)
+            sock.sendall(b"x")
+            try:
+                return server.recv(1) == b"x"
+            except socket.timeout:
+                return False
+
+        with Proxy("127.0.0.1", listener.getsockname()[1]) as proxy, connect(proxy) as old:
+            old_server, _ = listener.accept()
+            proxy.swallow()
+            with old_server, connect(proxy) as new:
+                new_server, _ = listener.accept()
+                with new_server:
+                    assert not passes(old, old_server) and not passes(new, new_server)
+                    proxy.resume()
+                    assert not passes(old, old_server) and not passes(new_server, new)
+                    with connect(proxy) as later:
+                        later_server, _ = listener.accept()
+                        with later_server:
+                            later_server.settimeout(WAIT_S)
+                            later.sendall(b"y")
+                            assert later_server.recv(1) == b"y"
+
+
+def test_a_half_closed_connection_ends_in_one_direction_only():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_S)
+        with Proxy("127.0.0.1", listener.getsockname()[1]) as proxy, connect(proxy) as sock:
+            server, _ = listener.accept()
+            with server:
+                server.settimeout(WAIT_S)
+                proxy.half_close(DOWN)
+                assert sock.recv(1) == b""
+                sock.sendall(b"x")
+                assert server.recv(1) == b"x"
+
+
+def test_bytes_that_are_held_come_together_and_none_is_lost():
+    """Two writes, so far apart that they would come as two, come as one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_S)
+        with Proxy("127.0.0.1", listener.getsockname()[1]) as proxy, connect(proxy) as sock:
+            server, _ = listener.accept()
+            with server:
+                server.settimeout(WAIT_S)
+                proxy.shape(Shape(hold_s=60))
+                sock.sendall(b"on")
+                while not proxy.passed(UP, waiting=True):
+                    pass
+                sock.sendall(b"e")
+                while proxy.passed(UP, waiting=True) < 3:
+                    pass
+                assert proxy.passed(UP) == 0
+                proxy.shape(Shape())
+                assert server.recv(10) == b"one"
+
+
+def test_a_throttled_link_passes_all_in_small_pieces(echo):
+    data = bytes(range(100))
+    seen = []
+    with Proxy(
+        "127.0.0.1", echo.port, on_bytes=lambda number, direction, piece: seen.append(piece)
+    ) as proxy, connect(proxy) as sock:
+        proxy.shape(throttle(200))
+        sock.sendall(data)
+        came = b""
+        while len(came) < len(data):
+            came += sock.recv(1000)
+    assert came == data and max(map(len, seen)) <= 10
+    assert throttle(2000).piece_bytes == 100 and throttle(2000).gap_s == 0.05
+    assert throttle(5).piece_bytes == 1 and throttle(5).gap_s == 0.2
+
+
+def test_bytes_that_are_split_come_in_pieces_of_that_size(echo):
+    seen = []
+    with Proxy(
+        "127.0.0.1", echo.port, on_bytes=lambda number, direction, piece: seen.append(piece)
+    ) as proxy, connect(proxy) as sock:
+        proxy.shape(Shape(piece_bytes=3, gap_s=0.001))
+        sock.sendall(b"0123456789")
+        came = b""
+        while len(came) < 10:
+            came += sock.recv(1000)
+    assert came == b"0123456789"
+    assert seen[:4] != [] and {len(piece) for piece in seen} <= {1, 2, 3}
 
 
 def test_the_same_seed_makes_the_same_cuts():

@@ -152,7 +152,7 @@ class Books:
     them. stats: the client's own.
     """
 
-    HEADING = "way QoS   sent  received   lost  duplicated  by broker   cuts  restarts"
+    HEADING = "way QoS   sent  received   lost  duplicated  by broker   cuts"
 
     def __init__(self, counts_out, counts_in):
         self.ledgers = {}
@@ -160,7 +160,7 @@ class Books:
             for qos, count in enumerate(counts):
                 if count:
                     self.ledgers[direction, qos] = Ledger(count)
-        self.again = self.cuts = self.restarts = 0
+        self.again = self.cuts = 0
         self.stats = {}
         self.is_encrypted = False  # nobody can read along
         self.ours = Witness()  # on our client's link
@@ -171,9 +171,8 @@ class Books:
         for (direction, qos), ledger in self.ledgers.items():
             counts = ledger.sent, ledger.received, ledger.lost, ledger.duplicated
             excused = ledger.duplicated - ledger.unexcused
-            survived = self.cuts, self.restarts
-            text = "%-3s  %d  %6d  %8d  %5d  %10d  %9d  %5d  %8d"
-            yield text % (direction, qos, *counts, excused, *survived)
+            text = "%-3s  %d  %6d  %8d  %5d  %10d  %9d  %5d"
+            yield text % (direction, qos, *counts, excused, self.cuts)
 
     def hear_witnesses(self):
         """Charge to the broker what it has repeated. Only with a session: without, it may."""
@@ -274,18 +273,11 @@ class _Run:
         ]
         self.peer.publish_all(messages, self.left_s())
 
-    def publish_all(self, broker, restarts):
-        """Publish what the client shall receive, in batches, with restarts between them."""
+    def publish_all(self):
+        """Publish what the client shall receive, in batches."""
         counts = {qos: ledger.sent for qos, ledger in self.ledgers_in().items()}
         most = max(counts.values(), default=0)
-        restart_at = [most * (number + 1) // (restarts + 1) for number in range(restarts)]
         for first in range(1, most + 1, BATCH):
-            if restart_at and first >= restart_at[0]:
-                restart_at.pop(0)
-                self.peer.disconnect()
-                broker.restart()
-                self.peer.connect()
-                self.books.restarts += 1
             numbers = range(first, first + BATCH)
             batch = [(q, n) for n in numbers for q in counts if n <= counts[q]]
             connections = self.connections
@@ -363,7 +355,6 @@ def run(
     counts_out=(),
     counts_in=(),
     cuts=(),
-    restarts=0,
     timeout_s=30,
     **options,
 ):
@@ -373,8 +364,6 @@ def run(
         start, add_peer, add_proxy, topic: fixtures of conftest.py.
         counts_out, counts_in: how many messages of QoS 0, 1 and 2.
         cuts: of our client's connections.
-        restarts: of the broker, on the way and while paho is away: what is tested is how our
-            client takes it.
         options: of MQTTClient.
 
     Returns:
@@ -390,7 +379,7 @@ def run(
     uris = proxy.uri, peers_proxy.uri
     work = _Run(start, add_peer, *uris, topic, books, options, timeout_s)
     work.wait(work.client, lambda: work.connections, "never online")
-    work.publish_all(broker, restarts)
+    work.publish_all()
     if not work.is_session_kept:
         work.publish_what_is_missing()
     work.finish()

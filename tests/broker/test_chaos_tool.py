@@ -1,0 +1,277 @@
+"""tools/chaos.py: a short run in each place, and that it can't be deceived.
+
+With `--long`: ten minutes in each place, and a seed that is drawn. A seed that failed:
+
+    python3 tools/chaos.py --seed 12345 --minutes 10 --on micropython32
+"""
+
+import json
+import pathlib
+import random
+import re
+import subprocess
+import sys
+
+import pytest
+
+import servers
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+TOOL = ROOT / "tools" / "chaos.py"
+
+sys.path.append(str(ROOT / "tools" / "chaos"))
+
+import chaos_books as books  # noqa: E402
+import chaos_run  # noqa: E402
+import chaos_schedule as schedule  # noqa: E402
+
+from proxy import DOWN, UP  # noqa: E402
+
+# place -> its name for get_interpreter()
+PLACES = {
+    "cpython": "CPython",
+    "micropython": "MicroPython 64-bit",
+    "micropython32": "MicroPython 32-bit",
+    "lwip": None,
+}
+SHORT = ("cpython", "micropython32", "lwip")
+LONG_MINUTES = 10
+
+# Seconds. The first run may have to install what tools/requirements-chaos.txt has.
+RUN_TIMEOUT_S = 110
+pytestmark = pytest.mark.timeout(RUN_TIMEOUT_S + 10)
+
+
+def run_tool(*options, timeout_s=RUN_TIMEOUT_S):
+    """Run the tool to its end; return its exit status and the lines that it printed."""
+    ran = subprocess.run(
+        [sys.executable, str(TOOL), *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout_s,
+        cwd=ROOT,
+        text=True,
+    )
+    print(ran.stdout)
+    return ran.returncode, ran.stdout.splitlines()
+
+
+@pytest.fixture
+def check_place(request, get_interpreter):
+    """A function that skips or fails the test if this place is not here."""
+    if request.config.getoption("--no-broker"):
+        pytest.skip("--no-broker")
+    try:
+        servers.choose("mosquitto")
+    except servers.BrokerError as error:
+        pytest.skip("it starts a mosquitto of its own: %s" % error)
+
+    def check(name):
+        if name:
+            get_interpreter(name)
+        elif request.config.getoption("--no-lwip"):
+            pytest.skip("--no-lwip")
+
+    return check
+
+
+@pytest.mark.parametrize("place", SHORT)
+def test_a_client_lives_through_the_chaos(place, check_place, tmp_path):
+    check_place(PLACES[place])
+    file = tmp_path / "chaos.json"
+    status, lines = run_tool("--short", "--seed=1", "--on=" + place, "--json=%s" % file)
+    wrong = [line for line in lines if line.startswith("WRONG")]
+    assert (status, lines[0], lines[-1]) == (0, "seed: 1", "chaos: ok"), wrong
+    check_figures(json.loads(file.read_text(encoding="utf-8")))
+    assert str(tmp_path) not in file.read_text(encoding="utf-8")
+
+
+def check_figures(figures):
+    """The short run had each fault once, and the messages flowed."""
+    ((tcp, tls),) = [place["legs"] for place in figures["places"]]
+    assert (tcp["leg"], tls["leg"]) == ("TCP", "TLS")
+    for leg in (tcp, tls):
+        assert leg["wrong"] == [] and set(leg["faults"].values()) == {1}
+        for link in leg["links"]:
+            assert all(book["accepted"] for book in link["books"])
+
+
+@pytest.mark.timeout(60 * LONG_MINUTES + 900)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_client_lives_through_ten_minutes_of_chaos(place, check_place, request):
+    if not request.config.getoption("--long"):
+        pytest.skip("takes minutes: --long runs it")
+    check_place(PLACES[place])
+    options = "--seed=%d" % random.randrange(1 << 30), "--minutes=%d" % LONG_MINUTES
+    status, lines = run_tool(*options, "--on=" + place, timeout_s=60 * LONG_MINUTES + 800)
+    wrong = [line for line in lines if line.startswith("WRONG")]
+    assert (status, lines[-1]) == (0, "chaos: ok"), wrong
+
+
+# ---------------------------------------------------------------------------
+# The schedule
+# ---------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_faults_and_another_one_others():
+    kinds = chaos_run.kinds_of(None, None)
+    first, same, other = ([repr(f) for f in schedule.draw(seed, 90, kinds)] for seed in (5, 5, 6))
+    assert first == same != other and len(first) > 20
+    # Byte positions of cuts, too.
+    assert any(re.search(r"Cut\((up|down), \d+, \w+\)", text) for text in first)
+
+
+def test_the_list_has_the_faults_and_runs_nothing():
+    status, lines = run_tool("--list", "--seed=5", "--minutes=2")
+    assert status == 0 and {"TCP:", "TLS:"} < set(lines)
+    first = schedule.draw("5 TCP", 90, chaos_run.kinds_of(None, None))[0]
+    assert "  %r" % first in lines
+
+
+@pytest.mark.parametrize("made, board", [(None, None), ("TLS", None), (None, "board")])
+def test_each_kind_of_fault_comes_before_any_comes_again(made, board):
+    kinds = chaos_run.kinds_of(made, board)
+    names = [fault.name for fault in schedule.draw(1, 600, kinds)]
+    assert len(names) > 4 * len(kinds)
+    for begin in range(0, len(names) - len(kinds), len(kinds)):
+        assert sorted(names[begin : begin + len(kinds)]) == sorted(kinds)
+
+
+def test_a_short_run_has_every_fault_of_its_place():
+    for board in (None, "board"):
+        kinds = chaos_run.kinds_of(None, board)
+        faults = schedule.draw(1, None, kinds)
+        assert sorted(fault.name for fault in faults) == sorted(kinds)
+        assert all(fault.duration_s == kinds[fault.name][0] for fault in faults)
+
+
+# ---------------------------------------------------------------------------
+# It can't be deceived
+# ---------------------------------------------------------------------------
+
+
+def make_link(session="persistent"):
+    """A Link to no broker, with books that are in order: three messages each way and QoS."""
+    link = object.__new__(chaos_run.Link)
+    link.session = session
+    link.topic = "chaos/0"
+    link.is_encrypted = False
+    link.ours = books.Reader(link.topic)
+    link.not_owed = [0, 0, 0]
+    link.books = {(way, qos): books.Book() for way in ("out", "in") for qos in range(3)}
+    for book in link.books.values():
+        book.grow(3)
+        for number in (1, 2, 3):
+            book.enter(number)
+    return link
+
+
+def test_books_in_order_are_not_wrong():
+    for session in ("persistent", "clean"):
+        assert list(make_link(session).wrongs()) == []
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("way", ["out", "in"])
+def test_a_lost_message_is_wrong_unless_the_broker_had_it(way, qos):
+    link = make_link()
+    link.books[way, qos].grow(4)
+    (wrong,) = link.wrongs()
+    assert "persistent session, %s, QoS %d: lost" % (way, qos) in wrong
+    link.books[way, qos].charge_broker([3, 4, 5])
+    assert list(link.wrongs()) == []
+    assert link.books[way, qos].as_dict()["lost_by_broker"] == 2
+
+
+def test_a_message_of_qos_2_that_comes_twice_is_wrong_unless_the_broker_repeated_it():
+    link = make_link()
+    link.books["out", 1].enter(3)  # at least once
+    assert list(link.wrongs()) == []
+    link.books["out", 2].enter(3)
+    (wrong,) = link.wrongs()
+    assert "QoS 2: came twice" in wrong
+    link.books["out", 2].repeated = {3: 1}
+    assert list(link.wrongs()) == []
+    assert list(make_link("clean").wrongs()) == []
+
+
+def test_a_publish_after_pubrel_is_wrong_unless_the_broker_has_lost_the_session():
+    link = make_link()
+    first = publish(2, 8, 3) + b"\x62\x02\x00\x08"
+    link.ours.on_bytes(1, UP, first + publish(2, 8, 3))
+    (wrong,) = link.wrongs()
+    assert wrong == "PUBLISH after PUBREL: [3]"
+    link.books["out", 2].anew = {3}
+    assert list(link.wrongs()) == []
+
+
+def test_a_message_of_qos_0_that_comes_twice_is_wrong():
+    link = make_link("clean")
+    link.books["in", 0].enter(2)
+    (wrong,) = link.wrongs()
+    assert "QoS 0: came twice" in wrong
+
+
+def test_messages_out_of_order_are_wrong():
+    link = make_link()
+    link.books["in", 1].grow(5)
+    link.books["in", 1].enter(5)
+    link.books["in", 1].enter(4)
+    (wrong,) = link.wrongs()
+    assert "QoS 1: out of order" in wrong
+
+
+def test_without_a_session_what_was_missed_is_not_owed_but_the_last_messages_are():
+    link = make_link("clean")
+    link.books["in", 1].grow(5)
+    link.not_owed[1] = 5
+    assert list(link.wrongs()) == []
+    link.not_owed[1] = 4
+    (wrong,) = link.wrongs()
+    assert "lost with nothing in its way: [5]" in wrong
+
+
+def publish(qos, packet_id, number, topic=b"chaos/0/out/"):
+    topic += b"%d" % qos
+    body = len(topic).to_bytes(2, "big") + topic + bytes((0, packet_id)) + b"%d x" % number
+    return bytes((0x30 | qos << 1, len(body))) + body
+
+
+def test_the_reader_knows_what_the_broker_has_acknowledged():
+    reader = books.Reader("chaos/0")
+    reader.on_bytes(1, UP, publish(1, 7, 40) + publish(2, 8, 50) + publish(2, 9, 51))
+    reader.on_bytes(1, UP, publish(1, 10, 99, b"chaos/0/spare"))
+    assert reader.acknowledged == {1: set(), 2: set()}
+    reader.on_bytes(1, DOWN, b"\x40\x02\x00\x07" + b"\x40\x02\x00\x0a" + b"\x50\x02\x00\x08")
+    assert reader.acknowledged == {1: {40}, 2: set()}
+    reader.on_bytes(1, UP, b"\x62\x02\x00\x08")
+    assert reader.releasing == {50}
+    reader.on_bytes(2, DOWN, b"\x70\x02\x00\x08")
+    assert reader.acknowledged == {1: {40}, 2: {50}} and not reader.releasing
+
+
+def test_the_reader_knows_which_filters_the_broker_has():
+    reader = books.Reader("chaos/0")
+    reader.on_bytes(1, UP, b"\x82\x08\xff\x01\x00\x03a/b\x01")
+    assert reader.filters == set()
+    reader.on_bytes(1, DOWN, b"\x90\x03\xff\x01\x01")
+    assert reader.filters == {"a/b"}
+    reader.start_anew()
+    assert reader.filters == set()
+
+
+@pytest.mark.parametrize("samples", [[[1000, 6], [4000, 6]], [[1000, 6], [1000, 7]]])
+def test_growth_is_wrong(samples):
+    run = object.__new__(chaos_run.Run)
+    run._samples = samples
+    (wrong,) = run._growth()
+    assert str([pair[0] for pair in samples]) in wrong or str([6, 7]) in wrong
+
+
+@pytest.mark.parametrize(
+    "option", ["--minutes=0", "--on=jython", "--peer=paho=.", "--peer=mqtt_as=no/such/folder"]
+)
+def test_a_wrong_option_is_refused(option):
+    status, _ = run_tool(option)
+    assert status == 2

@@ -1,0 +1,120 @@
+"""What was accepted, what came, and who has lost the difference."""
+
+import json
+
+from traffic import Ledger, Witness
+
+from proxy import DOWN, UP
+
+FILLING = b"abcdefghijklmnopqrstuvwxyz" * 27
+
+
+def payload_of(number):
+    """The payload of a message; the same as in chaos_client.py."""
+    return b"%d " % number + FILLING[: 700 if number % 50 == 0 else number % 61]
+
+
+class Book(Ledger):
+    """A Ledger of messages whose number is not known before.
+
+    gone: numbers that the broker has lost when it was killed. anew: those whose exchange at QoS 2
+    was under way when the broker lost the session: they may come twice.
+    """
+
+    def __init__(self):
+        super().__init__(0)
+        self.gone = set()
+        self.anew = set()
+
+    def grow(self, sent):
+        """Messages up to this number are on their way."""
+        if sent > self.sent:
+            self.times += [0] * (sent - self.sent)
+            self.sent = sent
+
+    @property
+    def lost(self):
+        return len(self.lost_numbers())
+
+    def lost_numbers(self):
+        return [number for number in self.missing() if number not in self.gone]
+
+    @property
+    def lost_by_broker(self):
+        return len(self.missing()) - self.lost
+
+    @property
+    def unexcused(self):
+        return sum(
+            max(0, times - 1 - self.repeated.get(number, 0))
+            for number, times in enumerate(self.times)
+            if number not in self.anew
+        )
+
+    def charge_broker(self, numbers):
+        """The broker has forgotten these: those that have not come by now are its loss."""
+        numbers = list(numbers)
+        self.grow(max(numbers, default=0))
+        self.gone.update(number for number in numbers if not self.times[number])
+
+    def as_dict(self):
+        return {
+            "accepted": self.sent,
+            "delivered": self.different,
+            "lost": self.lost,
+            "lost_by_broker": self.lost_by_broker,
+            "duplicated": self.duplicated,
+            "duplicated_by_client": self.unexcused,
+            "late": self.late,
+        }
+
+    def __repr__(self):
+        return "%s, lost: %r, broken: %r" % (
+            json.dumps(self.as_dict()),
+            self.lost_numbers()[:10],
+            self.broken[:5],
+        )
+
+
+class Reader(Witness):
+    """A Witness that knows, too, what the broker has acknowledged, and which filters it has.
+
+    acknowledged: for QoS 1 and 2, the numbers of what needs nothing more. releasing: those at
+    QoS 2 whose PUBREL has left and whose PUBCOMP has not come. filters: those it has granted.
+    """
+
+    def __init__(self, topic):
+        super().__init__()
+        self._out = (topic + "/out/").encode()
+        self._forget()
+
+    def _forget(self):
+        self.acknowledged = {1: set(), 2: set()}
+        self.releasing = set()
+        self.filters = set()
+        self._published = {}  # packet identifier -> (QoS, number)
+        self._asked = {}  # packet identifier -> filter
+
+    def start_anew(self):
+        """The broker has lost its memory."""
+        with self._lock:
+            self._forget()
+
+    def _on_packet(self, direction, first_byte, body):
+        super()._on_packet(direction, first_byte, body)
+        kind = first_byte & 0xF0
+        if direction == UP and kind == 0x30 and first_byte & 6:
+            at = 2 + int.from_bytes(body[:2], "big")
+            if body[2:at].startswith(self._out):
+                number = int(body[at + 2 :].partition(b" ")[0])
+                self._published[body[at : at + 2]] = first_byte >> 1 & 3, number
+        elif direction == UP and kind == 0x80:
+            self._asked[body[:2]] = body[4:-1].decode()
+        elif direction == UP and kind == 0x60 and body in self._published:
+            self.releasing.add(self._published[body][1])
+        elif direction == DOWN and kind in (0x40, 0x70) and body in self._published:
+            qos, number = self._published.pop(body)
+            self.acknowledged[qos].add(number)
+            self.releasing.discard(number)
+        elif direction == DOWN and kind == 0x90 and body[:2] in self._asked:
+            self.filters.add(self._asked.pop(body[:2]))
