@@ -1,7 +1,7 @@
 """What rarely comes together, continued: a cancel() that is not over, drops that were not told."""
 
 import board_heap  # noqa: F401
-from fakes import CONNACK, PINGRESP, Bench, needs, offline
+from fakes import CONNACK, ECONNRESET, PINGRESP, Bench, needs, offline
 from wire import answers, publish, publishes, serve
 
 import mqttpipe
@@ -135,3 +135,29 @@ def test_messages_beside_a_ping_take_the_short_way():
         assert the_long_way == []
     finally:
         mqttpipe._linger_ms = before
+
+
+def test_a_poll_that_failed_is_not_asked_again_with_a_closed_socket():
+    """On MicroPython that may crash the VM. Else it is asked once, by the next step()."""
+    for error in (None, ECONNRESET):
+        bench = Bench().go_online()
+        bench.client.step(10)  # it sleeps: in a poll that is made for it
+        asked = []
+
+        def fail(timeout_ms, asked=asked, server=bench.server):
+            asked.append(server.is_closed)
+            raise OSError(12, "by the test")
+
+        bench.select.polls[-1].ipoll = fail
+        bench.client.step(10)
+        assert asked == [False] and bench.client.is_online()
+        bench.server.error = error  # the next read fails before the poll is asked
+        bench.client.step()
+        assert bench.server.is_closed and not bench.client.is_online()
+        asked_before = len(asked)
+        assert asked_before == (1 if error else 2)
+        bench.clock.advance(60_000)
+        bench.steps()
+        bench.server.send(CONNACK)
+        bench.steps()
+        assert bench.client.is_online() and len(asked) == asked_before
