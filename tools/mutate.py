@@ -242,7 +242,7 @@ def run_worker(arguments, what, timeout_s):
         timeout=timeout_s,
         text=True,
         errors="replace",
-        env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1", PYTHONHASHSEED="0"),
+        env=dict(os.environ, PYTHONHASHSEED="0"),
     )
 
 
