@@ -1,0 +1,374 @@
+"""Change the client in one place at a time, and see whether a portable test notices.
+
+    python3 tools/mutate.py                            pipe, session, decoder, timers
+    python3 tools/mutate.py --section session          one of them
+    python3 tools/mutate.py --section 'Pipe.resume'    one function; or a pattern: 'Filters.*'
+    python3 tools/mutate.py --jobs 2 --report F        two at once; the report goes to the file F
+
+A change is a mutant: `<` becomes `<=`, a number one more, a statement goes, and so on. The
+operators are cosmic-ray's, and one of our own, which takes statements away. A mutant is killed if
+a test of tests/portable fails on CPython; it is timed out if one takes ten times its time; else it
+survives. Only those tests are asked that run a changed line (coverage.py says which), those of the
+fastest modules first. The mutants lie in a temporary folder: the file itself is never written.
+
+A mutant that does nothing wrong is an equivalent one. Those that were examined stand in
+tools/mutate/equivalent.txt with the reason, in the manner of the report, and are left out; so what
+the report shows is new. The exit status is 1 if there is such a one, or an entry without a mutant.
+"""
+
+import argparse
+import ast
+import collections
+import concurrent.futures
+import difflib
+import fnmatch
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+
+import setup_env
+
+ROOT = setup_env.ROOT
+CLIENT = ROOT / "micropython" / "mqttpipe.py"
+HELPERS = ROOT / "tools" / "mutate"
+WORKER = HELPERS / "mutate_worker.py"
+EQUIVALENT = HELPERS / "equivalent.txt"
+REQUIREMENTS = "requirements-mutate.txt"
+
+# Section: patterns of its functions. A function belongs to the first one that has it.
+SECTIONS = {
+    "session": "Pipe.find Pipe.free Pipe.move_head Pipe.find_id Pipe.is_id_taken Pipe.rewind"
+    " Pipe.resume Filters.* topic_matches",
+    "pipe": "Pipe.*",
+    "decoder": "Decoder.*",
+    "timers": "_Serving._allow _Serving._arm _Serving._on_due _Serving._on_ping_time"
+    " _Serving._put_ping _Serving._may_write _Serving._ping_meanwhile",
+}
+
+# Of cosmic-ray's operators those whose mutants differ in kind: of a `<` that became `!=` a test
+# would tell nothing that it does not tell of `<=` and `>=`.
+OPERATORS = """
+AddNot NumberReplacer ReplaceAndWithOr ReplaceOrWithAnd ReplaceTrueWithFalse ReplaceFalseWithTrue
+ReplaceBreakWithContinue ReplaceContinueWithBreak ZeroIterationForLoop
+ReplaceUnaryOperator_Delete_Not ReplaceUnaryOperator_Delete_USub ReplaceUnaryOperator_Delete_Invert
+ReplaceComparisonOperator_Eq_NotEq ReplaceComparisonOperator_NotEq_Eq
+ReplaceComparisonOperator_Is_IsNot ReplaceComparisonOperator_IsNot_Is
+ReplaceComparisonOperator_Lt_LtE ReplaceComparisonOperator_Lt_GtE
+ReplaceComparisonOperator_LtE_Lt ReplaceComparisonOperator_LtE_Gt
+ReplaceComparisonOperator_Gt_GtE ReplaceComparisonOperator_Gt_LtE
+ReplaceComparisonOperator_GtE_Gt ReplaceComparisonOperator_GtE_Lt
+ReplaceBinaryOperator_Add_Sub ReplaceBinaryOperator_Sub_Add ReplaceBinaryOperator_Mul_FloorDiv
+ReplaceBinaryOperator_FloorDiv_Mul ReplaceBinaryOperator_Mod_FloorDiv
+ReplaceBinaryOperator_LShift_RShift ReplaceBinaryOperator_RShift_LShift
+ReplaceBinaryOperator_BitAnd_BitOr ReplaceBinaryOperator_BitOr_BitAnd
+""".split()
+
+CLEAN_TIMEOUT_S = 600
+MUTANT_TIMEOUT_S = 120  # for one that sleeps: who turns in circles is ended by the worker
+TIMES = 10  # so many times its own time may a test take, and
+EXTRA_S = 2  # so much more; of processor time, whatever else the machine does
+REPORT_EVERY = 100
+
+
+class MutateError(Exception):
+    """Why there is no result, in one line."""
+
+
+def say(text):
+    print("mutate: " + text, flush=True)
+
+
+# ---------------------------------------------------------------------------
+# Mutants
+# ---------------------------------------------------------------------------
+
+
+class Mutant:
+    """One change of one function.
+
+    Attributes:
+        function: its name, with that of its class. nth: 1, or more if the same line was changed in
+        the same way before in this function. old, new: the changed lines, in one. lines: set of
+        their numbers in the file. parts: of the file's text with the change.
+    """
+
+    def __init__(self, function, old, new, lines, parts):
+        self.function = function
+        self.old = old
+        self.new = new
+        self.nth = 1
+        self.lines = lines
+        self.parts = parts
+
+    @property
+    def key(self):
+        return self.function, self.nth, self.old, self.new
+
+    def __str__(self):
+        name = self.function if self.nth == 1 else "%s #%d" % (self.function, self.nth)
+        return "%s\n- %s\n+ %s\n" % (name, self.old, self.new)
+
+
+def one_line(lines):
+    return re.sub(r"\s+", " ", " ".join(line.strip() for line in lines)).strip()
+
+
+def functions_of(tree):
+    """Yield (name, node) of each function of a module and of its classes."""
+
+    def walk(node, prefix):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef):
+                yield prefix + child.name, child
+            elif isinstance(child, ast.ClassDef):
+                yield from walk(child, prefix + child.name + ".")
+            elif isinstance(child, ast.If):
+                yield from walk(child, prefix)
+
+    return walk(tree, "")
+
+
+def section_of(function):
+    for section, patterns in SECTIONS.items():
+        if any(fnmatch.fnmatchcase(function, pattern) for pattern in patterns.split()):
+            return section
+    return None
+
+
+def make_operators():
+    import parso
+    from cosmic_ray.operators.operator import Operator
+    from cosmic_ray.plugins import get_operator
+
+    class DeleteStatement(Operator):
+        """`pass` in the place of a statement that is no keyword and no docstring."""
+
+        def mutation_positions(self, node):
+            if node.type == "simple_stmt" and node.children[0].type not in ("keyword", "string"):
+                yield node.start_pos, node.end_pos
+
+        def mutate(self, node, index):
+            node.children[0] = parso.parse(node.children[0].get_first_leaf().prefix + "pass")
+            return node
+
+        @classmethod
+        def examples(cls):
+            return ()
+
+    return [get_operator("core/" + name)() for name in OPERATORS] + [DeleteStatement()]
+
+
+def count_mutations(operator, tree):
+    from cosmic_ray.ast import ast_nodes
+
+    return sum(len(list(operator.mutation_positions(node))) for node in ast_nodes(tree))
+
+
+def mutants_of(source, function, node):
+    """Yield the Mutants of one function that compile and differ from it and from each other."""
+    from cosmic_ray.ast import get_ast
+    from cosmic_ray.mutating import mutate_code
+
+    lines = source.splitlines(True)
+    before, after = "".join(lines[: node.lineno - 1]), "".join(lines[node.end_lineno :])
+    indented = lines[node.lineno - 1 : node.end_lineno]
+    text = textwrap.dedent("".join(indented))
+    margin = " " * node.col_offset
+    seen = {ast.dump(ast.parse(text))}
+    keys = collections.Counter()
+    for operator in make_operators():
+        for number in range(count_mutations(operator, get_ast(text))):
+            mutated = mutate_code(text, operator, number)
+            try:
+                meaning = ast.dump(ast.parse(mutated))
+                compile(mutated, function, "exec")
+            except SyntaxError:
+                continue
+            if meaning in seen:
+                continue
+            seen.add(meaning)
+            changed = textwrap.indent(mutated, margin).splitlines(True)
+            matcher = difflib.SequenceMatcher(None, indented, changed, autojunk=False)
+            blocks = [block for block in matcher.get_opcodes() if block[0] != "equal"]
+            old, new, numbers = [], [], set()
+            for _, old_from, old_to, new_from, new_to in blocks:
+                old += indented[old_from:old_to]
+                new += changed[new_from:new_to]
+                numbers.update(range(node.lineno + old_from, node.lineno + max(old_to, 1)))
+            parts = before, "".join(changed), after
+            mutant = Mutant(function, one_line(old), one_line(new), numbers, parts)
+            keys[mutant.key] += 1
+            mutant.nth = keys[function, 1, mutant.old, mutant.new]
+            yield mutant
+
+
+# ---------------------------------------------------------------------------
+# Those that were examined
+# ---------------------------------------------------------------------------
+
+
+def read_equivalent(text):
+    """Return key -> reason, of paragraphs: a function, lines `- old` and `+ new`, the reason."""
+    reasons = {}
+    for paragraph in filter(str.strip, re.split(r"\n\s*\n", re.sub(r"(?m)^#.*\n", "", text))):
+        name, *lines = paragraph.strip().splitlines()
+        function, _, nth = name.partition(" #")
+        changes = [line for line in lines if line.startswith(("- ", "+ "))]
+        reason = " ".join(lines[len(changes) :])
+        if not reason or len(changes) % 2 or changes != lines[: len(changes)]:
+            raise MutateError("%s: no reason, or half a change: %s" % (EQUIVALENT.name, name))
+        for old, new in zip(changes[::2], changes[1::2]):
+            reasons[function, int(nth or 1), old[2:], new[2:]] = reason
+    return reasons
+
+
+# ---------------------------------------------------------------------------
+# Running
+# ---------------------------------------------------------------------------
+
+
+def run_worker(arguments, what, timeout_s):
+    return subprocess.run(
+        [sys.executable, str(WORKER), *map(str, arguments)],
+        input=json.dumps(what),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout_s,
+        text=True,
+        errors="replace",
+        env=dict(os.environ, PYTHONHASHSEED="0"),
+    )
+
+
+def run_clean(folder):
+    """Run all tests on the client as it is; return {test: seconds}, {line: [test, ...]}."""
+    result = folder / "clean.json"
+    try:
+        ran = run_worker([CLIENT.parent, result], None, CLEAN_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise MutateError("the tests do not end:\n" + (error.stdout or b"").decode()[-1000:])
+    if ran.returncode:
+        raise MutateError("the tests fail without any change:\n" + ran.stdout[-3000:])
+    found = json.loads(result.read_text())
+    return found["seconds"], {int(line): tests for line, tests in found["lines"].items()}
+
+
+def tests_of(mutant, seconds, covering):
+    """Return [test, limit in s] of each test that runs a changed line, fastest modules first."""
+    found = {test for line in mutant.lines for test in covering.get(line, ())}
+    modules = collections.Counter()
+    for test in found:
+        modules[test.partition(".")[0]] += seconds[test]
+    order = sorted(found, key=lambda test: (modules[test.partition(".")[0]], test))
+    return [[test, TIMES * seconds[test] + EXTRA_S] for test in order]
+
+
+def try_mutant(folder, mutant, tests):
+    """Return "killed", "timed out" or "survived"."""
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        pathlib.Path(own, CLIENT.name).write_text("".join(mutant.parts), encoding="utf-8")
+        try:
+            ran = run_worker([own], tests, MUTANT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return "timed out"
+    if ran.returncode < 0:
+        return "timed out"
+    return "killed" if ran.returncode else "survived"
+
+
+def try_all(mutants, jobs):
+    """Yield each mutant with its outcome."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        folder = pathlib.Path(folder)
+        began_s = time.monotonic()
+        seconds, covering = run_clean(folder)
+        say("%d tests pass unchanged, %.0f s" % (len(seconds), time.monotonic() - began_s))
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+
+            def try_one(mutant):
+                return mutant, try_mutant(folder, mutant, tests_of(mutant, seconds, covering))
+
+            try:
+                yield from pool.map(try_one, mutants)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def report(outcomes, equivalent, stale):
+    """Return the report: a table, what has survived, and what is in vain in the list."""
+    rows = ["%-9s %8s %7s %10s %9s %11s" % (
+        "section", "mutants", "killed", "timed out", "survived", "equivalent")]  # fmt: skip
+    names = {section_of(mutant.function) or "other" for mutant in [*outcomes, *equivalent]}
+    for name in [name for name in [*SECTIONS, "other"] if name in names]:
+        own = [
+            outcome
+            for mutant, outcome in outcomes.items()
+            if (section_of(mutant.function) or "other") == name
+        ]
+        equal = sum((section_of(mutant.function) or "other") == name for mutant in equivalent)
+        counts = [own.count(word) for word in ("killed", "timed out", "survived")]
+        rows.append("%-9s %8d %7d %10d %9d %11d" % (name, len(own) + equal, *counts, equal))
+    text = "\n".join(rows) + "\n"
+    survivors = [str(mutant) for mutant, outcome in outcomes.items() if outcome == "survived"]
+    if survivors:
+        text += "\nSurvived, and not examined yet:\n\n" + "\n".join(survivors)
+    if stale:
+        text += "\nIn equivalent.txt, but there is no such mutant:\n\n"
+        text += "\n".join("%s #%d\n- %s\n+ %s\n" % key for key in stale)
+    return text
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--section", action="append", help=", ".join(SECTIONS) + ", or a pattern")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at once (default: 1)")
+    parser.add_argument("--report", type=pathlib.Path, help="a file for the report")
+    options = parser.parse_args(arguments)
+    setup_env.reexec_in_venv(REQUIREMENTS)
+    wanted = options.section or list(SECTIONS)
+    source = CLIENT.read_text(encoding="utf-8")
+    try:
+        reasons = read_equivalent(EQUIVALENT.read_text(encoding="utf-8"))
+        found = [
+            mutant
+            for function, node in functions_of(ast.parse(source))
+            if any(
+                section_of(function) == one or fnmatch.fnmatchcase(function, one) for one in wanted
+            )
+            for mutant in mutants_of(source, function, node)
+        ]
+        if not found:
+            parser.error("no function of the client is meant by " + ", ".join(wanted))
+        equivalent = [mutant for mutant in found if mutant.key in reasons]
+        mutants = [mutant for mutant in found if mutant.key not in reasons]
+        functions = {mutant.function for mutant in found}
+        keys = {mutant.key for mutant in found}
+        stale = [key for key in reasons if key[0] in functions and key not in keys]
+        say("%d mutants, %d of them equivalent" % (len(found), len(equivalent)))
+        outcomes = {}
+        for mutant, outcome in try_all(mutants, options.jobs):
+            outcomes[mutant] = outcome
+            if outcome == "survived":
+                print("\n%s" % mutant, flush=True)
+            if len(outcomes) % REPORT_EVERY == 0:
+                say("... %d of %d" % (len(outcomes), len(mutants)))
+    except MutateError as error:
+        say("failed: %s" % error)
+        return 2
+    text = report(outcomes, equivalent, stale)
+    print(text)
+    if options.report:
+        options.report.write_text(text, encoding="utf-8")
+    return 1 if stale or "survived" in outcomes.values() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
