@@ -267,7 +267,8 @@ _QOS_SHIFT = const(1)
 _RETAIN = const(0x01)
 _QOS_MAX = const(1 + _QOS2)
 
-# What a server sends beside PUBLISH and SUBACK. Remaining length: 2; of PINGRESP, 0.
+# What a server sends beside PUBLISH and SUBACK. Remaining length: 2; of PINGRESP, 0. (SUBACK has
+# 2 at least.)
 _RECEIVED = const(b"\x20\x40\x50\x62\x70\xb0\xd0")
 
 # Connect flags (section 3.1.2.3, figure 3.4).
@@ -1478,7 +1479,7 @@ def topic_matches(topic_filter, buf, start, end):
     if topic_filter[0] == _DOLLAR and topic_filter.find(b"$share/") == 0:
         i = topic_filter.find(b"/", 7) + 1  # 0 if there is no group: then it is a plain filter
     if buf[start] == _DOLLAR and (i or topic_filter[0] != _DOLLAR):
-        if i == 0 or topic_filter[i] != _DOLLAR:
+        if i == 0 or i == _len(topic_filter) or topic_filter[i] != _DOLLAR:
             return False  # [MQTT-4.7.2-1]
     while i < _len(topic_filter):
         byte = topic_filter[i]
@@ -1742,11 +1743,10 @@ class Decoder:
             if first_byte & (_TYPE_MASK | _QOS_MASK) != _PUBLISH and (
                 first_byte & _QOS_MASK == _QOS_MASK
                 if first_byte & _TYPE_MASK == _PUBLISH
-                else first_byte != _SUBACK
-                and (
-                    first_byte not in _RECEIVED  # [MQTT-2.2.2-2]
-                    or length != (0 if first_byte == _PINGRESP else 2)
-                )
+                else length < 2
+                if first_byte == _SUBACK
+                else first_byte not in _RECEIVED  # [MQTT-2.2.2-2]
+                or length != (0 if first_byte == _PINGRESP else 2)
             ):
                 raise ServerError(
                     "illegal packet 0x%02x with remaining length %d [2.2]" % (first_byte, length)
@@ -1946,7 +1946,11 @@ if _RESOLVER:
                 end = start + (data[at + 8] << 8 | data[at + 9])
                 if end > len(data):
                     break
-                if data[at : at + 2] == bytes((0, kind)) and data[at + 2] & 0x7F == 0:
+                if (
+                    data[at : at + 2] == bytes((0, kind))
+                    and data[at + 2] & 0x7F == 0
+                    and data[at + 3] == 1
+                ):
                     field = tuple(data[start:end])
                     if kind == _DNS_A and len(field) == 4:
                         addresses.append("%d.%d.%d.%d" % field)
@@ -3029,13 +3033,14 @@ class _Receiving(_Serving):
     # acknowledged when its identifier is known, at its end.
     def _on_large(self, first_byte):
         decoder = self._decoder
-        topic_end = 2 + (decoder.buf[0] << 8 | decoder.buf[1])
-        if topic_end < 3 or topic_end > decoder.length:
+        end = topic_end = 2 + (decoder.buf[0] << 8 | decoder.buf[1])
+        if first_byte & _QOS_MASK:
+            decoder.late_at = topic_end
+            end += 2
+        if topic_end < 3 or end > decoder.length:
             raise ServerError("PUBLISH of %d bytes is too short [3.3]" % decoder.length)
         if _STATS:
             self._count(_N_TOO_LARGE)
-        if first_byte & _QOS_MASK:
-            decoder.late_at = topic_end
         self._report(
             LocalError(_TOO_LARGE % ("received message", decoder.length, len(decoder.buf)))
         )

@@ -75,6 +75,12 @@ def test_broken_records_end_the_reading_and_nothing_is_followed():
         assert decoded(datagram)[1] == expected, datagram
 
 
+def test_a_record_of_another_class_is_no_address():
+    for high, low, addresses in ((0, 1, ["192.0.2.7"]), (0x80, 1, ["192.0.2.7"]), (0, 3, [])):
+        data = answer([A1[:4] + bytes((high, low)) + A1[6:]])
+        assert decoded(data) == (0, addresses, 60), (high, low)
+
+
 def test_every_truncation_and_every_changed_byte_is_survived():
     good = answer([CNAME, A1, A2])
     for size in range(len(good)):

@@ -207,6 +207,18 @@ def test_a_topic_name_too_long_for_the_buffer_is_dropped_and_acknowledged():
         assert bench.exchange(wire) == b"\x40\x02\x12\x34", length
 
 
+def test_a_message_too_large_whose_identifier_is_cut_off_is_not_acknowledged():
+    """[MQTT-4.8.0-1] Half of it was there, and was taken for all of it."""
+    for topic_bytes in (96, 97, 98):  # remaining length 100: it fits, but for one byte, or both
+        bench = Bench(packet_bytes_max=64).go_online()
+        wire = b"\x32\x64\x00" + bytes((topic_bytes,)) + b"t" * topic_bytes + b"\x12\x34"
+        answer = bench.exchange(wire[:102])
+        if topic_bytes == 96:
+            assert answer == b"\x40\x02\x12\x34" and bench.client.is_online()
+        else:
+            assert answer == b"" and bench.server.is_closed, (topic_bytes, answer)
+
+
 def test_ctrl_c_in_a_callback_does_not_keep_back_the_acknowledgement():
     bench = Bench().go_online()
 

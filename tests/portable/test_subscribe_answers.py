@@ -73,6 +73,16 @@ def test_suback_and_unsuback_that_nothing_waits_for_are_ignored_and_counted():
     assert not bench.client.is_done(token) and bench.client.stats["ignored"] == 1
 
 
+def test_suback_without_an_identifier_closes_the_connection_whatever_came_before():
+    """[MQTT-4.8.0-1] Bytes of the packet before were taken for its identifier."""
+    for before in (b"\x30\x04\x00\x01tx", b"\x62\x02\x12\x34", b"\x70\x02\xff\x09"):
+        for wire in (b"\x90\x00", b"\x90\x01\xff"):
+            bench = Bench().go_online()
+            bench.exchange(before, wire)
+            assert bench.server.is_closed, (before, wire)
+            assert type(bench.take_events()[-1][1]) is mqttpipe.ServerError, (before, wire)
+
+
 def test_a_server_that_never_answers_subscribe_is_left():
     bench = Bench(connect_timeout_ms=5000)
     bench.client.subscribe("a")
@@ -126,6 +136,9 @@ MATCHES = (
     (b"/", b"/", True),
     (b"+/+", b"/", True),
     (b"+/#", b"a", True),
+    (b"$share/g/", b"$SYS/x", False),  # nothing behind the group: looked beyond its end
+    (b"$share//", b"$", False),
+    (b"$share/g/", b"a", False),
 )
 
 
