@@ -181,6 +181,7 @@ def pytest_addoption(parser):
         action="store_true",
         help="test_leaks.py: 1,000 connections of each kind",
     )
+    group.addoption("--long", action="store_true", help="run the long forms of all tests as well")
     group.addoption(
         "--all-personalities",
         action="store_true",
