@@ -12,7 +12,10 @@
 
 `--long` runs the long form of every test that has one: hours for all, so choose a file as well.
 
-    tests/broker/test_chaos.py             5,000 messages at each QoS each way, 220 cuts
+    tests/broker/test_chaos_tool.py        minutes of every fault of a network (tools/chaos.py)
+    tests/broker/test_soak.py              a client's months, in minutes (tools/soak.py)
+    tests/broker/test_load.py              2,000 clients, cut at once (tools/load.py)
+    tests/host/test_fuzz.py                1,000,000 streams of bytes (tools/fuzz.py)
     tests/broker/test_threads.py           8 threads publish 10,000 messages each
     tests/broker/test_leaks.py             1,000 connections of each kind, and nothing left of them
     tests/broker/test_failing_calls.py     every call of the system fails, not every n-th

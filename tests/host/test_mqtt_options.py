@@ -18,6 +18,7 @@ sys.path.append(str(TOP / "tools" / "mqtt"))
 sys.path[:0] = [str(TOP / "cpython_shim"), str(TOP / "micropython")]
 
 import mqtt_options  # noqa: E402
+import mqtt_traffic  # noqa: E402
 from mqtt_format import FORMAT_HELP, PERCENT, Format  # noqa: E402
 from mqtt_options import (  # noqa: E402
     OPTIONS,
@@ -132,8 +133,8 @@ def test_a_certificate_that_can_not_be_used_is_named(tmp_path):
 
 def test_a_will_has_all_its_parts():
     words = ["--will-topic", "w", "--will-payload", "gone", "--will-qos", "2", "--will-retain"]
-    assert client_arguments(read_options("pub", words))[1]["will"] == ("w", "gone", 2, True)
-    assert client_arguments(read_options("pub", words[:2]))[1]["will"] == ("w", "", 0, False)
+    assert client_arguments(read_options("pub", words))[1]["will"] == ("w", b"gone", 2, True)
+    assert client_arguments(read_options("pub", words[:2]))[1]["will"] == ("w", b"", 0, False)
     with pytest.raises(UsageError, match="no will topic"):
         client_arguments(read_options("pub", ["--will-retain"]))
 
@@ -185,7 +186,8 @@ def test_json_of_a_payload_that_is_none_is_told_and_not_raised():
     form = Format({"format": "%J"})
     assert form.render(b"t", Message(b"{")) == b"\n"
     assert form.render(b"t", Message(b"\xff")) == b"\n"
-    assert [text.endswith("on topic t.") for text in form.take_errors()] == [True, True]
+    assert form.render(b"t", Message(b"[" * 100_000)) == b"\n"  # it was RecursionError
+    assert [text.endswith("on topic t.") for text in form.take_errors()] == [True] * 3
     assert not form.take_errors()
 
 
@@ -228,9 +230,45 @@ def test_the_help_names_every_letter_of_a_format():
         assert "%" + letter in FORMAT_HELP, letter
 
 
+def test_a_byte_of_the_format_that_is_not_utf_8_is_printed_as_it_came():
+    """It was UnicodeEncodeError. As the system gives the byte FF of a word: U+DCFF."""
+    assert rendered(Message(b"x"), format="\udcff%p") == b"\xffx\n"
+    rendered(Message(b"x"), format="%t@\udcff")  # whatever strftime() makes of it
+
+
+@pytest.mark.parametrize("form", ("%\u00b2p", "%.\u00b2t"))
+def test_a_digit_of_another_script_is_no_width(form):
+    """It was ValueError: "\u00b2".isdigit() is true, and int() refuses it."""
+    with pytest.raises(UsageError, match="Invalid format"):
+        Format({"format": form})
+
+
+@pytest.mark.parametrize(
+    "form", ("%999999999l", "%.99999999999999999999t", "%" + "9" * 5000 + "p"), ids=len
+)
+def test_a_width_that_would_take_all_memory_is_an_error(form):
+    with pytest.raises(UsageError, match="at most"):
+        Format({"format": form})
+
+
 # ---------------------------------------------------------------------------
 # The command
 # ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ("", "a/#/b", "a+", "\udcff"))
+def test_what_is_no_filter_can_not_be_filtered_out(word):
+    """An empty one was IndexError at each message, one that is not UTF-8 UnicodeEncodeError."""
+    with pytest.raises(UsageError):
+        mqtt_traffic.Subscribe({"topic": ["a"], "filter_out": [word]})
+
+
+def test_a_password_that_is_not_utf_8_goes_out_as_it_was_given():
+    """It went out as three bytes for each such one. As the system gives the byte FF: U+DCFF."""
+    options = read_options("pub", ["-u", "u", "-P", "\udcff"])
+    options.update(will_topic="t", will_payload="\udcfe")
+    _, arguments, _ = client_arguments(options)
+    assert arguments["password"] == b"\xff" and arguments["will"][1] == b"\xfe"
 
 
 def run(*words):

@@ -5,6 +5,7 @@ window, or show one text for another. To a terminal they are escaped, unless --r
 """
 
 import json
+import os
 import time
 
 from mqtt_options import UsageError
@@ -17,6 +18,8 @@ a width as in %-20t, %010l, %.5t; @Y and the like: strftime(); @N nanoseconds; \
 """
 
 PERCENT = "%tpxXlqrmIUjJ"
+DIGITS = tuple("0123456789")  # str.isdigit() takes those of other scripts, too
+DIGITS_MAX = 4  # of a width: so many bytes are made of it
 ESCAPES = {
     "\\": "\\",
     "0": "\0",
@@ -93,8 +96,10 @@ class Format:
 
     def _number(self, at):
         end = at
-        while self._format[end : end + 1].isdigit():
+        while self._format[end : end + 1] in DIGITS:
             end += 1
+        if end - at > DIGITS_MAX:
+            raise UsageError("Invalid format: a width has at most %d digits." % DIGITS_MAX)
         return (int(self._format[at:end]) if end > at else None), end
 
     def render(self, name, message):
@@ -119,11 +124,11 @@ class Format:
         out = bytearray()
         for kind, flags, width, precision, letter in self._parts():
             if kind == " ":
-                out += letter.encode()
+                out += os.fsencode(letter)  # one that is not UTF-8: as it was given
             elif kind == "\\":
                 out += ESCAPES[letter].encode()
             elif kind == "@":
-                out += self._time(letter, now_s).encode()
+                out += self._time(letter, now_s).encode(errors="surrogateescape")
             else:
                 out += self._percent(
                     name, message, payload, now_s, flags, width, precision, letter
@@ -187,7 +192,7 @@ class Format:
         if not is_text and payload:
             try:
                 fields["payload"] = json.loads(payload)
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter: of brackets in brackets
                 text = "Error: Message payload is not valid JSON on topic %s."
                 self._errors.append(text % shown(name.decode()))
                 return b""

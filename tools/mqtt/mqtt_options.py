@@ -197,6 +197,11 @@ def split_url(url):
     return "%s://%s%s%s" % (scheme, secret, at, host), topic or None, scheme == "mqtts"
 
 
+def as_given(word):
+    """Return the bytes of a word of the command line, which need not be UTF-8; None stays None."""
+    return None if word is None else os.fsencode(word)
+
+
 def client_arguments(options):
     """Return (uri, the other arguments of MQTTClient, the topic of the URL or None)."""
     topic = None
@@ -215,7 +220,7 @@ def client_arguments(options):
         )
     arguments = {
         "user": options.get("username"),
-        "password": options.get("pw"),
+        "password": as_given(options.get("pw")),
         "clean_session": "disable_clean_session" not in options,
         "keep_alive_s": options.get("keepalive", 60),
         "reconnect_min_ms": RECONNECT_MIN_MS,
@@ -232,7 +237,7 @@ def client_arguments(options):
     if "will_topic" in options:
         arguments["will"] = (
             options["will_topic"],
-            options.get("will_payload", ""),
+            as_given(options.get("will_payload", "")),
             options.get("will_qos", 0),
             "will_retain" in options,
         )

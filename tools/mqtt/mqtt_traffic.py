@@ -303,9 +303,6 @@ class Subscribe(Command):
             raise UsageError("You must specify a topic to subscribe to.")
         self.client.on_message = self.on_message
         self.client.on_subscribed = self.on_subscribed
-        self.filtered_out = [
-            topic_filter.encode() for topic_filter in options.get("filter_out", [])
-        ]
         self.granted = []
         self.to_publish = []  # retained messages to be removed
         try:
@@ -314,6 +311,10 @@ class Subscribe(Command):
                 self.client.subscribe(topic_filter, None, self.qos)
             for topic_filter in unwanted:
                 self.client.unsubscribe(topic_filter)
+            self.filtered_out = [
+                mqttpipe._to_topic(topic_filter, True)
+                for topic_filter in options.get("filter_out", [])
+            ]
         except mqttpipe.MQTTError as error:
             raise UsageError(str(error))
         for number in (signal.SIGINT, signal.SIGTERM):
