@@ -1,12 +1,11 @@
-"""docs/troubleshooting.md has an entry for every error text of the client, the tools and boards/.
+"""docs/troubleshooting.md has an entry for every error text of client, tools and boards/.
 
-The texts are taken from the sources: what a `raise` names, what an error class is called with, what
-becomes of the constants in it, and the lines of the doctor that begin with "- ". Of the client every
-text counts, wherever it stands. `…` on the page is what the source has a placeholder for.
+The texts come from the sources: what a `raise` names, what an error class is called with, and the
+lines of the doctor that begin with "- ". Of the client, every text counts, wherever it stands. `…`
+on the page stands for a placeholder.
 """
 
 import ast
-import pathlib
 import re
 
 import pytest
@@ -201,6 +200,8 @@ def test_each_tool_that_is_left_out_is_one_for_developers():
         "bench",
         "build_pages",
         "check_types",
+        "draw_demo",
+        "fill_figures",
         "inlining",
         "list_frames",
         "list_spec_coverage",
