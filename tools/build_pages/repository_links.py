@@ -51,9 +51,10 @@ def on_page_markdown(markdown, page, config, files):
         if files.get_file_from_path(name):
             return found[1] + name
         in_english = PAGES.get(target, posixpath.relpath(target, "docs"))
-        if site != "." and in_english.endswith(".md") and not in_english.startswith("../"):
-            place = in_english.replace("index.md", "").replace(".md", "/")
-            return found[1] + posixpath.relpath(place, posixpath.join(site, page.url)) + "/"
+        if site != "." and not in_english.startswith(("../", "zh/")):
+            place = re.sub(r"(index)?\.md$", "", in_english)
+            slash = "/" if in_english.endswith(".md") else ""
+            return found[1] + posixpath.relpath(place, posixpath.join(site, page.url)) + slash
         return "%s%s/blob/main/%s" % (found[1], config.repo_url, target)
 
     return LINK.sub(lead, markdown)
