@@ -493,7 +493,11 @@ def with_ratio(value, base, task):
     if value is None or base is None or not value or not base:
         return number(value)
     ratio = base / value if FIELD[task] == "rate" else value / base
-    return "%s (%.2g)" % (number(value), ratio)
+    rounded = float("%.2g" % ratio)
+    return "%s (%s)" % (
+        number(value),
+        "{:,.0f}".format(rounded) if rounded >= 100 else "%.2g" % ratio,
+    )
 
 
 def print_tables(console, bench):

@@ -132,6 +132,8 @@ def draw(rows):
     last = max(0, len(rows) - ROWS) * CELL_Y
     return SVG.format(
         width=width,
+        outer_width=width + 1,
+        outer_height=height + 1,
         height=height,
         bar=BAR,
         bar_y=BAR + MARGIN,
@@ -149,7 +151,7 @@ def draw(rows):
 
 SVG = """\
 <svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" \
-viewBox="0 0 {width} {height}" role="img">
+viewBox="0 0 {outer_width} {outer_height}" role="img">
 <!-- Made by tools/draw_demo.py; do not edit. -->
 <title>python3 tools/demo.py</title>
 <style>
@@ -163,7 +165,7 @@ fill:{ink};white-space:pre}}
 @keyframes wait{{from,to{{visibility:hidden}}}}
 @keyframes scroll{{0%{{transform:none}}{steps}}}
 </style>
-<rect width="100%" height="100%" rx="8" fill="{paper}"/>
+<rect x="0.5" y="0.5" width="{width}" height="{height}" rx="8" fill="{paper}" stroke="#5c6370"/>
 <g fill="#5c6370"><circle cx="20" cy="17" r="5"/><circle cx="38" cy="17" r="5"/>\
 <circle cx="56" cy="17" r="5"/></g>
 <text x="50%" y="21" text-anchor="middle">python3 tools/demo.py</text>

@@ -63,7 +63,7 @@ def test_each_link_leads_to_what_is_there(site):
     anchors = {page: set(re.findall(r' id="([^"]+)"', text)) for page, text in pages.items()}
     outside = across = 0
     for page, text in pages.items():
-        for link in re.findall(r'<(?:a|img) [^>]*(?:href|src)="([^"]+)', text):
+        for link in re.findall(r'<(?:a|img|link|script) [^>]*(?:href|src)="([^"]+)', text):
             path, _, anchor = urllib.parse.unquote(link).partition("#")
             found = repository.fullmatch(path)
             if found:
