@@ -1,8 +1,8 @@
 """docs/troubleshooting.md has an entry for every error text of client, tools and boards/.
 
-The texts come from the sources: what a `raise` names, what an error class is called with, and the
-lines of the doctor that begin with "- ". Of the client, every text counts, wherever it stands. `…`
-on the page stands for a placeholder.
+The texts come from the sources: what a `raise` names, what an error class is called with, the
+doctor's lines that begin with "- ", a Wi-Fi driver's reasons. Of the client, every text counts,
+wherever it stands. `…` on the page stands for a placeholder.
 """
 
 import ast
@@ -108,6 +108,8 @@ def of_errors(path):
                     continue
             elif not re.search(r"(Error|Failed|Ended|^error|^exit|__init__|^_fail)$", name):
                 continue
+        elif isinstance(node, ast.Dict) and path.name == "wifi.py":  # REASONS
+            parts = node.values
         else:
             continue
         for part in parts:
