@@ -21,11 +21,11 @@ umqtt/simple2.py, or with mqtt_as/. paho-mqtt comes from PyPI. A peer that is no
 out, and that is said.
 
 How. Each figure is the median of --rounds runs, each in a fresh process; the clients take turns,
-so that a slow moment of the machine hits all of them. Each client has its own defaults. The broker
-has `set_tcp_nodelay`, or its own delays would be measured. What is received comes from a sender
-that is as fast as a socket, for a broker is slower than the clients; and what is published goes to
-the broker, and to a socket that reads all away. Compare ratios, within one run; the absolute
-figures are this machine's.
+so that a slow moment of the machine hits all of them. Each client keeps its defaults. The broker
+has `set_tcp_nodelay`, or its own delays would be measured. Messages to receive come from a sender
+that is as fast as a socket, because a broker is slower than the clients. Messages to publish go to
+the broker, and to a socket that discards everything. Compare ratios within one run; the absolute
+figures are those of this machine.
 
 In `umqtt.simple` a QoS 1 message waits for its acknowledgement before the next one leaves. "One in
 each turn" is a publish() and a step() of ours, and its publish() alone. MicroPython has a heap of
@@ -493,7 +493,11 @@ def with_ratio(value, base, task):
     if value is None or base is None or not value or not base:
         return number(value)
     ratio = base / value if FIELD[task] == "rate" else value / base
-    return "%s (%.2g)" % (number(value), ratio)
+    rounded = float("%.2g" % ratio)
+    return "%s (%s)" % (
+        number(value),
+        "{:,.0f}".format(rounded) if rounded >= 100 else "%.2g" % ratio,
+    )
 
 
 def print_tables(console, bench):
@@ -527,7 +531,7 @@ def write_markdown(path, bench):
         "",
         "Written by `tools/bench.py` on %s." % datetime.date.today().isoformat(),
         "Compare within a line: the absolute figures are those of one machine. In brackets: how",
-        "many times as good mqttpipe is. `raw` is no client: ready-made bytes, the ceiling.",
+        "many times better mqttpipe is. `raw` is no client: ready-made bytes, the ceiling.",
         "",
         "    " + "python3 tools/bench.py " + " ".join(bench.options.shown),
         "",

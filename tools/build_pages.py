@@ -1,4 +1,4 @@
-"""Make the web site: docs/ as HTML, and the mip index of a release beside it.
+"""Make the web site: docs/ as HTML, docs/zh/ below it, and the mip index of a release beside them.
 
     python3 tools/build_pages.py                     site/, without an index
     python3 tools/build_pages.py --mip dist/mip      with the one of tools/release.py
@@ -20,6 +20,7 @@ import setup_env
 ROOT = setup_env.ROOT
 REQUIREMENTS = "requirements-pages.txt"
 MKDOCS_TIMEOUT_S = 300
+SITES = (("mkdocs.yml", "."), ("tools/build_pages/mkdocs-zh.yml", "zh"))
 INDEX = "index.json"  # what a mip index begins with
 
 
@@ -31,16 +32,11 @@ def say(text):
     print("build_pages: " + text, flush=True)
 
 
-def build(out, mip):
-    """Make the site in the folder `out`, with the mip index of the folder `mip`, or None."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise PagesError("--out: %s is not an empty folder" % out)
-    if mip is not None and not (mip / INDEX).is_file():
-        raise PagesError("--mip: %s has no %s: tools/release.py makes it" % (mip, INDEX))
+def run_mkdocs(config, out):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
     try:
         ran = subprocess.run(
-            [*command, "--site-dir", str(out.absolute())],
+            [*command, "--config-file", str(config), "--site-dir", str(out)],
             cwd=ROOT,
             env=dict(os.environ, NO_MKDOCS_2_WARNING="1"),  # what requirements-pages.txt says
             timeout=MKDOCS_TIMEOUT_S,
@@ -49,6 +45,16 @@ def build(out, mip):
         raise PagesError("mkdocs did not end within %d s" % MKDOCS_TIMEOUT_S) from error
     if ran.returncode != 0:
         raise PagesError("mkdocs is not content with docs/: see above")
+
+
+def build(out, mip):
+    """Make the site in the folder `out`, with the mip index of the folder `mip`, or None."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise PagesError("--out: %s is not an empty folder" % out)
+    if mip is not None and not (mip / INDEX).is_file():
+        raise PagesError("--mip: %s has no %s: tools/release.py makes it" % (mip, INDEX))
+    for config, place in SITES:
+        run_mkdocs(ROOT / config, out.absolute() / place)
     if mip is not None:
         shutil.copytree(mip, out / "mip")
     say("%s: %d files" % (out, sum(path.is_file() for path in out.rglob("*"))))

@@ -45,9 +45,9 @@ INTRODUCTION = """
 Two programs send each other messages through an MQTT broker, one on {first}, the other
 on {second}. Both use the same file, micropython/mqttpipe.py. They connect and
 subscribe, send each other messages at QoS 0 (sent once) and QoS 1 (sent until acknowledged), lose
-the connection to the broker and come back by themselves, and lose it once more in the midst of
-sending. Every message is counted and compared. Each line below has the seconds since the start,
-who it is about, and what happened.
+the connection to the broker and come back by themselves, and lose it once more in the middle
+of sending. Every message is counted and compared. Each line below shows the seconds since the
+start, who it is about, and what happened.
 """
 
 QOS = (0, 1)
@@ -239,7 +239,7 @@ class Show:
         for number, (sender, receiver) in enumerate(self._pairs(), 4):
             screen.heading(title % (number, sender.name, BURST))
             self._cut_while_sending(sender, receiver)
-        screen.heading("6. They leave, and the accounts are compared")
+        screen.heading("6. They disconnect, and the accounts are compared")
         self._leave()
 
     def close(self):
@@ -333,7 +333,7 @@ class Show:
         payloads = sending[3]
         lack = "%s did not even send %d messages" % (sender.name, BURST_STALL_AT)
         self._wait(lambda: wire.is_stalled, CUT_TIMEOUT_S, lambda: lack)
-        screen.say("the wire", "lets nothing through any more, either way", color=YELLOW)
+        screen.say("the wire", "lets nothing through, either way", color=YELLOW)
         # Not cut at once: amqtt 0.11.4 on CPython 3.12 and later loses messages that it has
         # acknowledged, if their sender's connection ends before it has passed them on.
         let_through = wire.publishes_let_through - let_through_before
@@ -538,7 +538,7 @@ class Show:
             text = "has lost the connection: %s" % event["error"]
             self._screen.say(client.name, text, at, YELLOW)
         else:
-            self._screen.say(client.name, "tried in vain to connect: %s" % event["error"], at)
+            self._screen.say(client.name, "could not connect: %s" % event["error"], at)
 
     def _on_message(self, client, event):
         payload = event["payload"]

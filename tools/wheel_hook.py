@@ -4,7 +4,8 @@ The client is in a wheel twice: as the module that programs import, and in mqttp
 the tools find it beside their other files as in a checkout. An editable install has no copies.
 
 The README is the project's page on PyPI, too. There a link to a file of the project would lead to
-a page of PyPI that does not exist: these links get the address of the repository.
+a page of PyPI that does not exist: these links get the address of the repository. An image gets
+that of the documentation's site: the repository has a page around it.
 """
 
 import pathlib
@@ -22,6 +23,7 @@ PLACES = {
 }
 
 
+IMAGE = re.compile(r"(!\[[^]]*\])\(docs/([^)\s]+)\)")  # the documentation's site has it as well
 LINK = re.compile(r"\]\((?!https?://|#)([^)\s]+)\)")  # to a file, from the project's top
 
 
@@ -29,6 +31,8 @@ class ReadmeHook(MetadataHookInterface):
     def update(self, metadata):
         text = (pathlib.Path(self.root) / "README.md").read_text(encoding="utf-8")
         files = metadata["urls"]["Repository"] + "/blob/main/"
+        site = metadata["urls"]["Documentation"]
+        text = IMAGE.sub(lambda found: "%s(%s%s)" % (found[1], site, found[2]), text)
         text = LINK.sub(lambda found: "](%s%s)" % (files, found[1]), text)
         metadata["readme"] = {"content-type": "text/markdown", "text": text}
 

@@ -59,6 +59,7 @@ def test_a_round_that_failed_leaves_no_figure():
 def test_ratios_say_how_many_times_as_good_ours_is():
     assert bench.with_ratio(50.0, 100.0, "publish") == "50 (2)"  # twice as many a second
     assert bench.with_ratio(50.0, 100.0, "latency") == "50 (0.5)"  # half as quick
+    assert bench.with_ratio(1.0, 2345.0, "publish") == "1 (2,300)"
     assert bench.with_ratio(None, 100.0, "publish") == "-"
     assert bench.with_ratio(50.0, None, "publish") == "50"
 

@@ -91,6 +91,9 @@ def test_each_link_of_the_page_on_pypi_leads_out_of_pypi(wheel):
     files = re.search(r'^Repository = "(.*)"$', project, re.M)[1] + "/blob/main/"
     targets = re.findall(r"\]\(([^)]+)\)", page)
     assert targets and len(targets) == len(re.findall(r"\]\(([^)]+)\)", readme))
+    (site,) = re.findall('^Documentation = "(.*)"$', project, re.M)
+    images = [target[len(site) :] for target in targets if target.endswith("/demo.svg")]
+    assert images == ["demo.svg"] and (ROOT / "docs" / "demo.svg").is_file()
     for target in targets:
         assert re.match("https://|#", target), target
         if target.startswith(files):

@@ -55,6 +55,24 @@ def test_the_program_runs_on_micropython(program, micropython):
     check(output_of(command, dict(os.environ, MICROPYPATH=path), 3))
 
 
+def test_it_can_be_read_in_two_minutes():
+    assert README.count("\n") <= 200
+
+
+def test_the_figures_are_those_of_the_pages_that_are_measured():
+    """If this fails: python3 tools/fill_figures.py"""
+    command = [sys.executable, TOP / "tools" / "fill_figures.py", "--check"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    rows = re.search(r"figures: begin.*?figures: end", README, re.S).group().count("\n| ")
+    assert rows >= 9
+
+
+def test_each_link_leads_somewhere():
+    for target in re.findall(r"\]\((?!https:)([^)#]+)", README):
+        assert (TOP / target).exists(), target
+
+
 def test_the_tree_names_every_folder():
     tree = README.split("## The tree")[1].split("##")[0]
     named = set(re.findall(r"^    (\w+)/", tree, re.M))
@@ -66,7 +84,7 @@ def test_the_tree_names_every_folder():
 
 
 def test_each_script_named_is_there():
-    for script in set(re.findall(r"python3 ([\w/]+\.py)", README)):
+    for script in set(re.findall(r"python3 (\w+/[\w/]+\.py)", README)):
         assert (TOP / script).is_file(), script
 
 
@@ -74,8 +92,9 @@ def test_what_people_start_and_every_option_of_the_tests_is_named():
     for script in ("demo", "test", "build", "deploy", "repl", "mqtt"):
         assert "tools/%s.py" % script in README, script
     conftest = (TOP / "tests" / "conftest.py").read_text(encoding="utf-8")
+    contributing = (TOP / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for option in re.findall(r'addoption\(\s*"(--[a-z-]+)"', conftest):
-        assert "`%s" % option in README, option
+        assert "`%s" % option in contributing, option
 
 
 def test_ci_runs_the_test_command_and_nothing_else():

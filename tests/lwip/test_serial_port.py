@@ -4,6 +4,7 @@ tests/board/ tries more of each tool, on a board that is simulated.
 """
 
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import deploy
 import emulated_board
 from emulated_board import HOST
+from setup_env import ROOT
 from terminal import Terminal
 
 NAME = "emulated"
@@ -140,3 +142,20 @@ def test_who_ends_the_tool_otherwise_leaves_no_board_behind(firmware):
     process.send_signal(signal.SIGTERM)
     assert process.wait(ENDED_S) == 0
     assert process.stdout.read().strip() == "board: off"
+
+
+def test_the_portable_tests_run_on_a_board_as_docs_porting_says(port_board, tmp_path):
+    page = (ROOT / "docs" / "porting.md").read_text(encoding="utf-8")
+    build, *commands = [
+        shlex.split(line)
+        for line in re.findall(r"^    ((?:python3 tools/build\.py|mpremote) .+)$", page, re.M)
+        if "mip install" not in line and "program.py" not in line
+    ]
+    assert build[:2] == ["python3", "tools/build.py"] and len(commands) == 3
+    run_tool([ROOT / build[1], *build[2:], "--out", tmp_path])
+    for program, *words in commands:
+        assert program == "mpremote"
+        words = [word.replace("build/", "%s/" % tmp_path) for word in words]
+        words = [str(ROOT / word) if word == "tests" else word for word in words]
+        printed = run_tool(["-m", "mpremote", "connect", port_board.port, *words])
+    assert re.search(r"^[1-9]\d* passed, 0 failed, 0 skipped$", printed, re.M), printed

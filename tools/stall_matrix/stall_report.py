@@ -24,21 +24,22 @@ LEGEND = """\
 A cell is one fault at one byte (or one variant of it); a row has all cells of one stage and fault.
 
 - **error**: what `on_offline` got: class and `.stage`; "-" is none. It was compared with what
-  [API](api.md) and [user guide](user-guide.md#errors) say. Where two stand, it depends on the
+  [API](api.md) and [user guide](user-guide.md#errors) say. Where there are two, it depends on the
   byte, or on which of two events came first.
-- **after**: milliseconds from the fault (from the beginning of the attempt, where that has the
-  deadline) to the error, the latest cell's. `connect_timeout_ms` is {timeouts}, `keep_alive_s` 1.
+- **after**: milliseconds from the fault (or from the beginning of the attempt, if that has the
+  deadline) to the error, in the slowest cell.
+  `connect_timeout_ms` is {timeouts}, `keep_alive_s` 1.
 - **back**: milliseconds from the end of the fault until a QoS 1 and a QoS 2 message that were
-  published meanwhile had been acknowledged, the latest cell's. The client came back by itself; the
-  server got the QoS 2 message once, and the client got a QoS 2 message of the server once.
+  published meanwhile had been acknowledged, in the slowest cell. The client came back by itself;
+  the server got the QoS 2 message once, and the client got a QoS 2 message from the server once.
 - **worst step**: the longest single `step(0)`, from `connect()` to the end of the cell, recovery
-  included, in milliseconds of wall time in the client's process. Garbage collection and the
-  machine's scheduling are in it. A cell with a step above {bound:g} ms was run again, up to
+  included, in milliseconds of wall time in the client's process. This includes garbage collection
+  and the machine's scheduling. A cell with a step above {bound:g} ms was run again, up to
   {again} times, and the smallest of the maxima counts: {repeated}.
 - **TLS step**: the same for the steps that began or ended in the state `TLS_HANDSHAKE`, or went
-  through it: public key cryptography. They are not in the column before and have no bound here
-  (a cell with one above {noise:g} ms was run again, too). Encryption of data is in the column
-  before."""
+  through it: public key cryptography. The column before does not include them; they have no bound
+  (a cell with one above {noise:g} ms was run again, too). The column before includes the
+  encryption of data."""
 
 
 class Row:
