@@ -31,9 +31,9 @@ In `umqtt.simple` a QoS 1 message waits for its acknowledgement before the next 
 each turn" is a publish() and a step() of ours, and its publish() alone. MicroPython has a heap of
 --heap, as a Pico W leaves it to a program.
 
-"One in each turn" on a PC is mostly the kernel's work. mqttpipe sets TCP_NODELAY: each message is a
-segment of its own, which leaves at once. umqtt.simple leaves Nagle's algorithm on: the kernel packs
-messages together, and a message alone may wait for 44 ms (the rows of latency).
+"One in each turn" on a PC is mostly the kernel's work. mqttpipe sets TCP_NODELAY: each message is
+a segment of its own, which leaves at once. umqtt.simple leaves Nagle's algorithm on: the kernel
+packs messages together, and a message alone may wait for 44 ms (the rows of latency).
 """
 
 import argparse
