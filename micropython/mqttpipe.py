@@ -1056,14 +1056,17 @@ class Pipe(IOBase):
             return count
 
         # What was never sent, so that it may be dropped in silence, of one topic name or of all
-        # (None): its bytes, the first of it, or -1, and the last.
+        # (None): its bytes, the first of it, or -1, and the last; that is -1, too, if something
+        # that was sent is behind it.
         def _survey(self, topic):
             count = 0
             first = last = -1
             at = self.sent
             while at != self.tail:
-                if self.firsts[at] and not self.firsts[at] & _SENT:
-                    if topic is None or self.topics[at] == topic:
+                if self.firsts[at] and (topic is None or self.topics[at] == topic):
+                    if self.firsts[at] & _SENT:
+                        last = -1
+                    else:
                         count += self._bytes_of(at)
                         last = at
                         if first < 0:
@@ -1074,6 +1077,7 @@ class Pipe(IOBase):
         # Make room for the message that stands in the slot at tail, or raise. Returns the slot
         # that it has then: tail, or with "latest" the one of the last message of its topic name
         # that waits: that one goes, and all before it, so nothing older comes behind the newest.
+        # (Tail, too, where one that was sent is behind it, and will be sent again.)
         def _make_room(self, policy):
             size = self._bytes_of(self.tail)
             topic = None
@@ -1102,6 +1106,9 @@ class Pipe(IOBase):
                         while at >= 0:
                             self.give_up(at)
                             at = self._survey(topic)[1]
+                        if last < 0:
+                            topic = None  # its place is behind what was sent
+                            continue
                         self._copy(self.tail, last)
                         self._clear(self.tail)
                         self.bytes_left = 0
