@@ -1057,14 +1057,17 @@ class Pipe(IOBase):
             return count
 
         # The messages that were never sent, and may be dropped without a word to the server, of
-        # one topic name or of all (None): their bytes, the first slot, the last slot (-1: none).
+        # one topic name or of all (None): their bytes, the first slot, the last slot (-1: none,
+        # or a message that was sent follows it).
         def _survey(self, topic):
             count = 0
             first = last = -1
             at = self.sent
             while at != self.tail:
-                if self.firsts[at] and not self.firsts[at] & _SENT:
-                    if topic is None or self.topics[at] == topic:
+                if self.firsts[at] and (topic is None or self.topics[at] == topic):
+                    if self.firsts[at] & _SENT:
+                        last = -1
+                    else:
                         count += self._bytes_of(at)
                         last = at
                         if first < 0:
@@ -1074,7 +1077,8 @@ class Pipe(IOBase):
 
         # Make room for the message in the slot at tail, or raise. Returns the slot it then has:
         # tail, or with "latest" the slot of the last waiting message with its topic name. That
-        # message and all before it are dropped, so nothing older follows the newest.
+        # message and all before it are dropped, so nothing older follows the newest. (Tail, too,
+        # if one that was sent, and will be sent again, follows that message.)
         def _make_room(self, policy):
             size = self._bytes_of(self.tail)
             topic = None
@@ -1103,6 +1107,9 @@ class Pipe(IOBase):
                         while at >= 0:
                             self.give_up(at)
                             at = self._survey(topic)[1]
+                        if last < 0:
+                            topic = None  # its place is behind what was sent
+                            continue
                         self._copy(self.tail, last)
                         self._clear(self.tail)
                         self.bytes_left = 0

@@ -309,6 +309,34 @@ def test_latest_leaves_no_older_value_behind_the_newest():
     assert told == [("dropped", 2), ("dropped", 3)]
 
 
+def test_latest_takes_no_place_before_an_older_value_that_was_sent():
+    """A QoS 0 message had not left yet, and what came behind it had: the newest went before that.
+
+    The subscribers kept the older value.
+    """
+    needs("offline")
+    for slots in (2, 8):
+        bench = offline(
+            pipe_slots=slots, offline="latest", reconnect_min_ms=0, clean_session=False
+        )
+        bench.go_online()
+        bench.server.write_credit = 0
+        bench.client.publish("a", b"1")
+        bench.client.publish("a", b"2", qos=1)
+        bench.steps()
+        bench.network.is_silent = True
+        bench.server.error = ECONNRESET
+        bench.steps()
+        assert bench.client.publish("a", b"3", qos=1) == 3, "there is room"
+        bench.network.is_silent = False
+        bench.steps()
+        bench.server.received()
+        again, newest = b"\x3a\x06\x00\x01a\x00\x022", b"\x32\x06\x00\x01a\x00\x033"
+        assert bench.exchange(b"\x20\x02\x01\x00") == again + newest, slots
+        told = [event for event in bench.take_events() if event[0] == "dropped"]
+        assert told == [("dropped", 1)]
+
+
 def test_the_lock_is_given_back_whatever_happens():
     needs("offline")
     bench = offline(pipe_slots=2, offline="drop_oldest")

@@ -1,0 +1,687 @@
+"""The client against a model of a server, by a stateful machine of hypothesis.
+
+    .venv/bin/python tests/model_check.py                            200 lives
+    .venv/bin/python tests/model_check.py --runs 100000 --jobs 2
+    .venv/bin/python tests/model_check.py --runs 1000 --seed 4711    the same lives again
+
+A life begins with a filter and some messages under way. Then come steps that hypothesis draws:
+what the application calls, what the server sends, keeps back or loses, cuts at any byte, time that
+passes or jumps, also across the wrap of ticks_ms(). A life that fails is shrunk by hypothesis to
+the fewest steps, and printed as a program. At the end of each the network is good, and all must
+come to its end.
+
+What must hold (docs/principle.md, docs/user-guide.md):
+
+- step() raises nothing, and comes to rest; no error of Python's own hides in a lost connection.
+- Each token of publish() has one end, on_published or on_dropped, told once.
+- QoS 1 arrives at least once, QoS 2 once (once more for each session that the server loses
+  meanwhile), QoS 0 at most once, unless it was dropped; first arrivals are in order.
+- What cancel() has taken back is not sent on another connection.
+- No packet identifier stands for two things at once; a message that is sent again has DUP.
+- A callback is that of the last subscribe(), its filter matches, and it is not called any more
+  when unsubscribe() is done.
+- Deadlines: whatever the server owes, step() knows until when it may sleep, and the server is left
+  when that has passed; disconnect() ends; what waits and expires is dropped.
+- At the end the filters in force at the server are those asked for, and one socket is open.
+
+tests/portable/test_random_lives.py does less of this in every interpreter, and old_and_new.py
+compares with release 0.1. Here lives are shrunk, and more of them are looked at.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import pathlib
+import random
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PARTS = ("tools/fuzz", "tests/portable", "tests", "micropython", "cpython_shim")
+for part in PARTS:
+    if str(ROOT / part) not in sys.path:
+        sys.path.insert(0, str(ROOT / part))
+
+import fakes  # noqa: E402
+from hypothesis import HealthCheck, Phase, seed, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from hypothesis.stateful import (  # noqa: E402
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from mqtt_reference import matches  # noqa: E402
+
+import mqttpipe  # noqa: E402
+from old_and_new import (  # noqa: E402
+    ANSWERS,
+    CONNACK,
+    CONNECT,
+    DISCONNECT,
+    PINGREQ,
+    PINGRESP,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    SUBACK,
+    SUBSCRIBE,
+    UNSUBACK,
+    UNSUBSCRIBE,
+    Broker,
+    NoCollector,
+)
+
+TIMEOUT_MS = 1000
+SLICE_MS = 250
+# From the packet that asks for it to the end of a connection without the answer: another deadline
+# may have been moved by half a packet, and each is put off by a step.
+OWED_MAX_MS = 2 * TIMEOUT_MS + 2 * SLICE_MS
+ROUNDS_MAX = 3000
+CALM_MS = 600_000
+WRAP_MS = 0x40000000
+STEPS = 20  # of a life
+TOPICS = ("a", "a/b", "long/" + "x" * 40)
+FILTERS = ("a/#", "+", "b")  # "b" is refused
+# What the server does not send, until it is told otherwise.
+WITHHELD = [(kind,) for kind in ANSWERS] + [(), (), (), (PUBACK, PUBREC), (SUBACK, PUBCOMP)]
+ASKED_WITH = {CONNECT: CONNACK, PUBREL: PUBCOMP, SUBSCRIBE: SUBACK, UNSUBSCRIBE: UNSUBACK}
+ASKED_WITH[PINGREQ] = PINGRESP
+SENT = 0x100  # of the flags of a slot
+
+
+class Server(Broker):
+    """The broker of old_and_new.py, which also looks at identifiers, and at what it owes.
+
+    Attributes: owed: (type, identifier) -> since when; in_use: identifier -> what it stands for;
+    rest: what is missing of a packet that was sent in part: nothing follows until it is.
+    """
+
+    def __init__(self, life):
+        self.life = life
+        self.clock = life.bench.clock
+        self.in_use = {}
+        super().__init__(life.bench)
+
+    def _begin(self, connection):
+        super()._begin(connection)
+        self.owed = {}
+        self.rest = b""
+        self.has_connect = self.has_ended = False
+        self.in_use = {number: what for number, what in self.in_use.items() if what[0] == "m"}
+
+    def lose_session(self):
+        self.life.on_session_lost()
+        super().lose_session()
+        self.in_use = {}
+
+    def _on_packet(self, first_byte, body):
+        kind = first_byte & 0xF0
+        assert (kind == CONNECT) != self.has_connect, "CONNECT first, and once [MQTT-3.1.0-1, -2]"
+        assert not self.has_ended, "something behind DISCONNECT [MQTT-3.14.4-2]"
+        self.has_connect = True
+        self.has_ended = kind == DISCONNECT
+        number = b""
+        if kind == PUBLISH:
+            qos = first_byte >> 1 & 3
+            end = 2 + int.from_bytes(body[:2], "big")
+            number = body[end : end + 2] if qos else b""
+            payload = body[end + 2 :] if qos else body[end:]
+            if qos:
+                self.use(number, ("m", payload), first_byte & 8)
+                self.owe(PUBACK if qos == 1 else PUBREC, number)
+            self.life.on_arrival(payload, body[2:end].decode(), qos, first_byte & 1)
+        else:
+            wanted = 2 if kind in (PUBREL, SUBSCRIBE, UNSUBSCRIBE) else 0
+            assert first_byte & 15 == wanted, "flags of 0x%02x [MQTT-2.2.2-1]" % first_byte
+            if kind in (SUBSCRIBE, UNSUBSCRIBE, PUBREL):
+                number = body[:2]
+            if kind in (SUBSCRIBE, UNSUBSCRIBE):
+                self.use(number, ("f", body[2:]), False)
+            if kind in ASKED_WITH:
+                self.owe(ASKED_WITH[kind], number)
+        super()._on_packet(first_byte, body)
+
+    def use(self, number, what, is_dup):
+        before = self.in_use.setdefault(number, what)
+        assert before == what, "identifier %r of %r used for %r" % (number, before, what)
+        if before is not what:
+            assert is_dup, "%r again, without DUP [MQTT-3.3.1-1]" % (what,)
+
+    def owe(self, kind, number):
+        self.owed.setdefault((kind, number), self.clock.now_ms)
+
+    def send(self):
+        connection = self.connection
+        if connection is None or connection.is_closed or connection.error or self.rest:
+            return False
+        kept = []
+        for packet in self.queue:
+            if packet[0] & 0xF0 in self.withheld or kept and kept[0][0] == CONNACK:
+                kept.append(packet)
+            else:
+                connection.send(packet)
+                self.on_left(packet)
+        moved = len(kept) < len(self.queue)
+        self.queue = kept
+        return moved
+
+    def on_left(self, packet):
+        kind = packet[0] & 0xF0
+        number = packet[2:4] if kind not in (CONNACK, PINGRESP) else b""
+        if kind != PUBLISH:
+            self.owed.pop((kind, number), None)
+        if kind in (PUBACK, PUBCOMP, SUBACK, UNSUBACK):
+            self.in_use.pop(number, None)
+
+    def send_part(self, count):
+        connection = self.connection
+        if self.queue and not self.rest and connection and not connection.is_closed:
+            packet = self.queue.pop(0)
+            count = min(count, len(packet) - 1)
+            connection.send(packet[:count])
+            self.rest = packet[count:]
+            self.started = packet
+
+    def send_rest(self):
+        if self.rest and not self.connection.is_closed:
+            self.connection.send(self.rest)
+            self.rest = b""
+            self.on_left(self.started)
+
+
+class Message:
+    """One that the application has published."""
+
+    def __init__(self, number, topic, payload, qos, retain):
+        self.number = number
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self.token = None
+        self.end = None  # "published" or "dropped"
+        self.times = 0  # how often it has arrived
+        self.times_max = 1 if qos != 1 else 1 << 30
+        self.cancelled_on = None  # the connection on which it may still arrive
+        self.expires_ms = None
+
+
+class Link:
+    is_there = True
+
+    def is_up(self):
+        return self.is_there
+
+
+class Life(RuleBasedStateMachine):
+    """The application, the network and the clock: its rules are the steps of a life."""
+
+    bench = None
+
+    @initialize(
+        clean_session=st.sampled_from((False, False, True)),
+        keep_alive_s=st.sampled_from((0, 2, 60)),
+        packet_bytes_max=st.sampled_from((64, 100, 300)),
+        pipe_slots=st.sampled_from((1, 3, 8, 8)),
+        in_flight_max=st.sampled_from((1, 3, 8)),
+        pipe_bytes_max=st.sampled_from((None, None, 120)),
+        offline=st.sampled_from(("refuse", "refuse", "drop_oldest", "latest")),
+        before_wrap_ms=st.sampled_from((WRAP_MS - 1000, 0, 700, 3000, 100_000)),
+        last_token=st.sampled_from((0, 65270, 0x3FFFFFF8)),
+        is_wanted=st.sampled_from((True, True, False)),
+    )
+    def begin(self, before_wrap_ms, last_token, is_wanted, **options):
+        fakes.gc = mqttpipe.gc = NoCollector
+        self.link = Link()
+        self.bench = fakes.Bench(
+            connect_timeout_ms=TIMEOUT_MS,
+            reconnect_min_ms=50,
+            reconnect_max_ms=2000,
+            now_ms=(WRAP_MS - 1 - before_wrap_ms) % WRAP_MS,
+            link=self.link,
+            **options,
+        )
+        self.options = options
+        self.client = client = self.bench.client
+        client._pipe.last_token = last_token
+        self.clock = self.bench.clock
+        self.network = self.bench.network
+        self.messages = []
+        self.by_payload = {}
+        self.by_token = {}
+        self.first_arrivals = []  # numbers of messages
+        self.has_latest = options["offline"] == "latest"
+        self.served = {}  # payload -> (topic, qos, is it too large?), in order
+        self.received = collections.defaultdict(list)  # who was called -> payloads
+        self.lost = set()  # payloads that the server has forgotten
+        self.commands = {}  # filter -> (token, QoS or None), the last one
+        self.generations = collections.Counter()
+        self.unwanted_ms = self.clock.now_ms  # since when; None: it is wanted
+        self.server = Server(self)
+        client.on_message = lambda c, message: self.on_message("default", message)
+        client.on_published = lambda c, token: self.on_end("published", token)
+        client.on_dropped = lambda c, token: self.on_end("dropped", token)
+        self.subscribe("a/#", 2, "callback")
+        if is_wanted:
+            self.want(True)
+            self.settle()
+            for qos in range(3):
+                self.serve("a/b", qos, b"s", 0, 1)
+        for qos in (1, 2, 0, 2):
+            self.publish("a", qos, 0, None, None, False)
+
+    # -- what the client tells
+
+    def on_end(self, what, token):
+        message = self.by_token[token]
+        assert message.end is None, "%s, and %s before" % (what, message.end)
+        message.end = what
+
+    def on_arrival(self, payload, topic, qos, retain):
+        message = self.by_payload[payload]
+        wanted = (message.topic, message.qos, message.retain)
+        assert (topic, qos, bool(retain)) == wanted, (topic, qos, retain, wanted)
+        connection = self.server.connection
+        assert message.cancelled_on in (None, connection), "sent after cancel(): %r" % payload
+        # At QoS 2 the server counts what comes again only where it has forgotten the first.
+        if qos == 2 and self.is_held_by_server(payload):
+            return
+        message.times += 1
+        assert message.times <= message.times_max, "%r has come twice" % payload
+        if message.times == 1:
+            self.first_arrivals.append(message.number)
+
+    def is_held_by_server(self, payload):
+        return payload in self.server.unreleased.values()
+
+    def on_session_lost(self):
+        for message in self.messages:
+            if message.qos == 2 and message.end is None or message.cancelled_on is not None:
+                message.times_max += 1
+        self.lost.update(one[3] for one in self.server.held)
+
+    def on_message(self, name, message):
+        payload = message.payload
+        topic, qos, is_large = self.served[payload]
+        assert not is_large and (message.topic_name, message.qos) == (topic, qos), payload
+        self.received[name].append(payload)
+        if qos != 1:
+            assert self.received[name].count(payload) == 1, "%r a second time" % payload
+        what = payload[:1]
+        if what == b"p":
+            self.publish(TOPICS[0], qos, 0, None, None, False)
+        elif what == b"c" and self.messages:
+            self.cancel(0)
+        elif what == b"r":
+            raise ValueError("by the test")
+
+    def on_filter(self, name, generation):
+        def callback(client, message):
+            assert matches(name, message.topic_name), (name, message.topic_name)
+            assert generation == self.generations[name], "a callback that was replaced"
+            token, qos = self.commands[name]
+            assert qos is not None or not client.is_done(token), "a callback after UNSUBACK"
+            self.on_message((name, generation), message)
+
+        return callback
+
+    # -- going on
+
+    def settle(self):
+        """Until nothing moves."""
+        for _ in range(ROUNDS_MAX):
+            moved = self.client.step()
+            moved = self.server.look() or moved
+            if not self.server.send() and not moved:
+                return
+        raise AssertionError("it finds work without end, in " + self.client.state_name)
+
+    def age_ms(self, since_ms):
+        return self.clock.ticks_diff(self.clock.now_ms, since_ms)
+
+    def check_time(self):
+        """What must have come to an end by now, if step() was called often enough."""
+        connection = self.server.connection
+        if connection is not None and not connection.is_closed and self.network.connections:
+            if connection is self.network.connections[-1]:
+                for what, since_ms in self.server.owed.items():
+                    assert self.age_ms(since_ms) <= OWED_MAX_MS, (what, self.age_ms(since_ms))
+        if self.unwanted_ms is not None and self.age_ms(self.unwanted_ms) > OWED_MAX_MS:
+            assert self.client.state_name == "DOWN", self.client.state_name
+        for message in self.messages:
+            if message.expires_ms is not None and message.end is None:
+                at = self.client._pipe.find(message.token)
+                if at >= 0 and not self.client._pipe.firsts[at] & SENT:
+                    late_ms = self.age_ms(message.expires_ms)
+                    assert late_ms < SLICE_MS, "%d ms beyond its expiry" % late_ms
+
+    @invariant()
+    def nothing_of_python_is_hidden(self):
+        if self.bench is None:
+            return
+        for event in self.bench.take_events():
+            error = event[1] if event[0] in ("offline", "error") else None
+            if error is None or isinstance(error, ValueError) and str(error) == "by the test":
+                continue
+            assert isinstance(error, mqttpipe.MQTTError), repr(error)
+            assert "Error " not in str(error), error
+
+    # -- rules: the application
+
+    @rule(
+        topic=st.sampled_from(TOPICS),
+        qos=st.sampled_from((0, 1, 1, 2, 2)),
+        size=st.sampled_from((0, 0, 0, 3, 30, 200)),
+        offline=st.sampled_from((None, None, None, None, "refuse", "drop_oldest", "latest")),
+        expiry_s=st.sampled_from((None, None, None, None, 1, 5)),
+        retain=st.booleans(),
+    )
+    def publish(self, topic, qos, size, offline, expiry_s, retain):
+        number = len(self.messages)
+        payload = b"m%d" % number + b"." * size
+        message = Message(number, topic, payload, qos, retain)
+        if offline == "latest":
+            self.has_latest = True
+        byte_count = len(topic) + len(payload)
+        packet_bytes = byte_count + 2 + (2 if qos else 0)
+        packet_bytes += 2 + (packet_bytes > 127)
+        bytes_max = self.options["pipe_bytes_max"] or 16 * self.options["packet_bytes_max"]
+        fits = packet_bytes <= self.options["packet_bytes_max"] and byte_count <= bytes_max
+        self.by_payload[payload] = message
+        try:
+            token = self.client.publish(topic, payload, qos, retain, offline, expiry_s)
+        except mqttpipe.QueueFull:
+            del self.by_payload[payload]
+            return
+        except mqttpipe.LocalError:
+            assert not fits, (packet_bytes, byte_count)
+            del self.by_payload[payload]
+            return
+        assert fits and token not in self.by_token, (packet_bytes, byte_count, token)
+        message.token = token
+        if expiry_s is not None:
+            message.expires_ms = self.clock.ticks_add(self.clock.now_ms, expiry_s * 1000)
+        self.messages.append(message)
+        self.by_token[token] = message
+
+    @rule(count=st.integers(2, 9), offline=st.sampled_from((None, None, "drop_oldest", "latest")))
+    def publish_many(self, count, offline):
+        for number in range(count):
+            self.publish(TOPICS[number % 2], (count + number) % 3, 0, offline, None, False)
+
+    @rule(back=st.integers(0, 5))
+    def cancel(self, back):
+        if back >= len(self.messages):
+            return
+        message = self.messages[-1 - back]
+        connections = self.network.connections
+        try:
+            is_taken_back = self.client.cancel(message.token)
+        except mqttpipe.QueueFull:
+            raise AssertionError("nobody holds the pipe")
+        if is_taken_back:
+            message.cancelled_on = connections[-1] if connections else False
+        assert self.client.is_done(message.token) or not is_taken_back
+
+    @rule(
+        name=st.sampled_from(FILTERS),
+        qos=st.integers(0, 2),
+        how=st.sampled_from(("callback", "callback", "no callback", "gone", "gone")),
+    )
+    def subscribe(self, name, qos, how):
+        if how == "gone":
+            self.commands[name] = self.client.unsubscribe(name), None
+            return
+        self.generations[name] += 1
+        callback = self.on_filter(name, self.generations[name]) if how == "callback" else None
+        self.commands[name] = self.client.subscribe(name, callback, qos), qos
+
+    @rule(is_wanted=st.booleans())
+    def want(self, is_wanted):
+        if is_wanted:
+            self.client.connect()
+            self.unwanted_ms = None
+        else:
+            self.client.disconnect()
+            if self.unwanted_ms is None:
+                self.unwanted_ms = self.clock.now_ms
+
+    # -- rules: time
+
+    @rule(count=st.integers(0, 2))
+    def step(self, count):
+        for _ in range(count):
+            self.client.step()
+        if not count:
+            self.let_all_move()
+
+    def let_all_move(self):
+        self.settle()
+        for message in self.messages:
+            assert self.client.is_done(message.token) == (message.end is not None), message.payload
+        owed = self.server.owed and self.server.connection is self.network.connections[-1]
+        if owed and not self.server.connection.is_closed:
+            deadline_ms = self.client.next_deadline_ms()
+            assert deadline_ms is not None and deadline_ms <= OWED_MAX_MS, deadline_ms
+
+    @rule(ms=st.sampled_from((10, 250, 1000, 1001, 3000, 6000, 61_000)))
+    def advance(self, ms):
+        while ms > 0:
+            self.clock.advance(min(ms, SLICE_MS))
+            ms -= SLICE_MS
+            self.settle()
+        self.check_time()
+
+    @rule(ms=st.sampled_from((1, 999, 1001, 60_000, 3_600_000, 200_000_000)), sleeps=st.booleans())
+    def jump(self, ms, sleeps):
+        """Nobody calls step() for so long, or it sleeps."""
+        if sleeps:
+            self.client.step(ms)
+        else:
+            self.clock.advance(ms)
+        if self.unwanted_ms is not None:
+            self.unwanted_ms = self.clock.now_ms
+        self.settle()
+
+    # -- rules: the server
+
+    @rule(
+        topic=st.sampled_from(TOPICS),
+        qos=st.integers(0, 2),
+        what=st.sampled_from((b"s", b"s", b"s", b"p", b"r", b"c")),
+        size=st.sampled_from((0, 0, 20, 310)),
+        count=st.sampled_from((1, 1, 2, 4)),
+    )
+    def serve(self, topic, qos, what, size, count):
+        for _ in range(count):
+            self.serve_one(topic, qos, what, size)
+
+    def serve_one(self, topic, qos, what, size):
+        payload = b"%s%d" % (what, len(self.served)) + b"." * size
+        length = 2 + len(topic) + len(payload) + (2 if qos else 0)
+        is_large = length > self.options["packet_bytes_max"] - 2
+        self.served[payload] = topic, qos, is_large
+        if len(self.server.held) < 20 and self.server.address is not None:
+            self.server.publish(topic, qos, payload, False)
+        else:
+            self.lost.add(payload)  # nobody was there yet
+
+    @rule(kinds=st.sampled_from(WITHHELD))
+    def withhold(self, kinds):
+        self.server.withheld = set(kinds)
+        self.server.send_rest()
+
+    @rule(count=st.integers(1, 9))
+    def send_part(self, count):
+        self.server.look()
+        self.server.send_part(count)
+
+    # -- rules: the network
+
+    @rule(
+        how=st.sampled_from(("reset", "end")),
+        credit=st.sampled_from((None, None, 0, 1, 2, 5, 13, 29)),
+        tail=st.sampled_from((0, 0, 1, 3, 4, 7)),
+        is_lost=st.sampled_from((False, False, False, True)),
+    )
+    def cut(self, how, credit, tail, is_lost):
+        """After `credit` more bytes to the server, and `tail` from it. is_lost: the session."""
+        connection = self.server.connection
+        if connection is None or connection.is_closed:
+            return
+        if credit is not None:
+            connection.write_credit = credit
+        self.settle()
+        if connection is not self.server.connection:
+            return
+        rest = (self.server.rest + b"".join(self.server.queue))[:tail]
+        if rest and not connection.is_closed:
+            connection.send(rest)
+            self.client.step()
+        self.server.look()
+        self.server.queue = []
+        self.server.rest = b""
+        self.server.is_accepted = False
+        if how == "reset":
+            connection.error = fakes.ECONNRESET
+        else:
+            connection.is_ended = True
+        if is_lost:
+            self.server.lose_session()
+
+    @rule(
+        read_max=st.sampled_from((1, 2, 7, 1 << 20)),
+        write_max=st.sampled_from((1, 3, 50, 1 << 20)),
+        credit=st.sampled_from((0, 1, 10, 1 << 30, 1 << 30)),
+    )
+    def narrow(self, read_max, write_max, credit):
+        if self.network.connections:
+            self.network.connections[-1].read_max = read_max
+            self.network.connections[-1].write_max = write_max
+            self.network.connections[-1].write_credit = credit
+
+    @rule(what=st.sampled_from(("nothing", "silent", "closed port", "no link", "refused")))
+    def disturb(self, what):
+        self.server.refusal = 3 if what == "refused" else 0
+        self.network.is_silent = what == "silent"
+        self.network.connect_error = 111 if what == "closed port" else 0
+        self.link.is_there = what != "no link"
+
+    # -- the end
+
+    def teardown(self):
+        try:
+            if self.bench is not None and sys.exc_info()[0] is None:
+                self.finish()
+        finally:
+            fakes.use_real_parts()
+
+    def finish(self):
+        self.withhold(())
+        self.disturb("nothing")
+        self.narrow(1 << 20, 1 << 20, 1 << 30)
+        self.want(True)
+        for _ in range(CALM_MS // 1000):
+            self.advance(1000)
+            if self.client.is_online() and self.is_quiet():
+                break
+        else:
+            undone = [one.payload for one in self.messages if one.end is None]
+            raise AssertionError("no end: %s, %r" % (self.client.state_name, undone))
+        self.nothing_of_python_is_hidden()
+        self.check_arrivals()
+        self.check_received()
+        wanted = {name: qos for name, (_, qos) in self.commands.items() if qos is not None}
+        wanted.pop("b", None)  # which this server refuses
+        assert self.server.filters == wanted, (self.server.filters, wanted)
+        pipe = self.client._pipe
+        assert pipe.head == pipe.tail and not any(pipe.firsts), pipe.firsts
+        is_open = [one for one in self.network.connections if not one.is_closed]
+        assert is_open == [self.bench.server], len(is_open)
+
+    def is_quiet(self):
+        return (
+            all(message.end for message in self.messages)
+            and all(self.client.is_done(token) for token, _ in self.commands.values())
+            and not self.server.held
+        )
+
+    def check_arrivals(self):
+        for message in self.messages:
+            if message.end == "published" and message.qos:
+                assert message.times, "%r was lost" % message.payload
+        for key in {self.key_of(message) for message in self.messages}:
+            numbers = [
+                one for one in self.first_arrivals if self.key_of(self.messages[one]) == key
+            ]
+            assert numbers == sorted(numbers), "not in order: %r" % numbers
+
+    # What is in order among each other: QoS 1 and 2. "latest" puts a message in another's place.
+    def key_of(self, message):
+        return message.qos > 0, message.topic if self.has_latest else None
+
+    def check_received(self):
+        order = {payload: number for number, payload in enumerate(self.served)}
+        for payloads in self.received.values():
+            for qos in range(3):
+                first = [one for one in dict.fromkeys(payloads) if self.served[one][1] == qos]
+                assert first == sorted(first, key=order.get), first
+        arrived = {payload for payloads in self.received.values() for payload in payloads}
+        for payload, (_, qos, is_large) in self.served.items():
+            if qos and not is_large and payload not in self.lost:
+                assert payload in arrived, "%r was lost on its way to us" % payload
+
+
+# ---------------------------------------------------------------------------
+# Many lives
+# ---------------------------------------------------------------------------
+
+
+def run_lives(first, count, steps=STEPS, shrinks=True):
+    """Run so many lives, drawn from a seed; raises what the first that fails raises."""
+    how = settings(
+        max_examples=count,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink) if shrinks else (Phase.generate,),
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
+    machine = seed(first)(type("Life", (Life,), {}))
+    run_state_machine_as_test(machine, settings=how)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=200, help="lives")
+    parser.add_argument("--seed", type=int, help="of the first 1,000 lives; the next has the next")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of a life, at most")
+    options = parser.parse_args(arguments)
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(1 << 32)
+    began_s = time.monotonic()
+    print("seed %d" % options.seed, flush=True)
+    jobs = []
+    with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
+        for number in range((options.runs + 999) // 1000):
+            count = min(1000, options.runs - 1000 * number)
+            jobs.append(pool.submit(run_lives, options.seed + number, count, options.steps))
+        for job in concurrent.futures.as_completed(jobs):
+            if job.exception():
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise job.exception()
+    print("%d lives in %.0f s: ok" % (options.runs, time.monotonic() - began_s))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
