@@ -107,13 +107,13 @@ class Place:
 
             if not get_lwip_board.ensure():
                 raise Unavailable("the emulated board")
-            self.title = "emulated board (%s)" % get_lwip_board.describe()
+            self.title = "emulated board, " + get_lwip_board.describe()
             import emulated_board
 
             self.options.update(host=emulated_board.HOST, options=chaos_run.BOARD_OPTIONS)
             return self
         self._interpreter, self._heap = find_interpreter(self.name)
-        self.title = self._interpreter.version
+        self.title = "%s, %s" % (self._interpreter.name, self._interpreter.version)
         if self._heap:
             self.title += ", a heap of %s, the client compiled" % self._heap
             self._script = chaos_ends.write_client(self._folder)
@@ -306,6 +306,7 @@ def parse_arguments():
     parser.add_argument("--short", action="store_true", help="each fault once, for a moment")
     parser.add_argument("--list", action="store_true", help="print the faults, run nothing")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--markdown", metavar="FILE", help="write tables for a page there")
     options = parser.parse_args()
     if options.seed is None:
         options.seed = random.randrange(1 << 30)
@@ -359,6 +360,9 @@ def run_all(options):
     if options.json:
         text = json.dumps(result, indent=1)
         pathlib.Path(options.json).write_text(text + "\n", encoding="utf-8")
+    if options.markdown:
+        text = chaos_report.markdown(result)
+        pathlib.Path(options.markdown).write_text(text, encoding="utf-8")
     for wrong in wrongs:
         print("WRONG  " + wrong)
     if wrongs:

@@ -261,6 +261,16 @@ def test_the_reader_knows_which_filters_the_broker_has():
     assert reader.filters == set()
 
 
+def test_a_second_copy_is_the_broker_s_only_if_it_is_marked_as_such():
+    reader = books.Reader("chaos/0")
+    first = publish(2, 8, 3) + b"\x62\x02\x00\x08"
+    reader.on_bytes(1, DOWN, first + publish(2, 9, 3))
+    assert not reader.repeated[DOWN]
+    marked = publish(2, 8, 3)
+    reader.on_bytes(2, DOWN, bytes((marked[0] | 0x08,)) + marked[1:])
+    assert reader.repeated[DOWN] == {3: 1}
+
+
 @pytest.mark.parametrize("samples", [[[1000, 6], [4000, 6]], [[1000, 6], [1000, 7]]])
 def test_growth_is_wrong(samples):
     run = object.__new__(chaos_run.Run)

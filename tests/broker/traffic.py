@@ -8,9 +8,9 @@ Brokers make mistakes as well. When mosquitto 2.0.11 is restarted, with its pers
 at times that it has sent PUBREL, and sends the PUBLISH once more, to paho as to us, against
 [MQTT-4.3.3-1]. Its receiver has forgotten the packet identifier by then, as it must, and takes the
 message for a new one. So a Witness reads along on both links: a message at QoS 2 may come twice
-only if the broker was seen to send it so. Over TLS it can't read, and mosquitto does it there
-without a restart (seen in its log, with log_type all): once the connection to our client was cut,
-repetitions in that direction are let pass.
+only if the broker was seen to send it so, marked as DUP. Over TLS it can't read, and mosquitto
+does it there without a restart (seen in its log, with log_type all): once the connection to our
+client was cut, repetitions in that direction are let pass.
 """
 
 import collections
@@ -65,7 +65,8 @@ class Witness:
             packet_id = body[at : at + 2]
             number = int(body[at + 2 :].partition(b" ")[0] or 0)
             self._numbers[direction][packet_id] = number
-            if number in self._released[direction]:
+            # A copy without DUP is another message: who published it has published it twice.
+            if number in self._released[direction] and (direction == UP or first_byte & 0x08):
                 self.repeated[direction][number] += 1
         elif first_byte == 0x62:  # PUBREL
             number = self._numbers[direction].get(body)

@@ -64,7 +64,7 @@ class Book(Ledger):
             "lost": self.lost,
             "lost_by_broker": self.lost_by_broker,
             "duplicated": self.duplicated,
-            "duplicated_by_client": self.unexcused,
+            "duplicated_not_by_broker": self.unexcused,
             "late": self.late,
         }
 

@@ -44,7 +44,7 @@ def book_rows(leg):
                 count(book["lost"]),
                 count(book["lost_by_broker"]),
                 count(book["duplicated"]),
-                count(book["duplicated"] - book["duplicated_by_client"]),
+                count(book["duplicated"] - book["duplicated_not_by_broker"]),
                 count(book["late"]),
             )
 
@@ -98,3 +98,100 @@ def peer_rows(figures):
 def exceptions(last_words):
     """Return how many exceptions a program had to catch, of all classes."""
     return count(sum(last_words[0].values())) if last_words else "?"
+
+
+# ---------------------------------------------------------------------------
+# For docs/
+# ---------------------------------------------------------------------------
+
+PAGE_COLUMNS = (
+    "",  # place
+    "session",
+    "way",
+    "QoS 0 lost",
+    "QoS 1 lost",
+    "by the broker",
+    "QoS 1 twice",
+    "QoS 2 lost",
+    "by the broker",
+    "QoS 2 twice",
+    "by the broker",
+)
+SPEED_COLUMNS = (
+    "",  # place
+    "faults",
+    "connections",
+    "longest step",
+    "longest TLS handshake step",
+    "heap in use after a collection, first and last",
+    "wrong",
+)
+
+
+def of(part, whole):
+    return "%s of %s" % (count(part), count(whole))
+
+
+def added_books(place):
+    """Return (session, way) -> QoS -> the figures of all legs together."""
+    sums = {}
+    for leg in place["legs"]:
+        for link in leg["links"]:
+            for book in link["books"]:
+                of_way = sums.setdefault((link["session"], book["way"]), {})
+                total = of_way.setdefault(book["qos"], dict.fromkeys(book, 0))
+                for name, value in book.items():
+                    if name not in ("way", "qos"):
+                        total[name] += value
+    return sums
+
+
+def page_rows(place, title):
+    for (session, way), by_qos in added_books(place).items():
+        zero, one, two = (by_qos[qos] for qos in range(3))
+        is_owed = session == "persistent" or way == "out"
+        by_broker = two["duplicated"] - two["duplicated_not_by_broker"]
+        missed = [book["lost"] + book["lost_by_broker"] for book in (zero, one, two)]
+        yield (
+            title,
+            session,
+            way,
+            of(missed[0], zero["accepted"]),
+            of(one["lost"] if is_owed else missed[1], one["accepted"]),
+            count(one["lost_by_broker"]) if is_owed else "",
+            count(one["duplicated"]),
+            of(two["lost"] if is_owed else missed[2], two["accepted"]),
+            count(two["lost_by_broker"]) if is_owed else "",
+            count(two["duplicated"]),
+            count(by_broker),
+        )
+
+
+def speed_row(place, title):
+    links = [link for leg in place["legs"] for link in leg["links"]]
+    heaps = [[heap for heap, _ in leg["samples"]] for leg in place["legs"]]
+    return (
+        title,
+        count(sum(sum(leg["faults"].values()) for leg in place["legs"])),
+        count(sum(link["connections"] for link in links)),
+        "%.1f ms" % (max(link["longest_us"] for link in links) / 1000),
+        "%.1f ms" % (max(link["longest_tls_us"] for link in links) / 1000),
+        "; ".join("%s, %s" % (count(each[0]), count(each[-1])) for each in heaps if any(each)),
+        count(sum(len(leg["wrong"]) for leg in place["legs"])),
+    )
+
+
+def markdown_table(columns, rows):
+    lines = ["| %s |" % " | ".join(columns), "|%s|" % "|".join("---" for _ in columns)]
+    return "\n".join(lines + ["| %s |" % " | ".join(row) for row in rows])
+
+
+def markdown(result):
+    """Return the tables of a result, for a page."""
+    if "compared" in result:
+        return markdown_table(PEER_COLUMNS, peer_rows(result["compared"])) + "\n"
+    places = [(place, place["title"].partition(",")[0]) for place in result["places"]]
+    rows = [row for place, title in places for row in page_rows(place, title)]
+    speeds = [speed_row(place, title) for place, title in places]
+    tables = markdown_table(PAGE_COLUMNS, rows), markdown_table(SPEED_COLUMNS, speeds)
+    return "\n\n".join(tables) + "\n"
