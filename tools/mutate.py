@@ -75,6 +75,9 @@ TIMES = 10  # so many times its own time may a test take, and
 EXTRA_S = 2  # so much more; of processor time, whatever else the machine does
 REPORT_EVERY = 100
 
+# A condition of build constants alone: CPython has all parts, tests/host/test_build.py the others.
+SWITCHES_ONLY = re.compile(r"if (not )?_[A-Z]+2?( (and|or) _[A-Z]+2?)*:")
+
 
 class MutateError(Exception):
     """Why there is no result, in one line."""
@@ -95,7 +98,7 @@ class Mutant:
     Attributes:
         function: its name, with that of its class. nth: 1, or more if the same line was changed in
         the same way before in this function. old, new: the changed lines, in one. lines: set of
-        their numbers in the file. parts: of the file's text with the change.
+        numbers, of the statement's lines. parts: of the file's text with the change.
     """
 
     def __init__(self, function, old, new, lines, parts):
@@ -132,6 +135,18 @@ def functions_of(tree):
                 yield from walk(child, prefix)
 
     return walk(tree, "")
+
+
+def spans_of(node):
+    """Yield (first, last) line of each statement in a function; of one with a body, its head.
+
+    What runs is noted at any line of a statement. The head of the function itself runs at import:
+    all of the function stands for it.
+    """
+    for child in ast.walk(node):
+        if isinstance(child, ast.stmt):
+            body = getattr(child, "body", None) if child is not node else None
+            yield child.lineno, body[0].lineno - 1 if body else child.end_lineno
 
 
 def section_of(function):
@@ -182,6 +197,7 @@ def mutants_of(source, function, node):
     margin = " " * node.col_offset
     seen = {ast.dump(ast.parse(text))}
     keys = collections.Counter()
+    spans = sorted(spans_of(node), reverse=True)  # the innermost comes first
     for operator in make_operators():
         for number in range(count_mutations(operator, get_ast(text))):
             mutated = mutate_code(text, operator, number)
@@ -200,7 +216,11 @@ def mutants_of(source, function, node):
             for _, old_from, old_to, new_from, new_to in blocks:
                 old += indented[old_from:old_to]
                 new += changed[new_from:new_to]
-                numbers.update(range(node.lineno + old_from, node.lineno + max(old_to, 1)))
+                for line in range(node.lineno + old_from, node.lineno + max(old_to, old_from + 1)):
+                    first, last = next(span for span in spans if span[0] <= line <= span[1])
+                    numbers.update(range(first, last + 1))
+            if SWITCHES_ONLY.match(one_line(old)):
+                continue
             parts = before, "".join(changed), after
             mutant = Mutant(function, one_line(old), one_line(new), numbers, parts)
             keys[mutant.key] += 1
@@ -270,7 +290,9 @@ def tests_of(mutant, seconds, covering):
 
 
 def try_mutant(folder, mutant, tests):
-    """Return "killed", "timed out" or "survived"."""
+    """Return "killed", "timed out", "survived" or "not run": by no test."""
+    if not tests:
+        return "not run"
     with tempfile.TemporaryDirectory(dir=folder) as own:
         pathlib.Path(own, CLIENT.name).write_text("".join(mutant.parts), encoding="utf-8")
         try:
@@ -302,19 +324,19 @@ def try_all(mutants, jobs):
 
 def report(outcomes, equivalent, stale):
     """Return the report: a table, what has survived, and what is in vain in the list."""
-    rows = ["%-9s %8s %7s %10s %9s %11s" % (
-        "section", "mutants", "killed", "timed out", "survived", "equivalent")]  # fmt: skip
-    names = {section_of(mutant.function) or "other" for mutant in [*outcomes, *equivalent]}
-    for name in [name for name in [*SECTIONS, "other"] if name in names]:
-        own = [
-            outcome
-            for mutant, outcome in outcomes.items()
-            if (section_of(mutant.function) or "other") == name
-        ]
-        equal = sum((section_of(mutant.function) or "other") == name for mutant in equivalent)
-        counts = [own.count(word) for word in ("killed", "timed out", "survived")]
-        rows.append("%-9s %8d %7d %10d %9d %11d" % (name, len(own) + equal, *counts, equal))
-    text = "\n".join(rows) + "\n"
+    words = "killed", "timed out", "survived", "not run", "equivalent"
+    counts = collections.defaultdict(collections.Counter)
+    for mutant, outcome in [*outcomes.items(), *((mutant, words[-1]) for mutant in equivalent)]:
+        counts[section_of(mutant.function) or "other"][outcome] += 1
+    text = "| section | mutants | %s |\n|---|%s\n" % (" | ".join(words), "---|" * (len(words) + 1))
+    for name in sorted(counts):
+        cells = [name, sum(counts[name].values()), *(counts[name][word] for word in words)]
+        text += "| %s |\n" % " | ".join(map(str, cells))
+    rare = collections.Counter(
+        m.function for m, outcome in outcomes.items() if outcome == "not run"
+    )
+    if rare:
+        text += "\nNot run: %s\n" % ", ".join("%s (%d)" % item for item in rare.items())
     survivors = [str(mutant) for mutant, outcome in outcomes.items() if outcome == "survived"]
     if survivors:
         text += "\nSurvived, and not examined yet:\n\n" + "\n".join(survivors)
