@@ -9,7 +9,7 @@ A change is a mutant: `<` becomes `<=`, a number one more, a statement goes, and
 operators are cosmic-ray's, and one of our own, which takes statements away. A mutant is killed if
 a test of tests/portable fails on CPython; it is timed out if one takes ten times its time; else it
 survives. Only those tests are asked that run a changed line (coverage.py says which), those of the
-fastest modules first. The mutants lie in a temporary folder: the file itself is never written.
+fastest modules first. Mutants are made in memory: nothing is written.
 
 A mutant that does nothing wrong is an equivalent one. Those that were examined stand in
 tools/mutate/equivalent.txt with the reason, in the manner of the report, and are left out; so what
@@ -20,11 +20,12 @@ import argparse
 import ast
 import collections
 import concurrent.futures
+import contextlib
 import difflib
 import fnmatch
 import json
-import os
 import pathlib
+import queue
 import re
 import subprocess
 import sys
@@ -70,10 +71,13 @@ ReplaceBinaryOperator_BitAnd_BitOr ReplaceBinaryOperator_BitOr_BitAnd
 """.split()
 
 CLEAN_TIMEOUT_S = 600
-MUTANT_TIMEOUT_S = 120  # for one that sleeps: who turns in circles is ended by the worker
+WORKER_TIMEOUT_S = 150  # until it has ended; the worker bounds what a mutant takes
 TIMES = 10  # so many times its own time may a test take, and
 EXTRA_S = 2  # so much more; of processor time, whatever else the machine does
 REPORT_EVERY = 100
+
+# A condition of build constants alone: CPython has all parts, tests/host/test_build.py the others.
+SWITCHES_ONLY = re.compile(r"if (not )?_[A-Z]+2?( (and|or) _[A-Z]+2?)*:")
 
 
 class MutateError(Exception):
@@ -95,16 +99,16 @@ class Mutant:
     Attributes:
         function: its name, with that of its class. nth: 1, or more if the same line was changed in
         the same way before in this function. old, new: the changed lines, in one. lines: set of
-        their numbers in the file. parts: of the file's text with the change.
+        numbers, of the statement's lines. text: of the function, with the change.
     """
 
-    def __init__(self, function, old, new, lines, parts):
+    def __init__(self, function, old, new, lines, text):
         self.function = function
         self.old = old
         self.new = new
         self.nth = 1
         self.lines = lines
-        self.parts = parts
+        self.text = text
 
     @property
     def key(self):
@@ -132,6 +136,18 @@ def functions_of(tree):
                 yield from walk(child, prefix)
 
     return walk(tree, "")
+
+
+def spans_of(node):
+    """Yield (first, last) line of each statement in a function; of one with a body, its head.
+
+    What runs is noted at any line of a statement. The head of the function itself runs at import:
+    all of the function stands for it.
+    """
+    for child in ast.walk(node):
+        if isinstance(child, ast.stmt):
+            body = getattr(child, "body", None) if child is not node else None
+            yield child.lineno, body[0].lineno - 1 if body else child.end_lineno
 
 
 def section_of(function):
@@ -176,12 +192,12 @@ def mutants_of(source, function, node):
     from cosmic_ray.mutating import mutate_code
 
     lines = source.splitlines(True)
-    before, after = "".join(lines[: node.lineno - 1]), "".join(lines[node.end_lineno :])
     indented = lines[node.lineno - 1 : node.end_lineno]
     text = textwrap.dedent("".join(indented))
     margin = " " * node.col_offset
     seen = {ast.dump(ast.parse(text))}
     keys = collections.Counter()
+    spans = sorted(spans_of(node), reverse=True)  # the innermost comes first
     for operator in make_operators():
         for number in range(count_mutations(operator, get_ast(text))):
             mutated = mutate_code(text, operator, number)
@@ -200,9 +216,12 @@ def mutants_of(source, function, node):
             for _, old_from, old_to, new_from, new_to in blocks:
                 old += indented[old_from:old_to]
                 new += changed[new_from:new_to]
-                numbers.update(range(node.lineno + old_from, node.lineno + max(old_to, 1)))
-            parts = before, "".join(changed), after
-            mutant = Mutant(function, one_line(old), one_line(new), numbers, parts)
+                for line in range(node.lineno + old_from, node.lineno + max(old_to, old_from + 1)):
+                    first, last = next(span for span in spans if span[0] <= line <= span[1])
+                    numbers.update(range(first, last + 1))
+            if SWITCHES_ONLY.match(one_line(old)):
+                continue
+            mutant = Mutant(function, one_line(old), one_line(new), numbers, mutated)
             keys[mutant.key] += 1
             mutant.nth = keys[function, 1, mutant.old, mutant.new]
             yield mutant
@@ -233,24 +252,43 @@ def read_equivalent(text):
 # ---------------------------------------------------------------------------
 
 
-def run_worker(arguments, what, timeout_s):
-    return subprocess.run(
-        [sys.executable, str(WORKER), *map(str, arguments)],
-        input=json.dumps(what),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=timeout_s,
-        text=True,
-        errors="replace",
-        env=dict(os.environ, PYTHONHASHSEED="0"),
-    )
+class Worker:
+    """A process that tries mutants, one after the other."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, str(WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def ask(self, function, text, tests):
+        """Return "killed", "timed out" or "survived"."""
+        print(json.dumps([function, text, tests]), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline().strip()
+        if not answer:
+            raise MutateError("a worker has ended")
+        return answer
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(WORKER_TIMEOUT_S)
 
 
 def run_clean(folder):
     """Run all tests on the client as it is; return {test: seconds}, {line: [test, ...]}."""
     result = folder / "clean.json"
     try:
-        ran = run_worker([CLIENT.parent, result], None, CLEAN_TIMEOUT_S)
+        ran = subprocess.run(
+            [sys.executable, str(WORKER), str(result)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=CLEAN_TIMEOUT_S,
+            text=True,
+        )
     except subprocess.TimeoutExpired as error:
         raise MutateError("the tests do not end:\n" + (error.stdout or b"").decode()[-1000:])
     if ran.returncode:
@@ -269,31 +307,30 @@ def tests_of(mutant, seconds, covering):
     return [[test, TIMES * seconds[test] + EXTRA_S] for test in order]
 
 
-def try_mutant(folder, mutant, tests):
-    """Return "killed", "timed out" or "survived"."""
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        pathlib.Path(own, CLIENT.name).write_text("".join(mutant.parts), encoding="utf-8")
-        try:
-            ran = run_worker([own], tests, MUTANT_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            return "timed out"
-    if ran.returncode < 0:
-        return "timed out"
-    return "killed" if ran.returncode else "survived"
-
-
 def try_all(mutants, jobs):
     """Yield each mutant with its outcome."""
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        folder = pathlib.Path(folder)
-        began_s = time.monotonic()
-        seconds, covering = run_clean(folder)
-        say("%d tests pass unchanged, %.0f s" % (len(seconds), time.monotonic() - began_s))
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, covering = run_clean(pathlib.Path(folder))
+    say("%d tests pass unchanged, %.0f s" % (len(seconds), time.monotonic() - began_s))
+    idle = queue.SimpleQueue()
+
+    def try_one(mutant):
+        tests = tests_of(mutant, seconds, covering)
+        if not tests:
+            return mutant, "not run"
+        worker = idle.get()
+        try:
+            return mutant, worker.ask(mutant.function, mutant.text, tests)
+        finally:
+            idle.put(worker)
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(jobs):
+            worker = Worker()
+            stack.callback(worker.close)
+            idle.put(worker)
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-
-            def try_one(mutant):
-                return mutant, try_mutant(folder, mutant, tests_of(mutant, seconds, covering))
-
             try:
                 yield from pool.map(try_one, mutants)
             finally:
@@ -302,19 +339,19 @@ def try_all(mutants, jobs):
 
 def report(outcomes, equivalent, stale):
     """Return the report: a table, what has survived, and what is in vain in the list."""
-    rows = ["%-9s %8s %7s %10s %9s %11s" % (
-        "section", "mutants", "killed", "timed out", "survived", "equivalent")]  # fmt: skip
-    names = {section_of(mutant.function) or "other" for mutant in [*outcomes, *equivalent]}
-    for name in [name for name in [*SECTIONS, "other"] if name in names]:
-        own = [
-            outcome
-            for mutant, outcome in outcomes.items()
-            if (section_of(mutant.function) or "other") == name
-        ]
-        equal = sum((section_of(mutant.function) or "other") == name for mutant in equivalent)
-        counts = [own.count(word) for word in ("killed", "timed out", "survived")]
-        rows.append("%-9s %8d %7d %10d %9d %11d" % (name, len(own) + equal, *counts, equal))
-    text = "\n".join(rows) + "\n"
+    words = "killed", "timed out", "survived", "not run", "equivalent"
+    counts = collections.defaultdict(collections.Counter)
+    for mutant, outcome in [*outcomes.items(), *((mutant, words[-1]) for mutant in equivalent)]:
+        counts[section_of(mutant.function) or "other"][outcome] += 1
+    text = "| section | mutants | %s |\n|---|%s\n" % (" | ".join(words), "---|" * (len(words) + 1))
+    for name in sorted(counts):
+        cells = [name, sum(counts[name].values()), *(counts[name][word] for word in words)]
+        text += "| %s |\n" % " | ".join(map(str, cells))
+    rare = collections.Counter(
+        m.function for m, outcome in outcomes.items() if outcome == "not run"
+    )
+    if rare:
+        text += "\nNot run: %s\n" % ", ".join("%s (%d)" % item for item in rare.items())
     survivors = [str(mutant) for mutant, outcome in outcomes.items() if outcome == "survived"]
     if survivors:
         text += "\nSurvived, and not examined yet:\n\n" + "\n".join(survivors)

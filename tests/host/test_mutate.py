@@ -9,16 +9,24 @@ import mutate
 
 SOURCE = mutate.CLIENT.read_text(encoding="utf-8")
 FUNCTIONS = dict(mutate.functions_of(ast.parse(SOURCE)))
-TIMEOUT_S = 60
-
 # A test that looks for tokens.
 TEST = "test_pipe.test_what_was_given_up_is_found_by_nobody_and_rests_until_its_end"
 
 
-def run_worker(folder, text, limit_s=60):
-    (folder / "mqttpipe.py").write_text(text, encoding="utf-8")
-    ran = mutate.run_worker([folder], [[TEST, limit_s]], TIMEOUT_S)
-    return ran.returncode, ran.stdout
+@pytest.fixture(scope="module")
+def ask():
+    """A function that changes Pipe.find, and returns what TEST makes of it."""
+    worker = mutate.Worker()
+    node = FUNCTIONS["Pipe.find"]
+    lines = SOURCE.splitlines()[node.lineno - 1 : node.end_lineno]
+
+    def ask(old, new, limit_s=60):
+        assert sum(old in line for line in lines) == 1
+        text = "\n".join(line[node.col_offset :].replace(old, new) for line in lines)
+        return worker.ask("Pipe.find", text, [[TEST, limit_s]])
+
+    yield ask
+    worker.close()
 
 
 def test_each_pattern_of_a_section_means_a_function():
@@ -28,19 +36,14 @@ def test_each_pattern_of_a_section_means_a_function():
     assert mutate.section_of("Pipe.find") == "session" and mutate.section_of("Pipe.put") == "pipe"
 
 
-def test_a_test_fails_with_a_mutant_and_passes_without(tmp_path):
-    assert run_worker(tmp_path, SOURCE) == (0, "")
-    line = "            if self.tokens[at] == token and"
-    assert line in SOURCE
-    status, output = run_worker(tmp_path, SOURCE.replace(line, line.replace("==", "!=")))
-    assert status == 1 and output.startswith(TEST)
+def test_a_mutant_is_killed_by_a_test_that_fails_or_survives(ask):
+    assert ask("self.tokens[at] == token", "self.tokens[at] != token") == "killed"
+    assert ask("return -1", "return -2") == "survived"
 
 
-def test_a_mutant_that_turns_in_circles_is_ended(tmp_path):
-    line = "            at = (at + 1) % self.size\n        return -1\n"
-    assert line in SOURCE
-    text = SOURCE.replace(line, line.replace("(at + 1)", "(at + 0)"))
-    assert run_worker(tmp_path, text, limit_s=0.5)[0] < 0
+def test_a_mutant_that_turns_in_circles_is_ended(ask):
+    assert ask("(at + 1)", "(at + 0)", limit_s=0.5) == "timed out"
+    assert ask("(at + 1)", "(at + 1)") == "survived", "each has a process of its own"
 
 
 def test_what_is_equivalent_has_a_reason_and_stands_in_the_client():

@@ -183,4 +183,36 @@ def test_ioctl_answers_a_poll_and_nothing_else():
     assert pipe.ioctl(3, poll_in) == 0
     # A 0 for "which file descriptor?" would be taken for standard input.
     for request in (1, 2, 4, 5, 6, 7, 8, 9, 10, 11):
-        assert pipe.ioctl(request, 0) < 0, request
+        assert pipe.ioctl(request, 0) == -1, request  # what a stream answers that does not know
+
+
+class Long:
+    """Stands for so many bytes."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+
+def test_the_largest_message_fills_packet_bytes_max_to_the_last_byte():
+    """Section 2.2.3: how many bytes the length of the rest takes depends on it."""
+    for first_byte, id_bytes in ((QOS_0, 0), (QOS_1, 2)):
+        for body, head in ((127, 2), (128, 3), (16383, 3), (16384, 4), (2097151, 4), (2097152, 5)):
+            payload = Long(body - 3 - id_bytes)
+            assert mqttpipe.Pipe(1, head + body).put(b"t", payload, first_byte) == 1
+            small = mqttpipe.Pipe(1, head + body - 1)
+            message = raises(mqttpipe.LocalError, small.put, b"t", payload, first_byte)
+            assert "%d bytes" % (head + body) in message, message
+            assert small.head == small.tail and not small._lock.locked()
+
+
+def test_put_waits_in_vain_for_a_lock_that_nobody_gives_back():
+    pipe = make(2)
+    pipe.wait_for_lock()
+    raises(mqttpipe.QueueFull, pipe.put, b"t", b"", QOS_0)
+    assert pipe.head == pipe.tail and pipe._lock.locked()
+    assert pipe.is_signalled and pipe.has_chores, "step() looks who has it"
+    pipe.release_lock()
+    assert pipe.put(b"t", b"", QOS_0) == 1 and not pipe._lock.locked()

@@ -1,15 +1,20 @@
-"""Run portable tests in this process, with the client of a folder; used by tools/mutate.py.
+"""Run portable tests with a function of the client changed; used by tools/mutate.py.
 
-    mutate_worker.py FOLDER           stdin: JSON, [[test, seconds of processor time], ...]
-    mutate_worker.py FOLDER RESULT    all tests; RESULT, a file, tells their times and lines
+    mutate_worker.py           a line of JSON in stdin for each mutant: its function, the text of
+                               that, [[test, seconds of processor time], ...]; a line of stdout
+                               answers: "killed", "timed out" or "survived"
+    mutate_worker.py RESULT    all tests without a change; RESULT, a file, tells their times, and
+                               which lines of the client each has run
 
-A test is "module.function". The exit status is 1 at the first that fails. One that takes longer
-than its limit ends the process by a signal: nothing that a mutant catches.
+A test is "module.function". Everything is imported once. Each mutant has a process of its own,
+forked from that, where the function gets other code. A test that takes longer than its limit ends
+that process by a signal: nothing that a mutant catches.
 """
 
 import gc
 import importlib
 import json
+import os
 import pathlib
 import resource
 import signal
@@ -18,9 +23,11 @@ import time
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CLIENT = ROOT / "micropython" / "mqttpipe.py"
 PORTABLE = ROOT / "tests" / "portable"
 WITHOUT = {"test_board_semantics"}  # of the shim, not of the client
 MEMORY_MAX = 1 << 30  # bytes: a mutant may append for ever
+SLEEP_MAX_S = 120  # for all tests of one, if it sleeps: who turns in circles is ended before
 
 
 def run_test(test):
@@ -34,14 +41,51 @@ def run_test(test):
     return None
 
 
-def run_some(tests):
+def change(function, text):
+    """Give a function of the client, "Class.name", the code of another text of it."""
+    import mqttpipe
+
+    *names, name = function.split(".")
+    owner = mqttpipe
+    for one in names:
+        owner = vars(owner)[one]
+    made = {}
+    exec(text, vars(mqttpipe), made)
+    old = vars(owner)[name]
+    old.__code__, old.__defaults__ = made[name].__code__, made[name].__defaults__
+
+
+def run_mutant(function, text, tests):
+    """Change the client and run tests. Returns an exit status: 1 at the first that fails."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
+    signal.setitimer(signal.ITIMER_REAL, SLEEP_MAX_S)
+    change(function, text)
     for test, limit_s in tests:
-        importlib.import_module(test.partition(".")[0])
         signal.setitimer(signal.ITIMER_PROF, limit_s)
-        error = run_test(test)
-        if error is not None:
-            print("%s: %r" % (test, error))
+        if run_test(test) is not None:
             return 1
+    return 0
+
+
+def serve():
+    import run_portable
+
+    for module in sorted(set(run_portable.module_names(str(PORTABLE))) - WITHOUT):
+        importlib.import_module(module)
+    answers = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what tests print
+    gc.freeze()
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                status = run_mutant(*json.loads(line))
+            finally:
+                os._exit(status)
+        status = os.waitpid(child, 0)[1]
+        word = "timed out" if os.WIFSIGNALED(status) else "killed" if status else "survived"
+        os.write(answers, word.encode() + b"\n")
     return 0
 
 
@@ -73,15 +117,11 @@ def run_all(client, result):
     return 0
 
 
-def main(folder, result=None):
-    sys.path[:0] = [folder, str(ROOT / "cpython_shim"), str(ROOT / "micropython"), str(PORTABLE)]
+def main(result=None):
+    sys.path[:0] = [str(ROOT / "cpython_shim"), str(CLIENT.parent), str(PORTABLE)]
     sys.path.append(str(ROOT / "tests"))
     gc.collect = lambda: 0  # it would take six times as long as all the rest
-    if result:
-        return run_all(str(pathlib.Path(folder) / "mqttpipe.py"), result)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
-    tests = json.load(sys.stdin)
-    return run_some(tests)
+    return run_all(str(CLIENT), result) if result else serve()
 
 
 if __name__ == "__main__":
