@@ -315,6 +315,7 @@ _READS_PER_STEP = const(64)  # a packet of 256 MiB is read away in many steps
 _FLUSHES_PER_STEP = const(32)
 _SLOW_BYTES = const(64)  # a new topic name longer than this that is not ASCII, or one that
 _SLOW_FILTERS = const(16)  # must be matched with more filters than this, ends the step
+_PUT_OFFS_MAX = const(18)  # how often half of connect_timeout_ms is added to a deadline
 _SLOW_MS = const(50)  # a step whose callbacks took this long first sends what it owes
 
 # Topic names that are known, each way: a name is checked and matched once.
@@ -2682,7 +2683,10 @@ class _Serving(_Connecting):
             self._timers[_DUE] = at_ms
 
     # A deadline has passed. It is put off once, by one step, if we heard the server in this step.
-    # More traffic does not help a server that talks but never answers. True: something happened.
+    # More traffic does not help a server that talks but never answers: it is put off for longer
+    # only while the answer may be in what we have not read. That is behind one packet that moves,
+    # for as long as this one takes; or behind many packets, up to _PUT_OFFS_MAX times.
+    # True: something happened.
     def _on_due(self, heard):
         timers = self._timers
         now_ms = self._now_ms
@@ -2708,11 +2712,18 @@ class _Serving(_Connecting):
                     self._is_stable = True
                 self._pipe.is_signalled = True
             elif left_ms is None or self._is_time_up:
-                pass  # nothing waits; or that is the end that was asked for
+                self._put_offs = 0  # nothing waits; or that is the end that was asked for
             elif left_ms > 0:
+                self._put_offs = 0
                 self._arm(timer, left_ms)
-            elif timer < _TIMER_PACKET and moves_ms > 0:
-                self._arm(timer, moves_ms)  # its answer stands behind a packet that moves
+            elif (
+                timer < _TIMER_PACKET
+                and (moves_ms > 0 or heard and self._packets_left <= 0)
+                and (self._packets_left == _PACKETS_PER_STEP or self._put_offs < _PUT_OFFS_MAX)
+            ):
+                self._put_offs += 1
+                self._packets_left = _PACKETS_PER_STEP  # until the next packet is complete
+                self._arm(timer, self.connect_timeout_ms // 2)
             elif self._is_held and timer != _TIMER_WRITE:
                 # Without room for an answer we do not read: the server owes nothing meanwhile.
                 self._arm(timer, self.connect_timeout_ms)
@@ -2973,6 +2984,8 @@ class _Receiving(_Serving):
                     first_byte = _IDLE
                     break
                 first_byte = next_packet(None)
+            if left != _PACKETS_PER_STEP:
+                self._packets_left = left
             if first_byte >= 0:
                 timers[_TIMER_PACKET] = None
             else:
@@ -3016,6 +3029,7 @@ class _Receiving(_Serving):
             self._on_large(first_byte)
         elif kind == _PINGRESP:
             self._timers[_TIMER_PINGRESP] = None
+            self._put_offs = 0
             if _STATS:
                 self._counts[_N_PING_MS] = ticks_diff(self._now_ms, self._ping_ms)
         elif kind == _CONNACK:
@@ -3572,6 +3586,7 @@ class _Closing(_Sending):
         self._flying = self._unproven = 0
         self._ping_mark = self._pubrel_mark = None
         self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
+        self._put_offs = 0
         self._has_marks = False
         if state == _AWAITING_CONNACK:
             self._filters.is_doubtful = True
@@ -4470,6 +4485,8 @@ class MQTTClient(_Driving):
         self._is_open = False  # a life has begun, and is not closed
         self._is_stable = False  # the connection has lasted for _STABLE_MS
         self._is_late = False  # a deadline has passed and was put off once: the next step ends it
+        self._put_offs = 0  # how often for longer, as what we wait for may be still to be read
+        self._packets_left = 0  # of those that a step may read; or none was whole since a put-off
         self._failed = None  # what ended a life, until that is told
         self._happened = False
         self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it

@@ -155,3 +155,45 @@ def test_a_pubcomp_that_never_comes_ends_the_connection_all_the_same():
     bench.server.write_credit = 1 << 20
     wait(bench, 2500)
     assert not bench.client.is_online()
+
+
+def backlog(bench, count, behind=b""):
+    """So many messages come at once, and this behind them."""
+    bench.server.send(publish(b"t", b"x") * count + behind)
+
+
+def test_an_answer_behind_what_we_have_not_read_yet_is_waited_for():
+    """A step reads 16 packets: with a slow loop a backlog takes longer than any deadline."""
+    bench = Bench(keep_alive_s=4, connect_timeout_ms=2000).go_online()
+    bench.client.on_message = None
+    token = bench.client.publish("t", "x", 1)
+    ((_, _, packet_id, _),) = publishes(bench.exchange())
+    backlog(bench, 16 * 100, b"\x40\x02" + packet_id + b"\xd0\x00")
+    for _ in range(130):
+        bench.clock.advance(100)
+        bench.client.step()
+    assert bench.client.is_online(), bench.take_events()
+    assert bench.client.is_done(token)
+
+
+def test_a_server_that_floods_and_never_answers_is_given_up():
+    """More than a step reads; a byte a step, so that some packet always moves; and halves."""
+    message = publish(b"t", b"x")
+    floods = (message * 17,), tuple(message[i : i + 1] for i in range(6)), (message * 2)[3:9]
+    for flood in (*floods[:2], (floods[2],)):
+        bench = Bench(keep_alive_s=0, connect_timeout_ms=2000).go_online()
+        bench.client.on_message = None
+        bench.client.publish("t", "x", 1)
+        bench.exchange()
+        if flood[0] == floods[2]:
+            bench.server.send(message[:3])
+        turns = 0
+        while bench.client.is_online() and turns < 600:
+            bench.server.send(flood[turns % len(flood)])
+            bench.clock.advance(100)
+            bench.client.step()
+            turns += 1
+        # Ten times connect_timeout_ms at most.
+        assert 20 <= turns <= 220 and not bench.client.is_online(), (flood, turns)
+        name, error = bench.take_events()[0]
+        assert name == "offline" and error.stage == "ACK", (flood, error)
