@@ -169,6 +169,7 @@ def start_example(virtual_board, broker, files_of):
             before(board)
         board.wait_for_output(">>> ")
         for file, data in files.items():
+            (board.files / file).parent.mkdir(exist_ok=True)
             (board.files / file).write_bytes(data.encode() if isinstance(data, str) else data)
         board.reset_button()
         return board

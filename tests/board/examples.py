@@ -12,7 +12,7 @@ import deploy
 EXAMPLES = ROOT / "micropython" / "examples"
 NAME = "lamp"
 TOPIC = "boards/%s/" % NAME
-FULL = ("four_tasks", "threads_and_interrupts")  # need the profile `full`
+FULL = ("four_tasks", "from_mqtt_as", "threads_and_interrupts")  # need the profile `full`
 WAIT_S = 20
 
 # The address that the board knows this machine by, for 60 s.

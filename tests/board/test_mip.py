@@ -146,6 +146,24 @@ def test_the_source_of_the_commands_runs_as_well(make_board, mpremote, mip_index
     assert printed == "not started: mqtt_start(uri)\n"
 
 
+@pytest.mark.parametrize("option", [[], ["--no-mpy"]], ids=["compiled", "source"])
+def test_the_drop_in_for_umqtt_is_a_package_beside_the_client(
+    option, make_board, mpremote, mip_index
+):
+    board = make_board()
+    mpremote(board, "mip", "install", "--index", mip_index.url, "mqttpipe")
+    mpremote(board, "mip", "install", *option, "--index", mip_index.url, "mqttpipe-umqtt")
+    ending = "py" if option else "mpy"
+    found = {path.name for path in (board.files / "lib" / "umqtt").iterdir()}
+    assert found == {"simple." + ending, "robust." + ending}
+    code = JOIN + (
+        "from umqtt.robust import MQTTClient\n"
+        "c = MQTTClient('old', %r)\nc.set_callback(print)\nc.connect()\n"
+        "c.subscribe(b'mip/umqtt')\nc.publish(b'mip/umqtt', b'there')\nc.wait_msg()\n"
+    )
+    assert mpremote(board, "exec", code % SERVER_ADDRESS) == "b'mip/umqtt' b'there'\n"
+
+
 def test_what_is_there_already_is_not_fetched_again(make_board, mpremote, mip_index):
     board = make_board()
     for version in ("", "@" + VERSION, "@latest"):
@@ -272,7 +290,9 @@ def test_the_package_names_a_compiled_file_of_its_own_version():
 # ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["README.md", "boards/README.md", "docs/user-guide.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "boards/README.md", "docs/user-guide.md", "docs/migration.md"]
+)
 def test_what_a_page_tells_to_install_is_there(page, mip_packages):
     text = (ROOT / page).read_text(encoding="utf-8")
     commands = re.findall(r"^ +mpremote mip install (.+)$", text, re.M)
