@@ -325,10 +325,10 @@ class Shadow:
         """What an application of the cloud does."""
         self._update({"desired": wanted})
 
-    def wait_for_reported(self, **state):
+    def wait_for_reported(self, timeout_s=WAIT_S, **state):
         with self._changed:
             is_so = lambda: self.state.get("reported") == state  # noqa: E731
-            assert self._changed.wait_for(is_so, WAIT_S), self.state
+            assert self._changed.wait_for(is_so, timeout_s), self.state
 
     def _say(self, words, what):
         self._client.publish(self._prefix + words, json.dumps(what), qos=1)

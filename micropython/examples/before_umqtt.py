@@ -33,8 +33,10 @@ wlan.active(True)
 wlan.connect(*secrets.WIFI[0])
 while not wlan.isconnected():
     time.sleep_ms(100)
-host = secrets.SERVER[len("mqtt://") :]
-client = MQTTClient(secrets.NAME, host, user=secrets.USER, password=secrets.PASSWORD, keepalive=60)
+host, _, port = secrets.SERVER[len("mqtt://") :].partition(":")
+client = MQTTClient(
+    secrets.NAME, host, int(port or 0), secrets.USER, secrets.PASSWORD, keepalive=60
+)
 client.set_callback(on_message)
 client.set_last_will(TOPIC + b"/status", b"offline", True, 1)
 connect()

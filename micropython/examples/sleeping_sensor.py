@@ -28,7 +28,7 @@ begin_ms = ticks_ms()
 wifi = Wifi(secrets.WIFI)
 client = MQTTClient(secrets.SERVER, user=secrets.USER, password=secrets.PASSWORD)
 client.on_online = lambda client: print("mqtt: online")
-client.on_offline = lambda client, error: print("mqtt: offline:", error)
+client.on_offline = lambda client, error: error and print("mqtt: offline:", error)
 topic = "sensors/%s/temperature" % secrets.NAME
 token = client.publish(topic, measure(), qos=1, retain=True)  # waits for the connection
 

@@ -16,7 +16,7 @@ import tokenize
 import ends
 import pytest
 import virtual_board as virtual
-from deploying import ROOT, SERVER_ADDRESS
+from deploying import ROOT, SERVER_ADDRESS, plug_in, run_command
 
 import servers
 from examples import EXAMPLES, NAME, TOPIC, WAIT_S, next_on, wait_until
@@ -28,6 +28,15 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 # ---------------------------------------------------------------------------
 # All of them
 # ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["relay_and_lamp", "sleeping_sensor"])
+def test_an_example_is_deployed_as_the_page_says(name, virtual_board, broker, secrets):
+    board = plug_in(virtual_board(virtual.ESP32), broker)
+    path = str(EXAMPLES / (name + ".py"))
+    printed = run_command(board, "--secrets", str(secrets), "--main", path)
+    assert printed.splitlines()[-1].startswith("deploy: online")
+    assert (board.files / "main.py").read_text() == text_of(name)
 
 
 def text_of(name):
