@@ -64,7 +64,8 @@ def on_command(client, message):
     try:
         wanted = json.loads(message.payload)
         number = wanted["id"]
-        answer(number, {"value": COMMANDS[wanted["do"]](wanted)})
+        do = COMMANDS[wanted["do"]]
+        answer(number, {"value": do(wanted)})
     except Exception as error:  # whatever is in a message, the board goes on
         answer(number, {"error": repr(error)})
 
