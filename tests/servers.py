@@ -21,7 +21,9 @@
   mosquitto after installing Debian's package, where that may be done.
 """
 
+import base64
 import contextlib
+import hashlib
 import itertools
 import os
 import pathlib
@@ -94,6 +96,14 @@ def free_port():
             sock.bind(("127.0.0.1", port))
             return port
     raise BrokerError("no free port among %d to %d" % (PORTS[0], PORTS[-1]))
+
+
+def password_line(user, password):
+    """Return a line of mosquitto's password file, as mosquitto_passwd makes it."""
+    salt = os.urandom(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101)
+    parts = [base64.b64encode(part).decode() for part in (salt, digest)]
+    return "%s:$7$101$%s$%s\n" % (user, *parts)
 
 
 class Tls:

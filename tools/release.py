@@ -14,8 +14,8 @@
     RELEASE_NOTES.md     out of CHANGELOG.md
     SHA256SUMS           of all of these: sha256sum -c SHA256SUMS
 
-The index has the packages mqttpipe, mqttpipe-tiny, mqttpipe-full and mqttpipe-repl, compiled and
-as source, in the form of micropython-lib's:
+The index has the packages mqttpipe, mqttpipe-tiny, mqttpipe-full, mqttpipe-repl and
+mqttpipe-umqtt, compiled and as source, in the form of micropython-lib's:
 
     mpremote mip install --index http://your.server/mip mqttpipe
     mip.install("mqttpipe", index="http://your.server/mip")     on a board with a network
@@ -45,6 +45,7 @@ import setup_env
 ROOT = setup_env.ROOT
 CHANGELOG = ROOT / "CHANGELOG.md"
 REPL = ROOT / "micropython" / "mqttpipe_repl.py"
+COMPAT = ROOT / "micropython" / "compat"
 REQUIREMENTS = "requirements-release.txt"
 
 SUMS = "SHA256SUMS"
@@ -171,17 +172,29 @@ def name_of(profile):
 
 
 class Package:
-    """What one name brings by mip: `files`, kind -> (name on the board, bytes)."""
+    """What one name brings by mip: `files`, kind -> [(name on the board, bytes), ...]."""
 
-    def __init__(self, name, about, module, mpy, source):
+    def __init__(self, name, about):
         self.name = name
         self.about = about
+        self.files = {}
+
+    def add(self, module, mpy, source):
+        """Add a module, with "/" in its name if it is one of a package; return the Package."""
         kind = str(build.Header(mpy).version)
-        self.files = {kind: (module + ".mpy", mpy), SOURCE_KIND: (module + ".py", source)}
+        self.files.setdefault(kind, []).append((module + ".mpy", mpy))
+        self.files.setdefault(SOURCE_KIND, []).append((module + ".py", source))
+        return self
+
+    def add_compiled(self, path, module):
+        """Add a module that is compiled, and as source stripped, as it is."""
+        text = path.read_text(encoding="utf-8")
+        mpy = build.cross_compile(path.name, text)
+        return self.add(module, mpy, build.strip(text).encode())
 
     def file(self, kind):
-        """Return the bytes of one kind."""
-        return self.files[kind][1]
+        """Return the bytes of one kind of the first module."""
+        return self.files[kind][0][1]
 
 
 def make_packages(text):
@@ -192,12 +205,15 @@ def make_packages(text):
         configured = build.configure(text, switches, build.parts_of(profile, switches))
         mpy, source = build.compile_mpy(configured), build.make_source(configured).encode()
         about = "A non-blocking MQTT client in one file: profile %s." % profile
-        packages.append(Package(name_of(profile), about, "mqttpipe", mpy, source))
-    commands = REPL.read_text(encoding="utf-8")
+        packages.append(Package(name_of(profile), about).add("mqttpipe", mpy, source))
     about = "MQTT by hand at the REPL; needs mqttpipe or mqttpipe-full."
-    mpy, source = build.cross_compile(REPL.name, commands), build.strip(commands).encode()
-    packages.append(Package("mqttpipe-repl", about, REPL.stem, mpy, source))
-    return packages
+    packages.append(Package("mqttpipe-repl", about).add_compiled(REPL, REPL.stem))
+    about = "umqtt.simple and umqtt.robust on top of mqttpipe or mqttpipe-full."
+    package = Package("mqttpipe-umqtt", about)
+    for path in sorted(COMPAT.rglob("*.py")):
+        module = path.relative_to(COMPAT).with_suffix("").as_posix()
+        package.add_compiled(path, module)
+    return [*packages, package]
 
 
 def write(path, data):
@@ -213,10 +229,13 @@ def write_index(folder, packages, version, seconds):
     """Write the files that mip asks a web server for."""
     listed = []
     for package in packages:
-        for kind, (name, data) in package.files.items():
-            digest = hashlib.sha256(data).hexdigest()[:HASH_LENGTH]
-            write(folder / "file" / digest[:2] / digest, data)
-            found = {"v": PACKAGE_FORMAT, "version": version, "hashes": [[name, digest]]}
+        for kind, files in package.files.items():
+            hashes = []
+            for name, data in files:
+                digest = hashlib.sha256(data).hexdigest()[:HASH_LENGTH]
+                write(folder / "file" / digest[:2] / digest, data)
+                hashes.append([name, digest])
+            found = {"v": PACKAGE_FORMAT, "version": version, "hashes": hashes}
             for asked in ("latest", version):
                 write_json(folder / "package" / kind / package.name / (asked + ".json"), found)
         entry = {"name": package.name, "version": version, "description": package.about}
@@ -231,7 +250,9 @@ def write_board_files(folder, packages):
     """Write what somebody copies to a board by hand."""
     for package in packages:
         for kind in package.files:
-            name, data = package.files[kind]
+            name, data = package.files[kind][0]
+            if "/" in name:
+                continue  # mip's alone: it is a tree
             stem, ending = name.split(".")
             if stem == REPL.stem:
                 if ending == "mpy":

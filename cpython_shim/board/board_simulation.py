@@ -36,6 +36,7 @@ import time
 PWRON_RESET = 1
 HARD_RESET = 2
 WDT_RESET = 3
+DEEPSLEEP_RESET = 4
 SOFT_RESET = 5
 
 # WLAN.status() of ESP32 (esp32/modnetwork.h, and wifi_err_reason_t of the IDF).
@@ -112,6 +113,8 @@ class World(dict):
             # Pins: number or name -> 0, 1 or a function without arguments that answers it.
             # A pin that is not here floats to its pull-up or pull-down.
             pins={},
+            # A deep sleep ends after so many milliseconds, however long it was to be.
+            deepsleep_ms_max=100,
             # Host name -> address, for the board's getaddrinfo() (else this machine is asked).
             hosts={},
             # (address, port) that the board asks for -> (address, port) on this machine.
@@ -568,6 +571,7 @@ class Hardware:
         self._wdt_timeout_ms = None
         self._wdt_deadline_ms = 0
         self._wdt_is_due = False
+        self._wake_ms = None  # the end of a deep sleep
         self._seen_inputs = {}
         self.reset_cause = PWRON_RESET
         self.hostname = "mpy-esp32" if self.port == "esp32" else "PicoW"
@@ -594,13 +598,14 @@ class Hardware:
             self.pins.clear()
             self._wdt_timeout_ms = None
             self._wdt_is_due = False
+            self._wake_ms = None
             self.hostname = "mpy-esp32" if is_esp32 else "PicoW"
             self.country = "XX"
             # ESP32 keeps its clock through a reset that leaves the power on; rp2 does not.
             if cause == PWRON_RESET or not is_esp32:
                 self.set_clock(EPOCH_2000_S if is_esp32 else EPOCH_2021_S)
-            if not is_esp32 and cause == HARD_RESET:
-                cause = WDT_RESET
+            if not is_esp32 and cause in (HARD_RESET, DEEPSLEEP_RESET):
+                cause = WDT_RESET  # rp2's deepsleep() is a lightsleep() and a reset
             self.reset_cause = cause
             self.log_event("start", cause)
 
@@ -629,6 +634,10 @@ class Hardware:
                     self._wdt_is_due = True
                     self.log_event("watchdog", self._wdt_timeout_ms)
                     self._pull_reset(WDT_RESET)
+
+            if self._wake_ms is not None and now_ms() >= self._wake_ms:
+                self._wake_ms = None
+                self._pull_reset(DEEPSLEEP_RESET)
 
     def call(self, name, *arguments):
         """Do what a module of the board asks for.
@@ -779,6 +788,13 @@ class Hardware:
     def _do_reset(self):
         self.log_event("reset")
         self._pull_reset(HARD_RESET)
+
+    def _do_deepsleep(self, time_ms):
+        self.log_event("deep sleep", time_ms)
+        self.radio.take_down()
+        self.radio.is_active = False
+        self._wdt_timeout_ms = None
+        self._wake_ms = now_ms() + min(time_ms, self.world["deepsleep_ms_max"])
 
     def _do_wdt_start(self, timeout_ms):
         if self.port == "esp32":

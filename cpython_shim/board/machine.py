@@ -4,8 +4,9 @@ The same file serves the virtual board (real MicroPython) and CPython. The const
 errors are those of esp32/ and rp2/ (modmachine.c, machine_pin.c, machine_timer.c, machine_wdt.c,
 machine_rtc.c, extmod/machine_timer.c), as far as programs for Wi-Fi use them.
 
-Left out: what is soldered to pins (ADC, I2C, SPI, UART, PWM), Pin.irq(), hard timer callbacks,
-memory access, sleep modes: lightsleep() sleeps and stops nothing, deepsleep() is refused.
+Left out: what is soldered to pins (ADC, I2C, SPI, UART, PWM), hard callbacks of timers and pins,
+memory access, sleep modes: lightsleep() sleeps and stops nothing, nothing but time wakes from
+deepsleep().
 """
 
 import board_bus
@@ -65,8 +66,13 @@ def lightsleep(time_ms=None):
 
 
 def deepsleep(time_ms=None):
-    """Refused."""
-    raise NotImplementedError("deepsleep() is not simulated")
+    """End the program and begin anew `time_ms` later, or sooner: see deepsleep_ms_max of World."""
+    if time_ms is None:
+        raise NotImplementedError("deepsleep() without a time is not simulated")
+    board_bus.call("deepsleep", time_ms)
+    while True:  # until the chip begins anew
+        _sleep_ms(5)
+        board_bus.does_traffic_flow()
 
 
 def disable_irq():
@@ -86,9 +92,12 @@ class Pin:
     OPEN_DRAIN = 7 if _ESP32 else 2
     PULL_DOWN = 1 if _ESP32 else 2
     PULL_UP = 2 if _ESP32 else 1
+    IRQ_RISING = 1 if _ESP32 else 8
+    IRQ_FALLING = 2 if _ESP32 else 4
 
     def __init__(self, name, mode=-1, pull=-1, *, value=None, **_):
         self._name = _pin_name(name)
+        self._watch = None
         self.init(mode, pull, value=value)
 
     def init(self, mode=-1, pull=-1, *, value=None, **_):
@@ -119,6 +128,24 @@ class Pin:
     if not _ESP32:
         high = on
         low = off
+
+    def irq(self, handler=None, trigger=IRQ_RISING | IRQ_FALLING, *, hard=False):
+        """Call handler(pin) when the level changes so. A look each 10 ms stands for the wire."""
+        if self._watch is not None:
+            board_bus.stop_timer(self._watch)
+            self._watch = None
+        if handler is None:
+            return
+        level = self.value()
+
+        def look(_):
+            nonlocal level
+            before, level = level, self.value()
+            edge = Pin.IRQ_RISING if level > before else Pin.IRQ_FALLING
+            if level != before and trigger & edge:
+                handler(self)
+
+        self._watch = board_bus.start_timer(10, True, look, None)
 
     def __repr__(self):
         return "Pin(%s)" % self._name

@@ -18,6 +18,7 @@ All of it ends with the test, which shows the board's log and output if it has f
 
 import contextlib
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,9 @@ import types
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "broker"))
 
+import ends  # noqa: E402
 import virtual_board as virtual  # noqa: E402
 from deploying import (  # noqa: E402
     KIND_OF,
@@ -41,6 +44,7 @@ from deploying import (  # noqa: E402
 from peers import Peer  # noqa: E402
 
 import deploy  # noqa: E402
+import examples  # noqa: E402
 
 BOARD_KINDS = {"ESP32": virtual.ESP32, "Pico W": virtual.PICO_W}
 
@@ -116,6 +120,80 @@ def mpremote():
         return ran.stdout
 
     return run
+
+
+# ---------------------------------------------------------------------------
+# micropython/examples/
+# ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def files_of(get_interpreter):
+    """A function: (machine, profile) -> name -> bytes, what tools/deploy.py puts on a board."""
+    get_interpreter("MicroPython 32-bit")
+    made = {}
+
+    def build(machine, profile):
+        if (machine, profile) not in made:
+            kind = "esp32" if "ESP32" in machine else "rp2_pico_w"
+            facts = types.SimpleNamespace(kind=kind, mpy_version=6)
+            made[machine, profile] = deploy.build_files(facts, profile, False)
+        return dict(made[machine, profile])
+
+    return build
+
+
+@pytest.fixture
+def start_example(virtual_board, broker, files_of):
+    """A function that starts an example on a board.
+
+    Args:
+        changes: name of a constant of the example -> another value.
+        more: name -> content of more files. before: before(board), while nothing runs there.
+        settings: of secrets.py.
+    """
+
+    def run(name, machine=virtual.ESP32, changes=None, more=None, before=None, **settings):
+        text = (examples.EXAMPLES / (name + ".py")).read_text()
+        for constant, value in (changes or {}).items():
+            line = re.compile(r"^%s = [\d_]+" % constant, re.M)
+            text, count = line.subn("%s = %r" % (constant, value), text)
+            assert count == 1, constant
+        files = files_of(machine, "full" if name in examples.FULL else "standard")
+        files.update({"main.py": text, "secrets.py": examples.secrets_text(**settings)})
+        files.update(more or {})
+        board = virtual_board(machine)
+        board.world.add_network(SSID, PASSWORD)
+        board.world["routes"][SERVER_ADDRESS, 1883] = (broker.host, broker.port)
+        if before:
+            before(board)
+        board.wait_for_output(">>> ")
+        for file, data in files.items():
+            (board.files / file).parent.mkdir(exist_ok=True)
+            (board.files / file).write_bytes(data.encode() if isinstance(data, str) else data)
+        board.reset_button()
+        return board
+
+    yield run
+    forget_retained(broker)
+
+
+# What an example has the broker keep would come to the next test.
+def forget_retained(broker):
+    broker.start()
+    peer = ends.Peer(broker.uri).connect()
+    peer.subscribe("#")
+    for message in peer.make_round_trip("examples/end"):
+        if message.retain:
+            peer.publish(message.topic_name, b"", retain=True)
+    peer.disconnect()
+
+
+@pytest.fixture
+def listener(broker):
+    peer = ends.Peer(broker.uri).connect()
+    yield peer
+    peer.disconnect()
 
 
 # ---------------------------------------------------------------------------

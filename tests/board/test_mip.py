@@ -146,6 +146,44 @@ def test_the_source_of_the_commands_runs_as_well(make_board, mpremote, mip_index
     assert printed == "not started: mqtt_start(uri)\n"
 
 
+@pytest.mark.parametrize("option", [[], ["--no-mpy"]], ids=["compiled", "source"])
+def test_the_drop_in_for_umqtt_is_a_package_beside_the_client(
+    option, make_board, mpremote, mip_index
+):
+    board = make_board()
+    target = ["--target", "/"]
+    mpremote(board, "mip", "install", *target, "--index", mip_index.url, "mqttpipe")
+    words = [*option, *target, "--index", mip_index.url, "mqttpipe-umqtt"]
+    mpremote(board, "mip", "install", *words)
+    ending = "py" if option else "mpy"
+    found = {path.name for path in (board.files / "umqtt").iterdir()}
+    assert found == {"simple." + ending, "robust." + ending}
+    code = JOIN + (
+        "from umqtt.robust import MQTTClient\n"
+        "c = MQTTClient('old', %r)\nc.set_callback(print)\nc.connect()\n"
+        "c.subscribe(b'mip/umqtt')\nc.publish(b'mip/umqtt', b'there')\nc.wait_msg()\n"
+    )
+    assert mpremote(board, "exec", code % SERVER_ADDRESS) == "b'mip/umqtt' b'there'\n"
+
+
+def test_the_drop_in_is_copied_from_a_checkout_as_the_page_says(
+    make_board, mpremote, mip_packages, tmp_path
+):
+    text = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"&& mpremote (cp build/mqttpipe\.mpy .+)$", text, re.M)
+    client = tmp_path / "mqttpipe.mpy"
+    client.write_bytes(mip_packages["mqttpipe"].file("6"))
+    words = command.replace("build/mqttpipe.mpy", str(client)).split()
+    board = make_board()
+    mpremote(board, *words, cwd=ROOT)
+    for name in ("simple.py", "robust.py"):
+        found = (board.files / "umqtt" / name).read_bytes()
+        assert found == (release.COMPAT / "umqtt" / name).read_bytes()
+    assert mpremote(board, "exec", "import umqtt.robust as r\nprint(r.__file__)").strip() == (
+        "umqtt/robust.py"
+    )
+
+
 def test_what_is_there_already_is_not_fetched_again(make_board, mpremote, mip_index):
     board = make_board()
     for version in ("", "@" + VERSION, "@latest"):
@@ -272,12 +310,15 @@ def test_the_package_names_a_compiled_file_of_its_own_version():
 # ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["README.md", "boards/README.md", "docs/user-guide.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "boards/README.md", "docs/user-guide.md", "docs/migration.md"]
+)
 def test_what_a_page_tells_to_install_is_there(page, mip_packages):
     text = (ROOT / page).read_text(encoding="utf-8")
     commands = re.findall(r"^ +mpremote mip install (.+)$", text, re.M)
     assert commands
     for command in commands:
+        command = command.replace("--target / ", "")
         index, _, names = command.rpartition("/mip ")
         if index:
             assert index in ("--index " + PAGES, "--index http://localhost:8000"), command

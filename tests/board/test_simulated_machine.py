@@ -206,10 +206,30 @@ def test_an_unfed_watchdog_ends_the_program(console):
     assert console.events("watchdog") == [(50,)]
 
 
-def test_deep_sleep_is_refused(console):
+def test_after_a_deep_sleep_the_board_begins_anew(console):
     with pytest.raises(BoardFailed, match="NotImplementedError"):
-        console.run("machine.deepsleep(1000)")
+        console.run("machine.deepsleep()")
     console.run("machine.lightsleep(5)\nmachine.idle()")
+    console.run_to_reset("print('in vain')\nmachine.deepsleep(3_600_000)\nprint('never')")
+    console.run(PRELUDE)
+    cause = "machine.DEEPSLEEP_RESET" if console.is_esp32 else "machine.WDT_RESET"
+    assert console.run("print(machine.reset_cause() == %s)" % cause) == "True\n"
+    assert console.events("deep sleep") == [(3_600_000,)]
+
+
+def test_a_pin_calls_when_its_level_changes(console):
+    console.world["pins"][5] = 1
+    console.run("seen = []\npin = machine.Pin(5, machine.Pin.IN)")
+    console.run("pin.irq(lambda pin: seen.append(pin.value()), machine.Pin.IRQ_FALLING)")
+    for level in (0, 1, 0):
+        console.world["pins"][5] = level
+        console.run("wait_for(lambda: pin.value() == %d)\nsleep_ms(60)" % level)
+    assert console.run("print(seen)") == "[0, 0]\n"
+    console.run("pin.irq(None)")
+    console.world["pins"][5] = 1
+    console.world["pins"][5] = 0
+    console.run("sleep_ms(60)")
+    assert console.run("print(len(seen))") == "2\n"
 
 
 def test_the_clock_of_an_esp32_survives_a_reset_and_that_of_a_pico_does_not(console):

@@ -113,6 +113,7 @@ ROM_TEXT = {
     board_simulation.PWRON_RESET: "rst:0x1 (POWERON_RESET)",
     board_simulation.HARD_RESET: "rst:0xc (SW_CPU_RESET)",
     board_simulation.WDT_RESET: "rst:0xc (SW_CPU_RESET)",
+    board_simulation.DEEPSLEEP_RESET: "rst:0x5 (DEEPSLEEP_RESET)",
 }
 
 

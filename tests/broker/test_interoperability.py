@@ -1,12 +1,11 @@
 """Our client and paho-mqtt talk to each other through a real broker, in each interpreter."""
 
-import base64
-import hashlib
-import os
 import socket
 
 import pytest
 from ends import at_address
+
+import servers
 
 QOS = (0, 1, 2)
 
@@ -182,19 +181,11 @@ def test_the_will_is_not_published_after_disconnect(remote, peer, topic):
 # -- user and password ------------------------------------------------------------
 
 
-# A line of mosquitto's password file, as mosquitto_passwd makes it: PBKDF2 with SHA-512.
-def password_line(user, password):
-    salt = os.urandom(12)
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101)
-    parts = [base64.b64encode(part).decode() for part in (salt, digest)]
-    return "%s:$7$101$%s$%s\n" % (user, *parts)
-
-
 @pytest.fixture
 def locked_broker(add_broker):
     return add_broker(
         "allow_anonymous false\npassword_file {folder}/users",
-        {"users": password_line("jo", "s@cret/ü")},
+        {"users": servers.password_line("jo", "s@cret/ü")},
     )
 
 

@@ -7,7 +7,9 @@ MicroPython, against the real broker:
     ```pycon    what somebody types at a REPL, with the answers
     ```text     directly behind a program: what it prints, line for line
 
-A program with an endless loop is stopped when it has printed its lines.
+A program with an endless loop is stopped when it has printed its lines. Behind a comment
+`<!-- file: NAME -->` stands a program of micropython/examples/, as it is there, which is not run
+here: tests/board/test_examples.py does.
 """
 
 import ast
@@ -32,6 +34,7 @@ SERVER = "mqtt://localhost"
 TIMEOUT_S = 60
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```\n(?:```text\n(.*?)^```$)?", re.M | re.S)
+EXAMPLE = re.compile(r"<!-- file: [\w.]+ -->\n$")
 
 # What a board has and a PC has not: for the program that starts the Wi-Fi.
 NETWORK = """\
@@ -99,6 +102,7 @@ def blocks_of(page):
         Block(page, match)
         for match in FENCED.finditer(PAGES[page])
         if match.group(1) in ("python", "pycon")
+        and not EXAMPLE.search(PAGES[page], match.start() - 80, match.start())
     ]
 
 

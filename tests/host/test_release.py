@@ -108,13 +108,16 @@ def test_the_index_has_each_file_by_its_hash(folder, mip_packages):
                 path = folder / "mip" / "package" / kind / entry["name"] / (version + ".json")
                 package = json.loads(path.read_text())
                 assert package["version"] == VERSION and package["v"] == 1
-                ((name, digest),) = package["hashes"]
-                assert (name.rpartition(".")[2] == "py") == (kind == "py")
-                file = "file/%s/%s" % (digest[:2], digest)
-                data = (folder / "mip" / file).read_bytes()
-                assert data == mip_packages[entry["name"]].file(kind)
-                assert hashlib.sha256(data).hexdigest().startswith(digest)
-                found |= {path.relative_to(folder / "mip").as_posix(), file}
+                files = mip_packages[entry["name"]].files[kind]
+                assert [name for name, _ in package["hashes"]] == [name for name, _ in files]
+                found.add(path.relative_to(folder / "mip").as_posix())
+                for (name, digest), (_, content) in zip(package["hashes"], files):
+                    assert (name.rpartition(".")[2] == "py") == (kind == "py")
+                    file = "file/%s/%s" % (digest[:2], digest)
+                    data = (folder / "mip" / file).read_bytes()
+                    assert data == content
+                    assert hashlib.sha256(data).hexdigest().startswith(digest)
+                    found.add(file)
     assert found | {"index.json"} == set(release.list_files(folder / "mip"))
 
 

@@ -1,0 +1,79 @@
+"""umqtt.robust's class on top of mqttpipe, for programs that exist: a drop-in.
+
+    umqtt/robust.py and umqtt/simple.py of this folder in the place of micropython-lib's.
+
+The calls are those of micropython-lib's umqtt.robust 1.0.3. None of them but the first connect()
+raises for the network's sake, and none but wait_msg() takes longer than TIMEOUT_MS. What could not
+be published within that stays in the queue, and is sent by one of the next calls; when 32 messages
+wait the oldest that was never sent makes room.
+
+As in umqtt.robust, a connect() of a subclass (which publishes that it is online, or subscribes)
+is called after each reconnection. delay() is not called: the pauses between attempts are
+mqttpipe's, random and growing.
+"""
+
+from . import simple
+
+
+class MQTTClient(simple.MQTTClient):
+    DELAY = 2
+    DEBUG = False
+    _offline = "drop_oldest"
+    _was_lost = False  # and connect() of a subclass was not called since
+    _is_connecting = False
+
+    def delay(self, i):
+        """Not called any more."""
+
+    def log(self, in_reconnect, e):
+        if self.DEBUG:
+            print("mqtt reconnect: %r" % e if in_reconnect else "mqtt: %r" % e)
+
+    def connect(self, clean_session=True, timeout=None):
+        self._was_lost = False
+        self._is_connecting = True
+        try:
+            session_present = super().connect(clean_session, timeout)
+        finally:
+            self._is_connecting = False
+        self._goes_on = True
+        return session_present
+
+    def reconnect(self):
+        """Wait for the connection, for TIMEOUT_MS at most.
+
+        Returns what connect() does, or None: there is none.
+        """
+        client = self._client
+        if self._wait(client.is_online, self.TIMEOUT_MS, False):
+            try:
+                return self.connect(False)
+            except OSError as e:  # lost again
+                self.log(True, e)
+        return None
+
+    def _on_offline(self, client, error):
+        super()._on_offline(client, error)
+        if error is not None and not self._is_connecting:
+            self.log(self._was_lost, error)
+            self._was_lost = True
+
+    # After step(), never in it.
+    def _step(self, timeout_ms):
+        super()._step(timeout_ms)
+        if self._was_lost and self._client.is_online():
+            self.reconnect()
+
+    def _on_unsent(self, token):
+        """It stays queued."""
+
+    def _on_unanswered(self):
+        """It is asked for again after each reconnection."""
+
+    def publish(self, topic, msg, retain=False, qos=0):
+        if self._was_lost and self._client.is_online():
+            self.reconnect()
+        super().publish(topic, msg, retain, qos)
+
+    def check_msg(self, attempts=2):
+        return super().check_msg()

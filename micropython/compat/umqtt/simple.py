@@ -1,0 +1,230 @@
+"""umqtt.simple's class on top of mqttpipe, for programs that exist: a drop-in.
+
+    umqtt/simple.py of this folder in the place of micropython-lib's, and mqttpipe beside it.
+
+The calls, their arguments and what they raise are those of micropython-lib's umqtt.simple 1.8.0.
+What a program gains:
+
+- After a lost connection it is connected and subscribed again, whichever call it is in.
+- No call but wait_msg() takes longer than TIMEOUT_MS; that one has to wait, and says PINGREQ
+  meanwhile, so that a dead connection is noticed.
+- Long topics, large messages, a server that sends something unexpected: see mqttpipe.
+
+What differs: there is no `sock`; keepalive=0 asks for pings every 300 s, as who only waits would
+never learn of a dead connection; one call of connect() while connected keeps the connection.
+Callbacks are called as ever, by wait_msg(), check_msg() and whatever waits for an answer, so they
+may publish and subscribe.
+"""
+
+from errno import ECONNRESET, ETIMEDOUT
+from time import ticks_add, ticks_diff, ticks_ms
+
+import mqttpipe
+
+_SILENCE_S = 300  # keepalive=0
+_SLEEP_MS = 1_000
+
+
+class MQTTException(Exception):
+    pass
+
+
+class MQTTClient:
+    TIMEOUT_MS = 10_000  # for an answer of the server, a reconnection included
+    PACKET_BYTES_MAX = 4096  # of the largest message, either way; so much memory is taken
+    _offline = "refuse"
+    _goes_on = False  # after a connect() that has failed
+
+    def __init__(
+        self,
+        client_id,
+        server,
+        port=0,
+        user=None,
+        password=None,
+        keepalive=0,
+        ssl=None,
+        ssl_params={},  # noqa: B006  as it always was; it is only read
+    ):
+        self.client_id = client_id
+        self.server = server
+        self.port = port or (8883 if ssl else 1883)
+        self.user = user
+        self.pswd = password
+        self.keepalive = keepalive
+        self.ssl = ssl
+        self.ssl_params = ssl_params
+        self.cb = None
+        self.lw_topic = self.lw_msg = None
+        self.lw_qos = 0
+        self.lw_retain = False
+        self._client = None
+        self._filters = {}  # topic filter: QoS
+        self._messages = []  # (topic, payload, first byte) that wait for check_msg()
+        self._error = None  # why we are offline
+        self._session_present = False
+
+    def set_callback(self, f):
+        self.cb = f
+
+    def set_last_will(self, topic, msg, retain=False, qos=0):
+        assert 0 <= qos <= 2
+        assert topic
+        self.lw_topic = topic
+        self.lw_msg = msg
+        self.lw_qos = qos
+        self.lw_retain = retain
+
+    def connect(self, clean_session=True, timeout=None):
+        """Connect, and wait for that. Returns whether the server has kept the session.
+
+        Raises: MQTTException with the server's return code; OSError.
+        """
+        client = self._client
+        if client is None or client.state_name == "DOWN":
+            client = self._client = self._make(clean_session)
+            for topic_filter in self._filters:
+                client.subscribe(topic_filter, None, self._filters[topic_filter])
+        self._error = None
+        client.connect()
+        timeout_ms = self.TIMEOUT_MS if timeout is None else int(timeout * 1000)
+        if self._wait(lambda: client.is_online() or self._error, timeout_ms, False):
+            if client.is_online():
+                return self._session_present
+        error = self._error
+        if not self._goes_on:
+            client.disconnect()  # who has given up is not connected behind their back
+            client.wait_offline(0)
+        if isinstance(error, mqttpipe.Refused):
+            raise MQTTException(error.return_code)
+        raise OSError(getattr(error, "errno", None) or ETIMEDOUT)
+
+    def _make(self, clean_session):
+        options = {}
+        if self.lw_topic:
+            options["will"] = (self.lw_topic, self.lw_msg, self.lw_qos, bool(self.lw_retain))
+        if self.user:
+            options["user"] = self.user
+            options["password"] = self.pswd
+        if self.ssl is True:
+            params = self.ssl_params
+            options["tls_name"] = params.get("server_hostname")
+            options["ca"] = params.get("cadata") or params.get("ca_certs")
+            options["cert"] = params.get("cert")
+            options["key"] = params.get("key")
+            if not options["ca"]:
+                options["tls"] = "insecure"  # ssl.wrap_socket() verified nothing, either
+        elif self.ssl:
+            options["tls"] = self.ssl
+        scheme = "mqtts" if self.ssl else "mqtt"
+        host = "[%s]" % self.server if ":" in self.server else self.server
+        client = mqttpipe.MQTTClient(
+            "%s://%s:%d" % (scheme, host, self.port),
+            client_id=self.client_id,
+            clean_session=bool(clean_session),
+            keep_alive_s=self.keepalive or _SILENCE_S,
+            packet_bytes_max=self.PACKET_BYTES_MAX,
+            connect_timeout_ms=self.TIMEOUT_MS,
+            offline=self._offline,
+            **options,
+        )
+        client.on_connect = self._on_connect
+        client.on_offline = self._on_offline
+        client.on_message = self._on_message
+        return client
+
+    # Called by step().
+    def _on_connect(self, client, session_present):
+        self._session_present = session_present
+
+    def _on_offline(self, client, error):
+        self._error = error
+
+    def _on_message(self, client, message):
+        flags = 0x30 | message.qos << 1 | message.retain
+        self._messages.append((message.topic_name.encode(), message.payload, flags))
+
+    def disconnect(self):
+        """Send what is queued and DISCONNECT, and close."""
+        client = self._client
+        client.disconnect()
+        client.wait_offline(self.TIMEOUT_MS)
+        self._messages.clear()
+
+    def ping(self):
+        """Pings are sent by themselves, as long as any of these calls is made."""
+        self._client.step()
+
+    def publish(self, topic, msg, retain=False, qos=0):
+        """Publish, and wait: at QoS 0 until it has left, at 1 and 2 for the acknowledgement.
+
+        Raises: OSError: not within TIMEOUT_MS; it is taken back then, and was perhaps delivered.
+        """
+        client = self._client
+        token = client.publish(topic, msg, qos, bool(retain))
+        if not self._wait(lambda: client.is_done(token), self.TIMEOUT_MS):
+            self._on_unsent(token)
+
+    def _on_unsent(self, token):
+        self._client.cancel(token)
+        raise OSError(ETIMEDOUT)
+
+    def subscribe(self, topic, qos=0):
+        """Subscribe, now and after each reconnection, and wait for the answer.
+
+        Raises: MQTTException: the server refuses; OSError: no answer within TIMEOUT_MS.
+        """
+        assert self.cb is not None, "Subscribe callback is not set"
+        client = self._client
+        self._filters[topic] = qos
+        token = client.subscribe(topic, None, qos)
+        if not self._wait(lambda: client.is_done(token), self.TIMEOUT_MS):
+            self._on_unanswered()
+        elif client.was_refused(token):
+            raise MQTTException(0x80)
+
+    def unsubscribe(self, topic):
+        client = self._client
+        self._filters.pop(topic, None)
+        token = client.unsubscribe(topic)
+        if not self._wait(lambda: client.is_done(token), self.TIMEOUT_MS):
+            self._on_unanswered()
+
+    def _on_unanswered(self):
+        raise OSError(ETIMEDOUT)
+
+    def wait_msg(self):
+        """Wait for a message and give it to the callback. Returns its first byte on the wire."""
+        while not self._messages:
+            self._step(_SLEEP_MS)
+        return self._deliver()
+
+    def check_msg(self):
+        """The same if there is a message; else return None at once."""
+        if not self._messages:
+            self._step(0)
+        return self._deliver() if self._messages else None
+
+    def _step(self, timeout_ms):
+        client = self._client
+        if client.state_name == "DOWN":  # disconnect(), or a connect() that has failed
+            raise OSError(ECONNRESET)
+        client.step(timeout_ms)
+
+    # The callback is not called in step(), where it could not wait for an answer.
+    def _deliver(self):
+        topic, payload, flags = self._messages.pop(0)
+        self.cb(topic, payload)
+        return flags
+
+    # step() until is_so(), for timeout_ms at most. What comes meanwhile is delivered.
+    def _wait(self, is_so, timeout_ms, delivers=True):
+        end_ms = ticks_add(ticks_ms(), timeout_ms)
+        while not is_so():
+            left_ms = ticks_diff(end_ms, ticks_ms())
+            if left_ms <= 0:
+                return False
+            self._client.step(min(left_ms, _SLEEP_MS))
+            while delivers and self._messages:
+                self._deliver()
+        return True

@@ -1,0 +1,46 @@
+"""A lamp and a temperature: what became of before_umqtt.py. See docs/migration.md."""
+
+import secrets
+from time import ticks_add, ticks_diff, ticks_ms
+
+from wifi import Wifi
+
+from machine import Pin
+from mqttpipe import MQTTClient
+
+TOPIC = "boards/" + secrets.NAME
+EVERY_MS = 10_000
+lamp = Pin(27, Pin.OUT, value=0)
+
+
+def on_lamp(client, message):
+    lamp.value(message.payload == b"on")
+    client.publish(TOPIC + "/lamp", message.payload, qos=1, retain=True)
+
+
+def on_online(client):  # after each reconnection as well; the subscriptions are made again
+    print("mqtt: online")
+    client.publish(TOPIC + "/status", "online", qos=1, retain=True)
+
+
+wifi = Wifi(secrets.WIFI)
+client = MQTTClient(
+    secrets.SERVER,
+    client_id=secrets.NAME,
+    user=secrets.USER,
+    password=secrets.PASSWORD,
+    will=(TOPIC + "/status", "offline", 1, True),  # QoS before retain
+    link=wifi,
+)
+client.on_online = on_online
+client.on_offline = lambda client, error: print("mqtt: offline:", error)
+client.subscribe(TOPIC + "/lamp/set", on_lamp, qos=1)
+wifi.start()
+client.connect()
+due_ms = ticks_ms()
+while True:
+    wifi.step()
+    client.step(50)
+    if client.is_online() and ticks_diff(ticks_ms(), due_ms) >= 0:
+        client.publish(TOPIC + "/temperature", "21.5")
+        due_ms = ticks_add(ticks_ms(), EVERY_MS)

@@ -1,0 +1,141 @@
+"""micropython/compat/umqtt: programs for umqtt.simple and umqtt.robust run on it, and gain by it.
+
+The programs are in umqtt_programs/, written in the way that micropython-lib documents. Those of
+micropython-lib itself were run by hand, see docs/migration.md.
+"""
+
+import pathlib
+import time
+
+import pytest
+from ends import ROOT
+
+import servers
+from programs import Program
+from proxy import FIN, RST
+
+PROGRAMS = pathlib.Path(__file__).resolve().parent / "umqtt_programs"
+PATH = "%s:%s:.frozen" % (ROOT / "micropython" / "compat", ROOT / "micropython")
+
+
+@pytest.fixture
+def run(micropython, closing):
+    """A function: name of a program, its arguments -> the Program."""
+
+    def start(name, *arguments):
+        command = [*micropython.command, PROGRAMS / (name + ".py"), *arguments]
+        program = Program(command, {"MICROPYPATH": PATH})
+        return closing(program, name, program.story)
+
+    return start
+
+
+def test_a_program_publishes_at_each_qos_and_ends(run, broker, peer, topic):
+    peer.subscribe(topic)
+    status, lines = run("publish", broker.host, broker.port, topic).wait_for_end()
+    assert (status, lines) == (0, ["session False", "done"])
+    came = [peer.next_message() for _ in range(3)]
+    assert [each.payload for each in came] == [b"hello", b"as text", b"third, fourth argument"]
+    assert [each.qos for each in came] == [0, 0, 1]
+    peer.publish(topic, b"", retain=True)
+
+
+def test_a_program_answers_in_its_callback_and_topics_are_bytes(run, broker, peer, topic):
+    program = run("receive", broker.host, broker.port, topic)
+    program.wait_for("subscribed")
+    peer.subscribe(topic + "/answer", topic + "/will")
+    for text in ("one", "two"):
+        peer.publish(topic + "/in", text, qos=1)
+        program.wait_for(r"\(b'%s/in', b'%s'\)" % (topic, text))
+        program.wait_for("first byte 50")  # PUBLISH, QoS 1
+        assert peer.next_message().payload == text.encode()
+    program.process.kill()
+    assert peer.next_message().payload == b"gone"
+
+
+def test_a_program_looks_for_messages_and_goes_on(run, broker, peer, topic):
+    program = run("look", broker.host, broker.port, topic)
+    program.wait_for("None")
+    program.wait_for("ready")
+    for text in ("a", "b", "c"):
+        peer.publish(topic + "/one", text)
+    program.wait_for("unsubscribed")
+    deadline = time.monotonic() + 10
+    while "two" not in program.story() and time.monotonic() < deadline:
+        peer.publish(topic + "/one", "not for it")
+        peer.publish(topic + "/two", "for it")
+    status, lines = program.wait_for_end()
+    assert status == 0 and lines[-1] == "after disconnect(): OSError"
+    shown = [line for line in lines if line.startswith("(")]
+    expected = [("one", text) for text in "abc"] + [("two", "for it")]
+    assert shown == ["(b'%s/%s', b'%s')" % (topic, *each) for each in expected]
+
+
+ACCESS = """\
+allow_anonymous false
+password_file {folder}/users
+acl_file {folder}/access
+"""
+
+
+def test_what_is_raised_is_what_was_raised(run, broker):
+    files = {
+        "users": servers.password_line("lamp", "secret"),
+        "access": "user lamp\ntopic readwrite own/#\n",
+    }
+    try:
+        another = broker.another(ACCESS, files)
+    except servers.NotOurs as error:
+        pytest.skip(str(error))
+    with another:
+        status, lines = run("fail", another.host, another.port, "lamp", "secret").wait_for_end()
+    # mosquitto 2.0 grants a filter that matches nothing it may read.
+    assert (status, [line for line in lines if not line.startswith("filter")]) == (
+        0,
+        ["refused (5,)", "False", "nobody True"],
+    )
+
+
+@pytest.mark.parametrize("how", [RST, FIN])
+def test_robust_goes_on_through_cuts_and_loses_nothing_at_qos_1(
+    run, broker, add_proxy, topic, how
+):
+    proxy = add_proxy()
+    program = run("go_on", "127.0.0.1", proxy.port, topic, 20, 10_000)
+    program.wait_for("new session")
+    program.wait_for("came 3$")
+    proxy.cut(how)
+    program.wait_for("mqtt: TransportError")
+    program.wait_for("all published", 30)
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        came = {line for line in program.story().splitlines() if line.startswith("came")}
+        if len(came) == 20:
+            return
+        time.sleep(0.05)
+    raise AssertionError(program.story())
+
+
+def test_a_subclass_of_robust_says_that_it_is_online_after_each_reconnection(
+    run, broker, add_proxy, peer, topic
+):
+    proxy = add_proxy()
+    peer.subscribe(topic)
+    run("say_online", "127.0.0.1", proxy.port, topic)
+    assert peer.next_message().payload == b"online 1"
+    for number in (2, 3):
+        proxy.cut(RST)
+        said = [peer.next_message().payload for _ in range(2)]
+        assert said == [b"offline", b"online %d" % number]
+    peer.publish(topic, b"", retain=True)
+
+
+def test_a_dead_connection_ends_no_call_after_its_time(run, broker, add_proxy, topic):
+    """The bytes go nowhere and nobody tells: umqtt.simple waits for ever there."""
+    proxy = add_proxy()
+    program = run("go_on", "127.0.0.1", proxy.port, topic, 100, 1_000)
+    program.wait_for("came 3$")
+    proxy.stall()
+    program.wait_for("mqtt: TimedOut", 25)
+    proxy.resume()
+    program.wait_for("came", 25)
