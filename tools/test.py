@@ -10,7 +10,9 @@
     python3 tools/test.py --micropython=PATH       a unix port to take for the one of its width
     python3 tools/test.py --no-esp32-sockets       leave out those on the ESP32's sockets
 
-`--long` runs the long form of every test that has one: hours for all, so choose a file as well.
+    python3 tools/test.py --long FILE              the long forms, too; hours without a FILE
+
+The long forms are:
 
     tests/broker/test_chaos_tool.py        minutes of every fault of a network (tools/chaos.py)
     tests/broker/test_soak.py              a client's months, in minutes (tools/soak.py)
