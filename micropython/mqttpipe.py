@@ -3339,12 +3339,12 @@ class _Sending(_Receiving):
                                     first & 0xFF, topics[at], payload, count, packet_id
                                 ):
                                     break
+                                marks[at] = outbox.sent_count + outbox.pending & _COUNT_MASK
                             if packet_id:
                                 self._flying += 1
                                 firsts[at] |= _SENT | _FLYING | _COUNTED
                                 if _STATS:
                                     self._count(_N_AGAIN if first & _COUNTED else _N_SENT)
-                            marks[at] = outbox.sent_count + outbox.pending & _COUNT_MASK
                         at += 1
                         if at == size:
                             at = 0

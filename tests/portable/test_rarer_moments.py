@@ -1,7 +1,7 @@
 """What rarely comes together, continued: a cancel() that is not over, drops that were not told."""
 
 import board_heap  # noqa: F401
-from fakes import CONNACK, ECONNRESET, PINGRESP, Bench, needs, offline
+from fakes import CONNACK, ECONNRESET, PINGRESP, Bench, needs, offline, reconnect
 from wire import answers, publish, publishes, serve
 
 import mqttpipe
@@ -161,3 +161,33 @@ def test_a_poll_that_failed_is_not_asked_again_with_a_closed_socket():
         bench.server.send(CONNACK)
         bench.steps()
         assert bench.client.is_online() and len(asked) == asked_before
+
+
+def test_pubrel_that_is_sent_again_has_its_own_deadline():
+    """Its time was overwritten with a position in the outbox: bytes, read as ticks_ms().
+
+    Where these were ahead of the clock, a server that owed PUBCOMP was left days later, or never.
+    """
+    needs("qos2")
+    for now_ms in (1000, 0x3FFFFFFF - 60_000):
+        bench = Bench(
+            clean_session=False,
+            keep_alive_s=0,
+            connect_timeout_ms=1000,
+            reconnect_min_ms=0,
+            now_ms=now_ms,
+        )
+        bench.go_online()
+        bench.client._outbox.sent_count = 50_000  # it has been online for a while
+        bench.client.publish("t", b"x", 2)
+        bench.steps()
+        bench.exchange(b"\x50\x02\x00\x01")
+        assert reconnect(bench, b"\x20\x02\x01\x00") == b"\x62\x02\x00\x01"
+        bench.take_events()
+        bench.clock.advance(999)
+        bench.steps()
+        assert bench.client.is_online()
+        bench.clock.advance(1)
+        bench.steps()
+        error = bench.error()
+        assert type(error) is mqttpipe.TimedOut and error.stage == "ACK", (now_ms, error)
