@@ -255,7 +255,8 @@ class Aws(Rules):
 
     - docs.aws.amazon.com/iot/latest/developerguide/protocols.html: a client certificate on port
       8883; on 443 as well, with the ALPN name x-amzn-mqtt-ca.
-    - .../mqtt.html: SNI is needed; no QoS 2; what the policy does not allow ends the connection.
+    - .../mqtt.html: SNI is needed; QoS 2 is not answered; what the policy does not allow ends the
+      connection.
     - docs.aws.amazon.com/general/latest/gr/iot-core.html: 8 filters in a SUBSCRIBE.
     All as stored in November 2026.
     """

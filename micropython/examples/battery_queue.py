@@ -6,7 +6,7 @@ there is no more room the oldest makes way. A reset loses what waits.
 """
 
 import secrets
-from time import sleep_ms, ticks_add, ticks_diff, ticks_ms, time
+from time import ticks_add, ticks_diff, ticks_ms, time
 
 from wifi import Wifi
 
@@ -63,5 +63,4 @@ while True:
     count += 1
     if count % BATCH == 0:
         send_all()
-    sleep = getattr(machine, "lightsleep", sleep_ms)
-    sleep(PERIOD_MS)
+    machine.lightsleep(PERIOD_MS)

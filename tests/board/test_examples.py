@@ -18,8 +18,9 @@ import pytest
 import virtual_board as virtual
 from deploying import ROOT, SERVER_ADDRESS, plug_in, run_command
 
+import deploy
 import servers
-from examples import EXAMPLES, NAME, TOPIC, WAIT_S, next_on, wait_until
+from examples import EXAMPLES, FULL, NAME, TOPIC, WAIT_S, next_on, wait_until
 from programs import Program
 
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
@@ -37,6 +38,17 @@ def test_an_example_is_deployed_as_the_page_says(name, virtual_board, broker, se
     printed = run_command(board, "--secrets", str(secrets), "--main", path)
     assert printed.splitlines()[-1].startswith("deploy: online")
     assert (board.files / "main.py").read_text() == text_of(name)
+
+
+def test_the_commands_of_the_page_are_those_of_the_tools():
+    page = (ROOT / "docs" / "samples.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    python3 tools/deploy\.py (.+)$", page, re.M)
+    assert len(commands) >= 6
+    for command in commands:
+        options = deploy.parse_arguments(command.split())
+        name = options.main.stem
+        assert (ROOT / options.main) == EXAMPLES / (name + ".py")
+        assert options.profile == ("full" if name in FULL else "standard"), command
 
 
 def text_of(name):

@@ -102,6 +102,23 @@ def test_aws_iot_follows_the_shadow_over_tls(start_example, broker, tmp_path):
         names.close()
 
 
+def test_a_sensor_sleeps_and_wakes(start_example, listener):
+    listener.subscribe("sensors/#")
+    changes = {"SLEEP_MS = 600_000": "SLEEP_MS = 100"}
+    board = start_example("sleeping_sensor", changes=changes)
+    for _ in range(2):
+        assert next_on(listener, "sensors/%s/temperature" % NAME, WAIT_S) == b"21.5"
+    wait_until(lambda: board.output().count("awake: ") >= 2, "it sleeps on", WAIT_S)
+
+
+def test_a_relay_obeys(start_example, listener):
+    listener.subscribe(TOPIC + "#")
+    start_example("relay_and_lamp")
+    assert next_on(listener, TOPIC + "relay", WAIT_S) == b"off"
+    listener.publish(TOPIC + "relay/set", "toggle")
+    assert next_on(listener, TOPIC + "relay", WAIT_S) == b"on"
+
+
 def test_a_file_arrives_in_pieces(start_example, broker, tmp_path):
     board = start_example("commands_and_update")
     wait_for_output(board, "mqtt: online")

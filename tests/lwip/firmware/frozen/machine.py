@@ -1,6 +1,9 @@
-"""The C module, and what programs for a Pico W find in it beside: a LED, a clock, a watchdog."""
+"""The C module, and what programs for a Pico W find beside it: pins, clock, watchdog, sleep.
 
-from time import gmtime, mktime, time
+Nothing is wired to the pins: an input reads what pulls it, and no interrupt comes.
+"""
+
+from time import gmtime, mktime, sleep_ms, time
 
 from umachine import *  # noqa: F403
 from umachine import mem32, set_time
@@ -9,17 +12,42 @@ _WATCHDOG = 0x40008000  # cmsdk-apb-watchdog of the machine mps2-an385
 _CLOCKS_PER_MS = 25000
 
 
+def lightsleep(ms):
+    sleep_ms(ms)
+
+
+def deepsleep(ms):
+    sleep_ms(ms)
+    reset()  # noqa: F405  of the C module
+
+
 class Pin:
     IN = 0
     OUT = 1
+    PULL_UP = 1
+    PULL_DOWN = 2
+    IRQ_FALLING = 4
+    IRQ_RISING = 8
 
-    def __init__(self, name, mode=-1, pull=-1, value=0):
-        self._value = value
+    def __init__(self, name, mode=-1, pull=-1, value=None):
+        self._value = int(pull == Pin.PULL_UP) if value is None else value
 
     def value(self, value=None):
         if value is None:
             return self._value
         self._value = value
+
+    def on(self):
+        self._value = 1
+
+    def off(self):
+        self._value = 0
+
+    def toggle(self):
+        self._value = 1 - self._value
+
+    def irq(self, handler=None, trigger=IRQ_FALLING | IRQ_RISING, hard=False):
+        pass
 
 
 class RTC:
