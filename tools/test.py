@@ -13,6 +13,7 @@
 
 More of what takes minutes, each for one file of tests as well as for all:
 
+    --long                 the long forms of all tests
     --all-personalities    also what is slow in CPython as an ESP32, as an rp2, ..., on the
                            ESP32's sockets
     --long-chaos           a chaos of cut connections that goes on for longer
