@@ -132,26 +132,33 @@ def measure(into):
 class Loop:
     def __init__(self, client, deadline_s, spill):
         self.spill = spill
-        self.spilt = []
+        self.spilt = None
         self.client = client
         self.deadline_ms = int(deadline_s) * 1000
         self.begin_ms = mqttpipe.ticks_ms()
         self.ends = self.token = 0
-        self.error = None
+        self.error = self.failure = None
         client.on_offline = self.on_offline
+        client.on_error = self.on_error
 
     def on_offline(self, client, error):
         self.ends += 1
         if self.spill == "object":
-            self.spilt.append([])
+            self.spilt = [self.spilt]
         elif self.spill != "-":
             malloc(int(self.spill))
         if error is not None:
             self.error = error
 
+    # A heap that a leak has filled grows no more: that must not pass for good.
+    def on_error(self, client, error):
+        self.failure = error
+
     def step_until(self, condition):
         while not condition():
             self.client.step(20)
+            if self.failure:
+                raise self.failure
             if mqttpipe.ticks_diff(mqttpipe.ticks_ms(), self.begin_ms) > self.deadline_ms:
                 raise RuntimeError("late, in " + self.client.state_name)
 
