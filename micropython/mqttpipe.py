@@ -2936,9 +2936,8 @@ class _Connecting:
             if reason_code:
                 raise _refusal("refused", reason_code, properties, "CONNACK")
             self._check_auth(properties)
-            data = _value(properties, 0x16)
-            if data is not None:
-                self._authenticate(data)
+            if self._auth:
+                self._authenticate(_value(properties, 0x16, b""))
             self.server_properties = properties
             self.client_id = _value(properties, 0x12, self.client_id)  # [MQTT5-3.2.2-16]
             if isinstance(self.client_id, str):
@@ -3841,9 +3840,7 @@ class _Receiving(_Serving):
                 # [MQTT5-4.12.0-6] [MQTT5-3.15.2-1]
                 raise _server_error(_PROTOCOL_ERROR, "AUTH that was not asked for")
             self._check_auth(properties)
-            data = _value(properties, 0x16)
-            if code or data is not None:
-                data = self._authenticate(data)
+            data = self._authenticate(_value(properties, 0x16, b""))
             if code:
                 self._put_auth(code, data)
             else:
@@ -3979,6 +3976,7 @@ class _Sending(_Receiving):
             wire = properties = None
             more = 0
             alias_topic_min = _ALIAS_TOPIC_MIN if self._alias_max else _PACKET_BYTES_LIMIT
+            need_max = min(0x81, pipe.packet_bytes_max)  # else an alias may not fit
         # How the last small PUBLISH began, and how many bytes it needs.
         head = bytearray(4)
         last_topic = last_first = last_size = None
@@ -4057,7 +4055,7 @@ class _Sending(_Receiving):
                         need = last_size + length_of(last_topic) + (6 if qos else 4)
                         if _MQTT5:
                             need += more
-                        if need > 0x81:
+                        if need > (need_max if _MQTT5 else 0x81):
                             last_size = None
                             break
                         head[1] = need - 2
@@ -5236,8 +5234,9 @@ class MQTTClient(_Driving):
             user_property is a list of pairs. maximum_packet_size, receive_maximum and
             topic_alias_maximum are sent in any case.
         will: may have a fifth item, its properties.
-        auth: (method, function): function(data) gets what the server says, None at first, and
-            returns bytes, or None for none, or raises.
+        auth: (method, function): function(data) is called with None at first, then with each
+            answer of the server, which may be b"", the last one with its consent, and returns the
+            bytes to be sent, or None for none; it raises if the server is not to be trusted.
 
     Attributes to set: on_connect(client, session_present), on_online(client),
         on_offline(client, error), on_message(client, message), on_published(client, token),
@@ -5472,18 +5471,22 @@ class MQTTClient(_Driving):
             self._wants_auth = False  # reauthenticate()
             self._is_authenticating = False  # and it goes on
             # Announced: what comes must fit. A program may want less of it.
-            limits = {
-                "receive_maximum": _RECEIVED_MAX,
-                "maximum_packet_size": packet_bytes_max,
-                "topic_alias_maximum": _ALIASES,
-            }
-            for name in limits:
-                if properties and name in properties:
-                    _integer(name, properties[name], 0, limits[name])
-            limits.update(properties or {})
-            self._properties = encode_properties(limits, _CONNECT)
-            self._received_max = limits["receive_maximum"]
-            self._alias_limit = limits["topic_alias_maximum"]
+            data = encode_properties(properties, _CONNECT)
+            limits = []
+            for identifier, limit in (
+                (0x21, _RECEIVED_MAX),
+                (0x27, packet_bytes_max),
+                (0x22, _ALIASES),
+            ):
+                name = _property(_PROPERTIES.find(";%02x" % identifier))[4]
+                value = (properties or _NO_PROPERTIES).get(name)
+                if value is None:
+                    data += encode_properties({name: limit}, _CONNECT)
+                else:
+                    limit = _integer(name, value, 0, limit)
+                limits.append(limit)
+            self._received_max, _, self._alias_limit = limits
+            self._properties = data
             # Of the server in service, or of the last one: see _on_connack_5().
             self.server_properties = _NO_PROPERTIES
             self._asked_keep_alive_s = self.keep_alive_s
@@ -5802,7 +5805,9 @@ class MQTTClient(_Driving):
         if _MQTT5:
             options = 0
             for flag in (no_local, retain_as_published):
-                options = options >> 1 | _integer("option", int(flag), 0, 1) << 3
+                if flag not in (0, 1):
+                    raise LocalError("an option is %r, must be a bool" % (flag,))
+                options = options >> 1 | (8 if flag else 0)
             options |= _integer("retain_handling", retain_handling, 0, 2) << _RETAIN_HANDLING_SHIFT
             return self._put_filter(
                 topic_filter,
@@ -5952,7 +5957,7 @@ class MQTTClient(_Driving):
                     self.response_topic = b"response/" + self.client_id
                 self.subscribe(self.response_topic, self._on_response, qos)
                 self._requests = [None] * _REQUESTS
-                self._request_seed = urandom(4)
+                self._request_seed = urandom(2)
             if None not in self._requests:
                 raise QueueFull("%d requests wait for their responses" % _REQUESTS)
             at = self._requests.index(None)

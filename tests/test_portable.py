@@ -50,9 +50,9 @@ def board_folder(tmp_path_factory, compile_mpy):
     switches = build.find_switches(text)
     for profile in (build.WHOLE, "mqtt5"):
         configured = build.configure(text, switches, build.parts_of(profile, switches))
-        (folder / profile).mkdir()
+        (folder / ("client-" + profile)).mkdir()
         mpy = build.compile_mpy(configured, keeps_names=True)
-        (folder / profile / "mqttpipe.mpy").write_bytes(mpy)
+        (folder / ("client-" + profile) / "mqttpipe.mpy").write_bytes(mpy)
     source = ROOT / "micropython" / "mqttpipe_repl.py"
     compile_mpy(source, folder / "mqttpipe_repl.mpy", "-O3", "-s", source.name)
     for source in [TESTS / "run_portable.py", *sorted(PORTABLE.glob("*.py"))]:
@@ -68,7 +68,7 @@ def run_module(interpreter, module, request):
         folder = str(request.getfixturevalue("board_folder"))
         is_mqtt5 = module.startswith("test_mqtt5_")
         profile = "mqtt5" if is_mqtt5 else build.WHOLE
-        environment["MICROPYPATH"] = "%s/%s:%s:.frozen" % (folder, profile, folder)
+        environment["MICROPYPATH"] = "%s/client-%s:%s:.frozen" % (folder, profile, folder)
         code = "import sys, run_portable; sys.exit(run_portable.main(%r, [%r]))" % (folder, module)
         command += ["-X", "heapsize=" + (MQTT5_HEAP if is_mqtt5 else BOARD_HEAP), "-c", code]
     else:
