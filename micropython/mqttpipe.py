@@ -1715,6 +1715,8 @@ class Filters:
         found = []
         for row in self.rows:
             if row[_CALLBACK] is not None and row[_IS_LAST]:
+                if _MQTT5 and row[_OPTIONS] and row[_OPTIONS][2]:
+                    continue  # what comes for it has its identifier [MQTT5-3.3.4-3, -5]
                 if topic_matches(row[_FILTER], buf, start, end):
                     found.append(row[_CALLBACK])
         return found
