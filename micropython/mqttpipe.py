@@ -250,6 +250,7 @@ _CONNACK = const(0x20)
 _PUBLISH = const(0x30)
 _PUBACK = const(0x40)
 _PUBREC = const(0x50)
+# MQTT 5.0: [MQTT5-2.1.3-1] [MQTT5-3.6.1-1] [MQTT5-3.8.1-1] [MQTT5-3.10.1-1]
 _PUBREL = const(0x62)  # [MQTT-3.6.1-1]
 _PUBCOMP = const(0x70)
 _SUBSCRIBE = const(0x82)  # [MQTT-3.8.1-1]
@@ -713,6 +714,7 @@ def _to_payload(value):
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
 # surrogates [MQTT-1.5.3-1] and U+0000 [MQTT-1.5.3-2]. MicroPython's own decoder takes surrogates
 # and characters written longer than need be. EF BB BF is a character like any other and stays
+# [MQTT5-1.5.4-3]
 # where it is [MQTT-1.5.3-3]. Allocates nothing.
 def _is_utf8(buf, start, end):
     more = least = character = 0  # `more` bytes of the character are still to come
@@ -756,6 +758,8 @@ def _to_field(name, value, text=True):
     return data
 
 
+# [MQTT5-3.3.2-1, -2] [MQTT5-3.8.3-1] [MQTT5-3.10.3-1] [MQTT5-4.7.0-1] [MQTT5-4.7.1-1, -2]
+# [MQTT5-4.7.3-1, -2, -3]
 # A topic name [MQTT-3.3.2-1, -2] [MQTT-4.7.1-1], or a topic filter [MQTT-3.8.3-1]
 # [MQTT-3.10.3-1] [MQTT-4.7.1-2, -3]; for both [MQTT-4.7.3-1, -2, -3].
 def _to_topic(value, filter=False):
@@ -932,6 +936,7 @@ def encode_connect(
     Allocates: the packet and its parts. Spec: section 3.1.
     """
     flags = _CLEAN_SESSION if clean_session else 0
+    # [MQTT5-3.1.3-1, -3] [MQTT5-3.1.2-9, -11, -13, -16, -17, -18, -19]
     body = _field(client_id)  # [MQTT-3.1.3-1, -3]: the order of the payload's fields
     if will:  # [MQTT-3.1.2-9]; else neither flag nor field [MQTT-3.1.2-11, -13, -15]
         topic_name, payload, qos, retain = will
@@ -947,6 +952,7 @@ def encode_connect(
         body += _field(password)
     head = b"\x00\x04MQTT\x04" + bytes((flags,)) + keep_alive_s.to_bytes(2, "big")
     if _MQTT5 and properties is not None:
+        # [MQTT5-3.1.2-1] [MQTT5-2.2.2-1]
         head = b"\x00\x04MQTT\x05" + head[7:] + _with_length(properties)
     return _packet(_CONNECT, head + body)
 
@@ -1058,6 +1064,7 @@ if _MQTT5:
                         raise LocalError("user_property has %r, must be pairs" % (one,))
                     data += _field(_to_field(name, one[0])) + _field(_to_field(name, one[1]))
                 elif kind == "s" or kind == "d":
+                    # [MQTT5-3.3.2-19]
                     one = _to_field(name, one, kind == "s")
                     if name == "response_topic":
                         _to_topic(one)  # [MQTT5-3.3.2-13, -14]
@@ -1497,7 +1504,13 @@ class Pipe(IOBase):
             while at != self.tail:
                 first = self.firsts[at]
                 expiry_ms = self.extras[at]
-                if first and not first & (_RELEASED | _MUTE) and expiry_ms is not None:
+                # [MQTT5-4.3.3-7] At QoS 1 it is not said so.
+                if (
+                    first
+                    and not first & (_RELEASED | _MUTE)
+                    and not (_MQTT5 and self.properties and first & _SENT and first & 0x04)
+                    and expiry_ms is not None
+                ):
                     if ticks_diff(now_ms, expiry_ms) >= 0:
                         self.give_up(at)
                         if _STATS:
@@ -1596,6 +1609,7 @@ class Pipe(IOBase):
         return -1
 
     # Is this packet identifier in use already, by a message before this one? Only possible when
+    # [MQTT5-2.2.1-3] [MQTT5-4.3.2-1] [MQTT5-4.3.3-1]
     # 65,279 tokens were given out while one message was stuck. [MQTT-2.3.1-2]
     def is_id_taken(self, new):
         at = self.find_id((self.tokens[new] - 1) % _MESSAGE_IDS + 1)
@@ -1627,6 +1641,7 @@ class Pipe(IOBase):
         if _OFFLINE:
             self.is_looking = False
 
+    # [MQTT5-3.2.2-5] [MQTT5-4.4.0-1] [MQTT5-4.3.2-3] [MQTT5-4.3.3-3, -5, -6]
     def resume(self, session_present):
         """A connection was accepted: what of the slots that were sent is to be sent how?
 
@@ -1924,6 +1939,8 @@ class Outbox:
             self.packet_count = self.packet_count + 1 & _COUNT_MASK
         return True
 
+    # With reason code 0, which is left out: [MQTT5-2.2.1-5] [MQTT5-3.4.2-1] [MQTT5-3.5.2-1]
+    # [MQTT5-3.7.2-1]
     def put_ack(self, first_byte, packet_id):
         """Append PUBACK, PUBREC, PUBREL or PUBCOMP. The caller has seen room for 4 bytes."""
         buf = self.buf
@@ -2115,6 +2132,7 @@ class Decoder:
                 if shift == 28:
                     raise ServerError("remaining length goes on after four bytes [2.2.3]")
             length |= byte << shift
+            # [MQTT5-3.3.1-4] [MQTT5-3.15.1-1]
             # QoS 0 is legal. (DUP breaks [MQTT-3.3.1-2] then, and means nothing: aedes passes it
             # on.) QoS 3 is not [MQTT-3.3.1-4].
             if first_byte & (_TYPE_MASK | _QOS_MASK) != _PUBLISH and (
@@ -2733,6 +2751,7 @@ class _Connecting:
         address = found[-1] or (literal, port)
         kind = socket.SOCK_DGRAM
         if not (_RESOLVER and query):
+            # [MQTT5-4.2.0-1]
             # A stream that loses no byte and keeps their order [MQTT-7.1.2-1].
             kind = socket.SOCK_STREAM
             self._move(_TCP_CONNECTING)
@@ -2807,6 +2826,7 @@ class _Connecting:
             deadline_ms = self._attempt_end_ms
             self._is_late = False
             yield self._rest(deadline_ms)
+        # [MQTT5-3.1.0-1]; nothing else is sent before CONNACK but AUTH [MQTT5-3.1.2-30].
         # [MQTT-3.1.0-1]: CONNECT is the first packet. It waits in the outbox until the socket
         # takes it.
         self._read = sock.readinto
@@ -2862,9 +2882,11 @@ class _Connecting:
         ):
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
         if _MQTT5 and self._is_5 and self.session_expiry_s:
+            # [MQTT5-3.1.2-4, -23]
             self._is_clean = False  # from here on there is something to resume
         if _STATS:
             self._count(_N_CONNECTIONS)
+        # [MQTT5-4.1.0-1]
         session_present = is_ours = flags == 1
         if _FAILOVER:
             # What another server of the list remembers is not this session (section 4.1).
@@ -2919,6 +2941,7 @@ class _Connecting:
             try:
                 data = self._auth[1](data)
             except Exception as error:
+                # [MQTT5-4.12.1-2]
                 raise LocalError("auth: %s %s" % (type(error).__name__, error))
             return data if data is None else _to_field("auth", data, False)
 
@@ -3218,6 +3241,7 @@ class _Serving(_Connecting):
         while self._is_wanted:
             yield False
 
+        # [MQTT5-3.14.2-1]
         # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2]
         self._move(_CLOSING)
         self._arm(_TIMER_STATE, self.connect_timeout_ms)
@@ -3305,6 +3329,7 @@ class _Serving(_Connecting):
         timers[_DUE] = due_ms
         return happened
 
+    # [MQTT5-3.1.2-20]
     # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it was, so the
     # timer is not moved by each packet: it looks when it runs out.
     def _on_ping_time(self, is_slow=False):
@@ -3379,6 +3404,7 @@ class _Receiving(_Serving):
         topics = []  # (length and name as on the wire, name as str, callbacks) of the last ones
         if _MQTT5:
             is_5 = self._is_5
+            # [MQTT5-3.3.2-10]
             aliases = [None] * (_ALIASES + 1)  # the same, or with _NOTHING: callbacks not known
             alias = at = 0
             identifiers = None
@@ -3598,6 +3624,8 @@ class _Receiving(_Serving):
                                 left = 0
                     # The acknowledgement comes after the callback: a reset in between means once
                     # more, not never. It comes whether or not anybody took the message
+                    # [MQTT5-3.3.4-1] [MQTT5-4.5.0-2] [MQTT5-4.6.0-2, -3] [MQTT5-4.3.2-4, -5]
+                    # [MQTT5-4.3.3-8, -10, -13]
                     # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
                     if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
                         if _QOS2:
@@ -3683,6 +3711,7 @@ class _Receiving(_Serving):
                     self._received.remove(packet_id)
                 elif _MQTT5 and self._is_5:
                     return self._put_not_found(_PUBCOMP, packet_id)
+                # [MQTT5-4.3.3-11, -12]
                 self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2]
             else:
                 return self._on_ack(kind, packet_id)
@@ -3753,7 +3782,7 @@ class _Receiving(_Serving):
         return 0
 
     if _MQTT5:
-
+        # [MQTT5-3.6.2-1] [MQTT5-3.7.2-1]
         def _put_not_found(self, first_byte, packet_id):
             self._outbox.put_packet(
                 bytes((first_byte, 3, packet_id >> 8, packet_id & 0xFF, _ID_NOT_FOUND))
@@ -3790,6 +3819,7 @@ class _Receiving(_Serving):
                     properties, at = decode_properties(buf, at + 1, end, kind)
                     if at != end:
                         raise _server_error(_MALFORMED, "packet 0x%02x is too long" % kind)
+            # [MQTT5-4.13.2-1]
             if kind == _DISCONNECT:
                 raise _refusal("DISCONNECT", code, properties, self._stage())
             if kind == _AUTH:
@@ -3844,6 +3874,7 @@ class _Receiving(_Serving):
             self._check_auth(properties)
             data = self._authenticate(_value(properties, 0x16, b""))
             if code:
+                # [MQTT5-4.12.0-3]
                 self._put_auth(code, data)
             else:
                 self._is_authenticating = False
@@ -3944,6 +3975,8 @@ class _Receiving(_Serving):
 
 class _Sending(_Receiving):
     # A generator: writes what there is to write. Yields True if anything left. PUBRELs go first,
+    # [MQTT5-4.6.0-1, -4] No receive maximum keeps PUBRELs and filters from leaving [MQTT5-3.3.4-8]
+    # [MQTT5-4.9.0-3].
     # as their PUBRECs came [MQTT-4.6.0-4]; then filters; then messages as they were published,
     # those sent before again [MQTT-4.6.0-1]. Before ONLINE no new message goes: ONLINE means that
     # the subscriptions are in service.
@@ -4155,6 +4188,7 @@ class _Sending(_Receiving):
                             if first & _QOS_MASK:
                                 packet_id = self._next_id(at)
                                 if first & _SENT:
+                                    # [MQTT5-3.3.1-1]
                                     first |= _DUP  # [MQTT-3.3.1-1]
                             elif self.state == _SUBSCRIBING:
                                 packet_id = -1
@@ -4305,6 +4339,7 @@ class _Sending(_Receiving):
             if pipe.head != at and not firsts[pipe.head]:
                 pipe.move_head()
 
+    # [MQTT5-2.2.1-2] [MQTT5-4.3.2-2] [MQTT5-4.3.3-2]
     # [MQTT-4.3.2-1] The packet identifier with which the QoS 1 or 2 message at `at` is sent now.
     # 0: it needs no packet. -1: it has to wait.
     def _next_id(self, at):
@@ -5302,6 +5337,7 @@ class MQTTClient(_Driving):
         elif not uri:
             raise LocalError("uri is an empty list, must name a server")
         if user is not None:
+            # [MQTT5-3.1.3-12]
             user = _to_field("user", user)  # [MQTT-3.1.3-11]
         if password is not None and not callable(password):
             password = _to_field("password", password, False)
@@ -5336,6 +5372,7 @@ class MQTTClient(_Driving):
             # [MQTT-3.1.3-5]: up to 23 letters and digits are safe with any server.
             client_id = "mqtt%s%s" % (unique_id()[-8:].hex(), MQTTClient._made or "")
         MQTTClient._made += 1
+        # [MQTT5-3.1.3-2, -4]
         self.client_id = _to_field("client_id", client_id)  # [MQTT-3.1.3-2, -4]
         if (not _MQTT5 or protocol != 5) and not self.client_id and not clean_session:
             raise LocalError("client_id '' needs clean_session=True [MQTT-3.1.3-7]")
@@ -5350,6 +5387,7 @@ class MQTTClient(_Driving):
                 raise LocalError(
                     "will is %r, must be (topic_name, payload, qos, retain)" % (will,)
                 )
+            # [MQTT5-3.1.2-12] [MQTT5-3.1.3-11]
             will = (  # [MQTT-3.1.2-14] [MQTT-3.1.3-10]
                 _to_topic(will[0]),
                 _to_field("will payload", _to_payload(will[1]), False),
@@ -5555,7 +5593,12 @@ class MQTTClient(_Driving):
                 if properties.get("session_expiry_interval"):
                     raise LocalError("it was 0 in CONNECT: session_expiry_interval [5: 3.14.2]")
             data = _with_length(data) if data else b""
-            self._bye = _packet(_DISCONNECT, bytes((reason_code,)) + data)
+            data = _packet(_DISCONNECT, bytes((reason_code,)) + data)
+            if len(data) > self._pipe.packet_bytes_max:  # [MQTT5-3.14.2-3, -4]
+                raise LocalError(
+                    _TOO_LARGE % ("DISCONNECT", len(data), self._pipe.packet_bytes_max)
+                )
+            self._bye = data
 
     def publish(
         self,
@@ -5594,6 +5637,7 @@ class MQTTClient(_Driving):
         Allocates: nothing, if both are bytes and the topic name is one of the last eight. It costs
         least if it is the object of the last call. Blocks: see Pipe.put(). Spec: section 3.3.
         """
+        # [MQTT5-3.3.1-2] [MQTT5-4.3.1-1] [MQTT5-3.3.4-6]
         # Without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1].
         if qos is _ZERO and retain is False:
             qos = _PUBLISH
@@ -5882,7 +5926,12 @@ class MQTTClient(_Driving):
         pipe = self._pipe
         if _MQTT5:
             options = self._options_of(topic_filter, qos, options, properties)
-        if len(topic_filter) + 10 > pipe.packet_bytes_max:
+        if (
+            _MQTT5
+            and self._is_5
+            and len(topic_filter) + len(options[1]) + 14 > pipe.packet_bytes_max
+            or len(topic_filter) + 10 > pipe.packet_bytes_max
+        ):
             raise LocalError(
                 _TOO_LARGE % ("topic filter", len(topic_filter), pipe.packet_bytes_max)
             )
@@ -5906,7 +5955,7 @@ class MQTTClient(_Driving):
     # -- MQTT 5.0 ---------------------------------------------------------------------------
 
     if _MQTT5:
-
+        # [MQTT5-4.12.0-7]
         def reauthenticate(self) -> None:
             """Ask for another exchange of `auth` while in service. Returns at once.
 

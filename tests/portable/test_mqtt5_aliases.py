@@ -102,6 +102,7 @@ def test_the_next_connection_knows_none_of_them():
 
 
 def test_what_a_socket_takes_in_pieces_is_the_same():
+    """[MQTT5-4.2.0-1]"""
     expected = None
     for credit in (1 << 20, 1, 2, 7, 20):
         bench = online(b"\x22\x00\x02", packet_bytes_max=64)

@@ -45,6 +45,15 @@ def test_good_bye_with_properties():
         raises(mqttpipe.LocalError, bench.client.disconnect, 0, properties)
 
 
+def test_good_bye_is_no_larger_than_the_server_takes():
+    """[MQTT5-3.14.2-3, -4]"""
+    bench = online(b"\x27\x00\x00\x00\x20")
+    properties = {"reason_string": "x" * 25}
+    for more in ({"reason_string": "x" * 26}, {"user_property": [("a", "x" * 25)]}):
+        raises(mqttpipe.LocalError, bench.client.disconnect, 0x80, more)
+    assert len(said(bench, 0x80, properties)) == 0x20
+
+
 def test_the_next_good_bye_is_a_plain_one():
     bench = online()
     said(bench, 0x04)

@@ -135,6 +135,21 @@ def test_the_rest_of_it_is_said_when_it_is_sent_again():
     assert wire[0] == 0x3A and wire[-10:] == b"\x02\x00\x00\x00\x1e\x03\x00\x01cx", wire
 
 
+def test_what_was_sent_at_qos_2_does_not_expire():
+    """[MQTT5-4.3.3-7]"""
+    needs("qos2", "offline")
+    for qos, again in ((1, b""), (2, b"\x3c\x0c\x00\x01t\x00\x01\x05\x02\x00\x00\x00\x01x")):
+        bench = online(clean_session=False, session_expiry_s=100)
+        bench.client.publish("t", "x", qos, expiry_s=5)
+        bench.steps()
+        bench.server.error = ECONNRESET
+        bench.steps()
+        bench.clock.advance(60_000)
+        bench.steps()
+        bench.server.received()
+        assert bench.exchange(CONNACK_SESSION) == again, qos
+
+
 # What the server answers -> is that message over, and how is it told?
 FAILURES = (0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99)
 

@@ -13,7 +13,7 @@ def keep(messages):
 
 
 def test_the_properties_of_a_message_reach_its_callback():
-    """[MQTT5-3.3.4-1] [MQTT5-4.3.2-4]"""
+    """[MQTT5-3.3.4-1] [MQTT5-4.3.2-4, -5]"""
     bench = online()
     got = []
     bench.client.on_message = keep(got)
@@ -185,9 +185,9 @@ def test_more_at_qos_2_than_we_announced_end_the_connection():
 
 
 def test_what_is_malformed_ends_the_connection_and_the_server_hears_why():
-    """[MQTT5-4.13.1-1] [MQTT5-2.1.3-1] [MQTT5-3.3.1-4] [MQTT5-3.6.1-1] [MQTT5-3.15.1-1]
+    """[MQTT5-4.13.1-1] [MQTT5-2.1.3-1] [MQTT5-3.14.1-1] [MQTT5-3.3.1-4] [MQTT5-3.6.1-1]
 
-    [MQTT5-4.7.3-1] [MQTT5-1.5.4-1, -2] [MQTT5-3.8.4-6]
+    [MQTT5-3.15.1-1] [MQTT5-4.7.3-1] [MQTT5-1.5.4-1, -2] [MQTT5-3.8.4-6]
     """
     for packet, code in (
         (b"\x30\x00", 0x81),
