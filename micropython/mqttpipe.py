@@ -345,7 +345,7 @@ if _MQTT5:
         ";1cs/2e:server_reference;1fse/245679bef:reason_string;21H1/2:receive_maximum"
         ";22h1/2:topic_alias_maximum;23H/3:topic_alias;24b/2:maximum_qos;25b/2:retain_available"
         ";26p0138aef/2345679bef:user_property;27I1/2:maximum_packet_size"
-        ";28b/2:wildcard_subscription_available;29b/2:subscription_identifiers_available"
+        ";28b/2:wildcard_subscription_available;29b/2:subscription_identifier_available"
         ";2ab/2:shared_subscription_available;"
     )
 

@@ -166,7 +166,7 @@ def test_the_properties_of_connack_are_there_to_read():
         "reason_string": (b"\x1f\x00\x02ok", "ok"),
         "user_property": (b"\x26\x00\x01a\x00\x01b", [("a", "b")]),
         "wildcard_subscription_available": (b"\x28\x01", 1),
-        "subscription_identifiers_available": (b"\x29\x00", 0),
+        "subscription_identifier_available": (b"\x29\x00", 0),
         "shared_subscription_available": (b"\x2a\x01", 1),
         "server_keep_alive": (b"\x13\x00\x0a", 10),
         "response_information": (b"\x1a\x00\x01r", "r"),

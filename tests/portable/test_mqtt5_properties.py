@@ -69,7 +69,7 @@ RECEIVED = (
         (CONNACK, "retain_available", 0, b"\x25\x00"),
         (CONNACK, "maximum_packet_size", 1, b"\x27\x00\x00\x00\x01"),
         (CONNACK, "wildcard_subscription_available", 0, b"\x28\x00"),
-        (CONNACK, "subscription_identifiers_available", 1, b"\x29\x01"),
+        (CONNACK, "subscription_identifier_available", 1, b"\x29\x01"),
         (CONNACK, "shared_subscription_available", 0, b"\x2a\x00"),
         (DISCONNECT, "server_reference", "h", b"\x1c\x00\x01h"),
         (AUTH, "authentication_data", b"", b"\x16\x00\x00"),
