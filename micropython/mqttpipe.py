@@ -1004,10 +1004,12 @@ if _MQTT5:
         append_remaining_length(head, len(data))  # [MQTT5-1.5.5-1]
         return bytes(head) + data
 
-    def _server_error(reason_code, text):
-        error = ServerError(text)
+    # The server has broken the protocol; or, without a text, can't do what we want.
+    def _server_error(reason_code, text=None):
+        reason = _reason(reason_code)
+        error = ServerError(text) if text else LocalError("the server says: " + reason)
         error.reason_code = reason_code
-        error.reason = _reason(reason_code)
+        error.reason = reason
         return error
 
     def _reason(reason_code):
@@ -2997,8 +2999,7 @@ class _Connecting:
                     if first & self._forbidden:
                         error = self._why_not(first)
                     elif size > pipe.packet_bytes_max:
-                        error = LocalError(_TOO_LARGE % ("message", size, pipe.packet_bytes_max))
-                        error.reason_code = _PACKET_TOO_LARGE
+                        error = _server_error(_PACKET_TOO_LARGE)
                     if error:
                         error.token = pipe.tokens[at]
                         self._refused.append(error)
@@ -3018,31 +3019,19 @@ class _Connecting:
 
         # A PUBLISH with this first byte can't be sent to this server.
         def _why_not(self, first_byte):
-            if first_byte & _RETAIN & self._forbidden:
-                error = LocalError("the server takes no retained messages [MQTT5-3.2.2-14]")
-                error.reason_code = 0x9A
-            else:
-                error = LocalError("the server does not take this QoS [MQTT5-3.2.2-11]")
-                error.reason_code = 0x9B
-            return error
+            # [MQTT5-3.2.2-11, -14]
+            return _server_error(0x9A if first_byte & _RETAIN & self._forbidden else 0x9B)
 
         # The error, if a subscription can't be had from this server; or None.
         def _lacks_for(self, topic_filter, identifier):
             lacks = self._lacks
-            what = code = None
             if lacks & _LACKS_SHARED and topic_filter.startswith(b"$share/"):
-                what = "shared"
-                code = 0x9E
-            elif lacks & _LACKS_WILDCARDS and (b"+" in topic_filter or b"#" in topic_filter):
-                what = "wildcard"
-                code = 0xA2
-            elif lacks & _LACKS_IDENTIFIERS and identifier:
-                what = "identified"
-                code = 0xA1
-            if what:
-                what = LocalError("the server has no %s subscriptions [5: 3.2.2.3]" % what)
-                what.reason_code = code
-            return what
+                return _server_error(0x9E)
+            if lacks & _LACKS_WILDCARDS and (b"+" in topic_filter or b"#" in topic_filter):
+                return _server_error(0xA2)
+            if lacks & _LACKS_IDENTIFIERS and identifier:
+                return _server_error(0xA1)
+            return None
 
         # What was queued before the server said that it can't do it. No lock is held.
         def _tell_refused(self):
@@ -3811,7 +3800,7 @@ class _Receiving(_Serving):
                 properties, at = decode_properties(buf, at, end, kind)
                 if at != end - 1:
                     raise _server_error(_MALFORMED, "SUBACK for more than one filter")
-                self._on_suback_5(kind == _SUBACK, packet_id, buf[at], properties)
+                self._on_suback(kind == _SUBACK, packet_id, properties)
                 return 0
             if at < end:
                 code = buf[at]
@@ -3885,40 +3874,6 @@ class _Receiving(_Serving):
             if not self._outbox.put_packet(_packet(_AUTH, body)):
                 raise TransportError("no room for AUTH")
 
-        def _on_suback_5(self, is_suback, packet_id, code, properties):
-            filters = self._filters
-            row = filters.find_asked(packet_id - _FILTER_ID_MIN)
-            if row is None or (row[_QOS] >= 0) != is_suback:
-                if _STATS:
-                    self._count(_N_IGNORED)
-                return
-            if 2 < code < _FAILED and (is_suback or code != 0x11):
-                raise _server_error(_PROTOCOL_ERROR, "SUBACK with code 0x%02x [5: 3.9]" % code)
-            token = abs(row[_TOKEN])
-            is_first = row[_TOKEN] > 0
-            row[_TOKEN] = -token
-            is_refused = code >= _FAILED
-            name = row[_FILTER]
-            if is_refused and not is_suback:
-                row[_FILTER] = b""  # the subscription stands: nothing before it is over
-            filters.on_answer(row, _REFUSED if is_refused and is_suback else _GRANTED)
-            pipe = self._pipe
-            if pipe._acquire(False):  # else another thread adds a row; the next answer does it
-                try:
-                    filters.prune()
-                finally:
-                    pipe.release_lock(False)
-            if is_refused:
-                error = _refusal(
-                    ("subscription of %r" if is_suback else "unsubscribe() %r") % name,
-                    code,
-                    properties,
-                )
-                error.token = token
-                self._report(error)
-            if is_suback and (is_first or is_refused):
-                self._emit(self.on_subscribed, token, bytes((code,)))
-
         # What is rare, of MQTT 5.0.
         def _do_chores_5(self):
             if self._wants_auth and self.state == _ONLINE and not self._is_authenticating:
@@ -3941,7 +3896,12 @@ class _Receiving(_Serving):
                             self._arm(_TIMER_EXPIRY, left_ms)
 
     # SUBACK (section 3.9) or UNSUBACK (section 3.11).
-    def _on_suback(self, is_suback, packet_id):
+    def _on_suback(
+        self,
+        is_suback,
+        packet_id,
+        properties=None,  # _MQTT5
+    ):
         decoder = self._decoder
         filters = self._filters
         row = filters.find_asked(packet_id - _FILTER_ID_MIN)
@@ -3950,7 +3910,16 @@ class _Receiving(_Serving):
                 self._count(_N_IGNORED)
             return
         code = decoder.buf[2]
-        if is_suback and (decoder.length != 3 or code & 0x7F > 2 or code > 0x80):
+        if _MQTT5 and properties is not None:
+            code = decoder.buf[decoder.length - 1]
+            if 2 < code < _FAILED and (is_suback or code != 0x11):
+                raise _server_error(_PROTOCOL_ERROR, "SUBACK with code 0x%02x [5: 3.9]" % code)
+            if code >= _FAILED:
+                error = _refusal("filter %r" % row[_FILTER], code, properties)
+                error.token = abs(row[_TOKEN])
+                if not is_suback:
+                    row[_FILTER] = b""  # the subscription stands: nothing before it is over
+        elif is_suback and (decoder.length != 3 or code & 0x7F > 2 or code > 0x80):
             # [MQTT-3.9.3-1, -2]
             raise ServerError("SUBACK with code 0x%02x, %d bytes [3.9]" % (code, decoder.length))
         token = row[_TOKEN]
@@ -3963,6 +3932,8 @@ class _Receiving(_Serving):
                 filters.prune()
             finally:
                 pipe.release_lock(False)
+        if _MQTT5 and properties is not None and code >= _FAILED:
+            self._report(error)
         # Every first answer, and every refusal of what had been granted before.
         if is_suback and (token > 0 or is_refused):
             self._emit(self.on_subscribed, abs(token), bytes((code,)))
