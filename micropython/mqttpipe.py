@@ -1,4 +1,4 @@
-"""Non-blocking MQTT 3.1.1 client for MicroPython, in one file.
+"""Non-blocking MQTT client for MicroPython, in one file: MQTT 3.1.1, and 5.0 if asked for.
 
 Theory of operation
 -------------------
@@ -45,7 +45,8 @@ Rules for this file
    MicroPython allocates a larger frame on the heap at each call. (tools/list_frames.py)
 
 Section numbers and [MQTT-x.y.z-n] tags refer to MQTT Version 3.1.1, OASIS standard,
-29 October 2014.
+29 October 2014. Those of [MQTT5-x.y.z-n] and [5: x.y.z] refer to MQTT Version 5.0, OASIS standard,
+7 March 2019: the same numbers mean something else there.
 """
 
 __version__ = "0.1.0"
@@ -69,6 +70,7 @@ _STATS = const(1)  # counters
 _OFFLINE = const(1)  # what becomes of messages while offline: policies, limits, expiry
 _RESOLVER = const(1)  # host names without blocking; without it getaddrinfo() blocks
 _HINTS = const(1)  # errors that say what is likely wrong
+_MQTT5 = const(1)  # MQTT 5.0, for protocol=5
 
 # ---------------------------------------------------------------------------
 # Portability
@@ -248,6 +250,7 @@ _CONNACK = const(0x20)
 _PUBLISH = const(0x30)
 _PUBACK = const(0x40)
 _PUBREC = const(0x50)
+# MQTT 5.0: [MQTT5-2.1.3-1] [MQTT5-3.6.1-1] [MQTT5-3.8.1-1] [MQTT5-3.10.1-1]
 _PUBREL = const(0x62)  # [MQTT-3.6.1-1]
 _PUBCOMP = const(0x70)
 _SUBSCRIBE = const(0x82)  # [MQTT-3.8.1-1]
@@ -255,6 +258,8 @@ _SUBACK = const(0x90)
 _UNSUBSCRIBE = const(0xA2)  # [MQTT-3.10.1-1]
 _UNSUBACK = const(0xB0)
 _PINGRESP = const(0xD0)
+_DISCONNECT = const(0xE0)
+_AUTH = const(0xF0)  # [MQTT5-3.15.1-1]
 
 # The two that are always the same, whole (sections 3.12 and 3.14).
 _PINGREQ_PACKET = const(b"\xc0\x00")
@@ -293,6 +298,74 @@ _PACKET_BYTES_LIMIT = const(268435460)
 # PUBLISH less topic name and payload: fixed header, the name's length, the identifier.
 _PUBLISH_HEADER_MAX = const(9)
 _ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
+_ACK_ROOM = const(4 + _MQTT5)  # of MQTT 5.0, with a reason code
+
+# MQTT 5.0: reason codes.
+_FAILED = const(0x80)  # from here on
+_MALFORMED = const(0x81)
+_PROTOCOL_ERROR = const(0x82)
+_ID_NOT_FOUND = const(0x92)
+_RECEIVE_MAXIMUM_EXCEEDED = const(0x93)
+_ALIAS_INVALID = const(0x94)
+_PACKET_TOO_LARGE = const(0x95)
+_USE_ANOTHER_SERVER = const(0x9C)
+_SERVER_MOVED = const(0x9D)
+_CONTINUE_AUTH = const(0x18)
+_REAUTHENTICATE = const(0x19)
+# Topic aliases, each way, at most: what a server allows may be more.
+_ALIASES = const(8)
+_ALIAS = const(0x23)
+_ALIAS_TOPIC_MIN = const(4)  # bytes: of a shorter topic name an alias would save nothing
+_ALIAS_BYTES = const(3)
+_EXPIRY_BYTES = const(5)
+_EXPIRY_ID = const(0x02)
+# What a server lacks for subscriptions: bits of MQTTClient._lacks.
+_LACKS_WILDCARDS = const(1)
+_LACKS_IDENTIFIERS = const(2)
+_LACKS_SHARED = const(4)
+# Options of a subscription (section 3.8.3.1).
+_NO_LOCAL = const(0x04)
+_RETAIN_AS_PUBLISHED = const(0x08)
+_RETAIN_HANDLING_SHIFT = const(4)
+# Requests that may wait for their responses at once.
+_REQUESTS = const(8)
+_REFERENCE_BYTES_MAX = const(255)  # of a Server Reference
+
+if _MQTT5:
+    # The properties (section 2.2.2.2, table 2-4). Of each: its identifier, what its value is, the
+    # packets that an application may put it into, those in which a server may send it, its name.
+    # A packet is the first hex digit of its first byte; 0 is a will. A value is b: 0 or 1; h, i:
+    # two or four bytes; v: a variable byte integer; a capital: not 0; s: text; d: bytes; p: pairs
+    # of texts. (A variable: many functions look at it, and it is long.)
+    _PROPERTIES = (
+        ";01b30/3:payload_format_indicator;02i30/3:message_expiry_interval;03s30/3:content_type"
+        ";08s30/3:response_topic;09d30/3:correlation_data;0bV8/3:subscription_identifier"
+        ";11ie/2:session_expiry_interval;12s/2:assigned_client_identifier;13h/2:server_keep_alive"
+        ";15s/2f:authentication_method;16d/2f:authentication_data;17b1/:request_problem_information"
+        ";18i0/:will_delay_interval;19b1/:request_response_information;1as/2:response_information"
+        ";1cs/2e:server_reference;1fse/245679bef:reason_string;21H1/2:receive_maximum"
+        ";22h1/2:topic_alias_maximum;23H/3:topic_alias;24b/2:maximum_qos;25b/2:retain_available"
+        ";26p0138aef/2345679bef:user_property;27I1/2:maximum_packet_size"
+        ";28b/2:wildcard_subscription_available;29b/2:subscription_identifier_available"
+        ";2ab/2:shared_subscription_available;"
+    )
+
+    # Reason codes from 0x80 on: something has failed (section 2.4, table 2-6).
+    _REASONS = const(
+        "unspecified error;malformed packet;protocol error;implementation specific error;"
+        "unsupported protocol version;client identifier not valid;bad user name or password;"
+        "not authorized;server unavailable;server busy;banned;server shutting down;"
+        "bad authentication method;keep alive timeout;session taken over;topic filter invalid;"
+        "topic name invalid;packet identifier in use;packet identifier not found;"
+        "receive maximum exceeded;topic alias invalid;packet too large;message rate too high;"
+        "quota exceeded;administrative action;payload format invalid;retain not supported;"
+        "QoS not supported;use another server;server moved;shared subscriptions not supported;"
+        "connection rate exceeded;maximum connect time;subscription identifiers not supported;"
+        "wildcard subscriptions not supported"
+    )
+
+    # With which a client may say good-bye (section 3.14.2.1).
+    _GOODBYES = const(b"\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99")
 
 # Packet identifiers 1..65279 belong to messages, those above to SUBSCRIBE and UNSUBSCRIBE, so
 # that neither has to be compared with the other [MQTT-2.3.1-2].
@@ -438,8 +511,9 @@ _RELEASED = const(0x400)  # QoS 2: PUBREC came, PUBREL is owed or sent
 _MUTE = const(0x800)  # cancelled or expired after it was sent: its end is told to nobody
 _COUNTED = const(0x1000)  # sent at least once, whatever became of the session
 _EXPIRES = const(0x2000)  # has an expiry: so it does not take the short way in _sending()
+_HAS_PROPERTIES = const(0x4000)  # the same
 
-# A row of the table of filters: a list of eight.
+# A row of the table of filters: a list of eight, or nine.
 _FILTER = const(0)
 _CALLBACK = const(1)
 _QOS = const(2)  # asked for; negative: an UNSUBSCRIBE
@@ -448,6 +522,7 @@ _STATE = const(4)
 _ID = const(5)
 _IS_LAST = const(6)  # no later command has taken the place of this one
 _MARK = const(7)  # _QUEUED: the outbox's position when it has left; _ASKED: ticks_ms() of that
+_OPTIONS = const(8)  # MQTT 5.0: (bits of the options, properties, subscription identifier or 0)
 # What _STATE is.
 _UNSENT = const(0)
 _QUEUED = const(1)  # its packet is in the outbox
@@ -496,6 +571,9 @@ _len = len
 _isinstance = isinstance
 _bytes = bytes
 _NAMES = (str, bytes)  # a tuple in a call is built each time
+if _MQTT5:
+    _NO_PROPERTIES = {}
+    _NO_TOPIC = b"\x00\x00"  # how a PUBLISH with a topic alias alone begins
 
 
 class _KeyOf:
@@ -520,7 +598,9 @@ class MQTTError(Exception):
       LocalError       you asked for what MQTT or this client forbids
       QueueFull        no room in the pipe now; try again after step()
       ServerError      the server broke the protocol; the connection is closed
-      Refused          CONNACK with `.return_code` 1..5 (section 3.2.2.3)
+      Refused          CONNACK with `.return_code` 1..5 (section 3.2.2.3). MQTT 5.0: any packet
+                       with a `.reason_code`, its `.reason` in words, `.properties`, and the
+                       `.token` that it is about, if it is about one
       TransportError   the network failed: `.stage` of the work, `.errno` or None
       TimedOut         a deadline passed: `.stage` tells what was waited for
 
@@ -536,6 +616,11 @@ class MQTTError(Exception):
         self.stage = stage
         self.errno = errno
         self.return_code = return_code
+
+    if _MQTT5:
+        # MQTT 5.0: what the server says with it: the reason code, in words, the properties of its
+        # packet. The token of what has failed, if that was one message or subscription.
+        reason_code = reason = properties = token = None
 
 
 class LocalError(MQTTError):
@@ -570,6 +655,8 @@ _OUT_OF_MEMORY = const("out of memory")
 _IN_USE = const("the pipe is in use by a call that was interrupted: call step()")
 _TOO_LARGE = const("%s of %d bytes does not fit: raise packet_bytes_max, %d")
 _IN_VAIN = const("%s would wait for nothing")
+if _MQTT5:
+    _NEEDS_5 = const("%s: for protocol=5")
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
 # What an attempt at one address may raise, and the next address is tried; and what closing may
@@ -629,6 +716,7 @@ def _to_payload(value):
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
 # surrogates [MQTT-1.5.3-1] and U+0000 [MQTT-1.5.3-2]. MicroPython's own decoder takes surrogates
 # and characters written longer than need be. EF BB BF is a character like any other and stays
+# [MQTT5-1.5.4-3]
 # where it is [MQTT-1.5.3-3]. Allocates nothing.
 def _is_utf8(buf, start, end):
     more = least = character = 0  # `more` bytes of the character are still to come
@@ -673,6 +761,8 @@ def _to_field(name, value, text=True):
     return data
 
 
+# [MQTT5-3.3.2-1, -2] [MQTT5-3.8.3-1] [MQTT5-3.10.3-1] [MQTT5-4.7.0-1] [MQTT5-4.7.1-1, -2]
+# [MQTT5-4.7.3-1, -2, -3]
 # A topic name [MQTT-3.3.2-1, -2] [MQTT-4.7.1-1], or a topic filter [MQTT-3.8.3-1]
 # [MQTT-3.10.3-1] [MQTT-4.7.1-2, -3]; for both [MQTT-4.7.3-1, -2, -3].
 def _to_topic(value, filter=False):
@@ -828,21 +918,34 @@ def _packet(first_byte, body):
     return bytes(head) + body
 
 
-def encode_connect(client_id, clean_session, keep_alive_s, user, password, will):
+def encode_connect(
+    client_id,
+    clean_session,
+    keep_alive_s,
+    user,
+    password,
+    will,
+    properties=None,  # _MQTT5
+    will_properties=b"",  # _MQTT5
+):
     """Return a CONNECT packet.
 
     Args:
         client_id, user, password: bytes; user and password may be None: absent.
         clean_session: bool. keep_alive_s: 0..65535.
         will: None or (topic_name: bytes, payload: bytes, qos: 0..2, retain: bool).
+        properties, will_properties: bytes, without their length; None: MQTT 3.1.1.
 
     Allocates: the packet and its parts. Spec: section 3.1.
     """
     flags = _CLEAN_SESSION if clean_session else 0
+    # [MQTT5-3.1.3-1, -3] [MQTT5-3.1.2-9, -11, -13, -16, -17, -18, -19]
     body = _field(client_id)  # [MQTT-3.1.3-1, -3]: the order of the payload's fields
     if will:  # [MQTT-3.1.2-9]; else neither flag nor field [MQTT-3.1.2-11, -13, -15]
         topic_name, payload, qos, retain = will
         flags |= _WILL | qos << _WILL_QOS_SHIFT | (_WILL_RETAIN if retain else 0)
+        if _MQTT5 and properties is not None:
+            body += _with_length(will_properties)
         body += _field(topic_name) + _field(payload)
     if user is not None:  # [MQTT-3.1.2-18, -19]
         flags |= _HAS_USER
@@ -851,18 +954,224 @@ def encode_connect(client_id, clean_session, keep_alive_s, user, password, will)
         flags |= _HAS_PASSWORD
         body += _field(password)
     head = b"\x00\x04MQTT\x04" + bytes((flags,)) + keep_alive_s.to_bytes(2, "big")
+    if _MQTT5 and properties is not None:
+        # [MQTT5-3.1.2-1] [MQTT5-2.2.2-1]
+        head = b"\x00\x04MQTT\x05" + head[7:] + _with_length(properties)
     return _packet(_CONNECT, head + body)
 
 
-def encode_filter(packet_id, topic_filter, qos):
+def encode_filter(
+    packet_id,
+    topic_filter,
+    qos,
+    options=None,  # _MQTT5
+):
     """Return a SUBSCRIBE for one filter, or an UNSUBSCRIBE (qos: -1).
+
+    Args:
+        options: what a row has as _OPTIONS; None: MQTT 3.1.1.
 
     Allocates: the packet and its parts. Spec: sections 3.8 and 3.10.
     """
-    body = packet_id.to_bytes(2, "big") + _field(topic_filter)  # [MQTT-3.8.3-3] [MQTT-3.10.3-2]
+    # [MQTT-3.8.3-3] [MQTT-3.10.3-2] [MQTT5-3.8.3-2] [MQTT5-3.10.3-2]
+    body = packet_id.to_bytes(2, "big") + _field(topic_filter)
+    if _MQTT5 and options is not None:
+        body = body[:2] + _with_length(options[1]) + body[2:]
+        if qos >= 0:
+            qos |= options[0]  # [MQTT5-3.8.3-5]: the reserved bits are 0
     if qos < 0:
         return _packet(_UNSUBSCRIBE, body)
     return _packet(_SUBSCRIBE, body + bytes((qos,)))
+
+
+# ---------------------------------------------------------------------------
+# Properties (MQTT 5.0, section 2.2.2)
+# ---------------------------------------------------------------------------
+# An application gives and gets them as a dict, under the names of the specification in snake_case.
+# `user_property` is a list of pairs of str, `subscription_identifier` of a message a list of int.
+
+if _MQTT5:
+    # The row of _PROPERTIES that begins at `at`: (identifier, kind, given in, received in, name).
+    def _property(at):
+        row, _, name = _PROPERTIES[at + 1 : _PROPERTIES.find(";", at + 1)].partition(":")
+        given, _, received = row[3:].partition("/")
+        return int(row[:2], 16), row[2], given, received, name
+
+    # The value of a property, by its identifier: no name need be known for that.
+    def _value(properties, identifier, default=None):
+        return properties.get(_property(_PROPERTIES.find(";%02x" % identifier))[4], default)
+
+    # Bytes with their length as a variable byte integer before them.
+    def _with_length(data):
+        head = bytearray()
+        append_remaining_length(head, len(data))  # [MQTT5-1.5.5-1]
+        return bytes(head) + data
+
+    # The server has broken the protocol; or, without a text, can't do what we want.
+    def _server_error(reason_code, text=None):
+        reason = _reason(reason_code)
+        error = ServerError(text) if text else LocalError("the server says: " + reason)
+        error.reason_code = reason_code
+        error.reason = reason
+        return error
+
+    def _reason(reason_code):
+        reasons = _REASONS.split(";")
+        if 0 <= reason_code - _FAILED < len(reasons):
+            return reasons[reason_code - _FAILED]
+        return "reason code 0x%02x" % reason_code
+
+    # What a server says by a packet with a reason code.
+    def _refusal(kind, reason_code, properties, stage=None):
+        reason = _reason(reason_code)
+        words = "%s, %s (0x%02x)" % (kind, reason, reason_code)
+        said = _value(properties, 0x1F)
+        for more in (said, _value(properties, 0x1C)):  # and another server
+            if more:
+                words += ": " + more
+        error = Refused(words, stage, None, reason_code)
+        error.reason_code = reason_code
+        error.reason = said or reason
+        error.properties = properties
+        return error
+
+    def encode_properties(properties, first_byte):
+        """Return an application's properties as bytes, without their length.
+
+        Args:
+            properties: dict or None. first_byte: of the packet; 0: a will.
+
+        Raises:
+            LocalError: one is not for this packet, or its value is not for it.
+
+        Allocates: the bytes. Spec: [5: 2.2.2].
+        """
+        data = b""
+        if properties is None:
+            return data
+        if not isinstance(properties, dict):
+            raise LocalError("properties is %r, must be a dict" % (properties,))
+        for name in properties:
+            at = _PROPERTIES.find(":%s;" % (name,))
+            identifier, kind, given, _, _ = _property(_PROPERTIES.rfind(";", 0, max(at, 1)))
+            if at < 0 or "%x" % (first_byte >> 4) not in given:
+                raise LocalError("%r is no property that can be given here" % (name,))
+            value = properties[name]
+            if kind == "p":
+                if not isinstance(value, (list, tuple)):
+                    raise LocalError("user_property is %r, must be a list of pairs" % (value,))
+            else:
+                value = (value,)
+            for one in value:
+                data += bytes((identifier,))
+                if kind == "p":
+                    if not isinstance(one, (list, tuple)) or len(one) != 2:
+                        raise LocalError("user_property has %r, must be pairs" % (one,))
+                    data += _field(_to_field(name, one[0])) + _field(_to_field(name, one[1]))
+                elif kind == "s" or kind == "d":
+                    # [MQTT5-3.3.2-19]
+                    one = _to_field(name, one, kind == "s")
+                    if name == "response_topic":
+                        _to_topic(one)  # [MQTT5-3.3.2-13, -14]
+                    data += _field(one)
+                else:
+                    data += _encode_number(name, kind, one)
+        return data
+
+    def _encode_number(name, kind, value):
+        if kind == "b":
+            value = int(value) if value is True or value is False else value
+            return bytes((_integer(name, value, 0, 1),))
+        least = int(kind < "a")
+        if kind == "V":
+            buf = bytearray()
+            append_remaining_length(buf, _integer(name, value, least, 0x0FFFFFFF))
+            return bytes(buf)
+        size = 2 if kind in "hH" else 4
+        return _integer(name, value, least, (1 << 8 * size) - 1).to_bytes(size, "big")
+
+    # A variable byte integer (section 1.5.5): (value, where it ends). IndexError: it does not end.
+    def _decode_number(data, at):
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+            if shift == 28:
+                raise IndexError
+        if shift and not byte:  # longer than it need be [MQTT5-1.5.5-1]
+            raise IndexError
+        return value, at
+
+    def decode_properties(buf, at, end, first_byte):
+        """Return (properties, where they end) of a packet that a server has sent.
+
+        Args:
+            buf: the packet; at: where the length of its properties stands; end: of the packet.
+            first_byte: its first byte.
+
+        Raises:
+            ServerError: with its reason code: one is malformed, unknown, not for this packet, or
+                stands there twice.
+
+        Allocates: the dict and what is in it. Spec: [5: 2.2.2].
+        """
+        properties = {}
+        name = "length"
+        try:
+            size, at = _decode_number(memoryview(buf)[:end], at)
+            if size > end - at:
+                raise IndexError
+            data = bytes(memoryview(buf)[at : at + size])
+            end = at + size
+            at = 0
+            while at < size:
+                name = "0x%02x" % data[at]
+                row = _PROPERTIES.find(";" + name[2:])
+                if row < 0:
+                    raise IndexError
+                identifier, kind, _, received, name = _property(row)
+                at += 1
+                if "%x" % (first_byte >> 4) not in received:
+                    raise _server_error(_PROTOCOL_ERROR, "property %s in a wrong packet" % name)
+                value, at = _decode_value(data, at, kind)
+                if kind == "p":
+                    other, at = _decode_value(data, at, kind)
+                    value = value, other
+                elif kind < "a" and not value or kind == "b" and value > 1:
+                    raise _server_error(_PROTOCOL_ERROR, "property %s is %d" % (name, value))
+                if kind == "p" or identifier == 0x0B:
+                    properties.setdefault(name, []).append(value)
+                elif name in properties:
+                    raise _server_error(_PROTOCOL_ERROR, "property %s twice" % name)
+                else:
+                    properties[name] = value
+        except IndexError:
+            raise _server_error(_MALFORMED, "malformed property: " + name)
+        return properties, end
+
+    def _decode_value(data, at, kind):
+        if kind == "V":
+            return _decode_number(data, at)
+        size = "b_h_i".find(kind.lower())
+        if size < 0:
+            size = data[at] << 8 | data[at + 1]
+            at += 2
+        else:
+            size = size or 1
+        value = data[at : at + size]
+        if len(value) < size:
+            raise IndexError
+        if kind == "s" or kind == "p":
+            if not _is_utf8(value, 0, size):  # [MQTT5-1.5.4-1, -2] [MQTT5-1.5.7-1]
+                raise IndexError
+            value = str(value, "utf-8")
+        elif kind != "d":
+            value = int.from_bytes(value, "big")
+        return value, at + size
 
 
 # ---------------------------------------------------------------------------
@@ -877,6 +1186,7 @@ def encode_filter(packet_id, topic_filter, qos):
 #             QoS 1 and 2: ticks_ms() when it left
 #   extras    ticks_ms() of its expiry, or None. With _RELEASED: the serial number of its PUBREC;
 #             if it was given up: _COUNT_HALF plus how often its PUBREL was sent again
+#   properties   MQTT 5.0: bytes, without their length, a topic alias and an expiry; or None
 #
 # The top of this file explains head, left, sent and tail. Writers move only `tail`, under the
 # lock; step() moves the others: neither waits for the other. Only a writer that drops or moves
@@ -912,6 +1222,8 @@ class Pipe(IOBase):
         self.easy_bytes = -1 if policy else packet_bytes_max - _PUBLISH_HEADER_MAX
         if _QOS2 or _OFFLINE:
             self.extras = [None] * size
+        if _MQTT5:
+            self.properties = None  # a list for MQTT 5.0; else nobody looks
         if _ASYNCIO:
             self.is_ready = None  # a function that is asked, too
         if _OFFLINE:
@@ -969,6 +1281,8 @@ class Pipe(IOBase):
         try:
             # The exact size of the packet: it may be too large.
             size = self._bytes_of(at) + (4 if self.firsts[at] & _QOS_MASK else 2)
+            if _MQTT5 and self.properties:
+                size += self.more_bytes(expiry_ms, at)
             size += 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)
             if size > self.packet_bytes_max:
                 raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
@@ -998,7 +1312,27 @@ class Pipe(IOBase):
 
     # Of topic name and payload. (step() may give them up meanwhile.)
     def _bytes_of(self, at):
+        if _MQTT5 and self.properties and self.properties[at]:
+            return (
+                _len(self.topics[at] or b"")
+                + _len(self.payloads[at] or b"")
+                + _len(self.properties[at])
+            )
         return _len(self.topics[at] or b"") + _len(self.payloads[at] or b"")
+
+    if _MQTT5:
+        # The length of the properties, and an expiry.
+        def more_bytes(self, expiry_ms, at):
+            size = 0 if expiry_ms is None else _EXPIRY_BYTES
+            more = size + _len(self.properties[at] or b"")
+            return size + 1 + (more > 0x7F) + (more > 0x3FFF)
+
+        def packet_bytes_of(self, at):
+            """The size of the packet of the message at `at`, less a topic alias."""
+            first = self.firsts[at]
+            size = self._bytes_of(at) + (4 if first & _QOS_MASK else 2)
+            size += self.more_bytes(0 if first & _EXPIRES else None, at)
+            return size + 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)
 
     # Give up the references of a slot; it is free from here.
     def _clear(self, at):
@@ -1006,6 +1340,8 @@ class Pipe(IOBase):
         self.topics[at] = self.payloads[at] = None
         if _QOS2 or _OFFLINE:
             self.extras[at] = None
+        if _MQTT5 and self.properties:
+            self.properties[at] = None
 
     # Take the lock; call release_lock() in a `finally`. With `is_dropping` the caller has the lock
     # and wants to drop or move waiting messages: keep step() off the ring from here on. Waits at
@@ -1166,6 +1502,8 @@ class Pipe(IOBase):
                 self.firsts,
             ):
                 field[target] = field[source]
+            if _MQTT5 and self.properties:
+                self.properties[target] = self.properties[source]
 
         def drop_expired(self, now_ms):
             """Drop what waits and has expired, and look when the next one expires.
@@ -1178,7 +1516,13 @@ class Pipe(IOBase):
             while at != self.tail:
                 first = self.firsts[at]
                 expiry_ms = self.extras[at]
-                if first and not first & (_RELEASED | _MUTE) and expiry_ms is not None:
+                # [MQTT5-4.3.3-7] At QoS 1 it is not said so.
+                if (
+                    first
+                    and not first & (_RELEASED | _MUTE)
+                    and not (_MQTT5 and self.properties and first & _SENT and first & 0x04)
+                    and expiry_ms is not None
+                ):
                     if ticks_diff(now_ms, expiry_ms) >= 0:
                         self.give_up(at)
                         if _STATS:
@@ -1248,6 +1592,8 @@ class Pipe(IOBase):
         self.topics[at] = self.payloads[at] = None
         if _QOS2 or _OFFLINE:
             self.extras[at] = None
+        if _MQTT5 and self.properties:
+            self.properties[at] = None
         firsts[at] = 0  # last: if Ctrl-C comes before, rewind() does it
         if at == self.head:
             self.move_head()
@@ -1275,6 +1621,7 @@ class Pipe(IOBase):
         return -1
 
     # Is this packet identifier in use already, by a message before this one? Only possible when
+    # [MQTT5-2.2.1-3] [MQTT5-4.3.2-1] [MQTT5-4.3.3-1]
     # 65,279 tokens were given out while one message was stuck. [MQTT-2.3.1-2]
     def is_id_taken(self, new):
         at = self.find_id((self.tokens[new] - 1) % _MESSAGE_IDS + 1)
@@ -1306,6 +1653,7 @@ class Pipe(IOBase):
         if _OFFLINE:
             self.is_looking = False
 
+    # [MQTT5-3.2.2-5] [MQTT5-4.4.0-1] [MQTT5-4.3.2-3] [MQTT5-4.3.3-3, -5, -6]
     def resume(self, session_present):
         """A connection was accepted: decide how to resend each message that was sent before.
 
@@ -1368,12 +1716,21 @@ class Filters:
         self.last_id = 0
         self.is_doubtful = False  # the server may have started a new session: no CONNACK seen
 
-    def put(self, topic_filter, callback, qos, token):
+    def put(
+        self,
+        topic_filter,
+        callback,
+        qos,
+        token,
+        options=None,  # _MQTT5
+    ):
         """Add a row. Under the Pipe's lock. Allocates: the row, and the table anew."""
         for row in self.rows:
             if row[_FILTER] == topic_filter and qos >= 0 and row[_QOS] >= 0:
                 row[_IS_LAST] = False
         row = [topic_filter, callback, qos, token, _UNSENT, 0, True, 0]
+        if _MQTT5:
+            row.append(options)
         self.rows = self.rows + [row]
         self.is_changed = self.is_unsent = True
 
@@ -1385,9 +1742,31 @@ class Filters:
         found = []
         for row in self.rows:
             if row[_CALLBACK] is not None and row[_IS_LAST]:
+                if _MQTT5 and row[_OPTIONS] and row[_OPTIONS][2]:
+                    continue  # what comes for it has its identifier [MQTT5-3.3.4-3, -5]
                 if topic_matches(row[_FILTER], buf, start, end):
                     found.append(row[_CALLBACK])
         return found
+
+    if _MQTT5:
+
+        def callbacks_of(self, identifiers, topic_name):
+            """The callbacks of a message that came with these subscription identifiers.
+
+            Those of a filter that has one need no comparison [MQTT5-3.3.4-4]; the others match as
+            ever: perhaps it was sent for them, too.
+            """
+            found = []
+            for row in self.rows:
+                if row[_CALLBACK] is not None and row[_IS_LAST]:
+                    identifier = row[_OPTIONS][2]
+                    if (
+                        identifier in identifiers
+                        if identifier
+                        else topic_matches(row[_FILTER], topic_name, 0, _len(topic_name))
+                    ):
+                        found.append(row[_CALLBACK])
+            return found
 
     def find(self, token):
         """The row of this token, its answer told or not; or None."""
@@ -1539,6 +1918,8 @@ class Outbox:
         self.sent_count = 0
         if _STATS:
             self.packet_count = 0  # since ever, modulo 2**30; those of messages count themselves
+        if _MQTT5:
+            self.properties = b""  # of the next PUBLISH, with their length
         self.clear()
 
     def clear(self):
@@ -1571,6 +1952,8 @@ class Outbox:
             self.packet_count = self.packet_count + 1 & _COUNT_MASK
         return True
 
+    # With reason code 0, which is left out: [MQTT5-2.2.1-5] [MQTT5-3.4.2-1] [MQTT5-3.5.2-1]
+    # [MQTT5-3.7.2-1]
     def put_ack(self, first_byte, packet_id):
         """Append PUBACK, PUBREC, PUBREL or PUBCOMP. The caller has seen room for 4 bytes."""
         buf = self.buf
@@ -1596,13 +1979,23 @@ class Outbox:
         if self.tail is not None:
             return False
         size += 4 if packet_id else 2  # the remaining length
+        if _MQTT5:
+            size += _len(self.properties)
         buf = 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)  # bytes of fixed header
-        if buf + 4 + _len(topic_name) > self.capacity:
+        if (
+            buf + 4 + _len(topic_name) + _len(self.properties)
+            if _MQTT5
+            else buf + 4 + _len(topic_name)
+        ) > self.capacity:
             buf = bytearray()
         else:
             buf += size  # bytes of all
             if buf > self.room:
                 if buf <= self.capacity or buf - size + 4 + _len(topic_name) > self.room:
+                    return False
+                if _MQTT5 and (
+                    buf - size + 4 + _len(topic_name) + _len(self.properties) > self.room
+                ):
                     return False
                 self.tail = payload
             self.pending += buf
@@ -1616,6 +2009,8 @@ class Outbox:
         if packet_id:
             buf.append(packet_id >> 8)
             buf.append(packet_id & 0xFF)
+        if _MQTT5:
+            buf.extend(self.properties)
         if buf is not self.buf:
             return self.put_packet(bytes(buf) + payload)
         if self.tail is None:
@@ -1685,6 +2080,8 @@ class Decoder:
         self.buf = bytearray(packet_bytes_max)  # two more: the next header's start
         self.length = self.late_at = self.late_id = 0
         self.have = _COUNT_MASK  # bytes kept of a packet that is too large; else more than any has
+        if _MQTT5:
+            self.is_mqtt5 = False  # more kinds of packets, and most have more than one length
         if _STATS:
             self.packet_count = self.byte_count = 0  # since ever, modulo 2**30
 
@@ -1748,6 +2145,7 @@ class Decoder:
                 if shift == 28:
                     raise ServerError("remaining length goes on after four bytes [2.2.3]")
             length |= byte << shift
+            # [MQTT5-3.3.1-4] [MQTT5-3.15.1-1]
             # QoS 0 is legal. (DUP breaks [MQTT-3.3.1-2] then, and means nothing: aedes passes it
             # on.) QoS 3 is not [MQTT-3.3.1-4].
             if first_byte & (_TYPE_MASK | _QOS_MASK) != _PUBLISH and (
@@ -1758,9 +2156,22 @@ class Decoder:
                 else first_byte not in _RECEIVED  # [MQTT-2.2.2-2]
                 or length != (0 if first_byte == _PINGRESP else 2)
             ):
-                raise ServerError(
-                    "illegal packet 0x%02x with remaining length %d [2.2]" % (first_byte, length)
-                )
+                # [MQTT5-3.14.1-1]
+                if not (
+                    _MQTT5
+                    and self.is_mqtt5
+                    and (
+                        first_byte == _DISCONNECT
+                        or first_byte == _AUTH
+                        or length > 1
+                        and first_byte != _PINGRESP
+                        and first_byte in _RECEIVED
+                    )
+                ):
+                    raise ServerError(
+                        "illegal packet 0x%02x with remaining length %d [2.2]"
+                        % (first_byte, length)
+                    )
 
             # -- body
             self.length = kept = length
@@ -1825,6 +2236,9 @@ class Message:
 
     Allocates: payload: the bytes. view: nothing if the last message had a topic name and a payload
     of the same lengths, else a memoryview.
+
+    MQTT 5.0: properties, a dict, as the server has sent them. Where there are none it is the same
+    empty one each time.
     """
 
     payload: bytes
@@ -1836,6 +2250,8 @@ class Message:
         self.topic_name = ""
         self.qos = 0
         self.retain = self.dup = False
+        if _MQTT5:
+            self.properties = _NO_PROPERTIES
 
     if _ASYNCIO:
 
@@ -1848,6 +2264,8 @@ class Message:
             kept.qos = self.qos
             kept.retain = self.retain
             kept.dup = self.dup
+            if _MQTT5:
+                kept.properties = self.properties
             return kept
 
     # No properties: MicroPython looks through a class with one, and its bases, at each assignment
@@ -2178,6 +2596,9 @@ class _Connecting:
             password = _to_field("password", password, False)
             self._now_ms = ticks_ms()
         self._password = password
+        if _MQTT5 and self._auth:
+            self._auth_data = self._authenticate(None)
+            self._now_ms = ticks_ms()
         self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
         if not _RESOLVER or is_literal(host):
             yield from self._connect_to((host,), 1)
@@ -2215,6 +2636,9 @@ class _Connecting:
         while True:
             # Reading first: the TLS library tells there why it was refused, and not when writing.
             first_byte = next(self._packets)
+            if _MQTT5 and first_byte == _AUTH:
+                self._on_packet_5(_AUTH)
+                first_byte = _MOVES
             if first_byte > 0:
                 break
             if first_byte == _MOVES:
@@ -2232,6 +2656,8 @@ class _Connecting:
             self._on_connack(self._decoder.buf[0], self._decoder.buf[1])
         finally:
             pipe.release_lock()
+        if _MQTT5:
+            self._tell_refused()
         if _OFFLINE:
             self._tell_dropped()
             self._ping_meanwhile()
@@ -2342,6 +2768,7 @@ class _Connecting:
         address = found[-1] or (literal, port)
         kind = socket.SOCK_DGRAM
         if not (_RESOLVER and query):
+            # [MQTT5-4.2.0-1]
             # A stream that loses no byte and keeps their order [MQTT-7.1.2-1].
             kind = socket.SOCK_STREAM
             self._move(_TCP_CONNECTING)
@@ -2416,6 +2843,7 @@ class _Connecting:
             deadline_ms = self._attempt_end_ms
             self._is_late = False
             yield self._rest(deadline_ms)
+        # [MQTT5-3.1.0-1]; nothing else is sent before CONNACK but AUTH [MQTT5-3.1.2-30].
         # [MQTT-3.1.0-1]: CONNECT is the first packet. It waits in the outbox until the socket
         # takes it.
         self._read = sock.readinto
@@ -2424,11 +2852,13 @@ class _Connecting:
         self._outbox.put_packet(
             encode_connect(
                 self.client_id,
-                self.clean_session,
-                self.keep_alive_s,
+                self._is_clean if _MQTT5 and self._is_5 else self.clean_session,
+                self._asked_keep_alive_s if _MQTT5 and self._is_5 else self.keep_alive_s,
                 server[2],
                 self._password,
                 self.will,
+                self._connect_properties(),  # _MQTT5
+                self._will_properties,  # _MQTT5
             )
         )
         while not self._outbox.flush(self._write):
@@ -2455,11 +2885,25 @@ class _Connecting:
             return events & select.POLLOUT
 
     def _on_connack(self, flags, return_code):
-        self._check_return_code(return_code)
-        if flags > 1 or flags and self.clean_session:
+        if _MQTT5 and self._is_5 and self._decoder.length > 2:
+            self._on_connack_5(return_code)
+        else:
+            self._check_return_code(return_code)
+            if _MQTT5 and self._is_5:
+                raise _server_error(_MALFORMED, "CONNACK without properties [5: 3.2.2]")
+        # [MQTT5-3.2.2-1, -4]
+        if (
+            flags > 1
+            or flags
+            and (self._is_clean if _MQTT5 and self._is_5 else self.clean_session)
+        ):
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
+        if _MQTT5 and self._is_5 and self.session_expiry_s:
+            # [MQTT5-3.1.2-4, -23]
+            self._is_clean = False  # from here on there is something to resume
         if _STATS:
             self._count(_N_CONNECTIONS)
+        # [MQTT5-4.1.0-1]
         session_present = is_ours = flags == 1
         if _FAILOVER:
             # What another server of the list remembers is not this session (section 4.1).
@@ -2489,6 +2933,154 @@ class _Connecting:
             reason = _REFUSALS.split(";")[min(return_code, _REFUSALS_LAST)]
             reason = "return code %d, %s" % (return_code, reason)
             raise Refused(reason, "CONNACK", None, return_code)
+
+    # -- MQTT 5.0 ------------------------------------------------------------------
+
+    if _MQTT5:
+        # Of CONNECT, as bytes without their length; None: MQTT 3.1.1.
+        def _connect_properties(self):
+            if not self._is_5:
+                return None
+            data = self._properties
+            if self.session_expiry_s:
+                data = b"\x11" + self.session_expiry_s.to_bytes(4, "big") + data
+            return data + self._auth_fields(self._auth_data)
+
+        # Method and data (sections 3.1.2.11.9, .10 and 3.15.2.2).
+        def _auth_fields(self, data):
+            if not self._auth:
+                return b""
+            fields = b"\x15" + _field(self._auth[0])  # [MQTT5-4.12.0-5]
+            return fields if data is None else fields + b"\x16" + _field(data)
+
+        # What the application answers to the server's data; None begins.
+        def _authenticate(self, data):
+            try:
+                data = self._auth[1](data)
+            except Exception as error:
+                # [MQTT5-4.12.1-2]
+                raise LocalError("auth: %s %s" % (type(error).__name__, error))
+            return data if data is None else _to_field("auth", data, False)
+
+        # Does the server go on with the method of CONNECT? [MQTT5-4.12.0-5, -6]
+        def _check_auth(self, properties):
+            if _value(properties, 0x15) != (self._auth and str(self._auth[0], "utf-8")):
+                raise _server_error(_PROTOCOL_ERROR, "not the authentication method of CONNECT")
+
+        # CONNACK: what the server can't do is obeyed from here on.
+        def _on_connack_5(self, reason_code):
+            decoder = self._decoder
+            if decoder.have < decoder.length:
+                raise _server_error(_PACKET_TOO_LARGE, "CONNACK of %d bytes" % decoder.length)
+            properties, at = decode_properties(decoder.buf, 2, decoder.length, _CONNACK)
+            if at != decoder.length:
+                raise _server_error(_MALFORMED, "CONNACK goes on behind its properties")
+            if reason_code:
+                raise _refusal("refused", reason_code, properties, "CONNACK")
+            self._check_auth(properties)
+            if self._auth:
+                self._authenticate(_value(properties, 0x16, b""))
+            self.server_properties = properties
+            self.client_id = _value(properties, 0x12, self.client_id)  # [MQTT5-3.2.2-16]
+            if isinstance(self.client_id, str):
+                self.client_id = self.client_id.encode()
+            # [MQTT5-3.1.2-21] [MQTT5-3.2.2-21]
+            self.keep_alive_s = _value(properties, 0x13, self._asked_keep_alive_s)
+            # [MQTT5-3.3.4-7, -9] [MQTT5-4.9.0-1, -2]
+            self._flying_max = min(self.in_flight_max, _value(properties, 0x21, _STRING_BYTES_MAX))
+            # [MQTT5-3.2.2-17, -18]: its own maximum is the alias that is the last.
+            self._alias_max = min(_value(properties, 0x22, 0), _ALIASES)
+            pipe = self._pipe
+            # [MQTT5-3.2.2-15]
+            pipe.packet_bytes_max = min(
+                self._packet_bytes_max, _value(properties, 0x27, self._packet_bytes_max)
+            )
+            self._set_easy_bytes()
+            # [MQTT5-3.2.2-11, -14]: flags of a PUBLISH that this server does not take
+            qos_max = _value(properties, 0x24, 2)
+            self._forbidden = _QOS_MASK & ~(2 * qos_max + 1) if qos_max < 2 else 0
+            if not _value(properties, 0x25, 1):
+                self._forbidden |= _RETAIN
+            self._lacks = 0
+            for i in range(3):
+                if not _value(properties, 0x28 + i, 1):
+                    self._lacks |= 1 << i
+            at = pipe.head
+            while at != pipe.tail:
+                first = pipe.firsts[at]
+                if first and not first & (_RELEASED | _MUTE):
+                    error = None
+                    size = pipe.packet_bytes_of(at)
+                    if first & self._forbidden:
+                        error = self._why_not(first)
+                    elif size > pipe.packet_bytes_max:
+                        error = _server_error(_PACKET_TOO_LARGE)
+                    if error:
+                        error.token = pipe.tokens[at]
+                        self._refused.append(error)
+                        if _OFFLINE:
+                            pipe.give_up(at)
+                        else:
+                            pipe.free(at)
+                at = (at + 1) % pipe.size
+
+        # What is easy to put needs no look at its exact size, or at what the server takes.
+        def _set_easy_bytes(self):
+            pipe = self._pipe
+            if pipe.easy_bytes >= 0:
+                pipe.easy_bytes = max(
+                    0, pipe.packet_bytes_max - _PUBLISH_HEADER_MAX - _ALIAS_BYTES - 1
+                )
+
+        # A PUBLISH with this first byte can't be sent to this server.
+        def _why_not(self, first_byte):
+            # [MQTT5-3.2.2-11, -14]
+            return _server_error(0x9A if first_byte & _RETAIN & self._forbidden else 0x9B)
+
+        # The error, if a subscription can't be had from this server; or None.
+        def _lacks_for(self, topic_filter, identifier):
+            lacks = self._lacks
+            if lacks & _LACKS_SHARED and topic_filter.startswith(b"$share/"):
+                return _server_error(0x9E)
+            if lacks & _LACKS_WILDCARDS and (b"+" in topic_filter or b"#" in topic_filter):
+                return _server_error(0xA2)
+            if lacks & _LACKS_IDENTIFIERS and identifier:
+                return _server_error(0xA1)
+            return None
+
+        # What was queued before the server said that it can't do it. No lock is held.
+        def _tell_refused(self):
+            for row in self._filters.rows:
+                if self._lacks and row[_STATE] == _UNSENT and row[_QOS] >= 0:
+                    error = self._lacks_for(row[_FILTER], row[_OPTIONS][2])
+                    if error:
+                        row[_STATE] = _REFUSED
+                        error.token = row[_TOKEN]
+                        if error.token > 0:
+                            row[_TOKEN] = -error.token
+                            self._refused.append(error)
+            while self._refused:
+                self._report(self._refused.pop(0))
+
+        # Another server than those of the list, if this one names it (section 4.11): its host and
+        # port, all else as with this one. Once: what that names is not followed.
+        def _refer(self, error):
+            if error.reason_code not in (_USE_ANOTHER_SERVER, _SERVER_MOVED):
+                return None
+            name = (_value(error.properties, 0x1C) or "").split(" ")[0]
+            server = self._server
+            is_legal = 0 < len(name) <= _REFERENCE_BYTES_MAX and "@" not in name
+            if server is self._referred or not is_legal:
+                return None
+            try:
+                found = parse_uri(("mqtts://" if server[4] else "mqtt://") + name)
+            except LocalError as failure:
+                self._report(failure)
+                return None
+            found = [found[0], found[1], server[2], server[3], server[4]]
+            if self._referred != found:
+                self._referred = found
+            return self._referred
 
 
 # ---------------------------------------------------------------------------
@@ -2625,6 +3217,8 @@ class _Serving(_Connecting):
         if _OFFLINE and pipe.dropped:
             self._ping_meanwhile()
             self._tell_dropped()
+        if _MQTT5 and self._is_5:
+            self._do_chores_5()
         happened = self._happened
         self._happened = False
         return happened
@@ -2650,6 +3244,7 @@ class _Serving(_Connecting):
         while self._is_wanted:
             yield False
 
+        # [MQTT5-3.14.2-1]
         # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2]
         self._move(_CLOSING)
         self._arm(_TIMER_STATE, self.connect_timeout_ms)
@@ -2659,7 +3254,11 @@ class _Serving(_Connecting):
             yield False
         # Best effort: if DISCONNECT has not left when the time is up, the server publishes the
         # will. Accepted.
-        while not outbox.put_packet(_DISCONNECT_PACKET) and not self._is_time_up:
+        # [MQTT5-3.14.4-1, -2]
+        while (
+            not outbox.put_packet(self._bye if _MQTT5 else _DISCONNECT_PACKET)
+            and not self._is_time_up
+        ):
             yield False
         self._has_said_bye = self._is_held = True  # nothing is read any more
         is_first = True
@@ -2743,6 +3342,7 @@ class _Serving(_Connecting):
         timers[_DUE] = due_ms
         return happened
 
+    # [MQTT5-3.1.2-20]
     # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it was, so the
     # timer is not moved by each packet: it looks when it runs out.
     def _on_ping_time(self, is_slow=False):
@@ -2815,6 +3415,12 @@ class _Receiving(_Serving):
         if _STATS:
             counts = self._counts
         topics = []  # (length and name as on the wire, name as str, callbacks) of the last ones
+        if _MQTT5:
+            is_5 = self._is_5
+            # [MQTT5-3.3.2-10]
+            aliases = [None] * (_ALIASES + 1)  # the same, or with _NOTHING: callbacks not known
+            alias = at = 0
+            identifiers = None
         turn = held = 0
         key = text = callbacks = last_byte = None
         default = [None]
@@ -2831,6 +3437,10 @@ class _Receiving(_Serving):
                 filters.is_changed = False
                 topics = []
                 key_len = _COUNT_MASK
+                if _MQTT5:
+                    for at in range(len(aliases)):
+                        if aliases[at] and aliases[at][2] != ():
+                            aliases[at] = aliases[at][0], aliases[at][1], _NOTHING
             self._now_ms = now()
             heard = self._is_held = False
             free = _PUBLISH | _RETAIN  # up to this byte packets need no answer, and no room
@@ -2839,7 +3449,7 @@ class _Receiving(_Serving):
             left = _PACKETS_PER_STEP
             while first_byte > 0:
                 if first_byte > free and (
-                    outbox.room < _ACK_BYTES or not free and first_byte & ~0x0F == _PUBLISH
+                    outbox.room < _ACK_ROOM or not free and first_byte & ~0x0F == _PUBLISH
                 ):
                     held = first_byte
                     self._is_held = True
@@ -2852,7 +3462,7 @@ class _Receiving(_Serving):
                     and first_byte & ~0x0F != _PUBLISH
                     or decoder.have < length
                 ):
-                    if first_byte == _PUBACK:
+                    if (not _MQTT5 or length < 3) and first_byte == _PUBACK:
                         token = self._on_ack(_PUBACK, buf[0] << 8 | buf[1])
                     else:
                         token = self._on_packet(first_byte)
@@ -2875,6 +3485,50 @@ class _Receiving(_Serving):
                 else:
                     # -- PUBLISH (section 3.3): the topic name. What is known of it is good for all
                     # messages that follow with the same.
+                    if _MQTT5 and is_5:
+                        # The properties: where the payload begins. Most have none, or an alias.
+                        at = buf[0] << 8 | buf[1] if length > 2 else length
+                        end_5 = at + (4 if first_byte & _QOS_MASK else 2)
+                        if end_5 >= length:
+                            raise _server_error(
+                                _MALFORMED, "PUBLISH of %d bytes [5: 3.3]" % length
+                            )
+                        alias = identifiers = None
+                        if not buf[end_5]:
+                            end_5 += 1
+                            message.properties = _NO_PROPERTIES
+                        elif (
+                            buf[end_5] == _ALIAS_BYTES
+                            and buf[end_5 + 1] == _ALIAS
+                            and end_5 + _ALIAS_BYTES < length
+                        ):
+                            alias = buf[end_5 + 2] << 8 | buf[end_5 + 3]
+                            end_5 += 1 + _ALIAS_BYTES
+                            message.properties = _NO_PROPERTIES
+                        else:
+                            message.properties, end_5 = decode_properties(
+                                buf, end_5, length, _PUBLISH
+                            )
+                            alias = _value(message.properties, _ALIAS)
+                            identifiers = _value(message.properties, 0x0B)
+                        # [MQTT5-3.3.2-7, -8, -9]
+                        if alias is not None and not 0 < alias <= self._alias_limit:
+                            raise _server_error(_ALIAS_INVALID, "topic alias %d" % alias)
+                        if not at:
+                            at = aliases[alias or 0]
+                            if at is None:
+                                raise _server_error(_PROTOCOL_ERROR, "topic alias without topic")
+                            if at[2] is _NOTHING:
+                                aliases[alias] = (
+                                    at[0],
+                                    at[1],
+                                    filters.callbacks(at[0], 2, len(at[0])) or None,
+                                )
+                                at = aliases[alias]
+                            key = _NO_TOPIC
+                            key_len = 2
+                            message.topic_name = text = at[1]
+                            callbacks = at[2]
                     if length < key_len or not begins_with(key):
                         key_len = 2 + (buf[0] << 8 | buf[1]) if length > 1 else 0
                         if key_len < 3 or key_len > length:
@@ -2894,6 +3548,9 @@ class _Receiving(_Serving):
                                 topics[turn] = (key, text, callbacks)
                         message.topic_name = text
                         start = -1
+                    if _MQTT5 and is_5 and alias and key_len > 2:
+                        if aliases[alias] is None or aliases[alias][0] != key:
+                            aliases[alias] = key, text, callbacks
                     if first_byte != last_byte:
                         last_byte = first_byte
                         qos = first_byte & _QOS_MASK
@@ -2901,7 +3558,12 @@ class _Receiving(_Serving):
                         message.retain = first_byte & _RETAIN != 0
                         message.dup = qos != 0 and first_byte & _DUP != 0
                         start = -1
-                    if start < 0:
+                    if _MQTT5 and is_5:
+                        start = end_5
+                        if start != message._start:
+                            message._start = start
+                            end = -1
+                    elif start < 0:
                         start = key_len + 2 if qos else key_len
                         if start != message._start:
                             message._start = start
@@ -2923,6 +3585,10 @@ class _Receiving(_Serving):
                             if not is_new:
                                 if _STATS:
                                     self._count(_N_SUPPRESSED)
+                            elif _MQTT5 and is_5 and _len(received) >= self._received_max:
+                                raise _server_error(
+                                    _RECEIVE_MAXIMUM_EXCEEDED, "more than our receive maximum"
+                                )
                             elif _len(received) >= _RECEIVED_MAX:
                                 raise TransportError(
                                     "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX
@@ -2937,6 +3603,9 @@ class _Receiving(_Serving):
                             del message.view
                             end = message._end = length
                         takers = callbacks
+                        if _MQTT5 and identifiers and takers != ():
+                            takers = filters.callbacks_of(identifiers, message.topic_name.encode())
+                            takers = takers or None
                         if takers is None:
                             default[0] = self.on_message
                             takers = () if default[0] is None else default
@@ -2969,6 +3638,8 @@ class _Receiving(_Serving):
                                 left = 0
                     # Acknowledge after the callback: after a reset in between, the message comes
                     # again rather than never. Acknowledge it whether or not anybody took it
+                    # [MQTT5-3.3.4-1] [MQTT5-4.5.0-2] [MQTT5-4.6.0-2, -3] [MQTT5-4.3.2-4, -5]
+                    # [MQTT5-4.3.3-8, -10, -13]
                     # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
                     if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
                         if _QOS2:
@@ -3025,6 +3696,13 @@ class _Receiving(_Serving):
     def _on_packet(self, first_byte):
         buf = self._decoder.buf
         kind = first_byte & _TYPE_MASK
+        if (
+            _MQTT5
+            and self._is_5
+            and kind != _PUBLISH
+            and (self._decoder.length > 2 or kind > _PINGRESP)
+        ):
+            return self._on_packet_5(kind)
         if first_byte & ~0x0F == _PUBLISH:
             self._on_large(first_byte)
         elif kind == _PINGRESP:
@@ -3048,6 +3726,9 @@ class _Receiving(_Serving):
             elif _QOS2 and kind == _PUBREL & _TYPE_MASK:
                 if packet_id in self._received:
                     self._received.remove(packet_id)
+                elif _MQTT5 and self._is_5:
+                    return self._put_not_found(_PUBCOMP, packet_id)
+                # [MQTT5-4.3.3-11, -12]
                 self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2]
             else:
                 return self._on_ack(kind, packet_id)
@@ -3061,7 +3742,7 @@ class _Receiving(_Serving):
         if first_byte & _QOS_MASK:
             decoder.late_at = topic_end
             end += 2
-        if topic_end < 3 or end > decoder.length:
+        if topic_end < (3 - self._is_5 if _MQTT5 else 3) or end > decoder.length:
             raise ServerError("PUBLISH of %d bytes is too short [3.3]" % decoder.length)
         if _STATS:
             self._count(_N_TOO_LARGE)
@@ -3085,7 +3766,10 @@ class _Receiving(_Serving):
             # [MQTT-4.3.3-1]; PUBREL goes out at once, so in the order of the PUBRECs
             # [MQTT-4.6.0-4]. Answer an unknown PUBREC, too: without a PUBREL the server would keep
             # the identifier for ever.
-            self._outbox.put_ack(_PUBREL, packet_id)
+            if _MQTT5 and self._is_5 and not first & 0x04:
+                self._put_not_found(_PUBREL, packet_id)
+            else:
+                self._outbox.put_ack(_PUBREL, packet_id)
             if first & 0x04:
                 # The payload stays: a server without our session gets the message from its begin.
                 if not first & _RELEASED:
@@ -3116,8 +3800,138 @@ class _Receiving(_Serving):
             raise ServerError(_ID_0)
         return 0
 
+    if _MQTT5:
+        # [MQTT5-3.6.2-1] [MQTT5-3.7.2-1]
+        def _put_not_found(self, first_byte, packet_id):
+            self._outbox.put_packet(
+                bytes((first_byte, 3, packet_id >> 8, packet_id & 0xFF, _ID_NOT_FOUND))
+            )
+            return 0
+
+        # What MQTT 3.1.1 has not: packets with a reason code, or properties. Returns as
+        # _on_packet().
+        def _on_packet_5(self, kind):
+            decoder = self._decoder
+            buf = decoder.buf
+            end = decoder.length
+            at = 0
+            packet_id = code = 0
+            properties = _NO_PROPERTIES
+            if decoder.have < end:
+                raise _server_error(_PACKET_TOO_LARGE, "packet 0x%02x of %d bytes" % (kind, end))
+            if kind == _CONNACK:
+                raise _server_error(_PROTOCOL_ERROR, "a second CONNACK [5: 3.2]")
+            if kind < _PINGRESP:
+                packet_id = buf[0] << 8 | buf[1]
+                at = 2
+                if not packet_id:
+                    raise _server_error(_PROTOCOL_ERROR, _ID_0)
+            if kind == _SUBACK or kind == _UNSUBACK:
+                properties, at = decode_properties(buf, at, end, kind)
+                if at != end - 1:
+                    raise _server_error(_MALFORMED, "SUBACK for more than one filter")
+                self._on_suback(kind == _SUBACK, packet_id, properties)
+                return 0
+            if at < end:
+                code = buf[at]
+                if at + 1 < end:
+                    properties, at = decode_properties(buf, at + 1, end, kind)
+                    if at != end:
+                        raise _server_error(_MALFORMED, "packet 0x%02x is too long" % kind)
+            # [MQTT5-4.13.2-1]
+            if kind == _DISCONNECT:
+                raise _refusal("DISCONNECT", code, properties, self._stage())
+            if kind == _AUTH:
+                self._on_auth(code, properties)
+            elif code < _FAILED or kind >= _PUBREL & _TYPE_MASK:
+                # PUBCOMP or PUBREL with 0x92: it is over, as it would be without
+                if kind == _PUBREL & _TYPE_MASK:
+                    if _QOS2 and packet_id in self._received:
+                        self._received.remove(packet_id)
+                        self._outbox.put_ack(_PUBCOMP, packet_id)
+                    else:
+                        self._put_not_found(_PUBCOMP, packet_id)
+                    return 0
+                return self._on_ack(kind, packet_id)
+            else:
+                return self._on_failed(kind, packet_id, code, properties)
+            return 0
+
+        # PUBACK or PUBREC with a reason code from 0x80 on: that message is over, and is not sent
+        # again. [MQTT5-4.3.3-4] [MQTT5-4.4.0-2]
+        def _on_failed(self, kind, packet_id, code, properties):
+            pipe = self._pipe
+            if _OFFLINE:
+                pipe.is_looking = True
+                if pipe.is_dropping:
+                    return None
+            at = pipe.find_id(packet_id)
+            first = pipe.firsts[at] if at >= 0 else 0
+            if first & _RELEASED or not first & (0x02 if kind == _PUBACK else 0x04):
+                if _STATS:
+                    self._count(_N_IGNORED)
+                return 0
+            error = _refusal(
+                "message %d to %r" % (pipe.tokens[at], pipe.topics[at]), code, properties
+            )
+            error.token = pipe.tokens[at]
+            if first & _FLYING:
+                self._flying -= 1
+            if pipe.free(at):
+                if _OFFLINE:
+                    pipe.dropped.append(error.token)
+                    pipe.is_looking = False  # the callback may drop something
+                pipe.has_chores = pipe.is_signalled = True
+                self._report(error)
+            return 0
+
+        def _on_auth(self, code, properties):
+            is_due = self._is_authenticating or self.state == _AWAITING_CONNACK and code
+            if self._auth is None or not is_due or code not in (0, _CONTINUE_AUTH):
+                # [MQTT5-4.12.0-6] [MQTT5-3.15.2-1]
+                raise _server_error(_PROTOCOL_ERROR, "AUTH that was not asked for")
+            self._check_auth(properties)
+            data = self._authenticate(_value(properties, 0x16, b""))
+            if code:
+                # [MQTT5-4.12.0-3]
+                self._put_auth(code, data)
+            else:
+                self._is_authenticating = False
+                self._emit(self.on_authenticated, _NOTHING)
+
+        def _put_auth(self, code, data):
+            body = bytes((code,)) + _with_length(self._auth_fields(data))
+            if not self._outbox.put_packet(_packet(_AUTH, body)):
+                raise TransportError("no room for AUTH")
+
+        # What is rare, of MQTT 5.0.
+        def _do_chores_5(self):
+            if self._wants_auth and self.state == _ONLINE and not self._is_authenticating:
+                self._wants_auth = False
+                self._is_authenticating = True
+                # [MQTT5-4.12.1-1]
+                self._put_auth(_REAUTHENTICATE, self._authenticate(None))
+            now_ms = self._now_ms
+            for at in range(len(self._requests)):
+                request = self._requests[at]
+                if request is not None:
+                    left_ms = ticks_diff(request[2], now_ms)
+                    if left_ms <= 0:
+                        self._requests[at] = None
+                        self._happened = True
+                        self._emit(request[1], None)
+                    else:
+                        due_ms = self._timers[_TIMER_EXPIRY]
+                        if due_ms is None or ticks_diff(request[2], due_ms) < 0:
+                            self._arm(_TIMER_EXPIRY, left_ms)
+
     # SUBACK (section 3.9) or UNSUBACK (section 3.11).
-    def _on_suback(self, is_suback, packet_id):
+    def _on_suback(
+        self,
+        is_suback,
+        packet_id,
+        properties=None,  # _MQTT5
+    ):
         decoder = self._decoder
         filters = self._filters
         row = filters.find_asked(packet_id - _FILTER_ID_MIN)
@@ -3126,7 +3940,16 @@ class _Receiving(_Serving):
                 self._count(_N_IGNORED)
             return
         code = decoder.buf[2]
-        if is_suback and (decoder.length != 3 or code & 0x7F > 2 or code > 0x80):
+        if _MQTT5 and properties is not None:
+            code = decoder.buf[decoder.length - 1]
+            if 2 < code < _FAILED and (is_suback or code != 0x11):
+                raise _server_error(_PROTOCOL_ERROR, "SUBACK with code 0x%02x [5: 3.9]" % code)
+            if code >= _FAILED:
+                error = _refusal("filter %r" % row[_FILTER], code, properties)
+                error.token = abs(row[_TOKEN])
+                if not is_suback:
+                    row[_FILTER] = b""  # the subscription stands: nothing before it is over
+        elif is_suback and (decoder.length != 3 or code & 0x7F > 2 or code > 0x80):
             # [MQTT-3.9.3-1, -2]
             raise ServerError("SUBACK with code 0x%02x, %d bytes [3.9]" % (code, decoder.length))
         token = row[_TOKEN]
@@ -3139,6 +3962,8 @@ class _Receiving(_Serving):
                 filters.prune()
             finally:
                 pipe.release_lock(False)
+        if _MQTT5 and properties is not None and code >= _FAILED:
+            self._report(error)
         # Every first answer, and every refusal of what had been granted before.
         if is_suback and (token > 0 or is_refused):
             self._emit(self.on_subscribed, abs(token), bytes((code,)))
@@ -3151,6 +3976,8 @@ class _Receiving(_Serving):
 
 class _Sending(_Receiving):
     # A generator: writes what there is to write. Yields True if anything left. PUBRELs go first,
+    # [MQTT5-4.6.0-1, -4] No receive maximum keeps PUBRELs and filters from leaving [MQTT5-3.3.4-8]
+    # [MQTT5-4.9.0-3].
     # as their PUBRECs came [MQTT-4.6.0-4]; then filters; then messages as they were published,
     # those sent before again [MQTT-4.6.0-1]. Before ONLINE no new message goes: ONLINE means that
     # the subscriptions are in service.
@@ -3175,6 +4002,17 @@ class _Sending(_Receiving):
         free = self._leaving().send
         free(None)
         again = self._again if _QOS2 else ()
+        if _MQTT5:
+            # Topic name -> its alias as properties [MQTT5-3.3.2-8]: of this connection
+            # [MQTT5-3.3.2-7]. The last topic name as it is sent; how many bytes more that takes.
+            is_5 = self._is_5
+            aliases = self._aliases = {}
+            self._alias_topics = [None] * (_ALIASES + 1)
+            self._next_alias = 1
+            wire = properties = None
+            more = 0
+            alias_topic_min = _ALIAS_TOPIC_MIN if self._alias_max else _PACKET_BYTES_LIMIT
+            need_max = min(0x81, pipe.packet_bytes_max)  # else an alias may not fit
         # How the last small PUBLISH began, and how many bytes it needs.
         head = bytearray(4)
         last_topic = last_first = last_size = None
@@ -3234,11 +4072,26 @@ class _Sending(_Receiving):
                         last_size = None
                         head[2] = length_of(last_topic) >> 8
                         head[3] = length_of(last_topic) & 0xFF
+                        if _MQTT5:
+                            wire = last_topic
+                            if is_5:
+                                properties = aliases.get(wire)
+                                if properties is not None:
+                                    head[2] = head[3] = 0
+                                    wire = b""
+                                    more = 1 + _ALIAS_BYTES - length_of(last_topic)
+                                elif length_of(wire) < alias_topic_min:
+                                    properties = b"\x00"
+                                    more = 1
+                                else:  # it gets one when it is sent
+                                    more = 1 + _ALIAS_BYTES
                     payload = payloads[at]
                     if length_of(payload) != last_size:
                         last_size = length_of(payload)
                         need = last_size + length_of(last_topic) + (6 if qos else 4)
-                        if need > 0x81:
+                        if _MQTT5:
+                            need += more
+                        if need > (need_max if _MQTT5 else 0x81):
                             last_size = None
                             break
                         head[1] = need - 2
@@ -3251,7 +4104,7 @@ class _Sending(_Receiving):
                             is_stuck = True
                             break
                         extend(head)
-                        extend(last_topic)
+                        extend(wire if _MQTT5 else last_topic)
                         buf.append(packet_id >> 8)  # [MQTT-2.3.1-5]
                         buf.append(packet_id & 0xFF)
                         self._flying += 1
@@ -3260,7 +4113,14 @@ class _Sending(_Receiving):
                             counts[_N_SENT] = counts[_N_SENT] + 1 & _COUNT_MASK
                     else:
                         extend(head)
-                        extend(last_topic)  # [MQTT-3.3.2-1]
+                        extend(wire if _MQTT5 else last_topic)  # [MQTT-3.3.2-1]
+                    if _MQTT5:
+                        marks[at] = need
+                        if is_5:
+                            if properties is None:
+                                properties = self._give_alias(last_topic)
+                                last_topic = None  # from here on by its alias
+                            extend(properties)
                     extend(payload)
                     room -= need
                     at += 1
@@ -3309,8 +4169,11 @@ class _Sending(_Receiving):
                         begin = at
                 # What does not leave at once.
                 while begin != at:
-                    first = 6 if firsts[begin] & _QOS_MASK else 4
-                    first += length_of(topics[begin]) + length_of(payloads[begin])
+                    if _MQTT5:
+                        first = marks[begin]
+                    else:
+                        first = 6 if firsts[begin] & _QOS_MASK else 4
+                        first += length_of(topics[begin]) + length_of(payloads[begin])
                     outbox.room -= first
                     outbox.pending += first
                     marks[begin] = outbox.sent_count + outbox.pending & _COUNT_MASK
@@ -3326,6 +4189,7 @@ class _Sending(_Receiving):
                             if first & _QOS_MASK:
                                 packet_id = self._next_id(at)
                                 if first & _SENT:
+                                    # [MQTT5-3.3.1-1]
                                     first |= _DUP  # [MQTT-3.3.1-1]
                             elif self.state == _SUBSCRIBING:
                                 packet_id = -1
@@ -3334,12 +4198,23 @@ class _Sending(_Receiving):
                                 break
                             if packet_id or not first & _QOS_MASK:  # else its PUBREL was sent
                                 payload = payloads[at]
-                                count = length_of(topics[at]) + length_of(payload)
+                                if _MQTT5:
+                                    wire = self._topic_to_send(at) if is_5 else topics[at]
+                                    last_topic = None
+                                    count = length_of(wire) + length_of(payload)
+                                else:
+                                    count = length_of(topics[at]) + length_of(payload)
                                 if not outbox.put_publish(
-                                    first & 0xFF, topics[at], payload, count, packet_id
+                                    first & 0xFF,
+                                    wire if _MQTT5 else topics[at],
+                                    payload,
+                                    count,
+                                    packet_id,
                                 ):
                                     break
                                 marks[at] = outbox.sent_count + outbox.pending & _COUNT_MASK
+                                if _MQTT5 and self._is_alias_new:
+                                    self._give_alias(topics[at])
                             if packet_id:
                                 self._flying += 1
                                 firsts[at] |= _SENT | _FLYING | _COUNTED
@@ -3409,6 +4284,8 @@ class _Sending(_Receiving):
         marks = pipe.marks
         if _QOS2 or _OFFLINE:
             extras = pipe.extras
+        if _MQTT5:
+            properties = pipe.properties
         if _STATS:
             counts = self._counts
         size = pipe.size
@@ -3436,6 +4313,8 @@ class _Sending(_Receiving):
                         topics[at] = payloads[at] = None
                         if _QOS2 or _OFFLINE:
                             extras[at] = None
+                        if _MQTT5 and properties:
+                            properties[at] = None
                         if _STATS:
                             counts[_N_SENT] = counts[_N_SENT] + 1 & _COUNT_MASK
                 begin = at
@@ -3461,6 +4340,7 @@ class _Sending(_Receiving):
             if pipe.head != at and not firsts[pipe.head]:
                 pipe.move_head()
 
+    # [MQTT5-2.2.1-2] [MQTT5-4.3.2-2] [MQTT5-4.3.3-2]
     # [MQTT-4.3.2-1] The packet identifier with which the QoS 1 or 2 message at `at` is sent now.
     # 0: it needs no packet. -1: it has to wait.
     def _next_id(self, at):
@@ -3473,7 +4353,7 @@ class _Sending(_Receiving):
                 return -1
             self._send_pubrel(at)
             return 0
-        if self._flying >= self.in_flight_max:
+        if self._flying >= (self._flying_max if _MQTT5 and self._is_5 else self.in_flight_max):
             return -1
         if self.state == _SUBSCRIBING and not first & _SENT:
             return -1
@@ -3507,6 +4387,49 @@ class _Sending(_Receiving):
             self._pubrel_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
             self._has_marks = self._pipe.has_chores = True
 
+    if _MQTT5:
+        # A topic name is sent: from now on by an alias, which the oldest one loses if there are no
+        # more. Returns the properties that say so.
+        def _give_alias(self, topic_name):
+            alias = self._next_alias
+            self._next_alias = alias % self._alias_max + 1
+            self._is_alias_new = False
+            old = self._alias_topics[alias]
+            if old is not None:
+                del self._aliases[old]
+            self._alias_topics[alias] = topic_name
+            properties = bytes((_ALIAS_BYTES, _ALIAS, 0, alias))
+            self._aliases[topic_name] = properties
+            return properties
+
+        # For put_publish(): the topic name of a message as it is to be sent; Outbox.properties is
+        # what goes with it. _is_alias_new: and if it goes, its topic name gets an alias.
+        def _topic_to_send(self, at):
+            pipe = self._pipe
+            topic_name = pipe.topics[at]
+            alias = self._aliases.get(topic_name)
+            self._is_alias_new = (
+                alias is None
+                and self._alias_max
+                and len(topic_name) >= _ALIAS_TOPIC_MIN
+                and pipe.packet_bytes_of(at) + 2 * _ALIAS_BYTES <= pipe.packet_bytes_max
+            )
+            more = pipe.properties[at] or b""
+            if _OFFLINE and pipe.firsts[at] & _EXPIRES and pipe.extras[at] is not None:
+                # It has waited here: the rest of its time, in whole seconds.
+                left_s = (ticks_diff(pipe.extras[at], self._now_ms) + 999) // 1000
+                more = bytes((_EXPIRY_ID,)) + max(1, left_s).to_bytes(4, "big") + more
+            if self._is_alias_new:
+                more = bytes((_ALIAS, 0, self._next_alias)) + more
+            elif alias is not None:
+                topic_name = b""
+                if not more:
+                    self._outbox.properties = alias
+                    return topic_name
+                more = alias[1:] + more
+            self._outbox.properties = _with_length(more) if more else b"\x00"
+            return topic_name
+
     # One SUBSCRIBE or UNSUBSCRIBE for each row that needs it, many in one write.
     def _send_filters(self):
         filters = self._filters
@@ -3515,7 +4438,12 @@ class _Sending(_Receiving):
             row = filters.next_unsent()
             if row is None:
                 return
-            packet = encode_filter(row[_ID] + _FILTER_ID_MIN, row[_FILTER], row[_QOS])
+            packet = encode_filter(
+                row[_ID] + _FILTER_ID_MIN,
+                row[_FILTER],
+                row[_QOS],
+                row[_OPTIONS],  # _MQTT5
+            )
             if not outbox.put_packet(packet):
                 return
             row[_MARK] = outbox.sent_count + outbox.pending & _COUNT_MASK
@@ -3574,6 +4502,8 @@ class _Closing(_Sending):
         at_ms = self._timers[_TIMER_STATE]
         if state == _ONLINE and at_ms is not None and ticks_diff(ticks_ms(), at_ms) >= 0:
             self._is_stable = True  # its timer is due, and was not looked at yet
+        if _MQTT5 and self._is_5 and state >= _AWAITING_CONNACK:
+            self._say_why(error)
         self._drop_socket()
         self._read = self._write = self._packets = None
         if _QOS2 and self._arriving in self._received:
@@ -3588,6 +4518,9 @@ class _Closing(_Sending):
         self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
         self._put_offs = 0
         self._has_marks = False
+        if _MQTT5:
+            self._is_authenticating = self._wants_auth = False
+            self._outbox.properties = b""
         if state == _AWAITING_CONNACK:
             self._filters.is_doubtful = True
         if error is not None:
@@ -3612,6 +4545,19 @@ class _Closing(_Sending):
             self._emit(self.on_offline, error)
         elif error is not None:  # of the poll, mostly: there was no connection to end
             self._report(error)
+
+    if _MQTT5:
+        # The server has broken the protocol: it hears how, if that can be done at once [MQTT5-
+        # 4.13.1-1]. Without a whole packet before it, it would be the rest of that.
+        def _say_why(self, error):
+            try:
+                code = error.reason_code or _PROTOCOL_ERROR
+                is_clear = not self._outbox.pending and not self._has_said_bye
+                if isinstance(error, ServerError) and is_clear and self._write:
+                    packet = bytes((_DISCONNECT, 1, code))
+                    self._write(packet, 0, len(packet))
+            except Exception:
+                pass
 
     def _drop_socket(self):
         # Drop the poll with the socket, and a bad poll too: after a register() that failed for
@@ -3653,10 +4599,16 @@ class _Closing(_Sending):
         pause_ms = 0
         # The first server is preferred: it is tried first when a good connection has ended. The
         # others follow at once; the pause comes after the last.
+        if _MQTT5:
+            referred = self._refer(error) if self._is_5 else None
         if _FAILOVER:
             self._turn = 0 if self._is_stable else (self._turn + 1) % len(self._servers)
             self._server = self._servers[self._turn]
-        if not _FAILOVER or not self._turn:
+        elif _MQTT5:
+            self._server = self._home
+        if _MQTT5 and referred:
+            self._server = referred
+        if (not _MQTT5 or not referred) and (not _FAILOVER or not self._turn):
             # A random pause: its longest doubles with each failure in a row, and even the first is
             # drawn, so that a thousand devices do not come back to a restarted server at once.
             lowest_ms = self.reconnect_min_ms
@@ -3755,6 +4707,10 @@ class _Closing(_Sending):
             words = "%s; %d times in a row: %s" % (error, self._kicks, words)
             told = type(error)(words, None, error.errno, error.return_code)
             told.stage = error.stage
+            if _MQTT5:
+                told.reason_code = error.reason_code
+                told.reason = error.reason
+                told.properties = error.properties
             return told
 
     # -- callbacks -----------------------------------------------------------------------
@@ -4269,7 +5225,7 @@ class _Driving(_Closing):
 
 
 class MQTTClient(_Driving):
-    """MQTT 3.1.1 client that never blocks.
+    """MQTT client that never blocks: MQTT 3.1.1, or 5.0 with protocol=5.
 
     Example:
         client = MQTTClient("mqtt://broker.example")
@@ -4309,13 +5265,26 @@ class MQTTClient(_Driving):
         offline: what becomes of a message for which the pipe has no room: "refuse" (QueueFull),
             "drop_oldest", or "latest": while offline only the newest message of each topic name
             is kept. publish() may say otherwise.
+        protocol: 4: MQTT 3.1.1; 5: MQTT 5.0, for which are:
+        session_expiry_s: int, 0..4,294,967,295 (for ever): how long the server keeps the session
+            when there is no connection. clean_session is Clean Start then, at the first CONNECT
+            after connect(): later ones resume the session.
+        properties: dict, of CONNECT: name -> value, as in the specification but in snake_case;
+            user_property is a list of pairs. maximum_packet_size, receive_maximum and
+            topic_alias_maximum are sent in any case.
+        will: may have a fifth item, its properties.
+        auth: (method, function): function(data) is called with None at first, then with each
+            answer of the server, which may be b"", the last one with its consent, and returns the
+            bytes to be sent, or None for none; it raises if the server is not to be trusted.
 
     Attributes to set: on_connect(client, session_present), on_online(client),
         on_offline(client, error), on_message(client, message), on_published(client, token),
         on_dropped(client, token), on_subscribed(client, token, granted), on_error(client, error):
-        something went wrong that does not end the connection; user_data.
+        something went wrong that does not end the connection; user_data. MQTT 5.0:
+        on_authenticated(client): reauthenticate() has succeeded; response_topic, of request().
 
-    Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict).
+    Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict). MQTT 5.0:
+        server_properties (dict), of the last CONNACK.
 
     Raises:
         LocalError: an argument that MQTT or this client forbids.
@@ -4330,6 +5299,8 @@ class MQTTClient(_Driving):
 
     # To be set by the application. Most are not, so they are no attributes of each client.
     on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
+    if _MQTT5:
+        on_authenticated = response_topic = None
 
     _made = 0  # clients of this process, so that two have two identifiers
 
@@ -4356,6 +5327,10 @@ class MQTTClient(_Driving):
         pipe_bytes_max: "int | None" = None,
         offline: str = "refuse",
         tls_name: "str | None" = None,
+        protocol: int = 4,  # _MQTT5
+        session_expiry_s: int = 0,  # _MQTT5
+        properties: "dict | None" = None,  # _MQTT5
+        auth: "tuple | None" = None,  # _MQTT5
     ) -> None:
         if not isinstance(uri, (list, tuple)):
             uri = (uri,)
@@ -4364,6 +5339,7 @@ class MQTTClient(_Driving):
         elif not uri:
             raise LocalError("uri is an empty list, must name a server")
         if user is not None:
+            # [MQTT5-3.1.3-12]
             user = _to_field("user", user)  # [MQTT-3.1.3-11]
         if password is not None and not callable(password):
             password = _to_field("password", password, False)
@@ -4375,7 +5351,7 @@ class MQTTClient(_Driving):
                 server[2] = user
             if password is not None:
                 server[3] = password
-                if server[2] is None:
+                if (not _MQTT5 or protocol != 5) and server[2] is None:
                     raise LocalError("password without user [MQTT-3.1.2-22]")
             is_tls = is_tls or server[4]
             servers.append(server)
@@ -4398,15 +5374,22 @@ class MQTTClient(_Driving):
             # [MQTT-3.1.3-5]: up to 23 letters and digits are safe with any server.
             client_id = "mqtt%s%s" % (unique_id()[-8:].hex(), MQTTClient._made or "")
         MQTTClient._made += 1
+        # [MQTT5-3.1.3-2, -4]
         self.client_id = _to_field("client_id", client_id)  # [MQTT-3.1.3-2, -4]
-        if not self.client_id and not clean_session:
+        if (not _MQTT5 or protocol != 5) and not self.client_id and not clean_session:
             raise LocalError("client_id '' needs clean_session=True [MQTT-3.1.3-7]")
         self.clean_session = clean_session
+        if _MQTT5:
+            self._will_properties = b""
+            if protocol == 5 and isinstance(will, (tuple, list)) and len(will) == 5:
+                self._will_properties = encode_properties(will[4], 0)
+                will = will[:4]
         if will is not None:
             if not isinstance(will, (tuple, list)) or len(will) != 4:
                 raise LocalError(
                     "will is %r, must be (topic_name, payload, qos, retain)" % (will,)
                 )
+            # [MQTT5-3.1.2-12] [MQTT5-3.1.3-11]
             will = (  # [MQTT-3.1.2-14] [MQTT-3.1.3-10]
                 _to_topic(will[0]),
                 _to_field("will payload", _to_payload(will[1]), False),
@@ -4508,11 +5491,65 @@ class MQTTClient(_Driving):
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
         self._is_time_up = False  # for draining
         self._read = self._write = self._packets = None
+        if _MQTT5:
+            self._set_protocol(protocol, session_expiry_s, properties, auth, packet_bytes_max)
         self._advance = self._live().__next__
         # Put the methods that each message calls into the instance dict, too: else MicroPython
         # searches all of that in vain before it looks in the class.
         self.publish = self.publish  # type: ignore
         self.step = self.step  # type: ignore
+
+    if _MQTT5:
+
+        def _set_protocol(self, protocol, session_expiry_s, properties, auth, packet_bytes_max):
+            self._is_5 = self._decoder.is_mqtt5 = _integer("protocol", protocol, 4, 5) == 5
+            if not self._is_5 and (session_expiry_s or properties or auth):
+                raise LocalError(_NEEDS_5 % "session_expiry_s, properties or auth")
+            self.session_expiry_s = _integer("session_expiry_s", session_expiry_s, 0, 0xFFFFFFFF)
+            if auth is not None:
+                if not isinstance(auth, (tuple, list)) or len(auth) != 2 or not callable(auth[1]):
+                    raise LocalError("auth is %r, must be (method, function)" % (auth,))
+                auth = _to_field("auth method", auth[0]), auth[1]
+            self._auth = auth
+            self._auth_data = None
+            self._wants_auth = False  # reauthenticate()
+            self._is_authenticating = False  # and it goes on
+            # Announced: what comes must fit. A program may want less of it.
+            data = encode_properties(properties, _CONNECT)
+            limits = []
+            for identifier, limit in (
+                (0x21, _RECEIVED_MAX),
+                (0x27, packet_bytes_max),
+                (0x22, _ALIASES),
+            ):
+                name = _property(_PROPERTIES.find(";%02x" % identifier))[4]
+                value = (properties or _NO_PROPERTIES).get(name)
+                if value is None:
+                    data += encode_properties({name: limit}, _CONNECT)
+                else:
+                    limit = _integer(name, value, 0, limit)
+                limits.append(limit)
+            self._received_max, _, self._alias_limit = limits
+            self._properties = data
+            # Of the server in service, or of the last one: see _on_connack_5().
+            self.server_properties = _NO_PROPERTIES
+            self._asked_keep_alive_s = self.keep_alive_s
+            self._flying_max = self.in_flight_max
+            self._packet_bytes_max = packet_bytes_max
+            self._alias_max = self._forbidden = self._lacks = 0
+            self._refused = []  # errors to be told: what this server does not take
+            self._home = self._server
+            self._referred = None  # the server that another one has named
+            self._is_clean = self.clean_session
+            self._bye = _DISCONNECT_PACKET
+            self._is_alias_new = False
+            # Of each request that waits: (correlation data, callback, ticks_ms() of its end).
+            self._requests = ()
+            self._last_request = 0
+            self._request_seed = None
+            if self._is_5:
+                self._pipe.properties = [None] * self._pipe.size
+                self._set_easy_bytes()
 
     def connect(self) -> None:
         """Ask for a connection, to be kept until disconnect(). Returns at once.
@@ -4520,19 +5557,52 @@ class MQTTClient(_Driving):
         The work is done by step(). Calling it again changes nothing.
         Allocates: nothing. Blocks: never. Spec: section 3.1.
         """
+        if _MQTT5 and not self._is_wanted:
+            self._is_clean = self.clean_session
+            self._bye = _DISCONNECT_PACKET
         self._is_wanted = True
         self._pipe.is_signalled = True
 
-    def disconnect(self) -> None:
+    def disconnect(
+        self,
+        reason_code: int = 0,  # _MQTT5
+        properties: "dict | None" = None,  # _MQTT5
+    ) -> None:
         """Ask for the end of the connection. Returns at once.
 
         step() then sends what is queued and waits for its acknowledgements for at most
         connect_timeout_ms, sends DISCONNECT and closes: see wait_offline(). While there is no
         connection what is queued stays queued.
-        Allocates: nothing. Blocks: never. Spec: section 3.14.
+
+        Args:
+            reason_code: with MQTT 5.0: 0; 4: the will is published; or what went wrong, 0x80 on.
+            properties: dict, of DISCONNECT: session_expiry_interval, reason_string, user_property.
+
+        Allocates: nothing, without arguments. Blocks: never. Spec: section 3.14.
         """
+        if _MQTT5 and (reason_code or properties):
+            self._set_bye(reason_code, properties)
         self._is_wanted = False
         self._pipe.has_chores = self._pipe.is_signalled = True
+
+    if _MQTT5:
+
+        def _set_bye(self, reason_code, properties):
+            if not self._is_5:
+                raise LocalError(_NEEDS_5 % "reason_code or properties")
+            if not isinstance(reason_code, int) or reason_code not in tuple(_GOODBYES):
+                raise LocalError("a client can't say reason code %r [5: 3.14.2]" % (reason_code,))
+            data = encode_properties(properties, _DISCONNECT)
+            if not self.session_expiry_s and properties:
+                if properties.get("session_expiry_interval"):
+                    raise LocalError("it was 0 in CONNECT: session_expiry_interval [5: 3.14.2]")
+            data = _with_length(data) if data else b""
+            data = _packet(_DISCONNECT, bytes((reason_code,)) + data)
+            if len(data) > self._pipe.packet_bytes_max:  # [MQTT5-3.14.2-3, -4]
+                raise LocalError(
+                    _TOO_LARGE % ("DISCONNECT", len(data), self._pipe.packet_bytes_max)
+                )
+            self._bye = data
 
     def publish(
         self,
@@ -4542,6 +5612,7 @@ class MQTTClient(_Driving):
         retain: bool = False,
         offline: "str | None" = None,
         expiry_s: "int | None" = None,
+        properties: "dict | None" = None,  # _MQTT5
     ) -> int:
         """Queue a message to be published.
 
@@ -4553,7 +5624,10 @@ class MQTTClient(_Driving):
             offline: as in the constructor, for this message; None: as said there.
             expiry_s: int, 1..259,200 (3 days) or None: dropped if it still waits then. A message
                 that was sent and not acknowledged is given up at the next connection: perhaps it
-                was delivered.
+                was delivered. With MQTT 5.0 the server gets what is left of it.
+            properties: dict, with MQTT 5.0: payload_format_indicator, message_expiry_interval (as
+                expiry_s, and it may be longer: then the time that it waits here does not count),
+                content_type, response_topic, correlation_data, user_property.
 
         Returns:
             A token for is_done(), wait_for(), cancel() and on_published, 1..2**30-1.
@@ -4568,11 +5642,14 @@ class MQTTClient(_Driving):
         ninth starts the table anew. The same object as in the last call costs least. Blocks: see
         Pipe.put(). Spec: section 3.3.
         """
+        # [MQTT5-3.3.1-2] [MQTT5-4.3.1-1] [MQTT5-3.3.4-6]
         # Without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1].
         if qos is _ZERO and retain is False:
             qos = _PUBLISH
         else:
             qos = _publish_flags(qos, retain)
+            if _MQTT5 and qos & self._forbidden:
+                raise self._why_not(qos)
         retain = self._last  # read once: another thread may change it
         if topic_name is not retain[0]:
             retain = self._topics.get(topic_name) if topic_name.__class__ is _bytes else None
@@ -4583,7 +5660,7 @@ class MQTTClient(_Driving):
         topic_name = retain[1]
         if payload.__class__ is not _bytes:
             payload = _to_payload(payload)
-        if offline is None and expiry_s is None:
+        if (not _MQTT5 or properties is None) and offline is None and expiry_s is None:
             # The easy case of Pipe.put(), inlined: the call alone would be a tenth of the cost of
             # a message. No new variable and no `try`: they would move the frame to the heap
             # (rule 6). So arguments are reused: retain is the pipe, offline the slot, topic_name
@@ -4616,6 +5693,11 @@ class MQTTClient(_Driving):
                 retain.is_signalled = True
                 return expiry_s
             expiry_s = retain.place()
+        elif _MQTT5:
+            payload = topic_name, payload, qos
+            offline = offline, expiry_s, properties
+            qos = self._put_wish_5
+            expiry_s = qos(payload, offline)
         elif _OFFLINE:
             payload = topic_name, payload, qos
             qos = self._put_wish  # bound first: rule 6
@@ -4645,7 +5727,42 @@ class MQTTClient(_Driving):
         self._last = known
         return known
 
-    if _OFFLINE:
+    if _MQTT5:
+
+        def _put_wish_5(self, message, wish):
+            offline, expiry_s, properties = wish
+            if not _OFFLINE and (offline is not None or expiry_s is not None):
+                raise LocalError(_NOT_BUILT % "offline or expiry_s")
+            if properties is not None and not self._is_5:
+                raise LocalError(_NEEDS_5 % "properties")
+            data = encode_properties(properties, _PUBLISH)
+            if _OFFLINE:
+                if offline is not None:
+                    offline = _policy(offline)
+                interval_s = properties and _value(properties, _EXPIRY_ID)
+                if interval_s and interval_s <= _EXPIRY_MAX_S:  # counted, and sent, by ourselves
+                    if expiry_s is not None:
+                        raise LocalError("both expiry_s and message_expiry_interval")
+                    expiry_s = interval_s
+                    properties = dict(properties)
+                    del properties[_property(_PROPERTIES.find(";02"))[4]]
+                    data = encode_properties(properties, _PUBLISH)
+                if expiry_s is not None:
+                    expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
+                    expiry_s = ticks_add(ticks_ms(), expiry_s)
+            pipe = self._pipe
+            pipe.wait_for_lock()
+            # The message is written into the empty slot first: nobody sees it before tail moves.
+            at = pipe.tail
+            pipe.topics[at] = message[0]
+            pipe.payloads[at] = message[1]
+            pipe.firsts[at] = message[2]
+            if data:
+                pipe.properties[at] = data
+                pipe.firsts[at] |= _HAS_PROPERTIES
+            return pipe.place(offline, expiry_s)
+
+    if _OFFLINE and not _MQTT5:
 
         def _put_wish(self, message, offline, expiry_s):
             if offline is not None:
@@ -4655,6 +5772,7 @@ class MQTTClient(_Driving):
                 expiry_s = ticks_add(ticks_ms(), expiry_s)
             return self._pipe.put(message[0], message[1], message[2], offline, expiry_s)
 
+    if _OFFLINE:
         # on_dropped may publish, and so drop more: report those after it returns, not inside it.
         def _tell_dropped(self):
             dropped = self._pipe.dropped
@@ -4702,7 +5820,16 @@ class MQTTClient(_Driving):
             self._tell_dropped()
             return is_taken_back
 
-    def subscribe(self, topic_filter: "str | bytes", callback=None, qos: int = 0) -> int:
+    def subscribe(
+        self,
+        topic_filter: "str | bytes",
+        callback=None,
+        qos: int = 0,
+        no_local: bool = False,  # _MQTT5
+        retain_as_published: bool = False,  # _MQTT5
+        retain_handling: int = 0,  # _MQTT5
+        properties: "dict | None" = None,  # _MQTT5
+    ) -> int:
         """Subscribe now and after every reconnection, until unsubscribe().
 
         The SUBSCRIBE goes before messages that wait.
@@ -4712,6 +5839,11 @@ class MQTTClient(_Driving):
                 the filter behind the group says which messages the callback gets.
             callback: callback(client, message) for what matches; None: on_message.
             qos: 0, 1 or 2, the highest wanted.
+            no_local, retain_as_published, retain_handling: with MQTT 5.0: not what this client
+                publishes itself; RETAIN as it was published; retained messages: 0: at each
+                SUBSCRIBE, 1: only if the server has no such subscription yet, 2: never.
+            properties: dict, with MQTT 5.0: subscription_identifier, user_property. A message
+                that comes with the identifier goes to this callback without comparing topics.
 
         Returns:
             A token for is_done(), wait_for(), was_refused() and on_subscribed.
@@ -4721,13 +5853,33 @@ class MQTTClient(_Driving):
 
         Allocates: a row of the table, about 64 bytes. Blocks: see Pipe.put(). Spec: section 3.8.
         """
-        return self._put_filter(topic_filter, callback, _integer("qos", qos, 0, _QOS_MAX))
+        if _MQTT5:
+            options = 0
+            for flag in (no_local, retain_as_published):
+                if flag not in (0, 1):
+                    raise LocalError("an option is %r, must be a bool" % (flag,))
+                options = options >> 1 | (8 if flag else 0)
+            options |= _integer("retain_handling", retain_handling, 0, 2) << _RETAIN_HANDLING_SHIFT
+            return self._put_filter(
+                topic_filter,
+                callback,
+                _integer("qos", qos, 0, _QOS_MAX),
+                options,
+                properties,
+            )
+        else:
+            return self._put_filter(topic_filter, callback, _integer("qos", qos, 0, _QOS_MAX))
 
-    def unsubscribe(self, topic_filter: "str | bytes") -> int:
+    def unsubscribe(
+        self,
+        topic_filter: "str | bytes",
+        properties: "dict | None" = None,  # _MQTT5
+    ) -> int:
         """Take back a subscription; also one that was never made.
 
         Args:
             topic_filter: str or bytes, just as it was given to subscribe().
+            properties: dict, with MQTT 5.0: user_property.
 
         Returns:
             A token for is_done() and wait_for().
@@ -4737,27 +5889,191 @@ class MQTTClient(_Driving):
 
         Allocates: a row of the table. Blocks: see Pipe.put(). Spec: section 3.10.
         """
-        return self._put_filter(topic_filter, None, -1)
+        if _MQTT5:
+            return self._put_filter(topic_filter, None, -1, 0, properties)
+        else:
+            return self._put_filter(topic_filter, None, -1)
 
-    def _put_filter(self, topic_filter, callback, qos):
+    if _MQTT5:
+        # What a row has as _OPTIONS.
+        def _options_of(self, topic_filter, qos, options, properties):
+            if not self._is_5:
+                if options or properties is not None:
+                    raise LocalError(_NEEDS_5 % "an option or properties")
+                return None
+            if topic_filter.startswith(b"$share/"):
+                group, _, rest = topic_filter[7:].partition(b"/")
+                if not group or not rest or b"+" in group or b"#" in group:
+                    raise LocalError(
+                        "%r is not $share/group/filter [MQTT5-4.8.2-1, -2]" % topic_filter
+                    )
+                if options & _NO_LOCAL:
+                    raise LocalError("no_local of a shared subscription [MQTT5-3.8.3-4]")
+            data = encode_properties(properties, _SUBSCRIBE if qos >= 0 else _UNSUBSCRIBE)
+            identifier = properties and _value(properties, 0x0B, 0) or 0
+            if qos >= 0:
+                error = self._lacks_for(topic_filter, identifier)
+                if error:
+                    raise error
+            return options, data, identifier
+
+    def _put_filter(
+        self,
+        topic_filter,
+        callback,
+        qos,
+        options=0,  # _MQTT5
+        properties=None,  # _MQTT5
+    ):
         topic_filter = _to_topic(topic_filter, True)
         if callback is not None and not callable(callback):
             raise LocalError("callback is %r, must be callable" % (callback,))
         pipe = self._pipe
-        if len(topic_filter) + 10 > pipe.packet_bytes_max:
+        if _MQTT5:
+            options = self._options_of(topic_filter, qos, options, properties)
+        if (
+            _MQTT5
+            and self._is_5
+            and len(topic_filter) + len(options[1]) + 14 > pipe.packet_bytes_max
+            or len(topic_filter) + 10 > pipe.packet_bytes_max
+        ):
             raise LocalError(
                 _TOO_LARGE % ("topic filter", len(topic_filter), pipe.packet_bytes_max)
             )
         pipe.wait_for_lock()
         try:
             token = pipe.last_token = pipe.last_token + 1 & _COUNT_MASK or 1
-            self._filters.put(topic_filter, callback, qos, token)
+            self._filters.put(
+                topic_filter,
+                callback,
+                qos,
+                token,
+                options,  # _MQTT5
+            )
             if _STATS:
                 self._count(_N_FILTERS)
         finally:
             pipe.has_chores = True
             pipe.release_lock()
         return token
+
+    # -- MQTT 5.0 ---------------------------------------------------------------------------
+
+    if _MQTT5:
+        # [MQTT5-4.12.0-7]
+        def reauthenticate(self) -> None:
+            """Ask for another exchange of `auth` while in service. Returns at once.
+
+            When it has succeeded, on_authenticated is told; if it fails, the connection ends.
+            Without a connection it is no use: each CONNECT authenticates.
+
+            Raises: LocalError: without auth. Allocates: nothing. Blocks: never. Spec: [5: 4.12.1].
+            """
+            if self._auth is None:
+                raise LocalError(_IN_VAIN % "reauthenticate() without auth")
+            self._wants_auth = True
+            self._pipe.has_chores = self._pipe.is_signalled = True
+
+        def request(
+            self,
+            topic_name: "str | bytes",
+            payload: "str | bytes | bytearray | memoryview | int | float",
+            callback,
+            timeout_ms: int,
+            qos: int = 0,
+            properties: "dict | None" = None,
+        ) -> int:
+            """Publish a message, and wait for the one that answers it.
+
+            The first request subscribes to `response_topic`, by default "response/" and the
+            client_id. Whoever answers publishes to the message's response_topic with its
+            correlation_data.
+
+            Args:
+                topic_name, payload, qos, properties: as of publish().
+                callback: callback(client, message) with the response, or callback(client, None) if
+                    none has come after timeout_ms: int.
+
+            Returns:
+                A token, as publish().
+
+            Raises:
+                LocalError: an argument is wrong, or this is not MQTT 5.0. QueueFull: eight wait
+                    already, or the pipe is full.
+
+            Allocates: the properties. Blocks: see Pipe.put(). Spec: [5: 4.10].
+            """
+            if not self._is_5:
+                raise LocalError(_NEEDS_5 % "request()")
+            if not callable(callback):
+                raise LocalError("callback is %r, must be callable" % (callback,))
+            _integer("timeout_ms", timeout_ms, 1, _MS_MAX)
+            if not self._requests:
+                if self.response_topic is None:
+                    self.response_topic = b"response/" + self.client_id
+                self.subscribe(self.response_topic, self._on_response, qos)
+                self._requests = [None] * _REQUESTS
+                self._request_seed = urandom(2)
+            if None not in self._requests:
+                raise QueueFull("%d requests wait for their responses" % _REQUESTS)
+            at = self._requests.index(None)
+            self._last_request = self._last_request + 1 & _COUNT_MASK
+            mark = self._request_seed + self._last_request.to_bytes(4, "big")
+            properties = dict(properties or _NO_PROPERTIES)
+            properties["response_topic"] = self.response_topic
+            properties["correlation_data"] = mark
+            self._requests[at] = mark, callback, ticks_add(ticks_ms(), timeout_ms)
+            token = 0
+            try:
+                token = self.publish(topic_name, payload, qos, properties=properties)
+            finally:
+                if not token:
+                    self._requests[at] = None
+            self._pipe.has_chores = self._pipe.is_signalled = True
+            return token
+
+        def _on_response(self, client, message):
+            mark = _value(message.properties, 0x09)
+            for at in range(_REQUESTS):
+                request = self._requests[at]
+                if request is not None and request[0] == mark:
+                    self._requests[at] = None
+                    request[1](self, message)
+                    return
+            if _STATS:
+                self._count(_N_IGNORED)  # it is late
+
+    if _MQTT5 and _ASYNCIO:
+
+        async def request_wait(self, topic_name, payload, timeout_ms, qos=0, properties=None):
+            """request(), and wait for the response.
+
+            Args: as of request().
+
+            Returns:
+                The response, a Message that stays valid; None: none has come in time, or run() has
+                ended before.
+
+            Raises: as request(); LocalError: there is no run() to wait for.
+            """
+            if not self._is_running:
+                from asyncio import sleep
+
+                await sleep(0)  # the task of run() may be about to begin
+                if not self._is_running:
+                    raise LocalError(_IN_VAIN % "request_wait() without run()")
+            changed = self._event()
+            found = []
+
+            def keep(client, message):
+                found.append(message and message.copy())
+
+            self.request(topic_name, payload, keep, timeout_ms, qos, properties)
+            while not found:
+                await changed.wait()
+                if changed is not self._changed:  # another run() has another
+                    return None
+            return found[0]
 
     def is_online(self) -> bool:
         """True while the connection is fully in service (state ONLINE)."""

@@ -338,8 +338,8 @@ def mqtt_start(uri=None, **options):
     Args:
         uri: as for MQTTClient. None: SERVER, USER, PASSWORD and CA of the board's secrets.py,
             which boards/secrets_example.py explains.
-        options: further arguments of MQTTClient. Without link=, a Wi-Fi that is not connected is
-            joined with wifi.py and secrets.py, if the board has them.
+        options: further arguments of MQTTClient, such as protocol=5. Without link=, a Wi-Fi that
+            is not connected is joined with wifi.py and secrets.py, if the board has them.
 
     Blocks: until it is online, 10 s at most (30 s if the Wi-Fi has to be joined first).
     """
@@ -374,7 +374,7 @@ def mqtt_start(uri=None, **options):
             raise _LocalError("this build has no start(): build it --with background")
         print("connecting to %s" % _servers())
         client.start()
-    except _MQTTError as error:
+    except (_MQTTError, TypeError) as error:  # TypeError: protocol=5, and the build has it not
         print("mqtt_start: %s" % error)
         return
     _client = client

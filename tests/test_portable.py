@@ -33,6 +33,8 @@ EXEMPT = {
 }
 
 BOARD_HEAP = "96k"  # about what an ESP32 without PSRAM leaves to a program
+# MQTT 5.0 is a part that a board has room for, or leaves out: there these tests are run.
+MQTT5_HEAP = "120k"
 
 # For one module; the limit of the pytest test is a little more, and would not show the output.
 TIMEOUT_S = 100
@@ -44,8 +46,13 @@ def board_folder(tmp_path_factory, compile_mpy):
     folder = tmp_path_factory.mktemp("board")
     # As they are shipped, -O3. That drops `assert`, so the tests are compiled without. They look
     # inside, so the client keeps its names; tests/host/test_build.py takes one that does not.
-    mpy = build.compile_mpy(build.read_source(), keeps_names=True)
-    (folder / "mqttpipe.mpy").write_bytes(mpy)
+    text = build.read_source()
+    switches = build.find_switches(text)
+    for profile in (build.WHOLE, "mqtt5"):
+        configured = build.configure(text, switches, build.parts_of(profile, switches))
+        (folder / ("client-" + profile)).mkdir()
+        mpy = build.compile_mpy(configured, keeps_names=True)
+        (folder / ("client-" + profile) / "mqttpipe.mpy").write_bytes(mpy)
     source = ROOT / "micropython" / "mqttpipe_repl.py"
     compile_mpy(source, folder / "mqttpipe_repl.mpy", "-O3", "-s", source.name)
     for source in [TESTS / "run_portable.py", *sorted(PORTABLE.glob("*.py"))]:
@@ -59,9 +66,11 @@ def run_module(interpreter, module, request):
     environment = dict(os.environ)
     if interpreter.name == BOARD:
         folder = str(request.getfixturevalue("board_folder"))
-        environment["MICROPYPATH"] = folder + ":.frozen"
+        is_mqtt5 = module.startswith("test_mqtt5_")
+        profile = "mqtt5" if is_mqtt5 else build.WHOLE
+        environment["MICROPYPATH"] = "%s/client-%s:%s:.frozen" % (folder, profile, folder)
         code = "import sys, run_portable; sys.exit(run_portable.main(%r, [%r]))" % (folder, module)
-        command += ["-X", "heapsize=" + BOARD_HEAP, "-c", code]
+        command += ["-X", "heapsize=" + (MQTT5_HEAP if is_mqtt5 else BOARD_HEAP), "-c", code]
     else:
         # CPython looks at no such variable; run_portable.py finds the folders by itself there.
         parts = [ROOT / "micropython", PORTABLE, TESTS, ".frozen"]

@@ -3,14 +3,17 @@
     python3 tools/build.py                                 build/mqttpipe.mpy, profile standard
     python3 tools/build.py --profile tiny --with stats     every part but stats left out
     python3 tools/build.py --without tls --out lib         into another folder
+    python3 tools/build.py --profile mqtt5                 all of it, and MQTT 5.0
     python3 tools/build.py --source                        build/mqttpipe.py, to be compiled there
     python3 tools/build.py --romfs                         build/mqttpipe.romfs as well
     python3 tools/build.py --list                          the parts, and what each of them costs
 
 The parts are the switches at the head of micropython/mqttpipe.py: constants that are 1 there, and
-0 in a build that leaves the part out, where mpy-cross drops the body of each `if` on them. What a
+0 in a build that leaves the part out, where mpy-cross drops the body of each `if` on them. An
+argument that belongs to a part stands in a line of its own that ends in `# _NAME`. What a
 build lacks stands in its __version__: "0.1.0" is the whole, "0.1.0+no.stats.offline" lacks two
-parts. The same parts give the same bytes, whatever the folder.
+parts. The same parts give the same bytes, whatever the folder. MQTT 5.0 is more than the whole: it
+is in profile mqtt5 and --with mqtt5 alone, and no version tells that it is lacking.
 
 Beside that the text is made smaller (tools/shrink.py, tools/inlining.py, docs/size.md): names that
 nobody sees are shared, functions that are called once stand where they are called, texts are one
@@ -54,9 +57,10 @@ SOURCE = ROOT / "micropython" / "mqttpipe.py"
 REQUIREMENTS = "requirements-build.txt"
 ROMFS_REQUIREMENTS = "requirements-deploy.txt"  # mpremote writes the image
 
-# The smallest profile that has a part; "full" has them all. `tiny` is a client for QoS 0 and 1 at
-# one server, `standard` what most people want.
-PROFILES = ("tiny", "standard", "full")
+# The smallest profile that has a part; "full" has all of MQTT 3.1.1. `tiny` is a client for QoS 0
+# and 1 at one server, `standard` what most people want.
+PROFILES = ("tiny", "standard", "full", "mqtt5")
+WHOLE = "full"  # what a version without "+no." is, and more than that is not told
 SMALLEST = {
     "tls": "standard",
     "qos2": "standard",
@@ -68,6 +72,7 @@ SMALLEST = {
     "offline": "standard",
     "resolver": "standard",
     "hints": "standard",
+    "mqtt5": "mqtt5",
 }
 DEFAULT_PROFILE = "standard"
 
@@ -168,12 +173,19 @@ def configure(text, switches, parts):
         line = re.compile(r"^%s = const\([01]\)" % switch.constant, re.M)
         value = int(switch.name in parts)
         text = line.sub("%s = const(%d)" % (switch.constant, value), text)
-    lacking = [switch.name for switch in switches if switch.name not in parts]
+        if not value:  # its arguments; no line moves
+            text = re.sub(r"^ .*,  # %s$" % switch.constant, "", text, flags=re.M)
+    lacking = [s.name for s in switches if s.name not in parts and is_lack_told(s.name)]
     if len(VERSION.findall(text)) != 1:
         raise BuildError('the client has no single line __version__ = "..."')
     if lacking:
         text = VERSION.sub(r'__version__ = "\1+no.%s"' % ".".join(lacking), text)
     return text
+
+
+def is_lack_told(name):
+    """True for a part that the whole has; a version tells that a build has it not."""
+    return SMALLEST.get(name) not in PROFILES[PROFILES.index(WHOLE) + 1 :]
 
 
 def version_of(text):
@@ -744,6 +756,18 @@ def shown(cell):
     return "-" if cell is None else cell
 
 
+def costs_of(name, everything, whole, other):
+    """Return what a part adds: the figures with it, less those without it.
+
+    Args:
+        everything: the parts of the whole. whole: its figures. other: those of the whole without
+            that part, or with it if the whole has it not.
+    """
+    if name not in everything:
+        whole, other = other, whole
+    return [None if a is None else a - b for a, b in zip(whole, other)]
+
+
 def list_costs(text, switches):
     """Print each switch with its profile, its cost and its meaning; then the profiles."""
     import vm_memory
@@ -759,13 +783,13 @@ def list_costs(text, switches):
             ram = vm.ram(folder)
         return len(mpy), ram.import_bytes + ram.client_bytes
 
-    everything = parts_of("full", switches)
+    everything = parts_of(WHOLE, switches)
     whole = measure(everything)
     print("What each switch adds to the full build, in bytes:")
     rows = [("switch", "from profile", ".mpy", "RAM", "what it is")]
     for switch in switches:
-        without = measure(everything - {switch.name})
-        costs = [None if a is None else a - b for a, b in zip(whole, without)]
+        other = measure(everything ^ {switch.name})
+        costs = costs_of(switch.name, everything, whole, other)
         rows.append((switch.name, SMALLEST[switch.name], *costs, switch.about))
     print_table(rows)
     print("The profiles:")
@@ -867,7 +891,7 @@ def write(path, data):
 def build(options):
     text = read_source()
     switches = find_switches(text)
-    parts_of("full", switches)  # has each one its place?
+    parts_of(WHOLE, switches)  # has each one its place?
     if options.list:
         list_costs(text, switches)
         return

@@ -4,18 +4,20 @@
     producer | python3 tools/mqtt.py pub -t lines -l -q 1
     python3 tools/mqtt.py sub -h broker.example -t 'lamp/#' -v
     python3 tools/mqtt.py sub -t lamp/hall -C 1 -W 10
+    python3 tools/mqtt.py pub -V 5 -t lamp/hall -m on -D publish message-expiry-interval 60
     python3 tools/mqtt.py shell -h broker.example
     python3 tools/mqtt.py pub --help
 
-The options of `pub` and `sub` are those of mosquitto_pub and mosquitto_sub, as far as MQTT 3.1.1
-goes, and so are the exit status and what is printed. One thing differs: what others publish can
-not control your terminal. `sub` escapes control characters, and those that end a line or turn the
-direction of writing, where its output is a terminal; --raw has them printed as they are, which
-mosquitto_sub always does. To a file or a pipe every byte goes as it came.
+The options of `pub` and `sub` are those of mosquitto_pub and mosquitto_sub, with MQTT 5.0 (-V 5)
+the properties (-D), too, and so are the exit status and what is printed. One thing differs: what
+others publish can not control your terminal. `sub` escapes control characters, and those that end
+a line or turn the direction of writing, where its output is a terminal; --raw has them printed as
+they are, which mosquitto_sub always does. To a file or a pipe every byte goes as it came.
 
     0         done; also after Ctrl-C in `sub`
     1         wrong options, or the server can't be reached
-    1 to 5    the server refused the connection: its return code (MQTT 3.1.1, section 3.2.2.3)
+    1 to 5    the server refused the connection: its return code (MQTT 3.1.1, section 3.2.2.3);
+              with -V 5 it is its reason code, 128 or more
     7         the connection was lost, and did not come back within 30 s (`pub` only: `sub` goes
               on trying)
     8         TLS: the server's certificate is not good, or it speaks no TLS

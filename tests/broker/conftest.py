@@ -27,6 +27,7 @@ import ends
 import pytest
 import traffic
 
+import build
 import certificates
 import servers
 import summary
@@ -112,9 +113,24 @@ def topic():
 
 @pytest.fixture(scope="session")
 def board_folder(tmp_path_factory, compile_mpy):
-    """A folder with the client compiled as it is for a board."""
+    """A folder with the client compiled as it is for a board, without MQTT 5.0."""
+    return compiled_client(build.WHOLE, tmp_path_factory, compile_mpy)
+
+
+@pytest.fixture(scope="session")
+def mqtt5_folder(tmp_path_factory, compile_mpy):
+    """The same with MQTT 5.0."""
+    return compiled_client("mqtt5", tmp_path_factory, compile_mpy)
+
+
+def compiled_client(profile, tmp_path_factory, compile_mpy):
     folder = tmp_path_factory.mktemp("board")
-    compile_mpy(ends.ROOT / "micropython" / "mqttpipe.py", folder / "mqttpipe.mpy", "-O3")
+    text = build.read_source()
+    switches = build.find_switches(text)
+    source = folder / "source" / "mqttpipe.py"
+    source.parent.mkdir()
+    source.write_text(build.configure(text, switches, build.parts_of(profile, switches)))
+    compile_mpy(source, folder / "mqttpipe.mpy", "-O3", "-s", source.name)
     return folder
 
 
@@ -123,7 +139,8 @@ def start(interpreter, closing, request):
     def run(script, *arguments, on_event=None, heap=ends.BOARD_HEAP):
         folder = None
         if interpreter.name == ends.BOARD:
-            folder = request.getfixturevalue("board_folder")
+            is_mqtt5 = any(isinstance(a, dict) and a.get("protocol") == 5 for a in arguments)
+            folder = request.getfixturevalue("mqtt5_folder" if is_mqtt5 else "board_folder")
         scenario = ends.Scenario(interpreter, script, arguments, folder, on_event, heap)
         return closing(scenario, str(scenario), scenario.story)
 

@@ -117,7 +117,8 @@ def check_leaks(start, request, made, interpreter):
     """
 
     def run(kind, how, uri, timeout_ms, error=None, dns_port="-", spill="-"):
-        is_long = request.config.getoption("--long") and spill != "object"  # a board's heap is small
+        # (A board's heap is too small for a thousand objects.)
+        is_long = request.config.getoption("--long") and spill != "object"
         count = LONG_COUNT if is_long else COUNT
         deadline_s = LONG_DEADLINE_S if is_long else DEADLINE_S
         options = {

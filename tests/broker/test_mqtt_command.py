@@ -840,3 +840,41 @@ def test_commands_may_come_from_a_file(broker, peer, topic):
     assert "\x1b" not in ran.stdout and "mqtt>" not in ran.stdout
     assert ran.stdout.endswith("stopped\n")
     assert peer.next_message().payload == b"from a file"
+
+
+@pytest.mark.parametrize("qos", ("0", "2"))
+def test_with_mqtt_5_properties_go_each_of_the_four_ways(launch, loud_broker, topic, qos):
+    form = "%t %q %p %l %j"
+    subscribers = {}
+    for whose in BOTH:
+        name = whose + topic.replace("/", "-")
+        options = ["-V", "5", "-t", topic, "-q", qos, "-C", "2", "-F", form, "-i", name]
+        subscribers[whose] = launch(whose, "sub", loud_broker, *options)
+        wait_for_log(loud_broker, "Sending SUBACK to " + name)
+    for whose in BOTH:
+        options = ["-V", "5", "-t", topic, "-m", whose, "-q", qos]
+        options += ["-D", "publish", "content-type", "text/plain"]
+        options += ["-D", "publish", "user-property", "from", "both"]
+        status, _, err = launch(whose, "pub", loud_broker, *options).finish()
+        assert status == 0, err
+    lines = {}
+    for whose, run in subscribers.items():
+        status, out, err = run.finish()
+        assert status == 0, err
+        lines[whose] = out.splitlines()
+        for line in lines[whose]:
+            fields = json.loads(line[line.index(b"{") :])
+            assert fields["properties"]["content-type"] == "text/plain", line
+    assert [one[: one.index(b"{")] for one in lines[OURS]] == [
+        one[: one.index(b"{")] for one in lines[THEIRS]
+    ]
+
+
+def test_a_refusal_of_mqtt_5_is_the_status(launch, loud_broker, topic):
+    run = launch(OURS, "pub", loud_broker, "-V", "5", "-t", topic, "-m", "x", "--quiet")
+    assert run.finish()[0] == 0
+    refusing = loud_broker.another("max_qos 1")
+    with refusing:
+        options = ["-V", "5", "-t", topic, "-m", "x", "--will-topic", "w", "--will-qos", "2"]
+        status, _, err = launch(OURS, "pub", refusing, *options).finish()
+        assert status == 0x9B and b"QoS not supported" in err, (status, err)

@@ -26,12 +26,14 @@ RUNNER = ROOT / "tests" / "run_portable.py"
 TEXT = build.read_source()
 SWITCHES = build.find_switches(TEXT)
 NAMES = [switch.name for switch in SWITCHES]
+TOLD = [name for name in NAMES if build.is_lack_told(name)]  # when they are lacking
 
 BOARD = "MicroPython 32-bit"
 # A little more than in tests/test_portable.py: here the tests are compiled with their assertions.
 BOARD_HEAP = "104k"
 SOURCE_HEAP = "104k"
-SOURCE_HEAPS = {"tiny": 56, "standard": 64, "full": 80}  # KiB that are enough to compile it
+SOURCE_HEAPS = {"tiny": 56, "standard": 64, "full": 80, "mqtt5": 96}  # KiB: enough to compile it
+BOARD_HEAPS = {"mqtt5": "120k"}  # of another than BOARD_HEAP
 
 TABLE_STEP_BYTES = 64
 
@@ -48,6 +50,8 @@ client.publish("t", b"x", 1)
 client.subscribe("t/#", print)
 print(mqttpipe.__version__, client.is_online())
 """
+
+WORDS_OF_MQTT5 = ("reauthenticate", "server_properties", "session_expiry_s", "user_property")
 
 # A client's text with what the tool looks for, and little else.
 SMALL = '''\
@@ -141,7 +145,7 @@ def test_each_combination_of_parts_compiles_and_makes_a_client(get_interpreter, 
     assert len(tried) >= 2 ** min(len(NAMES), 6)
     for parts, status, output in tried:
         assert status == 0 and output.endswith("False\n"), "%s:\n%s" % (sorted(parts), output)
-        lacking = [name for name in NAMES if name not in parts]
+        lacking = [name for name in TOLD if name not in parts]
         version = "+no." + ".".join(lacking) if lacking else ""
         assert output.split()[0].endswith(version) and ("+" in output) == bool(lacking), output
 
@@ -172,7 +176,9 @@ def failures_of(output):
 # shipped has under another name, or no more.
 LOOK_INSIDE = """
 test_allocation test_arguments test_conformance test_decoder test_dns_answers test_failing_calls
-test_full_heap test_hard_moments test_isr test_moving_slots test_offline_drops test_outbox
+test_full_heap test_hard_moments test_isr test_moving_slots test_mqtt5_allocation
+test_mqtt5_properties
+test_offline_drops test_outbox
 test_pipe test_publish test_random_lives test_rare_moments test_rarer_moments test_receive
 test_remaining_length test_stalls test_stalls_on_the_way test_subscribe test_subscribe_answers
 test_timer
@@ -191,7 +197,8 @@ def test_each_profile_passes_the_portable_tests_on_a_board(
     code = "import sys, run_portable; run_portable.main(%r, sys.argv[1:])" % str(portable_folder)
 
     def run_module(module):
-        command = [*micropython.command, "-X", "heapsize=" + BOARD_HEAP, "-c", code, module]
+        heap = BOARD_HEAPS.get(profile, BOARD_HEAP)
+        command = [*micropython.command, "-X", "heapsize=" + heap, "-c", code, module]
         return run(command, MICROPYPATH=path)[1]
 
     modules = sorted(source.stem for source in PORTABLE.glob("test_*.py"))
@@ -266,8 +273,9 @@ def test_a_board_that_compiles_the_source_passes_them(
 # ---------------------------------------------------------------------------
 
 
-def test_full_is_the_file_itself_and_tiny_lacks_everything():
-    assert configured(build.parts_of("full", SWITCHES)) == TEXT
+def test_mqtt5_is_the_file_itself_and_full_all_but_that_and_tiny_lacks_everything():
+    assert configured(build.parts_of("mqtt5", SWITCHES)) == TEXT
+    assert build.parts_of("full", SWITCHES) == set(TOLD) == set(NAMES) - {"mqtt5"}
     assert build.parts_of("tiny", SWITCHES) == set()
     standard = {"tls", "qos2", "resolver", "background", "offline", "hints"}
     assert build.parts_of("standard", SWITCHES) == standard
@@ -276,7 +284,8 @@ def test_full_is_the_file_itself_and_tiny_lacks_everything():
 def test_the_version_says_what_is_lacking_in_the_order_of_the_switches():
     whole = build.version_of(TEXT)
     assert build.version_of(configured(NAMES)) == whole
-    assert build.version_of(configured([])) == whole + "+no." + ".".join(NAMES)
+    assert build.version_of(configured(TOLD)) == whole
+    assert build.version_of(configured([])) == whole + "+no." + ".".join(TOLD)
     lacking = [NAMES[0], NAMES[-1]]
     version = build.version_of(configured(set(NAMES).difference(lacking)))
     assert version == whole + "+no." + ".".join(lacking)
@@ -287,8 +296,33 @@ def test_the_version_says_what_is_lacking_in_the_order_of_the_switches():
 def test_nothing_but_the_switches_and_the_version_is_changed():
     before, after = TEXT.splitlines(), configured([]).splitlines()
     changed = [old for old, new in zip(before, after) if old != new]
-    assert len(before) == len(after) and len(changed) == len(SWITCHES) + 1
-    assert all(re.match(r"_[A-Z0-9]+ = const\(1\)|__version__ = ", line) for line in changed)
+    arguments = [line for line in before if line.endswith(",  # _MQTT5")]
+    assert len(before) == len(after)
+    assert len(changed) == len(SWITCHES) + 1 + len(arguments)
+    for line in changed:
+        is_right = re.match(r"_[A-Z0-9]+ = const\(1\)|__version__ = ", line)
+        assert is_right or line in arguments, line
+
+
+def test_an_argument_of_a_part_that_is_left_out_is_none():
+    text = SMALL + "\n\ndef f(\n    a,\n    b=1,  # _STATS\n    c=2,  # of _STATS\n): pass\n"
+    found = build.find_switches(text)
+    for parts, lacks in (({"tls"}, True), ({"tls", "stats"}, False)):
+        made = build.configure(text, found, parts)
+        assert ("b=1" not in made) == lacks and "c=2" in made
+        assert made.count("\n") == text.count("\n")
+
+
+# ---------------------------------------------------------------------------
+# MQTT 5.0, which three of the four profiles must not notice
+# ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", build.PROFILES[:-1])
+def test_of_mqtt_5_nothing_is_left_in_a_build_without_it(profile):
+    text = configured(build.parts_of(profile, SWITCHES))
+    for word in WORDS_OF_MQTT5:
+        assert word in TEXT and word.encode() not in build.compile_mpy(text, opt=2), word
 
 
 def test_the_same_parts_make_the_same_bytes_in_every_folder(monkeypatch, tmp_path, capsys):

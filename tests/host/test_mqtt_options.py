@@ -148,11 +148,77 @@ def test_the_client_identifier_is_given_or_begins_with_the_prefix():
     assert client_id("-I", "me-") == "me-%d" % os.getpid()
 
 
-@pytest.mark.parametrize("version", ("5", "mqttv5", "31"))
+@pytest.mark.parametrize("version", ("3", "mqttv6", "31"))
 def test_another_version_of_mqtt_is_an_error(version):
     assert read_options("pub", ["-V", "mqttv311"])
-    with pytest.raises(UsageError, match="only 311"):
+    with pytest.raises(UsageError, match="only 311 and 5"):
         read_options("pub", ["-V", version])
+
+
+def arguments_of(*words):
+    options = read_options("pub", ["-V", "5", *words])
+    return client_arguments(options)[1], options
+
+
+def test_properties_go_to_the_packets_that_they_are_for():
+    arguments, options = arguments_of(
+        *("-D", "connect", "receive-maximum", "7"),
+        *("-D", "connect", "session-expiry-interval", "60"),
+        *("-D", "connect", "user-property", "a", "b c"),
+        *("-D", "publish", "content-type", "text/plain"),
+        *("-D", "publish", "user-property", "k", "1"),
+        *("-D", "publish", "user-property", "k", "2"),
+        *("--will-topic", "w", "-D", "will", "will-delay-interval", "5"),
+    )
+    assert arguments["protocol"] == 5 and arguments["session_expiry_s"] == 60
+    assert arguments["properties"] == {"receive_maximum": 7, "user_property": [("a", "b c")]}
+    assert arguments["will"] == ("w", "", 0, False, {"will_delay_interval": 5})
+    assert mqtt_options.properties_of(options, "publish") == {
+        "properties": {"content_type": "text/plain", "user_property": [("k", "1"), ("k", "2")]}
+    }
+    assert mqtt_options.properties_of(options, "subscribe") == {}
+
+
+def test_a_session_that_is_kept_is_kept_for_ever_or_as_long_as_x_says():
+    assert arguments_of()[0]["session_expiry_s"] == 0
+    assert arguments_of("-c", "-i", "a")[0]["session_expiry_s"] == 0xFFFFFFFF
+    assert arguments_of("-c", "-i", "a", "-x", "9")[0]["session_expiry_s"] == 9
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-V", "311", "-D", "publish", "content-type", "x"],
+        ["-x", "5"],
+        ["-V", "5", "-D", "publish"],
+        ["-V", "5", "-D", "puback", "reason-string", "x"],
+        ["-V", "5", "-D", "publish", "topic-alias", "1"],
+        ["-V", "5", "-D", "publish", "content-type"],
+        ["-V", "5", "-D", "publish", "user-property", "k"],
+        ["-V", "5", "-D", "publish", "message-expiry-interval", "soon"],
+        ["-V", "5", "-D", "publish", "content-type", "x", "-D", "publish", "content-type", "y"],
+        ["-V", "5", "-x", "4294967296"],
+    ],
+)
+def test_wrong_properties_are_told(words):
+    with pytest.raises(UsageError):
+        read_options("pub", words)
+
+
+def test_will_properties_need_a_will():
+    options = read_options("pub", ["-V", "5", "-D", "will", "will-delay-interval", "5"])
+    with pytest.raises(UsageError, match="no will topic"):
+        client_arguments(options)
+
+
+def test_properties_may_stand_in_a_file(tmp_path):
+    path = tmp_path / "options"
+    path.write_text("-V 5\n-D publish content-type x; y\n-D publish user-property a b c\n")
+    options = read_options("pub", ["-o", str(path)])
+    assert options["property"]["publish"] == {
+        "content_type": "x; y",
+        "user_property": [("a", "b c")],
+    }
 
 
 # ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Every statement of MQTT 3.1.1 that binds a client is obeyed somewhere, and tested somewhere.
+"""Every statement of MQTT that binds a client is obeyed somewhere, and tested somewhere.
 
 The tool that says so is tried on a made-up specification of three statements as well.
 """
@@ -70,7 +70,8 @@ def test_the_table_names_code_and_tests_of_each_statement():
     at = lines.index(next(line for line in lines if line.startswith("3.1.2-23 ")))
     assert lines[at + 1].startswith("    code: mqttpipe._Serving._on_ping_time")
     assert "test_connection.test_ping_when_nothing_was_sent" in lines[at + 2]
-    assert lines[-1].startswith("141 statements, 72 bind a client: ")
+    assert lines[-2].startswith("MQTT 3.1.1: 141 statements, 72 bind a client: ")
+    assert lines[-1].startswith("MQTT 5.0: 251 statements, 134 bind a client: ")
 
 
 def test_with_all_tags_there_is_no_gap(project):

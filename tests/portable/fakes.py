@@ -47,9 +47,12 @@ class SkipTest(Exception):
 def needs(*parts):
     """Skip the test in a build that lacks one of these parts, such as "tls".
 
-    What a build lacks stands in its version: "0.1.0+no.tls.stats" (tools/build.py).
+    What a build lacks stands in its version: "0.1.0+no.tls.stats" (tools/build.py). That it has
+    no "mqtt5" does not.
     """
     lacking = mqttpipe.__version__.partition("+no.")[2].split(".")
+    if not hasattr(mqttpipe.MQTTClient, "reauthenticate"):
+        lacking.append("mqtt5")
     for part in parts:
         if part in lacking:
             raise SkipTest("this build has no " + part)

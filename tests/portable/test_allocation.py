@@ -70,7 +70,7 @@ class QuietPoll:
         return ()
 
 
-def online(**options):
+def online(connack=CONNACK, **options):
     """A client in service whose socket is a Server that allocates nothing."""
     bench = Bench(**options)
     server = Server()
@@ -79,7 +79,7 @@ def online(**options):
     client = bench.client
     client.connect()
     client.step()
-    server.feed(CONNACK)
+    server.feed(connack)
     bench.steps()
     assert client.is_online(), client.state_name
     client.on_published = client.on_subscribed = client.on_message = client.on_error = None

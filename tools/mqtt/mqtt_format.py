@@ -187,6 +187,11 @@ class Format:
         }
         if message.qos:
             fields["mid"] = packet_id(message)
+        properties = getattr(message, "properties", None)
+        if properties:
+            fields["properties"] = {
+                key.replace("_", "-"): as_json(value) for key, value in properties.items()
+            }
         # What is not UTF-8 goes through as it is.
         fields["payload"] = payload.decode(errors="surrogateescape") if payload else None
         if not is_text and payload:
@@ -208,10 +213,16 @@ class Format:
         return text.encode(errors="surrogateescape")
 
 
+# Of a property: bytes as hex, as mosquitto_sub prints correlation data.
+def as_json(value):
+    return value.hex() if isinstance(value, bytes) else value
+
+
 # Valid in the callback only: the packet is in the client's buffer, and the identifier stands
-# before the payload (section 3.3.2). The client tells it to nobody, as it is of no use to anybody.
+# behind the topic name (section 3.3.2). The client tells it to nobody, as it is of no use to
+# anybody.
 def packet_id(message):
     if not message.qos:
         return 0
-    at = message._start - 2
+    at = 2 + (message._buf[0] << 8 | message._buf[1])
     return message._buf[at] << 8 | message._buf[at + 1]

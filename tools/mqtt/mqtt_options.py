@@ -23,6 +23,7 @@ class UsageError(Exception):
 # several times becomes a list.
 
 FLAG, TEXT, NUMBER, LIST = "flag", "TEXT", "N", "TEXT..."
+PROPERTY = "PACKET NAME VALUE"  # a user-property has a name of its own and a value
 ALL, PUB, SUB = ("pub", "sub", "shell"), ("pub",), ("sub",)
 TRAFFIC = PUB + SUB
 
@@ -37,7 +38,9 @@ OPTIONS = (
     ("-I", "--id-prefix", ALL, TEXT, "client identifier: this, and the process's number"),
     ("-c", "--disable-clean-session", ALL, FLAG, "keep the session at the server (needs -i)"),
     ("-k", "--keepalive", ALL, NUMBER, "keep alive in seconds (default: 60)"),
-    ("-V", "--protocol-version", ALL, TEXT, "311 or mqttv311: there is no other here"),
+    ("-V", "--protocol-version", ALL, TEXT, "311, mqttv311 (default), 5 or mqttv5"),
+    ("-x", "--session-expiry-interval", ALL, NUMBER, "with -V 5: seconds to keep the session"),
+    ("-D", "--property", TRAFFIC, PROPERTY, "with -V 5: a property; may be repeated"),
     ("-M", "--max-inflight", PUB, NUMBER, "QoS 1 and 2 messages on the way at once (default: 20)"),
     ("-t", "--topic", PUB, TEXT, "topic name to publish to"),
     ("-t", "--topic", SUB, LIST, "topic filter to subscribe to; may be repeated"),
@@ -78,6 +81,23 @@ OPTIONS = (
 )
 
 
+# Of -D: packet -> the properties that it may have here, as mosquitto_pub names them.
+ANY_MESSAGE = (
+    "content-type correlation-data message-expiry-interval payload-format-indicator "
+    "response-topic user-property"
+)
+PROPERTIES = {
+    "connect": "receive-maximum request-problem-information request-response-information "
+    "session-expiry-interval topic-alias-maximum user-property",
+    "publish": ANY_MESSAGE,
+    "will": ANY_MESSAGE + " will-delay-interval",
+    "subscribe": "subscription-identifier user-property",
+    "unsubscribe": "user-property",
+    "disconnect": "reason-string session-expiry-interval user-property",
+}
+TEXTS = "content-type correlation-data response-topic reason-string".split()  # others are numbers
+
+
 def options_of(command):
     """Return {name: (key, kind)} for a command."""
     table = {}
@@ -109,6 +129,9 @@ def take_option(table, options, name, words, where):
         return
     if not words:
         raise UsageError("%s argument given but nothing specified%s." % (name, where))
+    if kind == PROPERTY:
+        take_property(options.setdefault(key, {}), words, where)
+        return
     value = words.pop(0)
     if kind == NUMBER:
         try:
@@ -120,6 +143,33 @@ def take_option(table, options, name, words, where):
         options.setdefault(key, []).append(value)
     else:
         options[key] = value
+
+
+def take_property(properties, words, where):
+    """Put what follows -D into `properties`: packet -> {name: value}, as the client takes it."""
+    packet = words.pop(0)
+    if packet not in PROPERTIES:
+        raise UsageError("-D is for %s%s." % (", ".join(PROPERTIES), where))
+    name = words.pop(0) if words else ""
+    if name not in PROPERTIES[packet].split():
+        text = "A property of %s is one of %s%s."
+        raise UsageError(text % (packet, PROPERTIES[packet].replace(" ", ", "), where))
+    if len(words) < 1 + (name == "user-property"):
+        raise UsageError("-D %s %s given but no value%s." % (packet, name, where))
+    value = words.pop(0)
+    found = properties.setdefault(packet, {})
+    key = name.replace("-", "_")
+    if name == "user-property":
+        found.setdefault(key, []).append((value, words.pop(0)))
+    elif key in found:
+        raise UsageError("-D %s %s given twice%s." % (packet, name, where))
+    elif name in TEXTS:
+        found[key] = value
+    else:
+        try:
+            found[key] = int(value)
+        except ValueError:
+            raise UsageError("-D %s %s must be a number%s." % (packet, name, where))
 
 
 def read_file(table, path):
@@ -135,7 +185,10 @@ def read_file(table, path):
             name, _, value = line.partition(" ")
             # The line itself is not shown: it may hold the password.
             where = " in %s, line %d" % (path, number)
-            take_option(table, options, name, [value.strip()] if value else [], where)
+            words = [value.strip()] if value else []
+            if words and table.get(name, ("", ""))[1] == PROPERTY:
+                words = words[0].split(" ", 3 if " user-property " in words[0] else 2)
+            take_option(table, options, name, words, where)
     return options
 
 
@@ -168,8 +221,14 @@ def read_options(command, words):
     check_range(options, "repeat_delay", 0, 1 << 30, "--repeat-delay")
     check_range(options, "max_inflight", 1, 200, "maximum inflight")
     check_range(options, "timeout", 0.001, 1 << 17, "timeout")
-    if options.get("protocol_version", "311") not in ("311", "mqttv311"):
-        raise UsageError("Invalid protocol version given: only 311 is known here.")
+    check_range(options, "session_expiry_interval", 0, 0xFFFFFFFF, "session expiry interval")
+    version = options.get("protocol_version", "311")
+    if version not in ("311", "mqttv311", "5", "mqttv5"):
+        raise UsageError("Invalid protocol version given: only 311 and 5 are known here.")
+    if version not in ("5", "mqttv5"):
+        for key, name in (("property", "-D"), ("session_expiry_interval", "-x")):
+            if key in options:
+                raise UsageError("%s needs -V 5." % name)
     return options
 
 
@@ -247,7 +306,32 @@ def client_arguments(options):
                 raise UsageError("Will %s given, but no will topic given." % key[5:])
     if is_tls:
         arguments["tls"] = make_context(options)
+    if options.get("protocol_version") in ("5", "mqttv5"):
+        add_mqtt5(arguments, options)
     return uri, arguments, topic
+
+
+def add_mqtt5(arguments, options):
+    properties = {name: dict(value) for name, value in options.get("property", {}).items()}
+    of_connect = properties.get("connect", {})
+    expiry_s = of_connect.pop("session_expiry_interval", 0)
+    arguments["protocol"] = 5
+    arguments["session_expiry_s"] = options.get("session_expiry_interval", expiry_s)
+    # As mosquitto_pub does it: who keeps the session keeps it for ever.
+    if not arguments["clean_session"] and not arguments["session_expiry_s"]:
+        arguments["session_expiry_s"] = 0xFFFFFFFF
+    if of_connect:
+        arguments["properties"] = of_connect
+    if "will" in arguments:
+        arguments["will"] += (properties.get("will", {}),)
+    elif "will" in properties:
+        raise UsageError("Will properties given, but no will topic given.")
+
+
+def properties_of(options, packet):
+    """Return the arguments of a call that is for this packet: its properties, if -D gave any."""
+    found = options.get("property", {}).get(packet)
+    return {"properties": found} if found else {}
 
 
 # --insecure leaves out the name only, as in mosquitto_pub: the certificate is verified.

@@ -8,7 +8,7 @@ import sys
 import time
 
 from mqtt_format import Format, shown
-from mqtt_options import UsageError, client_arguments
+from mqtt_options import UsageError, client_arguments, properties_of
 
 import mqttpipe
 
@@ -144,7 +144,11 @@ class Command:
 
     def leave(self):
         """DISCONNECT, so that the server does not publish the will."""
-        self.client.disconnect()
+        try:
+            self.client.disconnect(**properties_of(self.options, "disconnect"))
+        except mqttpipe.MQTTError as error:
+            self.complain("Error: %s" % error)
+            self.client.disconnect()
         deadline_s = time.monotonic() + LEAVE_S
         while self.client.state_name != "DOWN" and time.monotonic() < deadline_s:
             self.client.step(100)
@@ -208,7 +212,8 @@ class Publish(Command):
 
     def publish(self, payload):
         retain = "retain" in self.options
-        self.last_token = self.client.publish(self.topic, payload, self.qos, retain)
+        more = properties_of(self.options, "publish")
+        self.last_token = self.client.publish(self.topic, payload, self.qos, retain, **more)
 
     def is_done(self):
         if not self.is_read or self.lines or self.left:
@@ -308,9 +313,10 @@ class Subscribe(Command):
         try:
             self.filters = {topic_filter: None for topic_filter in filters}
             for topic_filter in self.filters:
-                self.client.subscribe(topic_filter, None, self.qos)
+                more = properties_of(options, "subscribe")
+                self.client.subscribe(topic_filter, None, self.qos, **more)
             for topic_filter in unwanted:
-                self.client.unsubscribe(topic_filter)
+                self.client.unsubscribe(topic_filter, **properties_of(options, "unsubscribe"))
             self.filtered_out = [
                 mqttpipe._to_topic(topic_filter, True)
                 for topic_filter in options.get("filter_out", [])
@@ -325,7 +331,7 @@ class Subscribe(Command):
         if not self.has_been_online:
             self.end(128 + number)
         self.is_finished = True
-        self.client.disconnect()
+        self.client.disconnect()  # what -D says of it comes with leave()
 
     def on_subscribed(self, client, token, granted):
         self.granted.append(granted[0])

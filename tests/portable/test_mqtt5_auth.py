@@ -1,0 +1,189 @@
+"""MQTT 5.0: enhanced authentication, in CONNECT and while online (section 4.12)."""
+
+from fakes import CONNACK as CONNACK_4
+from fakes import ECONNRESET, Bench, needs, raises
+from mqtt5 import asked, connack, refused, take_apart
+
+import mqttpipe
+
+METHOD = b"\x15\x00\x01m"
+
+
+def data(text):
+    return b"\x16" + bytes((len(text) >> 8, len(text) & 0xFF)) + text
+
+
+def auth(reason_code, properties):
+    return bytes((0xF0, 2 + len(properties), reason_code, len(properties))) + properties
+
+
+class Teller:
+    """An application's function: says what it is told to, and remembers what it heard."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.heard = []
+
+    def __call__(self, heard):
+        self.heard.append(heard)
+        answer = self.answers.pop(0) if self.answers else None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_the_method_and_the_first_data_are_in_connect():
+    """[MQTT5-4.12.0-5] [MQTT5-3.1.2-30]"""
+    for answer, parts in (
+        (b"hi", [METHOD, data(b"hi")]),
+        ("hi", [METHOD, data(b"hi")]),
+        (None, [METHOD]),
+    ):
+        teller = Teller(answer)
+        bench = asked(auth=("m", teller))
+        properties = take_apart(bench.server.received())[2]
+        assert [one for one in properties if one[0] in (0x15, 0x16)] == parts
+        assert teller.heard == [None]
+        bench.client.publish("t", "x")
+        bench.steps()
+        assert bench.server.received() == b"", "nothing else before CONNACK"
+
+
+def test_questions_and_answers_until_the_server_consents():
+    """[MQTT5-4.12.0-2, -3, -5] [MQTT5-3.15.2-1] [MQTT5-3.15.1-1]"""
+    teller = Teller(b"1", b"2", None, b"")
+    bench = asked(auth=("m", teller))
+    bench.server.received()
+    assert bench.exchange(auth(0x18, METHOD + data(b"a"))) == auth(0x18, METHOD + data(b"2"))
+    assert bench.exchange(auth(0x18, METHOD)) == auth(0x18, METHOD)
+    assert bench.exchange(auth(0x18, data(b"c") + METHOD)) == auth(0x18, METHOD + data(b""))
+    assert not bench.client.is_online()
+    bench.exchange(connack(METHOD + data(b"end")))
+    assert bench.client.is_online()
+    assert teller.heard == [None, b"a", b"", b"c", b"end"]
+
+
+def test_each_connection_begins_anew_and_the_end_is_heard_without_data():
+    teller = Teller()
+    bench = asked(auth=("m", teller))
+    bench.exchange(connack(METHOD))
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.clock.advance(60_000)
+    bench.steps()
+    bench.exchange(connack(METHOD))
+    assert bench.client.is_online() and teller.heard == [None, b"", None, b""]
+
+
+def test_a_function_that_raises_ends_the_attempt():
+    for answers, packets in (
+        ([ValueError("begin")], ()),
+        ([b"", ValueError("then")], (auth(0x18, METHOD),)),
+        ([b"", ValueError("last")], (connack(METHOD + data(b"v")),)),
+        ([b"", 5], (auth(0x18, METHOD),)),
+    ):
+        needs("mqtt5")
+        bench = Bench(protocol=5, auth=("m", Teller(*answers)))
+        bench.client.connect()
+        bench.steps()
+        for packet in packets:
+            bench.exchange(packet)
+        error = bench.error()
+        assert type(error) is mqttpipe.LocalError and "auth" in str(error), error
+        assert bench.client.state_name == "WAITING", "it is tried again later"
+        for connection in bench.network.connections:
+            assert connection.is_closed
+
+
+def test_another_method_or_none_is_a_protocol_error():
+    """[MQTT5-4.12.0-5, -6, -7] [MQTT5-4.13.1-1]"""
+    for options, packet in (
+        (dict(auth=("m", Teller())), auth(0x18, b"\x15\x00\x01n")),
+        (dict(auth=("m", Teller())), auth(0x18, data(b"x"))),
+        (dict(auth=("m", Teller())), b"\xf0\x00"),
+        (dict(auth=("m", Teller())), auth(0x19, METHOD)),
+        (dict(auth=("m", Teller())), auth(0x00, METHOD)),
+        (dict(auth=("m", Teller())), auth(0x80, METHOD)),
+        (dict(auth=("m", Teller())), connack()),
+        (dict(auth=("m", Teller())), connack(b"\x15\x00\x01n")),
+        (dict(), auth(0x18, METHOD)),
+        (dict(), connack(METHOD)),
+    ):
+        error, answer = refused(asked(**options), packet)
+        assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01\x82", (packet, error)
+    bench = asked()
+    assert b"\xf0" not in bench.server.received()
+
+
+def test_a_refused_method_is_told():
+    """[MQTT5-4.12.0-1, -4]"""
+    bench = asked(auth=("m", Teller()))
+    bench.exchange(auth(0x18, METHOD))
+    error, _ = refused(bench, connack(reason_code=0x8C))
+    assert error.reason == "bad authentication method" and error.stage == "CONNACK"
+
+
+def online(teller):
+    bench = asked(auth=("m", teller))
+    bench.exchange(connack(METHOD))
+    bench.take_events()
+    bench.server.received()
+    bench.client.on_authenticated = lambda client: bench.events.append(("authenticated",))
+    return bench
+
+
+def test_once_more_while_online():
+    """[MQTT5-4.12.1-1] [MQTT5-3.15.2-1]"""
+    teller = Teller(b"1", None, b"again", b"2")
+    bench = online(teller)
+    bench.client.reauthenticate()
+    bench.steps()
+    assert bench.server.received() == auth(0x19, METHOD + data(b"again"))
+    bench.client.publish("t", "x")
+    assert bench.exchange(auth(0x18, METHOD + data(b"q"))) == (
+        auth(0x18, METHOD + data(b"2")) + b"\x30\x05\x00\x01t\x00x"
+    ), "messages go on meanwhile"
+    bench.take_events()
+    assert bench.exchange(auth(0x00, METHOD + data(b"v"))) == b""
+    assert bench.take_events() == [("authenticated",)] and bench.client.is_online()
+    assert teller.heard == [None, b"", None, b"q", b"v"]
+    bench.client.reauthenticate()
+    bench.steps()
+    assert bench.server.received() == auth(0x19, METHOD)
+    bench.exchange(b"\xf0\x06\x00\x04" + METHOD)
+    assert bench.take_events() == [("authenticated",)]
+
+
+def test_it_fails_by_the_servers_good_bye_or_by_our_function():
+    """[MQTT5-4.12.1-2]"""
+    bench = online(Teller())
+    bench.client.reauthenticate()
+    bench.steps()
+    error, _ = refused(bench, b"\xe0\x01\x87")
+    assert error.reason == "not authorized"
+    bench = online(Teller(None, None, None, ValueError("no")))
+    bench.client.reauthenticate()
+    bench.steps()
+    bench.exchange(auth(0x18, METHOD))
+    assert type(bench.error()) is mqttpipe.LocalError and bench.server.is_closed
+
+
+def test_what_was_not_asked_for_is_a_protocol_error():
+    for packet in (auth(0x18, METHOD), auth(0x00, METHOD), auth(0x19, METHOD)):
+        error, answer = refused(online(Teller()), packet)
+        assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01\x82"
+
+
+def test_it_is_not_asked_for_by_the_next_connection():
+    bench = online(Teller())
+    bench.server.error = ECONNRESET
+    bench.client.reauthenticate()
+    bench.steps()
+    bench.clock.advance(60_000)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(connack(METHOD)) == b""
+    needs("mqtt5")
+    raises(mqttpipe.LocalError, Bench(protocol=5).client.reauthenticate)
+    bench = Bench().go_online(CONNACK_4)
+    raises(mqttpipe.LocalError, bench.client.reauthenticate)

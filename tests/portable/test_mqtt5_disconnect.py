@@ -1,0 +1,216 @@
+"""MQTT 5.0: DISCONNECT of both, and another server that one names (sections 3.14, 4.11, 4.13)."""
+
+from fakes import DISCONNECT, ECONNRESET, Bench, needs, raises
+from mqtt5 import asked, connack, online, refused, take_apart
+
+import mqttpipe
+
+
+def said(bench, *arguments, **options):
+    bench.client.disconnect(*arguments, **options)
+    bench.steps()
+    assert bench.server.is_closed and bench.client.state_name == "DOWN"
+    return bench.server.received()
+
+
+def test_good_bye_with_each_reason_code():
+    """[MQTT5-3.14.2-1] [MQTT5-3.14.4-1, -2]"""
+    assert said(online()) == DISCONNECT
+    assert said(online(), 0) == DISCONNECT
+    for code in (0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99):
+        assert said(online(), code) == b"\xe0\x01" + bytes((code,))
+    bench = online()
+    for code in (1, 0x87, 0x8B, 0x9C, 256, -1, "4", 3.0):
+        raises(mqttpipe.LocalError, bench.client.disconnect, code)
+    assert bench.client.is_online()
+    raises(mqttpipe.LocalError, Bench().client.disconnect, 4)
+
+
+def test_good_bye_with_properties():
+    """[MQTT5-3.14.2-1]"""
+    wire = said(online(session_expiry_s=5), properties={"session_expiry_interval": 9})
+    assert wire == b"\xe0\x07\x00\x05\x11\x00\x00\x00\x09"
+    wire = said(online(), 0x04, {"reason_string": "r", "user_property": []})
+    assert wire == b"\xe0\x06\x04\x04\x1f\x00\x01r"
+    assert (
+        said(online(), properties={"session_expiry_interval": 0})[3:]
+        == b"\x05\x11\x00\x00\x00\x00"
+    )
+    bench = online()
+    for properties in (
+        {"session_expiry_interval": 1},
+        {"server_reference": "h"},
+        {"content_type": ""},
+    ):
+        raises(mqttpipe.LocalError, bench.client.disconnect, 0, properties)
+
+
+def test_good_bye_is_no_larger_than_the_server_takes():
+    """[MQTT5-3.14.2-3, -4]"""
+    bench = online(b"\x27\x00\x00\x00\x20")
+    properties = {"reason_string": "x" * 25}
+    for more in ({"reason_string": "x" * 26}, {"user_property": [("a", "x" * 25)]}):
+        raises(mqttpipe.LocalError, bench.client.disconnect, 0x80, more)
+    assert len(said(bench, 0x80, properties)) == 0x20
+
+
+def test_the_next_good_bye_is_a_plain_one():
+    bench = online()
+    said(bench, 0x04)
+    bench.client.connect()
+    bench.steps()
+    bench.exchange(connack())
+    bench.server.received()
+    assert said(bench) == DISCONNECT
+
+
+# What a server may say (table 3-13), in the words of the error.
+REASONS = (
+    (0x00, "reason code 0x00"),
+    (0x80, "unspecified error"),
+    (0x81, "malformed packet"),
+    (0x82, "protocol error"),
+    (0x83, "implementation specific error"),
+    (0x87, "not authorized"),
+    (0x89, "server busy"),
+    (0x8B, "server shutting down"),
+    (0x8D, "keep alive timeout"),
+    (0x8E, "session taken over"),
+    (0x8F, "topic filter invalid"),
+    (0x90, "topic name invalid"),
+    (0x93, "receive maximum exceeded"),
+    (0x94, "topic alias invalid"),
+    (0x95, "packet too large"),
+    (0x96, "message rate too high"),
+    (0x97, "quota exceeded"),
+    (0x98, "administrative action"),
+    (0x99, "payload format invalid"),
+    (0x9A, "retain not supported"),
+    (0x9B, "QoS not supported"),
+    (0x9C, "use another server"),
+    (0x9D, "server moved"),
+    (0x9E, "shared subscriptions not supported"),
+    (0x9F, "connection rate exceeded"),
+    (0xA0, "maximum connect time"),
+    (0xA1, "subscription identifiers not supported"),
+    (0xA2, "wildcard subscriptions not supported"),
+)
+
+
+def test_what_the_server_says_at_the_end_is_told_in_words():
+    """[MQTT5-4.13.2-1]"""
+    for code, words in REASONS:
+        for tail in (b"", b"\x00", b"\x05\x1f\x00\x02ok"):
+            packet = bytes((0xE0, 1 + len(tail), code)) + tail
+            error, answer = refused(online(), packet)
+            assert type(error) is mqttpipe.Refused and error.stage == "ONLINE", code
+            assert error.reason_code == code and words in str(error), str(error)
+            assert error.reason == ("ok" if len(tail) > 1 else words) and answer == b""
+    error, _ = refused(online(), b"\xe0\x00")
+    assert error.reason_code == 0
+    bench = online()
+    refused(bench, b"\xe0\x01\x8b")
+    assert bench.client.state_name == "WAITING", "it comes back later"
+
+
+def test_a_good_bye_that_is_malformed_is_that():
+    for packet, code in (
+        (b"\xe0\x03\x00\x01\x00", 0x81),
+        (b"\xe0\x07\x00\x05\x11\x00\x00\x00\x01", 0x82),  # no session expiry from a server
+        (b"\xe0\x03\x00\x00\x00", 0x81),
+    ):
+        error, answer = refused(online(), packet)
+        assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01" + bytes((code,))
+
+
+def test_our_own_good_bye_is_the_last_word():
+    """[MQTT5-3.14.4-1]"""
+    bench = online()
+    bench.client.disconnect()
+    bench.client.step()
+    bench.server.send(b"\x30\x00")
+    bench.steps()
+    assert bench.server.received() == DISCONNECT
+
+
+def follow(bench, packet, properties):
+    """The server names another one; returns where the next CONNECT goes, and after which pause."""
+    count = len(bench.network.connections)
+    bench.connect_wire = bench.exchange(
+        packet[:1] + bytes((packet[1] + len(properties),)) + packet[2:] + properties
+    )
+    at_ms = bench.clock.now_ms
+    for _ in range(2000):
+        bench.steps()
+        if len(bench.network.connections) > count:
+            return bench.server.address, bench.clock.now_ms - at_ms
+        bench.clock.advance(100)
+    raise AssertionError("it does not come back")
+
+
+def moved(name):
+    return bytes((len(name) + 3,)) + b"\x1c\x00" + bytes((len(name),)) + name
+
+
+HOME = ("192.0.2.1", 1883)
+
+
+def test_another_server_is_gone_to_at_once_and_once():
+    for code in (0x9C, 0x9D):
+        for packet in (bytes((0xE0, 1, code)), bytes((0x20, 2, 0, code))):
+            bench = asked() if packet[0] == 0x20 else online()
+            bench.take_events()
+            assert follow(bench, packet, moved(b"192.0.2.9:1999")) == (("192.0.2.9", 1999), 0)
+            ((name, error),) = bench.take_events()
+            assert (
+                name == "offline" and "192.0.2.9:1999" in str(error) and error.reason_code == code
+            )
+            # That one sends us on: no further, but home, after a pause.
+            packet = bytes((0x20, 2, 0, code))
+            address, pause_ms = follow(bench, packet, moved(b"192.0.2.8"))
+            assert address == HOME and pause_ms >= 1000
+            address, _ = follow(bench, packet, moved(b"192.0.2.8"))
+            assert address == ("192.0.2.8", 1883), "home may do it again"
+
+
+def test_only_what_is_a_server_is_gone_to():
+    for name in (
+        b"",
+        b"user:secret@192.0.2.9",
+        b"192.0.2.9:0",
+        b"a/b",
+        b"h" * 120 + b"#",
+    ):
+        bench = online()
+        address, pause_ms = follow(bench, b"\xe0\x01\x9c", moved(name))
+        assert address == HOME and pause_ms >= 1000, name
+    bench = online()
+    assert follow(bench, b"\xe0\x01\x8b", moved(b"192.0.2.9"))[0] == HOME, "that reason names none"
+    bench = online()
+    assert follow(bench, b"\xe0\x01\x9c", moved(b"192.0.2.9:1 192.0.2.8"))[0] == ("192.0.2.9", 1)
+    bench = online()
+    assert follow(bench, b"\xe0\x01\x9c", moved(b"[::1]:1884"))[0] == ("::1", 1884)
+    bench = online()
+    bench.server.send(b"\xe0\x01\x9c")
+    assert follow(bench, b"\xd0\x00", b"")[0] == HOME, "it names none"
+
+
+def test_with_the_same_user_and_the_session_is_that_of_the_other_server():
+    needs("failover")
+    bench = online(user="u", password="p", clean_session=False, session_expiry_s=60)
+    bench.client.publish("t", "x", 1)
+    bench.steps()
+    follow(bench, b"\xe0\x01\x9d", moved(b"192.0.2.9"))
+    assert take_apart(bench.connect_wire)[3] == b"\x00\x01c\x00\x01u\x00\x01p"
+    assert bench.exchange(connack(flags=1)) == b"\x32\x07\x00\x01t\x00\x01\x00x", (
+        "not this session"
+    )
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.clock.advance(60_000)
+    bench.steps()
+    assert bench.server.address == HOME
+    bench.server.received()
+    follow(bench, bytes((0x20, 2, 0, 0x9D)), moved(b"192.0.2.9"))
+    bench.server.received()
+    assert bench.exchange(connack(flags=1)) == b"\x3a\x07\x00\x01t\x00\x01\x00x", "now it is"

@@ -1,0 +1,152 @@
+"""MQTT 5.0: request and response (section 4.10)."""
+
+from fakes import ECONNRESET, Bench, needs, raises
+from mqtt5 import connack, online
+
+import mqttpipe
+
+
+class Asker:
+    """A client online, and what its requests have brought."""
+
+    def __init__(self, **options):
+        self.bench = online(**options)
+        self.client = self.bench.client
+        self.got = []
+
+    def on_response(self, client, message):
+        self.got.append(message and (message.topic_name, message.payload))
+
+    def ask(self, payload, timeout_ms=5000, **options):
+        """Returns the correlation data of the request, as on the wire."""
+        self.client.request("ask", payload, self.on_response, timeout_ms, **options)
+        self.bench.steps()
+        wire = self.bench.server.received()
+        if wire[0] == 0x82:
+            assert wire[:19] == b"\x82\x10\xff\x01\x00\x00\x0aresponse/c\x00\x30", wire
+            wire = wire[18:]
+            self.bench.exchange(b"\x90\x04\xff\x01\x00\x00")
+        assert wire[:7] == b"\x30" + wire[1:2] + b"\x00\x03ask", wire
+        for part in (b"\x08\x00\x0aresponse/c", b"\x09\x00\x06"):
+            assert wire.count(part) == 1, wire
+        at = wire.find(b"\x09\x00\x06") + 3
+        return wire[at : at + 6]
+
+    def answer(self, mark, payload):
+        properties = b"\x09\x00" + bytes((len(mark),)) + mark
+        body = b"\x00\x0aresponse/c" + bytes((len(properties),)) + properties + payload
+        self.bench.exchange(bytes((0x30, len(body))) + body)
+
+
+def test_a_response_finds_its_request():
+    asker = Asker()
+    marks = [asker.ask(b"%d" % number) for number in range(8)]
+    assert len(set(marks)) == 8
+    for number in (3, 0, 7, 1):
+        asker.answer(marks[number], b"answer %d" % number)
+        assert asker.got.pop() == ("response/c", b"answer %d" % number)
+    asker.answer(marks[3], b"once more")
+    asker.answer(b"unknown", b"x")
+    assert asker.got == []
+    assert asker.bench.client.is_online()
+
+
+def test_only_eight_wait_at_once():
+    asker = Asker()
+    marks = [asker.ask("x") for _ in range(8)]
+    raises(mqttpipe.QueueFull, asker.client.request, "ask", "x", print, 1000)
+    asker.answer(marks[5], b"y")
+    asker.ask("x")
+    raises(mqttpipe.QueueFull, asker.client.request, "ask", "x", print, 1000)
+
+
+def test_none_in_time_is_told_with_none():
+    asker = Asker()
+    late = asker.ask("x", 2000)
+    asker.ask("x", 1000)
+    soon = asker.ask("x", 5000)
+    assert asker.client.next_deadline_ms() == 1000
+    for ms, count in ((999, 0), (1, 1), (999, 1), (1, 2)):
+        asker.bench.clock.advance(ms)
+        asker.bench.steps()
+        assert asker.got == [None] * count, ms
+    asker.answer(late, b"too late")
+    asker.answer(soon, b"in time")
+    assert asker.got == [None, None, ("response/c", b"in time")]
+
+
+def test_its_time_goes_on_without_a_connection():
+    asker = Asker()
+    asker.ask("x", 2000)
+    asker.bench.server.error = ECONNRESET
+    asker.bench.steps()
+    asker.client.disconnect()
+    asker.bench.clock.advance(2000)
+    asker.bench.steps()
+    assert asker.got == [None]
+
+
+def test_a_request_before_the_connection_waits_for_it():
+    needs("mqtt5")
+    bench = Bench(protocol=5)
+    bench.client.request("ask", "x", print, 5000)
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(connack())[:1] == b"\x82"
+    wire = bench.exchange(b"\x90\x04\xff\x01\x00\x00")
+    assert wire[:1] == b"\x30", "the subscription was there before it"
+
+
+def test_an_answer_whose_callback_raises_is_reported():
+    asker = Asker()
+
+    def fail(client, message):
+        raise ValueError("of the test")
+
+    asker.on_response = fail
+    mark = asker.ask("x")
+    asker.bench.take_events()
+    asker.answer(mark, b"")
+    ((name, error),) = asker.bench.take_events()
+    assert name == "error" and type(error) is ValueError
+
+
+def test_properties_and_another_response_topic_are_sent_with_it():
+    bench = online()
+    bench.client.response_topic = "mine"
+    bench.client.request("a", "x", print, 1000, 1, {"content_type": "c"})
+    bench.steps()
+    wire = bench.server.received()
+    assert wire[:10] == b"\x82\x0a\xff\x01\x00\x00\x04min" and wire[11:12] == b"\x01"
+    wire = wire[12:]
+    assert wire[:1] == b"\x32" and b"\x08\x00\x04mine" in wire and b"\x03\x00\x01c" in wire
+
+
+def test_wrong_requests_leave_nothing_behind():
+    bench = online(pipe_slots=1)
+    request = bench.client.request
+    for arguments in (("a/+", "x", print, 1), ("a", "x", 5, 1), ("a", "x", print, 0)):
+        raises(mqttpipe.LocalError, request, *arguments)
+    raises(mqttpipe.LocalError, request, "a", "x", print, 1, 0, {"no": 1})
+    bench.server.write_credit = 0
+    bench.client.publish("t", "x")
+    for _ in range(9):
+        raises(mqttpipe.QueueFull, request, "a", "x", print, 1000)
+    bench.server.write_credit = 1 << 20
+    bench.steps()
+    request("a", "x", print, 1000)
+    raises(mqttpipe.LocalError, Bench().client.request, "a", "x", print, 1)
+
+
+def test_someone_else_answers():
+    """What stands in a message is all that the one who answers needs."""
+    bench = online()
+
+    def on_ask(client, message):
+        properties = {"correlation_data": message.properties["correlation_data"]}
+        client.publish(message.properties["response_topic"], "21.5", properties=properties)
+
+    bench.client.on_message = on_ask
+    wire = bench.exchange(b"\x30\x0e\x00\x01q\x09\x08\x00\x01r\x09\x00\x02id" + b"?")
+    assert wire == b"\x30\x0d\x00\x01r\x05\x09\x00\x02id21.5"

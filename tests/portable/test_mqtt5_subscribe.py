@@ -1,0 +1,227 @@
+"""MQTT 5.0: SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK (sections 3.8 to 3.11, 4.8.2)."""
+
+from fakes import ECONNRESET, Bench, needs, raises
+from mqtt5 import connack, online, refused
+
+import mqttpipe
+
+
+def sent(bench, *arguments, **options):
+    bench.client.subscribe(*arguments, **options)
+    bench.steps()
+    return bench.server.received()
+
+
+def test_the_options_of_a_subscription():
+    """[MQTT5-3.8.1-1] [MQTT5-3.8.3-1, -2, -5] [MQTT5-2.2.1-3] [MQTT5-2.2.2-1]"""
+    for options, bits in (
+        (dict(), 0x00),
+        (dict(qos=1), 0x01),
+        (dict(no_local=True), 0x04),
+        (dict(retain_as_published=True), 0x08),
+        (dict(retain_handling=1), 0x10),
+        (dict(retain_handling=2, no_local=True, retain_as_published=True, qos=1), 0x2D),
+    ):
+        wire = sent(online(), "a/+", **options)
+        assert wire == b"\x82\x09\xff\x01\x00\x00\x03a/+" + bytes((bits,)), options
+
+
+def test_the_properties_of_a_subscription():
+    identified = {"subscription_identifier": 268435455}
+    wire = sent(online(), "a", properties=identified)
+    assert wire == b"\x82\x0c\xff\x01\x05\x0b\xff\xff\xff\x7f\x00\x01a\x00"
+    wire = sent(online(), "a", properties={"user_property": [("k", "v")]})
+    assert wire == b"\x82\x0e\xff\x01\x07\x26\x00\x01k\x00\x01v\x00\x01a\x00"
+    bench = online()
+    bench.client.unsubscribe("a", properties={"user_property": [("k", "v")]})
+    bench.client.unsubscribe("b")
+    bench.steps()
+    assert bench.server.received() == (
+        b"\xa2\x0d\xff\x01\x07\x26\x00\x01k\x00\x01v\x00\x01a\xa2\x06\xff\x02\x00\x00\x01b"
+    ), "[MQTT5-3.10.1-1] [MQTT5-3.10.3-1, -2]"
+
+
+def test_they_are_asked_for_in_the_same_way_when_the_session_is_lost():
+    bench = online()
+    options = dict(no_local=True, properties={"subscription_identifier": 7})
+    wire = sent(bench, "a", **options)
+    assert wire == b"\x82\x09\xff\x01\x02\x0b\x07\x00\x01a\x04"
+    bench.exchange(b"\x90\x04\xff\x01\x00\x00")
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.clock.advance(60_000)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(connack()) == b"\x82\x09\xff\x02\x02\x0b\x07\x00\x01a\x04"
+
+
+def test_wrong_options_are_local_errors():
+    """[MQTT5-3.8.3-4] [MQTT5-4.8.2-1, -2] [MQTT5-4.7.1-1, -2] [MQTT5-4.7.3-1, -2, -3]"""
+    bench = online()
+    for topic_filter, options in (
+        ("a", dict(no_local=2)),
+        ("a", dict(retain_as_published="x")),
+        ("a", dict(retain_handling=3)),
+        ("a", dict(retain_handling=True)),
+        ("a", dict(properties={"subscription_identifier": 0})),
+        ("a", dict(properties={"content_type": "x"})),
+        ("$share/g/a", dict(no_local=True)),
+        ("$share//a", {}),
+        ("$share/g", {}),
+        ("$share/g/", {}),
+        ("$share/+/a", {}),
+        ("$share/#", {}),
+        ("a/#/b", {}),
+        ("a+", {}),
+        ("", {}),
+        ("a\0", {}),
+        ("a" * 65536, {}),
+    ):
+        raises(mqttpipe.LocalError, bench.client.subscribe, topic_filter, **options)
+    raises(mqttpipe.LocalError, bench.client.unsubscribe, "a", {"subscription_identifier": 1})
+    assert sent(bench, "$share/g/a/#", None, 1) == b"\x82\x12\xff\x01\x00\x00\x0c$share/g/a/#\x01"
+    bench = Bench()
+    for options in (
+        dict(no_local=True),
+        dict(retain_handling=1),
+        dict(properties={}),
+    ):
+        raises(mqttpipe.LocalError, bench.client.subscribe, "a", **options)
+
+
+# Each reason code of SUBACK from 0x80 on (table 3-8).
+REFUSALS = (
+    (0x80, "unspecified error"),
+    (0x83, "implementation specific error"),
+    (0x87, "not authorized"),
+    (0x8F, "topic filter invalid"),
+    (0x91, "packet identifier in use"),
+    (0x97, "quota exceeded"),
+    (0x9E, "shared subscriptions not supported"),
+    (0xA1, "subscription identifiers not supported"),
+    (0xA2, "wildcard subscriptions not supported"),
+)
+
+
+def test_each_reason_code_of_a_suback():
+    """[MQTT5-2.2.1-6] [MQTT5-3.9.3-2]"""
+    for code in (0, 1, 2):
+        bench = online()
+        bench.client.subscribe("a", None, 1)
+        bench.exchange()
+        bench.exchange(bytes((0x90, 4, 0xFF, 1, 0, code)))
+        assert bench.take_events() == [("subscribed", 1, bytes((code,)))]
+        assert bench.client.is_done(1) and not bench.client.was_refused(1)
+    for code, words in REFUSALS:
+        bench = online()
+        bench.client.subscribe("a/b", None, 1)
+        bench.exchange()
+        bench.exchange(bytes((0x90, 8, 0xFF, 1, 4, 0x1F, 0, 1, 0x6E, code)))
+        (name, error), subscribed = bench.take_events()
+        assert name == "error" and type(error) is mqttpipe.Refused
+        assert (error.token, error.reason_code, error.reason) == (1, code, "n")
+        assert words in str(error) and "a/b" in str(error)
+        assert subscribed == ("subscribed", 1, bytes((code,)))
+        assert bench.client.is_done(1) and bench.client.was_refused(1) and bench.client.is_online()
+    for code in (0x03, 0x7F, 0x11):
+        bench = online()
+        bench.client.subscribe("a")
+        bench.exchange()
+        error, answer = refused(bench, bytes((0x90, 4, 0xFF, 1, 0, code)))
+        assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01\x82"
+
+
+def keep(payloads):
+    return lambda client, message: payloads.append(message.payload)
+
+
+def test_each_reason_code_of_an_unsuback():
+    """[MQTT5-2.2.1-6]"""
+    for code in (0x00, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91):
+        bench = online()
+        got = []
+        bench.client.subscribe("a", keep(got))
+        bench.exchange()
+        bench.exchange(b"\x90\x04\xff\x01\x00\x00")
+        bench.client.unsubscribe("a")
+        bench.exchange()
+        bench.take_events()
+        bench.exchange(bytes((0xB0, 4, 0xFF, 2, 0, code)))
+        events = bench.take_events()
+        assert bench.client.is_done(2)
+        bench.exchange(b"\x30\x05\x00\x01a\x00x")
+        if code < 0x80:
+            assert events == [] and got == [] and bench.take_events()[0][0] == "message", code
+        else:
+            ((name, error),) = events
+            assert name == "error" and (error.token, error.reason_code) == (2, code)
+            assert got == [b"x"], "the subscription stands"
+    bench = online()
+    bench.client.unsubscribe("a")
+    bench.exchange()
+    refused(bench, b"\xb0\x04\xff\x01\x00\x12")
+
+
+def test_an_answer_that_nothing_waits_for_is_passed_over():
+    bench = online()
+    assert (
+        bench.exchange(b"\x90\x04\xff\x01\x00\x00\xb0\x04\xff\x01\x00\x00\x90\x04\x00\x01\x00\x00")
+        == b""
+    )
+    assert bench.client.is_online() and bench.take_events() == []
+
+
+LACKS = (
+    (b"\x28\x00", 0xA2, dict(topic_filter="a/+")),
+    (b"\x28\x00", 0xA2, dict(topic_filter="#")),
+    (b"\x29\x00", 0xA1, dict(topic_filter="a", properties={"subscription_identifier": 1})),
+    (b"\x2a\x00", 0x9E, dict(topic_filter="$share/g/a")),
+)
+
+
+def test_what_the_server_has_not_is_refused_at_the_call():
+    for properties, _, options in LACKS:
+        bench = online(properties)
+        raises(mqttpipe.LocalError, bench.client.subscribe, **options)
+        assert sent(bench, "plain") == b"\x82\x0b\xff\x01\x00\x00\x05plain\x00"
+        wire = sent(online(), **options)
+        assert wire[0] == 0x82, "another one has it"
+
+
+def test_or_told_if_it_was_queued_before():
+    for properties, code, options in LACKS:
+        bench = Bench(protocol=5)
+        bench.client.subscribe(**options)
+        bench.client.subscribe("plain")
+        bench.client.connect()
+        bench.steps()
+        bench.server.received()
+        assert bench.exchange(connack(properties)) == b"\x82\x0b\xff\x01\x00\x00\x05plain\x00"
+        (name, error), connected = bench.take_events()
+        assert name == "error" and (error.token, error.reason_code) == (1, code)
+        assert bench.client.is_done(1) and bench.client.was_refused(1)
+        bench.exchange(b"\x90\x04\xff\x01\x00\x00")
+        assert bench.client.is_online(), "nothing waits for it"
+        bench.take_events()
+        bench.server.error = ECONNRESET
+        bench.steps()
+        bench.clock.advance(60_000)
+        bench.steps()
+        bench.server.received()
+        assert bench.exchange(connack()).count(b"\x82") == 2, "the next server is asked"
+        assert [one for one in bench.take_events() if one[0] == "error"] == []
+
+
+def test_a_session_that_is_there_is_not_subscribed_to_again():
+    """[MQTT5-4.1.0-1] [MQTT5-3.1.2-23]"""
+    needs("mqtt5")
+    bench = online(clean_session=False, session_expiry_s=60)
+    bench.client.subscribe("a")
+    bench.exchange()
+    bench.exchange(b"\x90\x04\xff\x01\x00\x00")
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.clock.advance(60_000)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(connack(flags=1)) == b"" and bench.client.is_online()
