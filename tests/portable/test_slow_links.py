@@ -179,14 +179,14 @@ def test_an_answer_behind_what_we_have_not_read_yet_is_waited_for():
 def test_a_server_that_floods_and_never_answers_is_given_up():
     """More than a step reads; a byte a step, so that some packet always moves; and halves."""
     message = publish(b"t", b"x")
-    floods = (message * 17,), tuple(message[i : i + 1] for i in range(6)), (message * 2)[3:9]
-    for flood in (*floods[:2], (floods[2],)):
+    bytes_of_it = [message[i : i + 1] for i in range(len(message))]
+    halves = [message[3:] + message[:3]]
+    for begin, flood in ((b"", [message * 17]), (b"", bytes_of_it), (message[:3], halves)):
         bench = Bench(keep_alive_s=0, connect_timeout_ms=2000).go_online()
         bench.client.on_message = None
         bench.client.publish("t", "x", 1)
         bench.exchange()
-        if flood[0] == floods[2]:
-            bench.server.send(message[:3])
+        bench.server.send(begin)
         turns = 0
         while bench.client.is_online() and turns < 600:
             bench.server.send(flood[turns % len(flood)])
