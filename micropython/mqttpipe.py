@@ -350,18 +350,19 @@ if _MQTT5:
         ";2ab/2:shared_subscription_available;"
     )
 
-    # Reason codes from 0x80 on: something has failed (section 2.4, table 2-6).
+    # Reason codes from 0x80 on: something has failed (section 2.4, table 2-6). Without blanks, or
+    # a build would code it, and need 5 KB for a moment to tell one of them.
     _REASONS = const(
-        "unspecified error;malformed packet;protocol error;implementation specific error;"
-        "unsupported protocol version;client identifier not valid;bad user name or password;"
-        "not authorized;server unavailable;server busy;banned;server shutting down;"
-        "bad authentication method;keep alive timeout;session taken over;topic filter invalid;"
-        "topic name invalid;packet identifier in use;packet identifier not found;"
-        "receive maximum exceeded;topic alias invalid;packet too large;message rate too high;"
-        "quota exceeded;administrative action;payload format invalid;retain not supported;"
-        "QoS not supported;use another server;server moved;shared subscriptions not supported;"
-        "connection rate exceeded;maximum connect time;subscription identifiers not supported;"
-        "wildcard subscriptions not supported"
+        "unspecified_error;malformed_packet;protocol_error;implementation_specific_error;"
+        "unsupported_protocol_version;client_identifier_not_valid;bad_user_name_or_password;"
+        "not_authorized;server_unavailable;server_busy;banned;server_shutting_down;"
+        "bad_authentication_method;keep_alive_timeout;session_taken_over;topic_filter_invalid;"
+        "topic_name_invalid;packet_identifier_in_use;packet_identifier_not_found;"
+        "receive_maximum_exceeded;topic_alias_invalid;packet_too_large;message_rate_too_high;"
+        "quota_exceeded;administrative_action;payload_format_invalid;retain_not_supported;"
+        "QoS_not_supported;use_another_server;server_moved;shared_subscriptions_not_supported;"
+        "connection_rate_exceeded;maximum_connect_time;subscription_identifiers_not_supported;"
+        "wildcard_subscriptions_not_supported"
     )
 
     # With which a client may say good-bye (section 3.14.2.1).
@@ -1016,10 +1017,14 @@ if _MQTT5:
         return error
 
     def _reason(reason_code):
-        reasons = _REASONS.split(";")
-        if 0 <= reason_code - _FAILED < len(reasons):
-            return reasons[reason_code - _FAILED]
-        return "reason code 0x%02x" % reason_code
+        at = 0
+        for _ in range(_FAILED, reason_code):
+            at = _REASONS.find(";", at) + 1
+            if not at:
+                break
+        if not at and reason_code != _FAILED:
+            return "reason code 0x%02x" % reason_code
+        return _REASONS[at:].partition(";")[0].replace("_", " ")
 
     # What a server says by a packet with a reason code.
     def _refusal(kind, reason_code, properties, stage=None):

@@ -1,6 +1,6 @@
 """MQTT 5.0: properties, one by one, by hand (section 2.2.2)."""
 
-from fakes import needs, raises
+from fakes import has_memory, needs, raises
 
 import mqttpipe
 
@@ -116,7 +116,7 @@ def test_what_an_application_must_not_give_is_a_local_error():
         (PUBLISH, {"content_type": 5}),
         (PUBLISH, {"content_type": "a\0"}),
         (PUBLISH, {"content_type": b"\xff"}),
-        (PUBLISH, {"content_type": "x" * 65536}),
+        (PUBLISH, {"content_type": "x" * 65536 if has_memory(400_000) else 1}),
         (PUBLISH, {"correlation_data": None}),
         (PUBLISH, {"response_topic": "a/+"}),
         (PUBLISH, {"response_topic": ""}),

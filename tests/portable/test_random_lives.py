@@ -37,7 +37,7 @@ class Dice:
 
 
 class Life:
-    def __init__(self, number):
+    def __init__(self, number, make_server=Server, **options):
         self.dice = dice = Dice(number)
         self.bench = bench = Bench(
             clean_session=False,
@@ -50,10 +50,11 @@ class Life:
             in_flight_max=dice.one_of((1, 2, 8)),
             pipe_bytes_max=dice.one_of((None, 60, 200)),
             now_ms=dice.one_of((1000, 0x3FFFFFFF - 1000)),
+            **options,
         )
         self.client = client = bench.client
         client._pipe.last_token = dice.one_of((0, 65270, 0x3FFFFFF8))
-        self.server = Server(bench)
+        self.server = make_server(bench)
         self.is_calm = False
         self.published = []  # (qos, payload, token)
         self.ended = []  # tokens
@@ -184,6 +185,12 @@ def check_order(wanted, arrived, case):
 
 def run_life(number):
     life = Life(number)
+    live(life, number)
+    return len(life.server.accepted), len(life.received), len(life.bench.network.connections)
+
+
+def live(life, number):
+    """From the first turn to the last, and a look at what has become of it all."""
     for _ in range(TURNS):
         life.turn()
     life.is_calm = True
@@ -195,7 +202,6 @@ def run_life(number):
         raise AssertionError((number, "it does not end", life.client.state_name, life.error))
     assert not life.bench.events, (number, life.bench.events[0])  # on_error
     life.check(number)
-    return len(life.server.accepted), len(life.received), len(life.bench.network.connections)
 
 
 def test_nothing_is_lost_in_random_lives():
