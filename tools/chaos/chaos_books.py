@@ -18,7 +18,7 @@ class Book(Ledger):
     """A Ledger of messages whose number is not known before.
 
     gone: numbers that the broker has lost when it was killed. anew: those whose exchange at QoS 2
-    was under way when the broker lost the session: they may come twice.
+    was under way for the client when the broker lost the session: they may come twice.
     """
 
     def __init__(self):
@@ -79,8 +79,8 @@ class Book(Ledger):
 class Reader(Witness):
     """A Witness that knows, too, what the broker has acknowledged, and which filters it has.
 
-    acknowledged: for QoS 1 and 2, the numbers of what needs nothing more. releasing: those at
-    QoS 2 whose PUBREL has left and whose PUBCOMP has not come. filters: those it has granted.
+    acknowledged: for QoS 1 and 2, the numbers of what needs nothing more. filters: those it has
+    granted.
     """
 
     def __init__(self, topic):
@@ -90,7 +90,6 @@ class Reader(Witness):
 
     def _forget(self):
         self.acknowledged = {1: set(), 2: set()}
-        self.releasing = set()
         self.filters = set()
         self._published = {}  # packet identifier -> (QoS, number)
         self._asked = {}  # packet identifier -> filter
@@ -110,11 +109,8 @@ class Reader(Witness):
                 self._published[body[at : at + 2]] = first_byte >> 1 & 3, number
         elif direction == UP and kind == 0x80:
             self._asked[body[:2]] = body[4:-1].decode()
-        elif direction == UP and kind == 0x60 and body in self._published:
-            self.releasing.add(self._published[body][1])
         elif direction == DOWN and kind in (0x40, 0x70) and body in self._published:
             qos, number = self._published.pop(body)
             self.acknowledged[qos].add(number)
-            self.releasing.discard(number)
         elif direction == DOWN and kind == 0x90 and body[:2] in self._asked:
             self.filters.add(self._asked.pop(body[:2]))

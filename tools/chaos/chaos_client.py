@@ -11,11 +11,12 @@ soon, or are taken back at once: their tokens must end, too.
 Orders come as lines of JSON, events go as such; the first argument of an event is the client's
 number, from 0:
 
-    ["link", false]   ["quiet"]: publish no more   ["go"]   ["finish"]
+    ["link", false]   ["quiet"]: publish no more   ["go"]   ["held"]   ["finish"]
 
     ["online", 0, connections]   ["offline", 0, error]   ["in", 0, qos, [number, ...]]
     ["count", 0, [messages taken at QoS 0, 1, 2], [longest step in us, its states, longest of a
     TLS handshake], times toggled]
+    ["held", 0, [numbers at QoS 2 whose exchange has not ended]]
     ["quiet", bytes of heap, open files]: all tokens have ended, all are online
     ["wrong", 0, text]: what must never be
     ["watchdog", ms, state]: a step that was grossly too long
@@ -111,7 +112,7 @@ class Traffic:
         self.spare_topic = (topic + "/spare").encode()
         self.toggle_filter = topic + "/toggle"
         self.accepted = [0, 0, 0]
-        self.tokens = {}  # of what has not ended: token -> its QoS, or SPARE
+        self.tokens = {}  # of what has not ended: token -> 4 * its number + its QoS, or SPARE
         self.turn = self.spares = self.toggles = 0
         self.is_quiet = False
         self.came = [[], [], []]  # numbers by QoS, not told yet
@@ -152,7 +153,7 @@ class Traffic:
         if what is None:
             self.wrong("on_dropped for a token that had ended")
         elif what != SPARE:
-            self.wrong("a message of QoS %d was dropped" % what)
+            self.wrong("message %d of QoS %d was dropped" % (what // 4, what % 4))
 
     def on_in(self, client, message):
         qos = message.qos
@@ -245,7 +246,7 @@ class Traffic:
                     self.wrong("cancel() has not told on_dropped")
             else:
                 token = client.publish(self.out_topics[qos], payload_of(number), qos)
-                self.tokens[token] = qos
+                self.tokens[token] = 4 * number + qos
                 self.accepted[qos] = number
                 self.turn += 1
                 self.due_ms = ticks_add(now_ms, self.every_ms)
@@ -299,6 +300,10 @@ class Program:
             self.is_asked = order[0] == "quiet"
             for each in self.clients:
                 each.is_quiet = self.is_asked
+        elif order[0] == "held":
+            for each in self.clients:
+                held = [what // 4 for what in each.tokens.values() if what % 4 == 2]
+                say("held", each.number, held)
         return order[0] != "finish"
 
     def run(self):

@@ -147,7 +147,6 @@ class Link:
         """The broker is back, without its memory; the observer has subscribed again."""
         for qos in (1, 2):
             self.books[OUT, qos].charge_broker(self.ours.acknowledged[qos])
-        self.books[OUT, 2].anew |= self.ours.releasing
         for qos in range(3):
             book = self.books[IN, qos]
             book.charge_broker(range(1, book.sent + 1))
@@ -542,6 +541,10 @@ class Run:
         elif fault.name == "broker killed":
             self.broker.forget()
             self._start_broker()
+            self.client.tell("held")  # it is offline: what it holds does not change
+            for _ in self.links:
+                number, held = self.client.next("held", ONLINE_TIMEOUT_S)
+                self.links[number].books[OUT, 2].anew.update(held)
             for link in self.links:
                 link.charge_broker()
                 link.proxy.resume()
