@@ -39,11 +39,13 @@ def test_the_rate_is_counted_by_tenths_of_a_second():
     assert load.rates([0, 0.05, 0.31, 0.39, 0.32]) == [2, 0, 0, 3]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("jitter", [True, False], ids=["with jitter", "without"])
 def test_many_clients_that_are_cut_at_once_lose_nothing(run, jitter):
     check(run(CLIENTS, MESSAGES, DOWN_S, jitter, idle_s=0.2), CLIENTS)
 
 
+@pytest.mark.timeout(300)
 def test_a_server_that_forgets_its_sessions_is_found(run):
     """Who comes back first publishes to those who are not there yet."""
     wrongs = load.judge(run(CLIENTS, MESSAGES, DOWN_S, idle_s=0, drain_s=1, settings=""))

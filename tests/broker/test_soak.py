@@ -10,6 +10,7 @@ import servers
 import soak
 
 ROUNDS = 25  # of an hour and more: each kind of fault at least once
+NOISE_BYTES = 2000
 BEGIN_MS = soak.PERIOD_MS - 20 * 3_600_000  # the wrap is in the midst of them
 
 
@@ -50,20 +51,23 @@ def test_what_is_lost_behind_a_wrap_and_comes_back_is_seen():
     assert wrongs == ["free: 30000 bytes after wrap 2, 36000 before"]
 
 
+@pytest.mark.timeout(300)
 def test_a_client_lives_for_days_through_a_wrap_of_its_clock(run, tmp_path):
     result = run(rounds=ROUNDS, wraps=1, first_ms=BEGIN_MS)
     print("\n".join(soak.describe(result)))
-    # In so few hours the largest block is what the last ones happened to leave.
-    wrongs = [wrong for wrong in result.wrongs if not wrong.startswith("largest")]
+    # In so few hours the heap is what the last ones happened to leave.
+    wrongs = [wrong for wrong in result.wrongs if not wrong.startswith(("free", "largest"))]
     assert not wrongs, wrongs
+    assert result.samples[-1].free > result.samples[soak.WARM_UP].free - NOISE_BYTES
     assert len(result.wraps) == 1 and len(result.samples) >= ROUNDS
     expected = {"cut", "dns", "publish", "refuse", "restart", "resume", "stall"}
     assert set(result.asked) == expected
     assert result.counts["expired"] and result.counts["dropped"] == 2 * result.counts["expired"]
 
 
+@pytest.mark.timeout(300)
 def test_a_device_that_loses_a_little_in_each_hour_is_found(run):
-    result = run(rounds=ROUNDS, wraps=0, leak_bytes=100)
+    result = run(rounds=ROUNDS // 2, wraps=0, leak_bytes=500)
     assert any(wrong.startswith("free") for wrong in result.wrongs), result.samples
 
 
