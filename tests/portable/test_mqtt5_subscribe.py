@@ -194,6 +194,7 @@ def test_what_the_server_has_not_is_refused_at_the_call():
 
 
 def test_or_told_if_it_was_queued_before():
+    needs("mqtt5")
     for properties, code, options in LACKS:
         bench = Bench(protocol=5)
         bench.client.subscribe(**options)
