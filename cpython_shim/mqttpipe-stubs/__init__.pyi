@@ -27,6 +27,10 @@ class MQTTError(Exception):
     stage: str | None
     errno: int | None
     return_code: int | None
+    reason_code: int | None
+    reason: str | None
+    properties: dict[str, Any] | None
+    token: int | None
     def __init__(
         self,
         text: str,
@@ -59,6 +63,7 @@ class Message:
     dup: Final[bool]
     payload: Final[bytes]
     view: Final[memoryview]
+    properties: Final[dict[str, Any]]
     def __init__(self, buf: bytes | bytearray) -> None: ...
     def copy(self) -> Message: ...
 
@@ -86,6 +91,12 @@ class _Pollable(Protocol):
 _Payload = str | bytes | bytearray | memoryview | int | float
 _Policy = Literal["refuse", "drop_oldest", "latest"]
 _OnMessage = Callable[[MQTTClient, Message], object]
+# MQTT 5.0: the names of the specification in snake_case.
+_Properties = dict[str, Any]
+_Will = (
+    tuple[str | bytes, _Payload, int, bool]
+    | tuple[str | bytes, _Payload, int, bool, _Properties | None]
+)
 
 class MQTTClient:
     on_connect: Callable[[MQTTClient, bool], object] | None
@@ -96,18 +107,22 @@ class MQTTClient:
     on_dropped: Callable[[MQTTClient, int], object] | None
     on_subscribed: Callable[[MQTTClient, int, bytes], object] | None
     on_error: Callable[[MQTTClient, Exception], object] | None
+    on_authenticated: Callable[[MQTTClient], object] | None
+    response_topic: str | bytes | None
     user_data: Any
 
     keep_alive_s: int
     connect_timeout_ms: int
     reconnect_min_ms: int
     reconnect_max_ms: int
+    session_expiry_s: int
 
     state: Final[int]
     state_name: Final[str]
     stats: Final[dict[str, int]]
     isr_dropped: Final[int]
     client_id: Final[bytes]
+    server_properties: Final[_Properties]
     def __init__(
         self,
         uri: str | list[str] | tuple[str, ...],
@@ -116,7 +131,7 @@ class MQTTClient:
         password: str | bytes | Callable[[], str | bytes] | None = None,
         clean_session: bool = True,
         keep_alive_s: int = 60,
-        will: tuple[str | bytes, _Payload, int, bool] | None = None,
+        will: _Will | None = None,
         ca: str | bytes | None = None,
         cert: str | bytes | None = None,
         key: str | bytes | None = None,
@@ -131,9 +146,13 @@ class MQTTClient:
         pipe_bytes_max: int | None = None,
         offline: _Policy = "refuse",
         tls_name: str | None = None,
+        protocol: Literal[4, 5] = 4,
+        session_expiry_s: int = 0,
+        properties: _Properties | None = None,
+        auth: tuple[str | bytes, Callable[[bytes | None], bytes | None]] | None = None,
     ) -> None: ...
     def connect(self) -> None: ...
-    def disconnect(self) -> None: ...
+    def disconnect(self, reason_code: int = 0, properties: _Properties | None = None) -> None: ...
     def publish(
         self,
         topic_name: str | bytes,
@@ -142,12 +161,40 @@ class MQTTClient:
         retain: bool = False,
         offline: _Policy | None = None,
         expiry_s: int | None = None,
+        properties: _Properties | None = None,
     ) -> int: ...
     def cancel(self, token: int) -> bool: ...
     def subscribe(
-        self, topic_filter: str | bytes, callback: _OnMessage | None = None, qos: int = 0
+        self,
+        topic_filter: str | bytes,
+        callback: _OnMessage | None = None,
+        qos: int = 0,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        retain_handling: int = 0,
+        properties: _Properties | None = None,
     ) -> int: ...
-    def unsubscribe(self, topic_filter: str | bytes) -> int: ...
+    def unsubscribe(
+        self, topic_filter: str | bytes, properties: _Properties | None = None
+    ) -> int: ...
+    def reauthenticate(self) -> None: ...
+    def request(
+        self,
+        topic_name: str | bytes,
+        payload: _Payload,
+        callback: Callable[[MQTTClient, Message | None], object],
+        timeout_ms: int,
+        qos: int = 0,
+        properties: _Properties | None = None,
+    ) -> int: ...
+    async def request_wait(
+        self,
+        topic_name: str | bytes,
+        payload: _Payload,
+        timeout_ms: int,
+        qos: int = 0,
+        properties: _Properties | None = None,
+    ) -> Message | None: ...
     def step(self, timeout_ms: int = 0) -> bool: ...
     def is_online(self) -> bool: ...
     def is_done(self, token: int) -> bool: ...

@@ -172,7 +172,7 @@ def test_properties_go_to_the_packets_that_they_are_for():
     )
     assert arguments["protocol"] == 5 and arguments["session_expiry_s"] == 60
     assert arguments["properties"] == {"receive_maximum": 7, "user_property": [("a", "b c")]}
-    assert arguments["will"] == ("w", "", 0, False, {"will_delay_interval": 5})
+    assert arguments["will"] == ("w", b"", 0, False, {"will_delay_interval": 5})
     assert mqtt_options.properties_of(options, "publish") == {
         "properties": {"content_type": "text/plain", "user_property": [("k", "1"), ("k", "2")]}
     }

@@ -43,6 +43,7 @@ NO_ERRORS = {
     "topic name",
     "will qos",
     "will payload",
+    "auth method",
     "cert or key",
     "received message",
     "offline or expiry_s",

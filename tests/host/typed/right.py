@@ -44,7 +44,7 @@ def on_lamp(client: MQTTClient, message: Message) -> None:
 def on_offline(client: MQTTClient, error: "MQTTError | None") -> None:
     if isinstance(error, Refused):
         code: int = error.return_code
-        print(code)
+        print(code, error.reason_code, error.reason, error.properties, error.token)
     elif isinstance(error, (TransportError, TimedOut)):
         stage: str = error.stage
         print(stage, error.errno)
@@ -107,6 +107,35 @@ state: str = STATE_NAMES[client.state]
 print(client.state_name == state, client.is_online(), client.client_id.hex())
 count: int = client.stats["sent"] + client.isr_dropped
 client.start()
+with_5 = MQTTClient(
+    "mqtt://broker.example",
+    will=("lamp/state", b"gone", 1, True, {"will_delay_interval": 5}),
+    protocol=5,
+    session_expiry_s=60,
+    properties={"receive_maximum": 8, "user_property": [("a", "b")]},
+    auth=("SCRAM-SHA-256", lambda data: data),
+)
+with_5.on_authenticated = lambda client: print(client.server_properties.get("maximum_qos"))
+with_5.response_topic = "answers"
+with_5.session_expiry_s = 120
+token = with_5.subscribe(
+    "lamp/+",
+    on_lamp,
+    no_local=True,
+    retain_as_published=True,
+    retain_handling=2,
+    properties={"subscription_identifier": 1},
+)
+token = with_5.publish("lamp", "on", properties={"content_type": "text/plain"})
+token = with_5.request(
+    "lamp/ask",
+    "?",
+    lambda client, message: print(message and message.properties.get("content_type")),
+    timeout_ms=1000,
+)
+token = with_5.unsubscribe("lamp/+", properties={"user_property": [("a", "b")]})
+with_5.reauthenticate()
+with_5.disconnect(reason_code=4, properties={"reason_string": "bye"})
 ended: bool = client.stop() and client.stop(timeout_ms=1000)
 client.disconnect()
 queued: bool = client.publish_isr(b"lamp", b"on", 1)
@@ -133,4 +162,6 @@ async def main() -> None:
     async with client.messages(b"lamp") as more:
         async for message in more:
             print(message.payload)
+    answer: Message | None = await with_5.request_wait("lamp/ask", "?", timeout_ms=1000)
+    print(answer and answer.payload)
     await task
