@@ -27,6 +27,11 @@ class MQTTError(Exception):
     stage: str | None
     errno: int | None
     return_code: int | None
+    # Of MQTT 5.0.
+    reason_code: int | None
+    reason: str | None
+    properties: dict[str, Any] | None
+    token: int | None
     def __init__(
         self,
         text: str,
@@ -58,6 +63,7 @@ class Message:
     retain: Final[bool]
     dup: Final[bool]
     payload: Final[bytes]
+    properties: Final[dict[str, Any]]
     view: Final[memoryview]
     def __init__(self, buf: bytes | bytearray) -> None: ...
     def copy(self) -> Message: ...
@@ -86,6 +92,12 @@ class _Pollable(Protocol):
 _Payload = str | bytes | bytearray | memoryview | int | float
 _Policy = Literal["refuse", "drop_oldest", "latest"]
 _OnMessage = Callable[[MQTTClient, Message], object]
+_OnResponse = Callable[[MQTTClient, Message | None], object]
+_Properties = dict[str, Any]
+_Will = (
+    tuple[str | bytes, _Payload, int, bool] | tuple[str | bytes, _Payload, int, bool, _Properties]
+)
+_Auth = tuple[str | bytes, Callable[[bytes | None], str | bytes | None]]
 
 class MQTTClient:
     on_connect: Callable[[MQTTClient, bool], object] | None
@@ -96,6 +108,7 @@ class MQTTClient:
     on_dropped: Callable[[MQTTClient, int], object] | None
     on_subscribed: Callable[[MQTTClient, int, bytes], object] | None
     on_error: Callable[[MQTTClient, Exception], object] | None
+    on_authenticated: Callable[[MQTTClient], object] | None
     user_data: Any
 
     keep_alive_s: int
@@ -108,6 +121,9 @@ class MQTTClient:
     stats: Final[dict[str, int]]
     isr_dropped: Final[int]
     client_id: Final[bytes]
+    server_properties: Final[_Properties]
+    session_expiry_s: int
+    response_topic: str | bytes | None
     def __init__(
         self,
         uri: str | list[str] | tuple[str, ...],
@@ -116,7 +132,7 @@ class MQTTClient:
         password: str | bytes | Callable[[], str | bytes] | None = None,
         clean_session: bool = True,
         keep_alive_s: int = 60,
-        will: tuple[str | bytes, _Payload, int, bool] | None = None,
+        will: _Will | None = None,
         ca: str | bytes | None = None,
         cert: str | bytes | None = None,
         key: str | bytes | None = None,
@@ -131,9 +147,13 @@ class MQTTClient:
         pipe_bytes_max: int | None = None,
         offline: _Policy = "refuse",
         tls_name: str | None = None,
+        protocol: int = 4,
+        session_expiry_s: int = 0,
+        properties: _Properties | None = None,
+        auth: _Auth | None = None,
     ) -> None: ...
     def connect(self) -> None: ...
-    def disconnect(self) -> None: ...
+    def disconnect(self, reason_code: int = 0, properties: _Properties | None = None) -> None: ...
     def publish(
         self,
         topic_name: str | bytes,
@@ -142,12 +162,40 @@ class MQTTClient:
         retain: bool = False,
         offline: _Policy | None = None,
         expiry_s: int | None = None,
+        properties: _Properties | None = None,
     ) -> int: ...
     def cancel(self, token: int) -> bool: ...
     def subscribe(
-        self, topic_filter: str | bytes, callback: _OnMessage | None = None, qos: int = 0
+        self,
+        topic_filter: str | bytes,
+        callback: _OnMessage | None = None,
+        qos: int = 0,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        retain_handling: int = 0,
+        properties: _Properties | None = None,
     ) -> int: ...
-    def unsubscribe(self, topic_filter: str | bytes) -> int: ...
+    def unsubscribe(
+        self, topic_filter: str | bytes, properties: _Properties | None = None
+    ) -> int: ...
+    def reauthenticate(self) -> None: ...
+    def request(
+        self,
+        topic_name: str | bytes,
+        payload: _Payload,
+        callback: _OnResponse,
+        timeout_ms: int,
+        qos: int = 0,
+        properties: _Properties | None = None,
+    ) -> int: ...
+    async def request_wait(
+        self,
+        topic_name: str | bytes,
+        payload: _Payload,
+        timeout_ms: int,
+        qos: int = 0,
+        properties: _Properties | None = None,
+    ) -> Message | None: ...
     def step(self, timeout_ms: int = 0) -> bool: ...
     def is_online(self) -> bool: ...
     def is_done(self, token: int) -> bool: ...
