@@ -108,7 +108,7 @@ def draw(seed, seconds, kinds, pause_bounds_s=PAUSE_S):
         duration_s = round(chance.uniform(*kinds[name]), 1)
         details = _details(chance, name)
         if seconds is None:
-            pause_s, duration_s = pause_bounds_s[0], kinds[name][0]
+            pause_s, duration_s = PAUSE_S[0], kinds[name][0]
         else:
             seconds -= pause_s + duration_s
         faults.append(Fault(pause_s, name, duration_s, details))
