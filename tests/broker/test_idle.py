@@ -44,7 +44,7 @@ def test_idle(request, record_property, broker, unix_folder, get_interpreter, cl
             client_id = "%s-%s-%s" % (topic.replace("/", "-"), way, name.replace(" ", "-"))
             options = {"uri": broker.uri, "client_id": client_id}
             scenario = ends.Scenario(
-                get_interpreter(name), "idle.py", (way, options), unix_folder, heap="128k"
+                get_interpreter(name), "idle.py", (way, options), unix_folder, heap="192k"
             )
             closing(scenario, str(scenario), scenario.story)
             runs[name, way] = scenario
