@@ -152,6 +152,39 @@ print(mqttpipe.__version__.split("."), mqttpipe.topic_matches(b"#", b"a", 0, 1))
 print(MQTTError("text", stage="TCP", errno=1, return_code=None).stage)
 
 
+client5 = MQTTClient(
+    "mqtt://broker.example",
+    protocol=5,
+    session_expiry_s=60,
+    properties={"receive_maximum": 8},
+    will=("lamp", "gone", 1, False, {"will_delay_interval": 5}),
+    auth=("SCRAM-SHA-256", lambda data: b"" if data is None else None),
+)
+client5.on_authenticated = lambda client: print(client.server_properties, client.session_expiry_s)
+client5.response_topic = "answers"
+token = client5.publish("lamp", "on", properties={"content_type": "text/plain"})
+token = client5.subscribe(
+    "lamp", None, 1, no_local=True, retain_as_published=True, retain_handling=1, properties={}
+)
+token = client5.unsubscribe("lamp", properties={"user_property": [("a", "b")]})
+
+
+def on_response(client: MQTTClient, message: "mqttpipe.Message | None") -> None:
+    print(message and message.properties)
+
+
+token = client5.request("ask", "?", on_response, timeout_ms=1000, qos=1, properties=None)
+client5.reauthenticate()
+client5.disconnect(reason_code=4, properties={"session_expiry_interval": 0})
+error5 = MQTTError("text")
+print(error5.reason_code, error5.reason, error5.properties, error5.token)
+
+
+async def ask() -> None:
+    response = await client5.request_wait("ask", "?", timeout_ms=1000, qos=1, properties=None)
+    print(response and response.payload)
+
+
 async def main() -> None:
     task = asyncio.create_task(client.run())
     acknowledged: bool = await client.publish_wait("lamp", "on", qos=1, retain=True)
