@@ -79,7 +79,8 @@ def describe_client(version):
     """Return "0.1.0, profile standard" for a __version__ as tools/build.py makes it."""
     number, _, lacking = version.partition(LACKING)
     switches = build.find_switches(build.read_source())
-    names = {switch.name for switch in switches}
+    # A version does not tell whether MQTT 5.0 is there.
+    names = {switch.name for switch in switches if build.is_lack_told(switch.name)}
     for profile in build.PROFILES:
         if names - build.parts_of(profile, switches) == set(filter(None, lacking.split("."))):
             return "%s, profile %s" % (number, profile)

@@ -14,7 +14,7 @@
     RELEASE_NOTES.md     out of CHANGELOG.md
     SHA256SUMS           of all of these: sha256sum -c SHA256SUMS
 
-The index has the packages mqttpipe, mqttpipe-tiny, mqttpipe-full, mqttpipe-repl and
+The index has the packages mqttpipe, mqttpipe-tiny, -full, -mqtt5, mqttpipe-repl and
 mqttpipe-umqtt, compiled and as source, in the form of micropython-lib's:
 
     mpremote mip install --index http://your.server/mip mqttpipe
@@ -69,7 +69,7 @@ FILES = """\
 | file | for |
 |---|---|
 | `mqttpipe.mpy` | a board with MicroPython 1.23 or later: `mpremote cp mqttpipe.mpy :` |
-| `mqttpipe-tiny.mpy`, `mqttpipe-full.mpy` | the same with less or more in it: `mpremote cp mqttpipe-tiny.mpy :mqttpipe.mpy` |
+| `mqttpipe-tiny.mpy`, `mqttpipe-full.mpy`, `mqttpipe-mqtt5.mpy` | the same with less or more in it (`mqtt5`: with MQTT 5.0): `mpremote cp mqttpipe-tiny.mpy :mqttpipe.mpy` |
 | `mqttpipe_repl.mpy` | MQTT by hand at the prompt of a board, beside any but tiny |
 | `*.py` | in place of a `.mpy`: source that compiles itself in little memory |
 | `*.romfs` | firmware with a ROMFS partition: `mpremote romfs deploy mqttpipe.romfs` |
