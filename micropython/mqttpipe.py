@@ -2653,6 +2653,8 @@ class _Connecting:
             yield self._rest(self._attempt_end_ms)
         if first_byte != _CONNACK:
             raise ServerError("0x%02x before CONNACK [MQTT-3.2.0-1]" % first_byte)
+        if _MQTT5 and self._is_5:
+            self._read_connack(self._decoder.buf[1])
         pipe = self._pipe
         while not pipe._acquire(False):  # another thread writes just now
             pipe.has_chores = True
@@ -2890,12 +2892,10 @@ class _Connecting:
             return events & select.POLLOUT
 
     def _on_connack(self, flags, return_code):
-        if _MQTT5 and self._is_5 and self._decoder.length > 2:
-            self._on_connack_5(return_code)
+        if _MQTT5 and self._is_5:
+            self._on_connack_5()
         else:
             self._check_return_code(return_code)
-            if _MQTT5 and self._is_5:
-                raise _server_error(_MALFORMED, "CONNACK without properties [5: 3.2.2]")
         # [MQTT5-3.2.2-1, -4]
         if (
             flags > 1
@@ -2972,11 +2972,14 @@ class _Connecting:
             if _value(properties, 0x15) != (self._auth and str(self._auth[0], "utf-8")):
                 raise _server_error(_PROTOCOL_ERROR, "not the authentication method of CONNECT")
 
-        # CONNACK: what the server can't do is obeyed from here on.
-        def _on_connack_5(self, reason_code):
+        # CONNACK: raises if its properties, or the server, are not accepted. No lock is held.
+        def _read_connack(self, reason_code):
             decoder = self._decoder
             if decoder.have < decoder.length:
                 raise _server_error(_PACKET_TOO_LARGE, "CONNACK of %d bytes" % decoder.length)
+            if decoder.length < 3:  # of a server that knows MQTT 3.1.1 only
+                self._check_return_code(reason_code)
+                raise _server_error(_MALFORMED, "CONNACK without properties [5: 3.2.2]")
             properties, at = decode_properties(decoder.buf, 2, decoder.length, _CONNACK)
             if at != decoder.length:
                 raise _server_error(_MALFORMED, "CONNACK goes on behind its properties")
@@ -2985,7 +2988,12 @@ class _Connecting:
             self._check_auth(properties)
             if self._auth:
                 self._authenticate(_value(properties, 0x16, b""))
+                self._now_ms = ticks_ms()
             self.server_properties = properties
+
+        # What the server can't do is obeyed from here on.
+        def _on_connack_5(self):
+            properties = self.server_properties
             self.client_id = _value(properties, 0x12, self.client_id)  # [MQTT5-3.2.2-16]
             if isinstance(self.client_id, str):
                 self.client_id = self.client_id.encode()
@@ -3043,21 +3051,23 @@ class _Connecting:
             return _server_error(0x9A if first_byte & _RETAIN & self._forbidden else 0x9B)
 
         # The error, if a subscription can't be had from this server; or None.
-        def _lacks_for(self, topic_filter, identifier):
+        def _lacks_for(self, topic_filter, options):
             lacks = self._lacks
+            if len(topic_filter) + len(options[1]) + 14 > self._pipe.packet_bytes_max:
+                return _server_error(_PACKET_TOO_LARGE)
             if lacks & _LACKS_SHARED and topic_filter.startswith(b"$share/"):
                 return _server_error(0x9E)
             if lacks & _LACKS_WILDCARDS and (b"+" in topic_filter or b"#" in topic_filter):
                 return _server_error(0xA2)
-            if lacks & _LACKS_IDENTIFIERS and identifier:
+            if lacks & _LACKS_IDENTIFIERS and options[2]:
                 return _server_error(0xA1)
             return None
 
         # What was queued before the server said that it can't do it. No lock is held.
         def _tell_refused(self):
             for row in self._filters.rows:
-                if self._lacks and row[_STATE] == _UNSENT and row[_QOS] >= 0:
-                    error = self._lacks_for(row[_FILTER], row[_OPTIONS][2])
+                if self._is_5 and row[_STATE] == _UNSENT and row[_QOS] >= 0:
+                    error = self._lacks_for(row[_FILTER], row[_OPTIONS])
                     if error:
                         row[_STATE] = _REFUSED
                         error.token = row[_TOKEN]
@@ -3905,9 +3915,10 @@ class _Receiving(_Serving):
                 self._emit(self.on_authenticated, _NOTHING)
 
         def _put_auth(self, code, data):
-            body = bytes((code,)) + _with_length(self._auth_fields(data))
-            if not self._outbox.put_packet(_packet(_AUTH, body)):
-                raise TransportError("no room for AUTH")
+            body = _packet(_AUTH, bytes((code,)) + _with_length(self._auth_fields(data)))
+            is_large = self.state == _ONLINE and len(body) > self._pipe.packet_bytes_max
+            if is_large or not self._outbox.put_packet(body):
+                raise LocalError("no room for AUTH")
 
         # What is rare, of MQTT 5.0.
         def _do_chores_5(self):
@@ -5915,12 +5926,12 @@ class MQTTClient(_Driving):
                 if options & _NO_LOCAL:
                     raise LocalError("no_local of a shared subscription [MQTT5-3.8.3-4]")
             data = encode_properties(properties, _SUBSCRIBE if qos >= 0 else _UNSUBSCRIBE)
-            identifier = properties and _value(properties, 0x0B, 0) or 0
+            options = options, data, properties and _value(properties, 0x0B, 0) or 0
             if qos >= 0:
-                error = self._lacks_for(topic_filter, identifier)
+                error = self._lacks_for(topic_filter, options)
                 if error:
                     raise error
-            return options, data, identifier
+            return options
 
     def _put_filter(
         self,
@@ -5936,12 +5947,7 @@ class MQTTClient(_Driving):
         pipe = self._pipe
         if _MQTT5:
             options = self._options_of(topic_filter, qos, options, properties)
-        if (
-            _MQTT5
-            and self._is_5
-            and len(topic_filter) + len(options[1]) + 14 > pipe.packet_bytes_max
-            or len(topic_filter) + 10 > pipe.packet_bytes_max
-        ):
+        if len(topic_filter) + 10 > pipe.packet_bytes_max:
             raise LocalError(
                 _TOO_LARGE % ("topic filter", len(topic_filter), pipe.packet_bytes_max)
             )

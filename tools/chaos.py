@@ -157,7 +157,8 @@ def draw(options, leg, made, board, is_compared=False):
     if options.short:
         seconds = None
         kinds = chaos_schedule.SHORT_TLS if made else kinds
-    return chaos_schedule.draw("%d %s" % (options.seed, leg), seconds, kinds)
+    pause_s = chaos_schedule.SLOW_PAUSE_S if made and board else chaos_schedule.PAUSE_S
+    return chaos_schedule.draw("%d %s" % (options.seed, leg), seconds, kinds, pause_s)
 
 
 def run_leg(options, place, leg, made, say, **more):

@@ -43,6 +43,7 @@ TARGETS.remove("streams")
 RUNS = 2000
 CHUNK = 2000  # cases that one job of a pool has
 HANG_S = 10  # of processor time: a busy machine changes nothing
+GUIDED_HANG_S = 300  # by the clock, as libFuzzer does it
 MEASURED = 200  # one case in so many
 SHOWN = 3  # failures of a target
 SHRINK_TRIES = 2000
@@ -170,7 +171,7 @@ def run_guided(name, first, runs):
     for seed in range(first, first + SEEDS):
         (folder / ("seed-%d" % seed)).write_bytes(make_case(target, seed))
     words = ["-runs=%d" % runs, "-seed=%d" % (1 + first % 0x7FFFFFFF)]
-    words += ["-max_len=600", "-timeout=%d" % HANG_S, "-artifact_prefix=%s-" % folder]
+    words += ["-max_len=600", "-timeout=%d" % GUIDED_HANG_S, "-artifact_prefix=%s-" % folder]
     atheris.Setup([sys.argv[0], *words, str(folder)], target.check)
     atheris.Fuzz()
 

@@ -73,7 +73,7 @@ ReplaceBinaryOperator_BitAnd_BitOr ReplaceBinaryOperator_BitOr_BitAnd
 CLEAN_TIMEOUT_S = 600
 WORKER_TIMEOUT_S = 150  # until it has ended; the worker bounds what a mutant takes
 TIMES = 10  # so many times its own time may a test take, and
-EXTRA_S = 2  # so much more; of processor time, whatever else the machine does
+EXTRA_S = 1  # so much more; of processor time, whatever else the machine does
 REPORT_EVERY = 100
 
 # A condition of build constants alone: CPython has all parts, tests/host/test_build.py the others.

@@ -27,6 +27,7 @@ class MQTTError(Exception):
     stage: str | None
     errno: int | None
     return_code: int | None
+    # Of MQTT 5.0.
     reason_code: int | None
     reason: str | None
     properties: dict[str, Any] | None
@@ -62,8 +63,8 @@ class Message:
     retain: Final[bool]
     dup: Final[bool]
     payload: Final[bytes]
-    view: Final[memoryview]
     properties: Final[dict[str, Any]]
+    view: Final[memoryview]
     def __init__(self, buf: bytes | bytearray) -> None: ...
     def copy(self) -> Message: ...
 
@@ -91,12 +92,12 @@ class _Pollable(Protocol):
 _Payload = str | bytes | bytearray | memoryview | int | float
 _Policy = Literal["refuse", "drop_oldest", "latest"]
 _OnMessage = Callable[[MQTTClient, Message], object]
-# MQTT 5.0: the names of the specification in snake_case.
+_OnResponse = Callable[[MQTTClient, Message | None], object]
 _Properties = dict[str, Any]
 _Will = (
-    tuple[str | bytes, _Payload, int, bool]
-    | tuple[str | bytes, _Payload, int, bool, _Properties | None]
+    tuple[str | bytes, _Payload, int, bool] | tuple[str | bytes, _Payload, int, bool, _Properties]
 )
+_Auth = tuple[str | bytes, Callable[[bytes | None], str | bytes | None]]
 
 class MQTTClient:
     on_connect: Callable[[MQTTClient, bool], object] | None
@@ -108,14 +109,12 @@ class MQTTClient:
     on_subscribed: Callable[[MQTTClient, int, bytes], object] | None
     on_error: Callable[[MQTTClient, Exception], object] | None
     on_authenticated: Callable[[MQTTClient], object] | None
-    response_topic: str | bytes | None
     user_data: Any
 
     keep_alive_s: int
     connect_timeout_ms: int
     reconnect_min_ms: int
     reconnect_max_ms: int
-    session_expiry_s: int
 
     state: Final[int]
     state_name: Final[str]
@@ -123,6 +122,8 @@ class MQTTClient:
     isr_dropped: Final[int]
     client_id: Final[bytes]
     server_properties: Final[_Properties]
+    session_expiry_s: int
+    response_topic: str | bytes | None
     def __init__(
         self,
         uri: str | list[str] | tuple[str, ...],
@@ -146,10 +147,10 @@ class MQTTClient:
         pipe_bytes_max: int | None = None,
         offline: _Policy = "refuse",
         tls_name: str | None = None,
-        protocol: Literal[4, 5] = 4,
+        protocol: int = 4,
         session_expiry_s: int = 0,
         properties: _Properties | None = None,
-        auth: tuple[str | bytes, Callable[[bytes | None], bytes | None]] | None = None,
+        auth: _Auth | None = None,
     ) -> None: ...
     def connect(self) -> None: ...
     def disconnect(self, reason_code: int = 0, properties: _Properties | None = None) -> None: ...
@@ -182,7 +183,7 @@ class MQTTClient:
         self,
         topic_name: str | bytes,
         payload: _Payload,
-        callback: Callable[[MQTTClient, Message | None], object],
+        callback: _OnResponse,
         timeout_ms: int,
         qos: int = 0,
         properties: _Properties | None = None,

@@ -38,7 +38,7 @@ SHORT = ("cpython", "micropython32", "lwip")
 LONG_MINUTES = 10
 
 # Seconds. The first run may have to install what tools/requirements-chaos.txt has.
-RUN_TIMEOUT_S = 110
+RUN_TIMEOUT_S = 300
 pytestmark = pytest.mark.timeout(RUN_TIMEOUT_S + 10)
 
 

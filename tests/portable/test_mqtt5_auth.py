@@ -75,6 +75,20 @@ def test_each_connection_begins_anew_and_the_end_is_heard_without_data():
     assert bench.client.is_online() and teller.heard == [None, b"", None, b""]
 
 
+def test_the_function_may_publish_and_no_lock_is_in_its_way():
+    def publish(heard):
+        bench.client.publish("t", heard or "")
+
+    needs("mqtt5")
+    bench = Bench(protocol=5, auth=("m", publish))
+    bench.client.connect()
+    bench.steps()
+    bench.exchange(auth(0x18, METHOD + data(b"1")))
+    bench.server.received()
+    wire = bench.exchange(connack(METHOD + data(b"2")))
+    assert wire == b"\x30\x04\x00\x01t\x00" + b"\x30\x05\x00\x01t\x001\x30\x05\x00\x01t\x002"
+
+
 def test_a_function_that_raises_ends_the_attempt():
     for answers, packets in (
         ([ValueError("begin")], ()),

@@ -279,7 +279,7 @@ def test_what_the_server_can_not_is_refused_at_the_call():
 
 def test_what_was_queued_before_the_server_said_so_is_told_and_dropped():
     """[MQTT5-3.2.2-11, -14, -15]"""
-    needs("qos2", "offline")
+    needs("mqtt5", "qos2", "offline")
     bench = Bench(protocol=5)
     client = bench.client
     client.on_dropped = lambda client, token: bench.events.append(("dropped", token))

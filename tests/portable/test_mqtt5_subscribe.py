@@ -180,6 +180,7 @@ LACKS = (
     (b"\x28\x00", 0xA2, dict(topic_filter="#")),
     (b"\x29\x00", 0xA1, dict(topic_filter="a", properties={"subscription_identifier": 1})),
     (b"\x2a\x00", 0x9E, dict(topic_filter="$share/g/a")),
+    (b"\x27\x00\x00\x00\x40", 0x95, dict(topic_filter="a" * 60)),
 )
 
 
@@ -193,6 +194,7 @@ def test_what_the_server_has_not_is_refused_at_the_call():
 
 
 def test_or_told_if_it_was_queued_before():
+    needs("mqtt5")
     for properties, code, options in LACKS:
         bench = Bench(protocol=5)
         bench.client.subscribe(**options)

@@ -1,6 +1,6 @@
 """The pipe: a bounded ring of messages that a poll can watch, and that is the session."""
 
-from fakes import needs, raises
+from fakes import Bench, needs, raises
 
 import mqttpipe
 
@@ -214,5 +214,106 @@ def test_put_waits_in_vain_for_a_lock_that_nobody_gives_back():
     raises(mqttpipe.QueueFull, pipe.put, b"t", b"", QOS_0)
     assert pipe.head == pipe.tail and pipe._lock.locked()
     assert pipe.is_signalled and pipe.has_chores, "step() looks who has it"
+    assert not getattr(pipe, "is_dropping", False), "it goes on to send"
     pipe.release_lock()
     assert pipe.put(b"t", b"", QOS_0) == 1 and not pipe._lock.locked()
+
+
+def test_who_waits_for_the_lock_gives_up_after_some_milliseconds():
+    bench = Bench()
+    asked = []
+
+    def ticks_ms():
+        asked.append(1)
+        bench.clock.advance(1)
+        return bench.clock.ticks_ms()
+
+    pipe = bench.client._pipe
+    pipe.wait_for_lock()
+    mqttpipe.ticks_ms = ticks_ms
+    raises(mqttpipe.QueueFull, pipe.wait_for_lock)
+    assert 20 <= len(asked) <= 25
+
+
+def test_a_lock_is_left_behind_only_if_it_was_taken_at_each_look():
+    bench = Bench()
+    pipe = bench.client._pipe
+    pipe.wait_for_lock()
+    pipe.mend()
+    pipe.release_lock()
+    bench.clock.advance(5000)
+    pipe.mend()
+    pipe.wait_for_lock()  # by another call, just now
+    pipe.mend()
+    bench.clock.advance(900)
+    pipe.mend()
+    assert pipe._lock.locked()
+    bench.clock.advance(200)
+    pipe.mend()
+    assert not pipe._lock.locked()
+
+
+def test_cancel_takes_nothing_without_the_lock():
+    needs("offline")
+    pipe = make(2)
+    token = pipe.put(b"t", b"", QOS_0)
+    pipe.wait_for_lock()
+    raises(mqttpipe.QueueFull, pipe.cancel, token)
+    assert pipe.dropped == [] and pipe._lock.locked()
+    pipe.release_lock()
+    assert pipe.cancel(token) and pipe.dropped == [token]
+
+
+def test_cancel_takes_nothing_that_has_ended_while_it_waited():
+    needs("offline")
+    pipe = make(2)
+    token = pipe.put(b"t", b"", QOS_0)
+    wait = pipe.wait_for_lock
+
+    def wait_for_lock(is_dropping=False):
+        wait(is_dropping)
+        if is_dropping:  # step() was sending, in another thread
+            pipe.free(take(pipe))
+
+    pipe.wait_for_lock = wait_for_lock
+    assert pipe.cancel(token) is False and pipe.dropped == []
+
+
+def test_qos_0_on_its_way_is_not_taken_back_but_what_waits_behind_it_is():
+    needs("offline")
+    pipe = make(4)
+    for turn in range(6):  # wherever the ring begins
+        tokens = [pipe.put(b"t", b"", QOS_0) for _ in range(4)]
+        ways = [take(pipe), take(pipe)]
+        assert [pipe.cancel(token) for token in tokens] == [False, False, True, True], turn
+        assert pipe.dropped == tokens[2:]
+        pipe.dropped.clear()
+        for at in ways:
+            pipe.free(at)
+        while pipe.sent != pipe.tail:
+            take(pipe)
+        pipe.move_head()
+        assert pipe.head == pipe.tail
+
+
+def test_rewind_waits_for_a_writer_that_moves_messages():
+    needs("offline")
+    pipe = make(2)
+    pipe.put(b"t", b"", QOS_1)
+    take(pipe)
+    pipe.wait_for_lock(True)
+    seen = []
+    before = mqttpipe.pass_on
+
+    def pass_on():  # the other thread
+        seen.append((pipe.is_looking, places(pipe)))
+        if len(seen) == 3:
+            pipe.release_lock()
+
+    mqttpipe.pass_on = pass_on
+    try:
+        pipe.rewind()
+    finally:
+        mqttpipe.pass_on = before
+    assert seen == [(True, (0, 1, 1, 1))] * 3, "it is looking, so nothing moves after that"
+    assert places(pipe) == (0, 0, 0, 1) and not pipe.is_looking

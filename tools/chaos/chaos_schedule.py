@@ -5,6 +5,8 @@ import random
 from proxy import DOWN, FIN, RST, UP, VANISH, Shape, random_cuts, throttle
 
 PAUSE_S = (0.2, 1.5)  # between two faults
+# With TLS on the board, whose handshake takes seconds: it would never be online between two.
+SLOW_PAUSE_S = (4, 10)
 POSITION_MAX = 3000  # bytes until a connection is cut
 SESSIONS_MAX = 2  # clients that get cuts of their own
 
@@ -84,7 +86,7 @@ def _details(chance, name):
     return {}
 
 
-def draw(seed, seconds, kinds):
+def draw(seed, seconds, kinds, pause_bounds_s=PAUSE_S):
     """Return the Faults that fill so many seconds.
 
     Each kind comes once before any comes again.
@@ -92,6 +94,7 @@ def draw(seed, seconds, kinds):
     Args:
         seed: int or str. kinds: name -> bounds of the duration, such as PROXY.
         seconds: None: each kind once, as short as it may be.
+        pause_bounds_s: shortest and longest time between two faults.
     """
     chance = random.Random(seed)
     faults = []
@@ -101,7 +104,7 @@ def draw(seed, seconds, kinds):
             names = sorted(kinds)
             chance.shuffle(names)
         name = names.pop()
-        pause_s = round(chance.uniform(*PAUSE_S), 1)
+        pause_s = round(chance.uniform(*pause_bounds_s), 1)
         duration_s = round(chance.uniform(*kinds[name]), 1)
         details = _details(chance, name)
         if seconds is None:
