@@ -5,7 +5,8 @@
     python3 tools/release.py --tag v1.2.3     for this tag: all is committed and of its version
 
     mqttpipe.mpy         the client for a board, profile standard; mqttpipe-tiny.mpy,
-                         mqttpipe-full.mpy and mqttpipe-mqtt5.mpy are to be called mqttpipe.mpy there
+                         mqttpipe-full.mpy and mqttpipe-mqtt5.mpy are to be called mqttpipe.mpy
+                         there
     mqttpipe.py          the same as source that compiles itself; mqttpipe-tiny.py, ...
     mqttpipe.romfs       the same as the image of a ROMFS partition; mqttpipe-tiny.romfs, ...
     mqttpipe_repl.mpy    MQTT by hand at the prompt of a board
