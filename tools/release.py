@@ -4,9 +4,10 @@
     python3 tools/release.py --out DIR        another one: empty, or made by this tool before
     python3 tools/release.py --tag v1.2.3     for this tag: all is committed and of its version
 
-    mqttpipe.mpy         the client for a board, profile standard; mqttpipe-tiny.mpy and
-                         mqttpipe-full.mpy are to be called mqttpipe.mpy there
-    mqttpipe.py          the same as source that compiles itself; mqttpipe-tiny.py, -full.py
+    mqttpipe.mpy         the client for a board, profile standard; mqttpipe-tiny.mpy,
+                         mqttpipe-full.mpy and mqttpipe-mqtt5.mpy are to be called mqttpipe.mpy
+                         there
+    mqttpipe.py          the same as source that compiles itself; mqttpipe-tiny.py, ...
     mqttpipe.romfs       the same as the image of a ROMFS partition; mqttpipe-tiny.romfs, ...
     mqttpipe_repl.mpy    MQTT by hand at the prompt of a board
     *.whl, *.tar.gz      the client and the tools, for pip
@@ -14,8 +15,8 @@
     RELEASE_NOTES.md     out of CHANGELOG.md
     SHA256SUMS           of all of these: sha256sum -c SHA256SUMS
 
-The index has the packages mqttpipe, mqttpipe-tiny, -full, -mqtt5, mqttpipe-repl and
-mqttpipe-umqtt, compiled and as source, in the form of micropython-lib's:
+The index has the packages mqttpipe, mqttpipe-tiny, mqttpipe-full, mqttpipe-mqtt5, mqttpipe-repl
+and mqttpipe-umqtt, compiled and as source, in the form of micropython-lib's:
 
     mpremote mip install --index http://your.server/mip mqttpipe
     mip.install("mqttpipe", index="http://your.server/mip")     on a board with a network
@@ -69,7 +70,7 @@ FILES = """\
 | file | for |
 |---|---|
 | `mqttpipe.mpy` | a board with MicroPython 1.23 or later: `mpremote cp mqttpipe.mpy :` |
-| `mqttpipe-tiny.mpy`, `mqttpipe-full.mpy`, `mqttpipe-mqtt5.mpy` | the same with less or more in it (`mqtt5`: with MQTT 5.0): `mpremote cp mqttpipe-tiny.mpy :mqttpipe.mpy` |
+| `mqttpipe-tiny.mpy`, `mqttpipe-full.mpy`, `mqttpipe-mqtt5.mpy` | the same with less or more in it, or with MQTT 5.0 as well: `mpremote cp mqttpipe-tiny.mpy :mqttpipe.mpy` |
 | `mqttpipe_repl.mpy` | MQTT by hand at the prompt of a board, beside any but tiny |
 | `*.py` | in place of a `.mpy`: source that compiles itself in little memory |
 | `*.romfs` | firmware with a ROMFS partition: `mpremote romfs deploy mqttpipe.romfs` |

@@ -303,7 +303,9 @@ def test_a_grown_client_is_noticed_and_what_is_left_out_is_said(monkeypatch, tmp
     tables = json.loads(json_file.read_text())["tables"]
     sizes = tables["profile"][".mpy, -O3, bytes"]
     assert sizes["tiny"] < sizes["standard"] < sizes["full"]
-    assert sizes["full"] == len(build.compile_mpy(text + "\n\n" + more))
+    text, switches = text + "\n\n" + more, build.find_switches(text)
+    full = build.configure(text, switches, build.parts_of("full", switches))
+    assert sizes["full"] == len(build.compile_mpy(full))
     assert tables["profile"]["RAM: import, bytes"]["tiny"] is None
     parts = {
         name: row["full .mpy"]

@@ -22,6 +22,7 @@ import web_server
 ROOT = build.ROOT
 VERSION = build.version_of(build.read_source())
 TOOL = ROOT / "tools" / "release.py"
+CLIENTS = ("mqttpipe", "mqttpipe-tiny", "mqttpipe-full", "mqttpipe-mqtt5")
 # Seconds. The first run may have to install what tools/requirements-release.txt has.
 TIMEOUT_S = 250
 pytestmark = pytest.mark.timeout(300)
@@ -78,14 +79,14 @@ def folder(tmp_path_factory):
 def test_it_has_a_file_for_each_way_onto_a_board_and_a_pc(folder):
     names = {name for name in release.list_files(folder) if not name.startswith("mip/")}
     expected = {"mqttpipe_repl.mpy", "RELEASE_NOTES.md", "SHA256SUMS"}
-    for name in ("mqttpipe", "mqttpipe-tiny", "mqttpipe-full", "mqttpipe-mqtt5"):
+    for name in CLIENTS:
         expected |= {name + ".mpy", name + ".py", name + ".romfs"}
     expected |= {"mqttpipe-%s-py3-none-any.whl" % VERSION, "mqttpipe-%s.tar.gz" % VERSION}
     assert names == expected
 
 
 def test_the_clients_are_those_of_the_build(folder, mip_packages):
-    for name in ("mqttpipe", "mqttpipe-tiny", "mqttpipe-full", "mqttpipe-mqtt5"):
+    for name in CLIENTS:
         package = mip_packages[name]
         assert (folder / (name + ".mpy")).read_bytes() == package.file("6")
         assert (folder / (name + ".py")).read_bytes() == package.file("py")
