@@ -327,6 +327,20 @@ def compile_mpy():
 
 
 @pytest.fixture(scope="session")
+def compile_client():
+    """A function (opt=3): bytes of the .mpy of the client, profile full, its names kept."""
+    import build
+
+    def compile_one(opt=3):
+        text = build.read_source()
+        switches = build.find_switches(text)
+        text = build.configure(text, switches, build.parts_of(build.WHOLE, switches))
+        return build.compile_mpy(text, opt=opt, keeps_names=True)
+
+    return compile_one
+
+
+@pytest.fixture(scope="session")
 def mip_packages():
     """The packages of a release: name -> Package of tools/release.py."""
     import build

@@ -37,13 +37,14 @@ sys.exit(run_portable.main(%r, [%r]))
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory, compile_mpy):
+def compiled(tmp_path_factory, compile_mpy, compile_client):
     """Port -> a folder with what is on the flash of a board of that port, and the tests."""
     folders = {}
     for port in PORTS:
         folder = folders[port] = tmp_path_factory.mktemp(port)
         shipped = [*(ROOT / "boards" / "common").glob("*.py"), ROOT / "boards" / port / "wifi.py"]
-        for source in [ROOT / "micropython" / "mqttpipe.py", *shipped]:
+        (folder / "mqttpipe.mpy").write_bytes(compile_client())
+        for source in shipped:
             compile_mpy(source, folder / (source.stem + ".mpy"), "-O3")
         # -O3 drops `assert`, so the tests are compiled without.
         tests = [ROOT / "tests" / "run_portable.py", PORTABLE / "board_fakes.py"]

@@ -190,7 +190,10 @@ def test_the_memory_that_a_page_tells_is_what_is_taken(kind, get_interpreter, tm
         ROOT / "boards" / kind / "wifi.py",
     ]:
         (tmp_path / (path.stem + ".mpy")).write_bytes(deploy.compile_file(path))
-    (tmp_path / "mqttpipe.mpy").write_bytes(build.compile_mpy(build.read_source()))
+    text = build.read_source()
+    switches = build.find_switches(text)
+    text = build.configure(text, switches, build.parts_of("full", switches))
+    (tmp_path / "mqttpipe.mpy").write_bytes(build.compile_mpy(text))
     ran = subprocess.run(
         [*get_interpreter("MicroPython 32-bit").command, "-X", "heapsize=96k", "-c", RAM],
         env={"MICROPYPATH": "%s:.frozen" % tmp_path},

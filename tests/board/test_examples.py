@@ -23,7 +23,8 @@ import servers
 from examples import EXAMPLES, FULL, NAME, TOPIC, WAIT_S, next_on, wait_until
 from programs import Program
 
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+# Not one of the eleven jobs: an algorithm for docs/mqtt5.md, tests/host/test_scram.py runs it.
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "scram")
 
 
 # ---------------------------------------------------------------------------

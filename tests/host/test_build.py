@@ -240,7 +240,8 @@ def test_each_profile_passes_them_as_source(profile, get_interpreter, tmp_path):
     for interpreter, output in zip(interpreters, in_parallel(run_all, interpreters)):
         assert output.startswith(str(tmp_path)), output
         passed, failed, skipped = results_of(output)
-        assert not failed and passed > skipped, interpreter.name + failures_of(output)
+        # (Those of MQTT 5.0 are skipped by all profiles but one.)
+        assert not failed and passed > 300, interpreter.name + failures_of(output)
 
 
 @pytest.mark.parametrize("keeps_names", [False, True], ids=["as it is shipped", "with all names"])
@@ -476,7 +477,7 @@ def test_what_stands_for_pairs_is_no_character():
     assert build.coded(["aaaa"])[0] == b"", "one pair at a time"
 
 
-TOLD = '''\
+TEXTS_TOLD = '''\
 """A client."""
 
 def const(value):
@@ -502,9 +503,9 @@ def fail(number):
 
 
 def test_only_what_somebody_reads_is_coded():
-    coded = build.pool_texts(TOLD, is_coded=True)
+    coded = build.pool_texts(TEXTS_TOLD, is_coded=True)
     said = []
-    for text in (TOLD, coded):
+    for text in (TEXTS_TOLD, coded):
         names = {}
         exec(compile(text, "client", "exec"), names)
         for number in range(4):
@@ -606,7 +607,7 @@ def test_the_list_explains_each_switch_and_has_figures(get_interpreter, capsys):
     output = capsys.readouterr().out
     sums = [0, 0]
     for switch in SWITCHES:
-        row = r"^  %s +(tiny|standard|full) +(-?[\d,]+) +(-?[\d,]+)  %s$"
+        row = r"^  %s +(tiny|standard|full|mqtt5) +(-?[\d,]+) +(-?[\d,]+)  %s$"
         found = re.search(row % (switch.name, re.escape(switch.about)), output, re.M)
         assert found, output
         profile, mpy_bytes, ram_bytes = found.groups()
