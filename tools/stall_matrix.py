@@ -28,7 +28,6 @@ import pathlib
 import platform
 import re
 import shlex
-import subprocess
 import sys
 import tempfile
 import threading
