@@ -106,6 +106,8 @@ def test_so_does_the_rest_of_a_packet_that_is_cut():
 def check_half(wire, first, end):
     for count in range(first, end):
         feeder = Feeder(64 if first > 1 else 256, 1000)
+        if count % 2:  # before its first byte, or as the first of all
+            assert feeder.rest() == IDLE
         feeder.source.wire = wire[:count]
         told = [next(feeder.packets) for _ in range(3 + (first > 1))]
         if first > 1:
@@ -182,6 +184,7 @@ def test_what_breaks_the_protocol_is_rejected():
     for wire in cases:
         message = raises(mqttpipe.ServerError, Feeder(64, 2).feed, wire)
         assert "2.2" in message, (wire, message)
+    raises(mqttpipe.ServerError, Feeder(64, 2).feed, b"\x00")  # that alone tells
 
 
 def test_a_packet_larger_than_the_buffer_is_cut_and_skipped():
@@ -216,6 +219,16 @@ def test_the_identifier_of_a_packet_that_is_cut_is_found_wherever_it_stands():
                     told.append(first_byte)
             assert told == [0x32, 0x1234, 0x32 | LATE], (topic_bytes, pieces, told)
             assert next(feeder.packets) == 0xD0, (topic_bytes, pieces)
+
+
+def test_the_identifier_of_a_packet_that_is_cut_is_looked_for_in_no_other():
+    big = b"\x32\xc8\x01\x00\x01t\x12\x34" + b"x" * 195
+    feeder = Feeder(64, 1000)
+    feeder.source.wire = big + big + b"\xd0\x00"
+    assert next(feeder.packets) == 0x32
+    feeder.decoder.late_at = 3
+    told = [next(feeder.packets) for _ in range(3)]
+    assert told == [0x32 | LATE, 0x32, 0xD0], told
 
 
 def test_the_largest_packet_that_fits_is_not_cut():

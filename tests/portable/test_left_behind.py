@@ -154,3 +154,22 @@ def test_a_qos_1_message_that_was_taken_back_leaves_no_pubrel_behind():
             bench.server.received()
             assert bench.exchange(CONNACK_SESSION) == b"", (retain, is_cut_first)
             assert bench.client.is_online()
+
+
+def test_an_expiry_outlives_a_session_that_was_lost():
+    needs("offline")
+    bench = offline(reconnect_min_ms=10_000, reconnect_max_ms=10_000).go_online()
+    bench.client.publish("t", b"1", 1, expiry_s=15)
+    bench.steps()
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.clock.advance(10_000)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(CONNACK) == b"\x32\x06\x00\x01t\x00\x011"
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.take_events()
+    bench.clock.advance(5000)
+    bench.steps()
+    assert bench.take_events() == [("dropped", 1)]

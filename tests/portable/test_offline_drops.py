@@ -292,21 +292,21 @@ def test_latest_leaves_no_older_value_behind_the_newest():
     needs("offline")
     bench = offline(in_flight_max=1, offline="latest", reconnect_min_ms=0, clean_session=False)
     bench.go_online()
-    for i in (1, 2, 3):
+    for i in (1, 2, 3, 4):
         bench.client.publish("a", b"%d" % i, qos=1)
     bench.steps()
     bench.network.is_silent = True
     bench.server.error = ECONNRESET
     bench.steps()
-    bench.client.publish("a", b"4", qos=1)
+    bench.client.publish("a", b"5", qos=1)
     bench.network.is_silent = False
     bench.steps()
     bench.server.received()
     assert bench.exchange(b"\x20\x02\x01\x00") == b"\x3a\x06\x00\x01a\x00\x011"
-    assert bench.exchange(b"\x40\x02\x00\x01") == b"\x32\x06\x00\x01a\x00\x044"
-    assert bench.exchange(b"\x40\x02\x00\x04") == b""
+    assert bench.exchange(b"\x40\x02\x00\x01") == b"\x32\x06\x00\x01a\x00\x055"
+    assert bench.exchange(b"\x40\x02\x00\x05") == b""
     told = [event for event in bench.take_events() if event[0] == "dropped"]
-    assert told == [("dropped", 2), ("dropped", 3)]
+    assert told == [("dropped", 2), ("dropped", 3), ("dropped", 4)], "the oldest first"
 
 
 def test_latest_takes_no_place_before_an_older_value_that_was_sent():

@@ -112,6 +112,24 @@ def test_a_session_that_goes_on_sends_again_and_pubrels_in_the_order_of_the_pubr
     assert pipe.firsts[1] == QOS_2 | SENT, "this one goes again, with DUP"
 
 
+def test_a_pubrel_in_vain_is_sent_by_four_connections_and_changes_no_order():
+    """Of messages that were given up: one whose PUBREC may be lost, and one that had it first."""
+    needs("qos2", "offline")
+    pipe = make(4)
+    for i in range(3):
+        pipe.put(b"t", b"%d" % i, QOS_2)
+        take(pipe)
+    pipe.firsts[0] |= RELEASED
+    pipe.extras[0] = 2
+    pipe.give_up(1)
+    pipe.firsts[1] |= RELEASED
+    pipe.extras[1] = 1
+    pipe.give_up(2)
+    for turn in range(6):
+        pipe.rewind()
+        assert pipe.resume(True) == ([2, 1, 3] if turn < 4 else [2, 1]), turn
+
+
 def test_without_a_session_all_exchanges_begin_anew():
     needs("qos2")
     pipe = make(3)
@@ -294,6 +312,15 @@ def test_qos_0_on_its_way_is_not_taken_back_but_what_waits_behind_it_is():
             take(pipe)
         pipe.move_head()
         assert pipe.head == pipe.tail
+
+
+def test_rewind_ends_what_ctrl_c_has_left_half_free():
+    pipe = make(2)
+    pipe.put(b"t", b"", QOS_1)
+    at = take(pipe)
+    pipe.topics[at] = pipe.payloads[at] = None  # as free() begins
+    pipe.rewind()
+    assert pipe.firsts[at] == 0
 
 
 def test_rewind_waits_for_a_writer_that_moves_messages():

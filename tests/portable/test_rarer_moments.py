@@ -191,3 +191,47 @@ def test_pubrel_that_is_sent_again_has_its_own_deadline():
         bench.steps()
         error = bench.error()
         assert type(error) is mqttpipe.TimedOut and error.stage == "ACK", (now_ms, error)
+
+
+def test_one_ping_waits_for_a_socket_that_takes_nothing():
+    bench = Bench(keep_alive_s=1).go_online()
+    bench.server.write_credit = 0
+    for _ in range(3):
+        bench.clock.advance(1000)
+        bench.steps()
+    bench.server.write_credit = 1 << 20
+    bench.steps()
+    assert bench.server.received() == b"\xc0\x00"
+
+
+def test_a_ping_needs_two_bytes_of_room():
+    """Without it the socket is stuck, and that has a deadline of its own."""
+    for room in (1, 2):
+        bench = Bench(keep_alive_s=1).go_online()
+        bench.server.write_credit = 0
+        outbox = bench.client._outbox
+        outbox.put_packet(bytes(outbox.room - room))
+        bench.clock.advance(1000)
+        bench.steps()
+        bench.server.write_credit = 1 << 20
+        bench.steps()
+        assert bench.server.received()[-2:] == (b"\xc0\x00" if room == 2 else b"\x00\x00")
+
+
+def test_what_leaves_between_two_callbacks_is_told_and_keeps_no_deadline():
+    bench = Bench(keep_alive_s=0, connect_timeout_ms=10_000).go_online()
+    bench.server.write_credit = 3
+    token = bench.client.publish("t", b"x")
+    bench.steps()
+
+    def slow(client, message):
+        bench.server.write_credit = 1 << 20
+        bench.clock.advance(60)
+
+    bench.client.on_message = slow
+    assert bench.exchange(b"\x30\x03\x00\x01m") == b"\x30\x04\x00\x01tx"
+    assert bench.take_events() == [("published", token)]
+    for _ in range(3):
+        bench.clock.advance(5000)
+        bench.steps()
+    assert bench.client.is_online(), bench.take_events()

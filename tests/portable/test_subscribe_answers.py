@@ -2,9 +2,11 @@
 
 from fakes import (
     CONNACK,
+    CONNACK_SESSION,
     ECONNRESET,
     Bench,
     needs,
+    reconnect,
 )
 
 import mqttpipe
@@ -133,6 +135,7 @@ MATCHES = (
     (b"$SYS/#", b"$SYS/x", True),
     (b"$SYS/+", b"$SYS/x", True),
     (b"$SYS/x", b"$SYS/x", True),
+    (b"$SYS/broker/#", b"$SYS/broker/load", True),
     (b"/", b"/", True),
     (b"+/+", b"/", True),
     (b"+/#", b"a", True),
@@ -179,3 +182,16 @@ def test_a_suback_that_is_wrong_in_one_place_changes_nothing():
     bench.steps()
     bench.exchange(b"\x90\x04\xff\x01\x00\x07")
     assert not any(bench.client.is_done(token) for token in tokens)
+
+
+def test_an_unsuback_that_came_while_another_thread_added_a_filter_is_not_forgotten():
+    bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+    bench.client.subscribe("a")
+    bench.exchange(b"", b"\x90\x03\xff\x01\x00")
+    bench.client.unsubscribe("a")
+    bench.steps()
+    assert bench.client._pipe._acquire(False)  # the other thread
+    bench.exchange(b"\xb0\x02\xff\x02")
+    bench.client._pipe.release_lock()
+    bench.steps()
+    assert reconnect(bench, CONNACK_SESSION) == b""

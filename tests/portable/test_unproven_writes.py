@@ -86,3 +86,24 @@ def test_elsewhere_no_write_waits_for_a_proof():
     bench = Bench(pipe_slots=100).go_online()
     publish_each_step(bench.client, 100)
     assert bench.server.received() == 100 * PUBLISH
+
+
+def test_what_leaves_behind_a_slow_callback_is_one_write_more():
+    for count, pings in (
+        (AT_ONCE - 3, [0, 0, 0]),
+        (AT_ONCE - 2, [0, 0, 1]),
+        (AT_ONCE - 1, [1, 0, 0]),
+    ):
+
+        @on_lwip
+        def test(bench, count=count, pings=pings):
+            bench.client.on_message = lambda client, message: bench.clock.advance(60)
+            publish_each_step(bench.client, count)
+            assert bench.server.received() == count * PUBLISH
+            told = [bench.exchange(b"\x32\x05\x00\x01m\x00\x07").count(PINGREQ)]
+            for _ in range(2):
+                publish_each_step(bench.client, 1)
+                told.append(bench.server.received().count(PINGREQ))
+            assert told == pings, (count, told)
+
+        test()
