@@ -3448,14 +3448,6 @@ class _Receiving(_Serving):
             if held:
                 first_byte = held
                 held = 0
-            if filters.is_changed:
-                filters.is_changed = False
-                topics = []
-                key_len = _COUNT_MASK
-                if _MQTT5:
-                    for at in range(len(aliases)):
-                        if aliases[at] and aliases[at][2] != ():
-                            aliases[at] = aliases[at][0], aliases[at][1], _NOTHING
             self._now_ms = now()
             heard = self._is_held = False
             free = _PUBLISH | _RETAIN  # up to this byte packets need no answer, and no room
@@ -3463,6 +3455,14 @@ class _Receiving(_Serving):
                 free = 0
             left = _PACKETS_PER_STEP
             while first_byte > 0:
+                if filters.is_changed:  # also by a callback, or an answer, of this step
+                    filters.is_changed = False
+                    topics = []
+                    key_len = _COUNT_MASK
+                    if _MQTT5:
+                        for at in range(len(aliases)):
+                            if aliases[at] and aliases[at][2] != ():
+                                aliases[at] = aliases[at][0], aliases[at][1], _NOTHING
                 if first_byte > free and (
                     outbox.room < _ACK_ROOM or not free and first_byte & ~0x0F == _PUBLISH
                 ):

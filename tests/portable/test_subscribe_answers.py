@@ -195,3 +195,34 @@ def test_an_unsuback_that_came_while_another_thread_added_a_filter_is_not_forgot
     bench.client._pipe.release_lock()
     bench.steps()
     assert reconnect(bench, CONNACK_SESSION) == b""
+
+
+def test_a_message_behind_unsuback_is_not_for_the_callback_that_went():
+    """In one step with the UNSUBACK, and of a topic name that was matched just before."""
+    bench = Bench().go_online()
+    heard = []
+    message = b"\x30\x04\x00\x01tx"
+    bench.client.subscribe("t", lambda client, message: heard.append("old"))
+    bench.steps()
+    bench.exchange(b"\x90\x03\xff\x01\x00", message)
+    token = bench.client.unsubscribe("t")
+    bench.steps()
+    bench.take_events()
+    bench.exchange(message + b"\xb0\x02\xff\x02" + message)
+    assert bench.client.is_done(token) and heard == ["old", "old"], heard
+    assert bench.take_events() == [("message", "t", b"x", 0)]
+
+
+def test_a_callback_that_is_replaced_within_a_step_hears_no_more():
+    bench = Bench().go_online()
+    heard = []
+
+    def old(client, message):
+        heard.append("old")
+        client.subscribe("t", lambda client, message: heard.append("new"))
+
+    bench.client.subscribe("t", old)
+    bench.steps()
+    bench.exchange(b"\x90\x03\xff\x01\x00")
+    bench.exchange(b"\x30\x04\x00\x01tx" * 3)
+    assert heard == ["old", "new", "new"], heard
