@@ -115,7 +115,8 @@ class Traffic:
         self.tokens = {}  # of what has not ended: token -> 4 * its number + its QoS, or SPARE
         self.turn = self.spares = self.toggles = 0
         self.is_quiet = False
-        self.came = [[], [], []]  # numbers by QoS, not told yet
+        self.happened = []  # events that are not told yet
+        self.came = [[], [], []]  # the same, of messages: numbers by QoS
         now_ms = ticks_ms()
         self.due_ms = self.flush_ms = self.count_ms = self.toggle_ms = now_ms
         self.toggle_token = 0
@@ -126,7 +127,7 @@ class Traffic:
         self.has_failed_in_tls = False  # in this step
         self.waited_us, self.waited_ms = waited_us(), now_ms
         client = self.client = MQTTClient(uri, **options)
-        client.on_online = lambda c: say("online", number, c.stats["connections"])
+        client.on_online = self.on_online
         client.on_offline = self.on_offline
         client.on_published = self.on_published
         client.on_dropped = self.on_dropped
@@ -136,13 +137,18 @@ class Traffic:
         client.connect()
 
     def wrong(self, text):
-        say("wrong", self.number, text)
+        self.happened.append(("wrong", self.number, text))
 
     # -- callbacks -------------------------------------------------------------
+    # What they tell is said after the step: who reads it may be slow.
+
+    def on_online(self, client):
+        self.happened.append(("online", self.number, client.stats["connections"]))
 
     def on_offline(self, client, error):
         self.has_failed_in_tls = getattr(error, "stage", None) == "TLS"
-        say("offline", self.number, error and "%s: %s" % (type(error).__name__, error))
+        text = error and "%s: %s" % (type(error).__name__, error)
+        self.happened.append(("offline", self.number, text))
 
     def on_published(self, client, token):
         if self.tokens.pop(token, None) is None:
@@ -181,6 +187,8 @@ class Traffic:
         """Do one turn; return whether anything happened."""
         now_ms = ticks_ms()
         has_moved = self.step(now_ms)
+        while self.happened:
+            say(*self.happened.pop(0))
         if ticks_diff(now_ms, self.toggle_ms) >= 0:
             self.toggle(now_ms)
         if not self.is_quiet:

@@ -27,6 +27,15 @@ MICROPYTHONS = {
 PROFILE = "full"
 LINE_TIMEOUT_S = 2
 
+# As docs/user-guide.md advises: TLS needs 17 KB in one piece, and a pipe full of messages that lie
+# all over the heap would keep the client offline, and so stay there.
+PREPARE = """\
+import gc
+gc.threshold(16384)
+import json, sys
+from chaos_client import Program
+"""
+
 
 def compile_client():
     """Return what goes on a board: file name -> bytes. The client, and what drives it here."""
@@ -75,7 +84,7 @@ class OnBoard(ends.Events):
         super().__init__("emulated board", on_event)
         self.board = board
         self._is_closed = False
-        board.run("import json, sys\nfrom chaos_client import Program")
+        board.run(PREPARE)
         board.start("Program(json.loads(%r), sys.stdin).run()" % json.dumps(config))
         self._thread = threading.Thread(target=self._read, name="board", daemon=True)
         self._thread.start()

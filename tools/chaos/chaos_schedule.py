@@ -6,7 +6,7 @@ from proxy import DOWN, FIN, RST, UP, VANISH, Shape, random_cuts, throttle
 
 PAUSE_S = (0.2, 1.5)  # between two faults
 # With TLS on the board, whose handshake takes seconds: it would never be online between two.
-SLOW_PAUSE_S = (4, 10)
+SLOW_PAUSE_S = (2, 6)
 POSITION_MAX = 3000  # bytes until a connection is cut
 SESSIONS_MAX = 2  # clients that get cuts of their own
 
