@@ -6,13 +6,6 @@ from traffic import Ledger, Witness
 
 from proxy import DOWN, UP
 
-FILLING = b"abcdefghijklmnopqrstuvwxyz" * 27
-
-
-def payload_of(number):
-    """The payload of a message; the same as in chaos_client.py."""
-    return b"%d " % number + FILLING[: 700 if number % 50 == 0 else number % 61]
-
 
 class Book(Ledger):
     """A Ledger of messages whose number is not known before.

@@ -29,7 +29,8 @@ import gc
 import json
 import os
 import select
-import sys
+
+from chaos_shared import FILLING, filling_of, payload_of, read_config, say, waited_us
 
 from mqttpipe import STATE_NAMES, MQTTClient, QueueFull
 
@@ -49,29 +50,6 @@ SPARE = 3  # in the place of a QoS
 
 TLS_HANDSHAKE = STATE_NAMES.index("TLS_HANDSHAKE")
 WAITING = STATE_NAMES.index("WAITING")
-
-FILLING = b"abcdefghijklmnopqrstuvwxyz" * 27
-
-
-def filling_of(number):
-    return 700 if number % 50 == 0 else number % 61
-
-
-def payload_of(number):
-    return b"%d " % number + FILLING[: filling_of(number)]
-
-
-def say(*event):
-    print(json.dumps(event))
-
-
-# For how many microseconds, since ever, this process could have run and others had the processor.
-def waited_us():
-    try:
-        with open("/proc/self/schedstat") as file:
-            return int(file.read().split()[1]) // 1000
-    except OSError:  # not Linux
-        return 0
 
 
 def open_files():
@@ -348,12 +326,8 @@ class Program:
 
 def main():
     """Run in a process; on the board, a Program is made by name."""
-    text = sys.argv[1]
-    if text.startswith("@"):
-        with open(text[1:]) as file:
-            text = file.read()
     # Unbuffered: a poll does not see what lies in a buffer.
-    Program(json.loads(text), open(0, "rb", 0)).run()
+    Program(read_config(), open(0, "rb", 0)).run()
 
 
 if __name__ == "__main__":

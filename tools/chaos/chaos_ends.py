@@ -42,8 +42,11 @@ def compile_client():
     text = build.read_source()
     switches = build.find_switches(text)
     client = build.compile_mpy(build.configure(text, switches, build.parts_of(PROFILE, switches)))
-    driver = build.cross_compile("chaos_client.py", (PARTS / "chaos_client.py").read_text())
-    return {"mqttpipe.mpy": client, "chaos_client.mpy": driver}
+    files = {"mqttpipe.mpy": client}
+    for name in ("chaos_client", "chaos_shared"):
+        source = (PARTS / (name + ".py")).read_text(encoding="utf-8")
+        files[name + ".mpy"] = build.cross_compile(name + ".py", source)
+    return files
 
 
 def write_client(folder):

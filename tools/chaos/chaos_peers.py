@@ -17,41 +17,16 @@ import select
 import sys
 import time
 
-if hasattr(time, "ticks_ms"):
+from chaos_shared import payload_of, read_config, say, waited_us
+
+try:
     from time import ticks_diff, ticks_ms, ticks_us
-else:
-
-    def ticks_us():
-        return time.perf_counter_ns() // 1000
-
-    def ticks_ms():
-        return ticks_us() // 1000
-
-    def ticks_diff(end, begin):
-        return end - begin
-
+except ImportError:
+    from shim_time import ticks_diff, ticks_ms, ticks_us
 
 KEEP_ALIVE_S = 3  # as ours has
 FLUSH_MS = 100
 WAITED_MAX_AGE_MS = 20
-FILLING = b"abcdefghijklmnopqrstuvwxyz" * 27
-
-
-def payload_of(number):
-    return b"%d " % number + FILLING[: 700 if number % 50 == 0 else number % 61]
-
-
-# For how many microseconds, since ever, this process could have run and others had the processor.
-def waited_us():
-    try:
-        with open("/proc/self/schedstat") as file:
-            return int(file.read().split()[1]) // 1000
-    except OSError:  # not Linux
-        return 0
-
-
-def say(*event):
-    print(json.dumps(event))
 
 
 class Notes:
@@ -281,11 +256,7 @@ RUN = {"umqtt.robust": run_robust, "mqtt_as": run_as, "chumicro-mqtt": run_chumi
 
 
 def main():
-    text = sys.argv[1]
-    if text.startswith("@"):
-        with open(text[1:]) as file:
-            text = file.read()
-    config = json.loads(text)
+    config = read_config()
     for folder in config["paths"]:
         sys.path.insert(0, folder)
     RUN[config["client"]](Notes(config))

@@ -8,6 +8,7 @@ import types
 import chaos_books
 import chaos_schedule
 import ends
+from chaos_shared import payload_of
 from traffic import IN, OUT
 
 import dns_server
@@ -32,8 +33,10 @@ OPTIONS = {
     "reconnect_min_ms": 20,
     "reconnect_max_ms": 300,
 }
-# The board's time may go slower than ours, when this machine is busy.
-BOARD_OPTIONS = {**OPTIONS, "keep_alive_s": 6, "connect_timeout_ms": 5000}
+# The board's time goes slower than the broker's when this machine has much to do: with a short
+# keep alive the broker would close connections that are well. Dead ones are noticed by a PUBACK
+# that does not come.
+BOARD_OPTIONS = {**OPTIONS, "keep_alive_s": 120, "connect_timeout_ms": 5000}
 
 BATCH_EVERY_S = 0.3
 BATCH = 5  # messages of each QoS that an observer publishes in one go
@@ -121,7 +124,7 @@ class Link:
         qos = int(message.topic_name[-1])
         number = message.payload.partition(b" ")[0]
         book = self.books[OUT, qos]
-        if not number.isdigit() or message.payload != chaos_books.payload_of(int(number)):
+        if not number.isdigit() or message.payload != payload_of(int(number)):
             book.broken.append(message.payload[:20])
             return
         book.grow(int(number))
@@ -137,7 +140,7 @@ class Link:
                 continue
             for number in range(book.sent + 1, book.sent + count + 1):
                 topic_name = "%s/in/%d" % (self.topic, qos)
-                messages.append((topic_name, chaos_books.payload_of(number), qos))
+                messages.append((topic_name, payload_of(number), qos))
             book.grow(book.sent + count)
         messages.append((self.topic + "/toggle", b"0 ", 1))
         self.observer.publish_all(messages, ONLINE_TIMEOUT_S)
