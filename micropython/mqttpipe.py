@@ -4526,6 +4526,9 @@ class _Closing(_Sending):
             # Ctrl-C, before a callback had the message: it will come again.
             self._received.remove(self._arriving)
         self._pipe.rewind()
+        if _OFFLINE:
+            # What was on its way waits again, and may have expired: look at the next chance.
+            self._pipe.next_expiry_ms = self._now_ms
         self._outbox.clear()
         for timer in range(_TIMERS + 1):
             self._timers[timer] = None

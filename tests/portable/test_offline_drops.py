@@ -92,6 +92,24 @@ def test_what_is_on_its_way_does_not_expire_before_the_connection_breaks():
     assert bench.take_events() == [("published", 1), ("published", 2)]
 
 
+def test_what_was_on_its_way_when_the_connection_ended_expires_while_it_waits_again():
+    needs("offline")
+    bench = offline(reconnect_min_ms=60_000, reconnect_max_ms=60_000).go_online()
+    bench.server.write_credit = 0
+    bench.client.publish("t", b"1", expiry_s=1)
+    bench.client.publish("t", b"2", expiry_s=9)
+    bench.steps()
+    bench.clock.advance(5000)
+    bench.steps()
+    assert bench.take_events() == []
+    bench.server.error = ECONNRESET
+    bench.steps()
+    assert [event for event in bench.take_events() if event[0] == "dropped"] == [("dropped", 1)]
+    bench.clock.advance(4000)
+    bench.steps()
+    assert bench.take_events() == [("dropped", 2)]
+
+
 def test_what_was_sent_and_not_acknowledged_expires_at_the_next_connection():
     """A message that a server never takes stops blocking the others: perhaps it was delivered."""
     needs("offline", "qos2")
