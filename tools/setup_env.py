@@ -91,7 +91,8 @@ class SetupError(Exception):
 
 
 def say(text):
-    print("setup: " + text, flush=True)
+    # Not to stdout: that is the output of the tool that has something set up.
+    print("setup: " + text, file=sys.stderr, flush=True)
 
 
 # ---------------------------------------------------------------------------

@@ -43,17 +43,17 @@ pytestmark = pytest.mark.timeout(RUN_TIMEOUT_S + 10)
 
 
 def run_tool(*options, timeout_s=RUN_TIMEOUT_S):
-    """Run the tool to its end; return its exit status and the lines that it printed."""
+    """Run the tool to its end; return its exit status and the lines of its stdout."""
     ran = subprocess.run(
         [sys.executable, str(TOOL), *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         timeout=timeout_s,
         cwd=ROOT,
         text=True,
     )
-    print(ran.stdout)
+    print(ran.stdout, ran.stderr, sep="\n")
     return ran.returncode, ran.stdout.splitlines()
 
 
