@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import json
 import re
+import select
 import socket
 import ssl
 import threading
@@ -109,7 +110,7 @@ class Rules:
 
 
 class Gateway:
-    """Listens on 127.0.0.1:port. Each connection is a thread, each way."""
+    """Listens on 127.0.0.1:port. Each connection is a thread."""
 
     def __init__(self, broker, rules, context):
         self.broken = []
@@ -154,19 +155,18 @@ class Gateway:
             self.connections += 1
             self._begin(self._serve, plain)
 
-    def _serve(self, plain):
-        plain.settimeout(WAIT_S)
+    def _serve(self, client):
+        client.settimeout(WAIT_S)
         server = None
         named = len(self.names)
         try:
-            client = self._context.wrap_socket(plain, server_side=True)
+            client = self._context.wrap_socket(client, server_side=True)
             self._sockets.append(client)
             name = self.names[named] if len(self.names) > named else None
             self._rules.check_tls(name, client.selected_alpn_protocol())
-            server = socket.create_connection((self._broker.host, self._broker.port))
+            server = socket.create_connection((self._broker.host, self._broker.port), WAIT_S)
             self._sockets.append(server)
-            self._begin(self._pass_back, server, client)
-            self._pass_on(client, server)
+            self._pass(client, server)
         except Broken as error:
             self.broken.append(str(error))
             with contextlib.suppress(OSError):
@@ -175,47 +175,56 @@ class Gateway:
             if not isinstance(error, EOFError) and server is None:
                 self.broken.append("TLS: %s" % error)
         finally:
-            for sock in (server, plain):
-                if sock:
-                    with contextlib.suppress(OSError):
-                        sock.shutdown(socket.SHUT_RDWR)
-                    sock.close()
+            for sock in filter(None, (server, client)):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                sock.close()
 
-    def _pass_back(self, server, client):
-        with contextlib.suppress(OSError):
-            while data := server.recv(CHUNK_BYTES):
-                client.sendall(data)
-        with contextlib.suppress(OSError):
-            client.shutdown(socket.SHUT_RDWR)
-
-    def _pass_on(self, client, server):
-        rules = self._rules
+    def _pass(self, client, server):
+        """Both ways in one thread: OpenSSL does not allow two in one connection at once."""
         buf = b""
         ends_s = None
         while True:
-            packet, buf = split(buf)
-            if packet:
-                first, body = packet[0], packet[body_at(packet) :]
-                if first & 0xF0 == CONNECT:
-                    rules.on_connect(Connect(body))
-                    ends_s = rules.ends_s
-                elif first & 0xF0 == PUBLISH:
-                    rules.on_publish(field(body, 0)[0].decode(), first >> 1 & 3, first & 1)
-                elif first & 0xF0 == SUBSCRIBE:
-                    rules.on_subscribe(filters_of(body))
-                server.sendall(packet)
-                continue
             left_s = WAIT_S * 10 if ends_s is None else ends_s - time.time()
             if left_s <= 0:
                 raise EOFError  # the token has run out: no rule is broken
-            client.settimeout(left_s)
-            try:
-                data = client.recv(CHUNK_BYTES)
-            except TimeoutError:
-                continue
-            if not data or len(buf) > PACKET_BYTES_MAX:
+            ready, _, _ = select.select([client, server], [], [], left_s)
+            if server in ready:
+                client.sendall(some_of(server))
+            while client in ready and len(buf) <= PACKET_BYTES_MAX:
+                client.settimeout(0)  # what is there may be no data, or half a record
+                try:
+                    buf += some_of(client)
+                except ssl.SSLWantReadError:
+                    break
+                finally:
+                    client.settimeout(WAIT_S)
+            packet, buf = split(buf)
+            while packet:
+                self._check(packet)
+                if packet[0] & 0xF0 == CONNECT:
+                    ends_s = self._rules.ends_s
+                server.sendall(packet)
+                packet, buf = split(buf)
+            if len(buf) > PACKET_BYTES_MAX:
                 raise EOFError
-            buf += data
+
+    def _check(self, packet):
+        first, body = packet[0], packet[body_at(packet) :]
+        if first & 0xF0 == CONNECT:
+            self._rules.on_connect(Connect(body))
+        elif first & 0xF0 == PUBLISH:
+            self._rules.on_publish(field(body, 0)[0].decode(), first >> 1 & 3, first & 1)
+        elif first & 0xF0 == SUBSCRIBE:
+            self._rules.on_subscribe(filters_of(body))
+
+
+def some_of(sock):
+    """Some bytes of a socket; EOFError at its end."""
+    data = sock.recv(CHUNK_BYTES)
+    if not data:
+        raise EOFError
+    return data
 
 
 def body_at(packet):

@@ -108,13 +108,15 @@ def test_active_answers_as_the_port_does(console):
 
 def test_connecting_is_told_from_joined_without_an_address_on_rp2_only(console):
     console.world["dhcp_ms"] = None
-    console.run(JOIN)
     if console.is_esp32:
-        console.run("sleep_ms(100)")
+        console.run(JOIN + "sleep_ms(100)")
         assert status_of(console) == 1001
     else:
+        console.world["join_ms"] = 60_000
+        console.run(JOIN)
         assert status_of(console) == 1
-        console.run("wait_for(lambda: wlan.status() == 2)")
+        console.world["join_ms"] = 10
+        console.run("wlan.disconnect()\n" + JOIN + "wait_for(lambda: wlan.status() == 2)")
     assert console.run("print(wlan.isconnected())") == "False\n"
     console.world["dhcp_ms"] = 0
     console.run("wait_for(wlan.isconnected)")

@@ -47,8 +47,7 @@ def run_tool(*options, timeout_s=RUN_TIMEOUT_S):
     ran = subprocess.run(
         [sys.executable, str(TOOL), *options],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=timeout_s,
         cwd=ROOT,
         text=True,
