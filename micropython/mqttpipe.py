@@ -2729,6 +2729,7 @@ class _Connecting:
                 finally:
                     self._is_late = False
                     self._drop_socket()
+                yield True  # without a network each fails at once: one a step
             # Where no server answers, the address that was good the last time is better than none.
             if known and known[2] == kind:
                 return known[1]
@@ -2828,6 +2829,7 @@ class _Connecting:
                     raise
                 self._drop_socket()
                 self._is_late = False
+            yield True  # each may refuse at once: one a step
 
     # A generator: TCP, TLS, and the first byte of CONNECT.
     def _open(self, literal, deadline_ms):

@@ -39,10 +39,10 @@ def name_server():
 
 
 @pytest.fixture
-def look_up(start_client, broker):
-    """look_up(servers): a board whose client has looked for the broker by its name."""
+def start_look_up(start_client, broker):
+    """start_look_up(servers): a board whose client begins to look for the broker by its name."""
 
-    def run(servers, ms=20_000, clock="steady", profile="full", **options):
+    def start(servers, clock="steady", profile="full", **options):
         board = start_client("mqtt://unused", clock=clock, profile=profile)
         addresses = [(HOST, server.port) for server in servers]
         board.run(LINK % addresses)
@@ -50,6 +50,17 @@ def look_up(start_client, broker):
         uri = "mqtt://broker.test:%d" % broker.port
         board.run("client = MQTTClient(%r, link=Link(), **%r)" % (uri, arguments))
         board.run("watch = Watch(client)\nclient.connect()")
+        return board
+
+    return start
+
+
+@pytest.fixture
+def look_up(start_look_up):
+    """look_up(servers): the events of a client that has looked for the broker by its name."""
+
+    def run(servers, ms=20_000, **options):
+        board = start_look_up(servers, **options)
         done = "lambda: bool(watch.events)"
         board.run("watch.run(%d, %s)" % (ms, done), timeout_s=100)
         events, longest = board.evaluate("watch.story()")
@@ -91,6 +102,28 @@ def test_a_name_that_nobody_has_is_told_at_once(look_up, name_server):
     events = look_up([name_server([no_such_name], [no_such_name])])
     assert [event[:3] for event in events] == [("offline", "TransportError", "DNS")]
     assert "broker.test" in events[0][3]
+
+
+# An address that is good for this moment only: each attempt asks again.
+PASSING_RECORD = A_RECORD[:6] + bytes(4) + A_RECORD[10:]
+
+
+def passing(query):
+    return answer(query, PASSING_RECORD, 1)
+
+
+def test_no_step_waits_for_all_queries_to_fail_without_a_cable(start_look_up, name_server):
+    """lwIP knows at once that it can't send: queries, and the address that was good before."""
+    board = start_look_up([name_server([passing])], reconnect_min_ms=100, reconnect_max_ms=100)
+    assert board.evaluate("watch.run(20_000, client.is_online)") is True
+    board.pull_cable()
+    board.run("while lan.status(): time.sleep_ms(2)")
+    board.run("client.disconnect()\nwatch.run(1_000)\nwatch = Watch(client)\nclient.connect()")
+    events, longest = board.evaluate("watch.run(2_000), watch.story()")[1]
+    print("longest step: %d us in %s -> %s" % longest)
+    failed = [event[:3] for event in events]
+    assert len(failed) >= 5 and set(failed) == {("offline", "TransportError", "TCP")}, events
+    assert longest[0] <= STEP_US_MAX, longest
 
 
 # A DNS server on the board itself: lwIP's own resolver, which `tiny` has to take, asks port 53. It
