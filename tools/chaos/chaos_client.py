@@ -22,6 +22,10 @@ number, from 0:
     ["watchdog", ms, state]: a step that was grossly too long
     ["bye", [stats, ...]]
 
+A step's time has the callbacks of this program in it, and the garbage collections that fall into
+it; not those of memory(). The board's clock counts instructions, so nothing else that the machine
+does counts, but while the board sleeps: for a millisecond in each connect(), or some more.
+
 It ends with its standard input, so it can't outlive who started it.
 """
 
