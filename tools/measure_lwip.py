@@ -274,6 +274,7 @@ OPTIONS = {
     "reconnect_min_ms": 200,
     "reconnect_max_ms": 1_000,
 }
+NAMED = "mqtt://broker.test"
 # 20 messages of 100 bytes a second, there and back, for so long as the fault takes.
 TRAFFIC = """
 echo = Echo(client, "faults", 4_000, (0, 1, 2), (100,), every_ms=50)
@@ -348,6 +349,8 @@ def measure_faults(clients, broker):
     add("nobody has the address", longest_alone(clients, nobody, "watch.run(15_000)"))
     flip = "watch.run(3_000)\nlan.active(False)\nwatch.run(5_000)\nlan.active(True)\n"
     add("the network is off and on", longest_alone(clients, uri, flip + "watch.run(5_000)"))
+    off = "lan.active(False)\nwatch.run(5_000)"
+    add("the network is off, the server has a name", longest_alone(clients, NAMED, off))
     return table
 
 
