@@ -39,6 +39,7 @@ import contextlib
 import functools
 import hashlib
 import keyword
+import operator
 import os
 import pathlib
 import re
@@ -50,6 +51,7 @@ import threading
 import self_compiling
 import setup_env
 import shrink
+import trees
 from self_compiling import is_private_constant
 
 ROOT = setup_env.ROOT
@@ -93,9 +95,10 @@ FIRMWARE = {5: "1.12 to 1.18", 6: "1.19 or later"}
 COMPILE_TIMEOUT_S = 60
 
 
-# What makes a small text, and where the last of them are.
+# What makes a text that is compiled, and where the last of them are.
 MAKERS = [
-    pathlib.Path(__file__).parent / name for name in ("build.py", "shrink.py", "inlining.py")
+    pathlib.Path(__file__).parent / name
+    for name in ("build.py", "shrink.py", "inlining.py", "self_compiling.py", "trees.py")
 ]
 REMEMBERED = setup_env.CACHE / "builds"
 REMEMBERED_MAX = 400
@@ -222,21 +225,23 @@ def most_used_names(text, is_stripped=False):
     """Return the names that bytecode refers to most often. (To a local it does by number.)"""
     tree = stripped_tree(text, is_stripped)
     functions = [
-        node for node in ast.walk(tree) if hasattr(node, "args") and hasattr(node, "body")
+        node for node in trees.walk(tree) if hasattr(node, "args") and hasattr(node, "body")
     ]
     local = {
         getattr(node, "arg", None) or getattr(node, "id", None)
         for function in functions
-        for node in ast.walk(function)
-        if isinstance(node, ast.arg) or isinstance(getattr(node, "ctx", None), ast.Store)
+        for node in trees.walk(function)
+        if isinstance(node, ast.arg)
+        or isinstance(node, ast.Name)
+        and isinstance(node.ctx, ast.Store)
     }
     local |= {node.targets[0].id for node in tree.body if is_private_constant(node)}
     count = collections.Counter()
-    for node in ast.walk(tree):
+    for node in trees.walk(tree):
         if isinstance(node, ast.Name) and node.id in local:
             continue
-        for field in ("id", "attr", "arg", "name"):
-            if isinstance(getattr(node, field, None), str):
+        for field in node._fields:
+            if field in ("id", "attr", "arg", "name") and isinstance(getattr(node, field), str):
                 count[getattr(node, field)] += 1
     most = [name for name, _ in count.most_common() if name.isidentifier()]
     return [name for name in most if not keyword.iskeyword(name)][:SHORT_NAMES]
@@ -249,17 +254,17 @@ def share_names(text, is_stripped=False):
     that are there anyway, of attributes. No line moves.
     """
     tree = stripped_tree(text, is_stripped)
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    names |= {node.arg for node in ast.walk(tree) if isinstance(node, (ast.arg, ast.keyword))}
-    count = collections.Counter(n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute))
+    names = {node.id for node in trees.walk(tree) if isinstance(node, ast.Name)}
+    names |= {node.arg for node in trees.walk(tree) if isinstance(node, (ast.arg, ast.keyword))}
+    count = collections.Counter(n.attr for n in trees.walk(tree) if isinstance(n, ast.Attribute))
     shared = [name for name, _ in count.most_common() if name not in names]
-    by_keyword = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+    by_keyword = {node.arg for node in trees.walk(tree) if isinstance(node, ast.keyword)}
     edits = {}  # place -> old name, new name
     for function in private_functions(tree):
         old = [node.arg for node in function.args.args if node.arg != "self"]
         if by_keyword.isdisjoint(old):
             renamed = dict(zip(old, shared))
-            for node in ast.walk(function):
+            for node in trees.walk(function):
                 name = getattr(node, "arg", None) or getattr(node, "id", None)
                 if name in renamed and hasattr(node, "lineno"):
                     edits[node.lineno, node.col_offset] = name, renamed[name]
@@ -275,13 +280,13 @@ def private_functions(tree):
     """Return the functions that no application calls, without functions or classes in them."""
     found = []
     inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-    for scope in [tree, *[node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]]:
+    for scope in [tree, *[node for node in trees.walk(tree) if isinstance(node, ast.ClassDef)]]:
         is_private_class = isinstance(scope, ast.ClassDef) and scope.name in PRIVATE_CLASSES
         for node in scope.body:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 is_private = is_private_class or node.name.startswith("_")
                 is_private = is_private and (is_private_class or node.name != "__init__")
-                if is_private and not any(isinstance(n, inner) for n in list(ast.walk(node))[1:]):
+                if is_private and not any(isinstance(n, inner) for n in trees.walk(node)[1:]):
                     found.append(node)
     return found
 
@@ -317,6 +322,7 @@ def %s(at):
 """
 PAIRS = 159
 FIRST_CODE = 128  # of a character, less what ASCII has for it
+RUN = re.compile(r"(.)\1\1+", re.DOTALL)  # of one code
 PAIR_COUNT_MIN = 3  # with two a pair would cost as much as it saves
 
 
@@ -338,9 +344,9 @@ def pool_texts(text, is_coded=False):
     if not is_coded:
         tree = Stripper(tree).tree  # without docstrings and what is left out
     is_pooled = is_told(tree) if is_coded else is_long
-    for function in ast.walk(tree):
+    for function in trees.walk(tree):
         if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            for node in [each for part in function.body for each in ast.walk(part)]:
+            for node in [each for part in function.body for each in trees.walk(part)]:
                 value = None
                 if isinstance(node, ast.Constant):
                     value = node.value
@@ -377,25 +383,23 @@ def coded(texts):
 
     Byte pair encoding: the pair that is seen most often becomes one code, again and again.
     """
-    parts = [[letter + FIRST_CODE for letter in text.encode()[::-1]] for text in texts]
-    table = []
+    between = chr(256)  # no code
+    shift = {letter: letter + FIRST_CODE for letter in range(FIRST_CODE)}
+    whole = between.join(text[::-1].translate(shift) for text in texts)
+    table = ""
     while len(table) < 2 * PAIRS:
-        pairs = collections.Counter()
-        for part in parts:
-            last = None
-            for pair in zip(part, part[1:]):
-                last = None if pair == last else pair  # of "aaa" there is only one at a time
-                if last:
-                    pairs[pair] += 1
-        pair, count = max(pairs.items(), key=lambda item: (item[1], item[0]), default=((), 0))
+        pairs = collections.Counter(map(operator.add, whole, whole[1:]))
+        for run in RUN.finditer(whole):  # of "aaa" there is only one at a time
+            count = run.end() - run.start()
+            pairs[run.group()[:2]] -= count - 1 - count // 2
+        ranked = ((count, pair) for pair, count in pairs.items() if between not in pair)
+        count, pair = max(ranked, default=(0, ""))
         if count < PAIR_COUNT_MIN:
             break
-        for part in parts:
-            for at in range(len(part) - 1):
-                if tuple(part[at : at + 2]) == pair:
-                    part[at : at + 2] = [len(table) // 2]
+        whole = whole.replace(pair, chr(len(table) // 2))
         table += pair
-    return bytes(table), [bytes(part) for part in parts]
+    parts = whole.split(between) if texts else []
+    return table.encode("latin-1"), [part.encode("latin-1") for part in parts]
 
 
 def is_long(node, value):
@@ -410,15 +414,15 @@ def is_told(tree):
     it makes no difference that decoding takes a thousand instructions for each letter, and leaves
     some garbage. (In a call that succeeds that would spread what stays over the whole heap.)
     """
-    names = {getattr(n, field, None) for n in ast.walk(tree) for field in ("id", "attr", "arg")}
+    names = {getattr(n, field, None) for n in trees.walk(tree) for field in ("id", "attr", "arg")}
     in_errors = set()
     in_haste = set()
-    for node in ast.walk(tree):
+    for node in trees.walk(tree):
         called = getattr(getattr(node, "func", None), "id", "")
         if called == "QueueFull":
-            in_haste.update(ast.walk(node))
+            in_haste.update(trees.walk(node))
         elif called in ERRORS or isinstance(node, ast.Raise):
-            in_errors.update(ast.walk(node))
+            in_errors.update(trees.walk(node))
 
     def is_read(node, value):
         if node in in_haste:
@@ -448,7 +452,7 @@ def names_kept(*patterns):
     """
     names = set()
     for path in [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in trees.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute):
                 is_all = "boards" not in path.relative_to(ROOT).parts
                 if is_all or getattr(node.value, "id", "") == "mqttpipe":
@@ -536,17 +540,22 @@ def make_source(text, keeps_names=False):
             inside.
     """
     with TREES:
-        stripped = strip(text)
-        if not keeps_names:
-            # Larger functions would need a larger heap to compile.
-            kept = names_kept(*COMPANIONS, SHIM)
-            tree = shrink.shrink(ast.parse(stripped), kept, is_inlined=False)
-            stripped = ast.unparse(tree) + "\n"
-        stripped = strip(pool_texts(share_names(stripped)))
-        try:
-            return self_compiling.write(stripped, version_of(text))
-        except ValueError as error:
-            raise BuildError("the client can't be divided: %s" % error) from error
+        kept = names_kept(*COMPANIONS, SHIM)
+        what = ("source", str(keeps_names), " ".join(sorted(kept)), text)
+        return remembered(functools.partial(make_pieces, text, kept, keeps_names), *what)
+
+
+def make_pieces(text, kept, keeps_names):
+    stripped = strip(text)
+    if not keeps_names:
+        # Larger functions would need a larger heap to compile.
+        tree = shrink.shrink(ast.parse(stripped), kept, is_inlined=False)
+        stripped = ast.unparse(tree) + "\n"
+    stripped = strip(pool_texts(share_names(stripped)))
+    try:
+        return self_compiling.write(stripped, version_of(text))
+    except ValueError as error:
+        raise BuildError("the client can't be divided: %s" % error) from error
 
 
 def make_romfs(mpy):

@@ -16,6 +16,8 @@ import ast
 import collections
 import copy
 
+import trees
+
 # Rule 6 of the client: tests/host/test_list_frames.py sees to it.
 HOT = frozenset(
     "_has_happened _known_topic _next_id _on_ack _on_packet _on_ping_time _sleep _step "
@@ -99,7 +101,7 @@ def candidates(tree, kept, private_classes):
     """Return name -> (module or class, function) of private functions that are named once."""
     defined = collections.Counter()
     named = collections.Counter()
-    for node in ast.walk(tree):
+    for node in trees.walk(tree):
         if isinstance(node, DEFINITIONS[:-1]):
             defined[node.name] += 1
         elif isinstance(node, ast.Name):
@@ -129,7 +131,7 @@ def is_simple(function):
     is_plain = not (arguments.vararg or arguments.kwarg or arguments.kwonlyargs)
     is_plain = is_plain and not function.decorator_list
     odd = (*DEFINITIONS, ast.Global, ast.Nonlocal, ast.Await)
-    inner = [node for statement in function.body for node in ast.walk(statement)]
+    inner = [node for statement in function.body for node in trees.walk(statement)]
     return is_plain and not any(isinstance(node, odd) for node in inner)
 
 
@@ -211,8 +213,10 @@ def body_at(function, owner, place, spare):
     function = copy.deepcopy(function)
     variables = variables_of(function)
     in_caller = variables_of(place.caller)
-    taken = {node.id for node in ast.walk(place.caller) if isinstance(node, ast.Name)} | in_caller
-    foreign = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} - variables
+    taken = {
+        node.id for node in trees.walk(place.caller) if isinstance(node, ast.Name)
+    } | in_caller
+    foreign = {node.id for node in trees.walk(function) if isinstance(node, ast.Name)} - variables
     if foreign & in_caller or closes_over(function, variables):
         raise Refused
     body = function.body
@@ -243,14 +247,16 @@ def body_at(function, owner, place, spare):
 
 
 def yields(function):
-    return any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(function))
+    return any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in trees.walk(function))
 
 
 def variables_of(function):
     """Return the names of a function's arguments and variables."""
-    names = {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+    names = set()
+    for node in trees.walk(function):
+        if isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             names.add(node.id)
         elif isinstance(node, ast.ExceptHandler) and node.name:
             names.add(node.name)
@@ -259,12 +265,14 @@ def variables_of(function):
 
 # Would a variable become one that a comprehension, a function of its own, needs from outside?
 def closes_over(function, variables):
-    for node in ast.walk(function):
+    for node in trees.walk(function):
         if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
             own = variables_of(node)
-            inside = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+            inside = {each.id for each in trees.walk(node) if isinstance(each, ast.Name)}
             first = {
-                each.id for each in ast.walk(node.generators[0].iter) if isinstance(each, ast.Name)
+                each.id
+                for each in trees.walk(node.generators[0].iter)
+                if isinstance(each, ast.Name)
             }
             if (inside - own - first) & variables:
                 return True
@@ -286,12 +294,12 @@ def arguments_at(function, owner, place, in_caller):
     )
     stored = {
         node.id
-        for node in ast.walk(function)
+        for node in trees.walk(function)
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
     }
     targets = getattr(place.statement, "targets", [])
     assigned = {
-        node.id for each in targets for node in ast.walk(each) if isinstance(node, ast.Name)
+        node.id for each in targets for node in trees.walk(each) if isinstance(node, ast.Name)
     }
     values = {}
     bound = []
@@ -336,7 +344,7 @@ def without_returns(body, statement):
     def given(value):
         if isinstance(statement, ast.Assign):
             target = copy.deepcopy(statement.targets[0])
-            for node in ast.walk(target):
+            for node in trees.walk(target):
                 node.is_callers = True
             return [ast.Assign([target], value or ast.Constant(None))]
         is_nothing = value is None or isinstance(value, (ast.Constant, ast.Name))
@@ -443,7 +451,7 @@ def leaving(body, given):
 
 
 def returns(statement):
-    return any(isinstance(node, ast.Return) for node in ast.walk(statement))
+    return any(isinstance(node, ast.Return) for node in trees.walk(statement))
 
 
 def ends(body):

@@ -17,6 +17,8 @@ cost 2 KB. A traceback still names the functions.
 
 import ast
 
+import trees
+
 # Larger pieces need a larger heap, smaller ones more time and, as they share less, more RAM.
 # Measured with 1,500, 2,000 and 3,000, standard: 53, 53 and 54 KiB of heap, 38.4, 37.8 and 37.3 KB
 # of RAM; tiny: 44, 42 and 48 KiB.
@@ -145,7 +147,7 @@ def largest_first(pieces):
 
 def divide_class(node):
     """Return the Pieces for a class: itself up to its first method, then the methods."""
-    if any(isinstance(each, ast.Name) and each.id == "super" for each in ast.walk(node)):
+    if any(isinstance(each, ast.Name) and each.id == "super" for each in trees.walk(node)):
         raise ValueError("class %s is too large for a piece, and uses super()" % node.name)
     methods = [isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) for each in node.body]
     first = methods.index(True)
@@ -192,9 +194,10 @@ def inline_constants(pieces):
         for node in piece.nodes:
             if is_private_constant(node):
                 found[node.targets[0].id] = node.value.args[0]
-    users = {
-        name: [piece for piece in pieces if any(map(uses(name), piece.nodes))] for name in found
-    }
+    users = {name: [] for name in found}
+    for piece in pieces:
+        for name in found.keys() & names_used(piece):
+            users[name].append(piece)
     for piece in pieces:
         kept = []
         for node in piece.nodes:
@@ -208,11 +211,10 @@ def inline_constants(pieces):
         piece.nodes = [Inliner(values).visit(node) for node in kept]
 
 
-def uses(name):
-    def is_used(node):
-        return any(
-            isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Load)
-            for each in ast.walk(node)
-        )
-
-    return is_used
+def names_used(piece):
+    return {
+        each.id
+        for node in piece.nodes
+        for each in trees.walk(node)
+        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)
+    }

@@ -21,9 +21,11 @@ names with an underscore, and those of classes and constants.
 
 import ast
 import collections
+import functools
 import io
 
 import inlining
+import trees
 from self_compiling import is_private_constant
 
 # Nobody but the client makes objects of these, so that all of their attributes are private.
@@ -68,7 +70,7 @@ def classes_of(tree):
 
 def merge_classes(tree):
     """Put a private class that is nothing but the base of one other into that."""
-    uses = collections.Counter(n.id for n in ast.walk(tree) if isinstance(n, ast.Name))
+    uses = collections.Counter(n.id for n in trees.walk(tree) if isinstance(n, ast.Name))
     calls_super = uses["super"]
     classes = {node.name: node for node in classes_of(tree)}
     for derived in classes.values():
@@ -81,7 +83,9 @@ def merge_classes(tree):
             or uses[base.name] != 1
             or names_in_class(base) & names_in_class(derived)
             or calls_super
-            and any(getattr(n, "id", "") == "super" for n in [*ast.walk(base), *ast.walk(derived)])
+            and any(
+                getattr(n, "id", "") == "super" for n in [*trees.walk(base), *trees.walk(derived)]
+            )
         ):
             continue
         derived.body[:0] = base.body
@@ -96,7 +100,7 @@ def names_in_class(node):
         if not isinstance(each, (*FUNCTIONS, ast.ClassDef)):
             names |= {
                 n.id
-                for n in ast.walk(each)
+                for n in trees.walk(each)
                 if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
             }
     return names
@@ -157,7 +161,7 @@ def number_variables(tree):
 
     They stand behind a `break`: mpy-cross numbers them, and drops the code.
     """
-    for function in ast.walk(tree):
+    for function in trees.walk(tree):
         if not isinstance(function, FUNCTIONS):
             continue
         first = [each.arg for each in inner_nodes(function.args) if isinstance(each, ast.arg)]
@@ -176,7 +180,7 @@ def number_variables(tree):
                 count[node.target.id] += 1
         shared = {
             each
-            for node in ast.walk(function)
+            for node in trees.walk(function)
             if isinstance(node, (ast.Global, ast.Nonlocal))
             for each in node.names
         }
@@ -216,10 +220,13 @@ class Owners:
     def __init__(self, tree):
         self._classes = {node.name for node in classes_of(tree)}
         self._attributes = {}  # (class, attribute) -> class, or None
+        self._steps = []  # what has to be done each time, in the order of the text: functions
+        for node in tree.body:
+            self._visit(node, [], None)
         while True:
             self._assigned = collections.defaultdict(set)  # (class, attribute) -> classes or None
-            for node in tree.body:
-                self._visit(node, [], None)
+            for step in self._steps:
+                step()
             found = {}
             for key, classes in self._assigned.items():
                 found[key] = classes.pop() if len(classes) == 1 else None
@@ -236,14 +243,17 @@ class Owners:
         elif isinstance(node, ast.ClassDef):
             owner = node.name if not scopes else None
         elif isinstance(node, ast.Attribute):
-            node.owner = self._type_of(node.value, scopes)
+            self._steps.append(functools.partial(self._own, node, scopes))
         elif isinstance(node, ast.Assign):
             for target in node.targets:
-                self._note(target, node.value, scopes)
+                self._steps.append(functools.partial(self._note, target, node.value, scopes))
         elif isinstance(node, (ast.AugAssign, ast.For)):
-            self._note(node.target, None, scopes)
-        for child in ast.iter_child_nodes(node):
+            self._steps.append(functools.partial(self._note, node.target, None, scopes))
+        for child in trees.children(node):
             self._visit(child, scopes, owner)
+
+    def _own(self, node, scopes):
+        node.owner = self._type_of(node.value, scopes)
 
     def _note(self, target, value, scopes):
         if isinstance(target, (ast.Tuple, ast.List)):
@@ -269,44 +279,55 @@ class Owners:
             return node.func.id if is_class else None
         return None
 
-    # The local names of a function, each with its class if it has just one.
+    # The local names of a function, each with its class if it has just one. Filled by a step.
     def _scope(self, node, scopes, owner):
-        given = {each.arg for each in inner_nodes(node) if isinstance(each, ast.arg)}
-        scope = dict.fromkeys(given)
+        given = set()
+        stores = collections.Counter()
+        caught = set()
+        shared = set()
+        assigned = []
         for each in inner_nodes(node):
-            if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load):
-                scope[each.id] = None
-            elif isinstance(each, ast.ExceptHandler) and each.name:
-                scope[each.name] = None
+            if isinstance(each, ast.arg):
+                given.add(each.arg)
+            elif isinstance(each, ast.Name):
+                if not isinstance(each.ctx, ast.Load):
+                    stores[each.id] += 1
+            elif isinstance(each, ast.ExceptHandler):
+                caught.add(each.name)
+            elif isinstance(each, (ast.Global, ast.Nonlocal)):
+                shared.update(each.names)
+            elif isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name):
+                if len(each.targets) == 1:
+                    assigned.append((each.targets[0].id, each.value))
+        plain = dict.fromkeys([*given, *stores, *(caught - {None})])
         arguments = getattr(node, "args", None)
         if isinstance(node, FUNCTIONS) and owner and arguments.args:
             if not node.decorator_list or getattr(node.decorator_list[0], "id", "") == "property":
-                scope[arguments.args[0].arg] = owner
-        stores = collections.Counter(
-            each.id
-            for each in inner_nodes(node)
-            if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load)
-        )
-        for each in inner_nodes(node):
-            if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name):
-                name = each.targets[0].id
-                if len(each.targets) == 1 and stores[name] == 1 and name not in given:
-                    scope[name] = self._type_of(each.value, [*scopes, scope])
-        if isinstance(node, FUNCTIONS):
-            for each in inner_nodes(node):
-                if isinstance(each, (ast.Global, ast.Nonlocal)):
-                    scope.update(dict.fromkeys(each.names))
+                plain[arguments.args[0].arg] = owner
+        known = [each for each in assigned if stores[each[0]] == 1 and each[0] not in given]
+        scope = {}
+
+        def fill():
+            scope.update(plain)
+            for name, value in known:
+                scope[name] = self._type_of(value, [*scopes, scope])
+            if isinstance(node, FUNCTIONS):
+                scope.update(dict.fromkeys(shared))
+
+        self._steps.append(fill)
         return scope
 
 
 def inner_nodes(function):
-    """Yield the nodes of a function, but for those of functions and classes in it."""
-    todo = list(ast.iter_child_nodes(function))
+    """Return the nodes of a function, but for those of functions and classes in it."""
+    found = []
+    todo = trees.children(function)[::-1]
     while todo:
-        node = todo.pop(0)
-        yield node
+        node = todo.pop()
+        found.append(node)
         if not isinstance(node, (*SCOPES, ast.ClassDef)):
-            todo[:0] = ast.iter_child_nodes(node)
+            todo += trees.children(node)[::-1]
+    return found
 
 
 def merge_attributes(tree, kept=frozenset()):
@@ -317,7 +338,7 @@ def merge_attributes(tree, kept=frozenset()):
     """
     if asks_for_any(tree):
         return {}
-    asked = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    asked = [node for node in trees.walk(tree) if isinstance(node, ast.Attribute)]
     classes = {node.name: node for node in classes_of(tree)}
     # A class and its base have one set of attributes: all of them stay.
     tied = {getattr(base, "id", "") for node in classes.values() for base in node.bases}
@@ -352,7 +373,7 @@ def merge_attributes(tree, kept=frozenset()):
             lasting |= {name} - kept
             for owner in owners[name] & classes.keys():
                 members[owner].add(name)
-    for node in ast.walk(tree):
+    for node in trees.walk(tree):
         if isinstance(node, ast.Name) and node.id in lasting:
             uses[node.id] += 1
     renamed = {}
@@ -378,7 +399,7 @@ def merge_attributes(tree, kept=frozenset()):
 
 def asks_for_any(tree):
     """True if some attribute is asked for by a name that is known at run time only."""
-    for node in ast.walk(tree):
+    for node in trees.walk(tree):
         if isinstance(node, ast.Call) and id_of(node.func) in ("getattr", "setattr", "hasattr"):
             if not isinstance(node.args[1], ast.Constant):
                 return True
@@ -403,7 +424,7 @@ def is_unlikely(name):
 def lasting_names(tree):
     """Return the names that a compiled module has in any case: of no variable, no attribute."""
     local = set()
-    for node in ast.walk(tree):
+    for node in trees.walk(tree):
         if isinstance(node, SCOPES):
             for each in inner_nodes(node):
                 if isinstance(each, ast.arg):
@@ -413,7 +434,7 @@ def lasting_names(tree):
     names = set()
     # mpy-cross folds a constant, and forgets its name.
     local |= {node.targets[0].id for node in tree.body if is_private_constant(node)}
-    for node in ast.walk(tree):
+    for node in trees.walk(tree):
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, ast.Name) and node.id not in local:

@@ -11,6 +11,7 @@ import build
 import inlining
 import list_frames
 import shrink
+import trees
 
 TEXT = build.read_source()
 SWITCHES = build.find_switches(TEXT)
@@ -33,6 +34,19 @@ def outcome(text, call):
 
 def configured(profile):
     return build.configure(TEXT, SWITCHES, build.parts_of(profile, SWITCHES))
+
+
+# ---------------------------------------------------------------------------
+# The nodes of a tree
+# ---------------------------------------------------------------------------
+
+
+def test_a_walk_has_the_nodes_of_pythons_own_in_the_same_order():
+    bare = (ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop)
+    for path in (build.SOURCE, build.ROOT / "tools" / "build.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        expected = [node for node in ast.walk(tree) if not isinstance(node, bare)]
+        assert len(expected) > 3000 and trees.walk(tree) == expected
 
 
 # ---------------------------------------------------------------------------

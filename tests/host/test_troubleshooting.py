@@ -219,6 +219,7 @@ def test_each_tool_that_is_left_out_is_one_for_developers():
         "shrink",
         "soak",
         "stall_matrix",
+        "trees",
         "vm_memory",
         "wheel_hook",
     }, "new in tools/: is it for users? Then its errors belong into docs/troubleshooting.md"
