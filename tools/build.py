@@ -101,7 +101,7 @@ MAKERS = [
     for name in ("build.py", "shrink.py", "inlining.py", "self_compiling.py", "trees.py")
 ]
 REMEMBERED = setup_env.CACHE / "builds"
-REMEMBERED_MAX = 400
+REMEMBERED_MAX = 1500
 
 
 class BuildError(Exception):

@@ -57,9 +57,10 @@ LEFT_OUT = {
 }
 
 # All tests run in several processes, a file in one of them, as some files have costly fixtures of
-# their own. They begin in the order in which pytest collects them: see LONG_FIRST in conftest.py.
+# their own: but for the long ones, which begin first: see tests/workers.py.
 SIDE_BY_SIDE = ["--dist=loadfile", "--no-loadscope-reorder"]
-# Most of a test's time is waiting; yet with 3 processes on 2 processors some ran out of theirs.
+# Most of a test's time is waiting: for a network, an emulated board, a pause that is tested.
+WORKERS_PER_PROCESSOR = 2
 WORKERS_MAX = 4
 
 
@@ -134,8 +135,9 @@ def main(arguments):
         say("the tests did not run; repair that, or give --no-lint")
         return 1
 
-    workers = min(os.cpu_count() or 1, WORKERS_MAX)
-    if workers > 1 and all(argument.startswith("--") for argument in for_pytest):
+    processors = os.cpu_count() or 1
+    workers = min(processors * WORKERS_PER_PROCESSOR, WORKERS_MAX)
+    if processors > 1 and all(argument.startswith("--") for argument in for_pytest):
         for_pytest = [*SIDE_BY_SIDE, "-n%d" % workers, *for_pytest]
     os.chdir(setup_env.ROOT)
     sys.stdout.flush()

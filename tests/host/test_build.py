@@ -40,6 +40,9 @@ TABLE_STEP_BYTES = 64
 WORKERS = 2
 TIMEOUT_S = 150
 
+# So many tests try a share of the combinations each: they may run side by side.
+SHARES = 6
+
 # More combinations than this are not tried all: then each switch alone, and each two.
 COMBINATIONS_MAX = 64
 
@@ -125,10 +128,18 @@ def combinations():
     return some + [set(NAMES) - few for few in some]
 
 
-# It takes 2.5 s to make a build as small as those that are shipped, so only those combinations are
-# that have, or lack, one part at most.
+def test_the_combinations_are_all_or_have_each_two_parts_alone_and_left_out():
+    tried = [frozenset(parts) for parts in combinations()]
+    assert len(set(tried)) == len(tried) >= 2 ** min(len(NAMES), 6)
+    for pair in itertools.combinations(NAMES, 2):
+        assert frozenset(pair) in tried and frozenset(NAMES).difference(pair) in tried
+
+
+# It takes a second to make a build as small as those that are shipped, so only those combinations
+# are that have, or lack, one part at most.
 @pytest.mark.timeout(600)
-def test_each_combination_of_parts_compiles_and_makes_a_client(get_interpreter, tmp_path):
+@pytest.mark.parametrize("share", range(SHARES))
+def test_each_combination_of_parts_compiles_and_makes_a_client(share, get_interpreter, tmp_path):
     micropython = get_interpreter(BOARD)
 
     def check(numbered):
@@ -141,8 +152,8 @@ def test_each_combination_of_parts_compiles_and_makes_a_client(get_interpreter, 
         status, output = run([*micropython.command, "-c", USE], MICROPYPATH=folder)
         return parts, status, output
 
-    tried = in_parallel(check, enumerate(combinations()))
-    assert len(tried) >= 2 ** min(len(NAMES), 6)
+    tried = in_parallel(check, enumerate(combinations()[share::SHARES]))
+    assert len(tried) >= len(combinations()) // SHARES
     for parts, status, output in tried:
         assert status == 0 and output.endswith("False\n"), "%s:\n%s" % (sorted(parts), output)
         lacking = [name for name in TOLD if name not in parts]
@@ -364,24 +375,22 @@ def test_what_is_made_is_printed(get_interpreter, tmp_path, capsys):
     assert status == 0 and "stats" not in output.split()[0], output
 
 
-def test_the_names_that_are_used_most_come_first_and_make_it_smaller(monkeypatch):
-    monkeypatch.setattr(build, "remembered", lambda make, *what: make())
-    for profile in build.PROFILES:
-        text = configured(build.parts_of(profile, SWITCHES))
-        arranged = build.arrange(text)
-        # A traceback of -O2 names the same lines as before.
-        changed = [
-            pair for pair in zip(text.split("\n"), arranged.split("\n")) if len(set(pair)) > 1
-        ]
-        assert arranged.count("\n") == text.count("\n")
-        assert len(changed) == 1 and changed[0][0] == "", changed
-        # Where names are shared there are less that could come first.
-        for keeps_names, bytes_less in ((True, 300), (False, 200)):
-            small = len(build.compile_mpy(text, keeps_names=keeps_names))
-            with monkeypatch.context() as plain:
-                plain.setattr(build, "arrange", lambda same, is_stripped=False: same)
-                large = len(build.compile_mpy(text, keeps_names=keeps_names))
-            assert small < large - bytes_less, profile
+@pytest.mark.parametrize("profile", build.PROFILES)
+def test_the_names_that_are_used_most_come_first_and_make_it_smaller(profile, monkeypatch):
+    text = configured(build.parts_of(profile, SWITCHES))
+    arranged = build.arrange(text)
+    # A traceback of -O2 names the same lines as before.
+    changed = [pair for pair in zip(text.split("\n"), arranged.split("\n")) if len(set(pair)) > 1]
+    assert arranged.count("\n") == text.count("\n")
+    assert len(changed) == 1 and changed[0][0] == "", changed
+    # Where names are shared there are less that could come first.
+    for keeps_names, bytes_less in ((True, 300), (False, 200)):
+        small = len(build.compile_mpy(text, keeps_names=keeps_names))
+        with monkeypatch.context() as plain:
+            plain.setattr(build, "remembered", lambda make, *what: make())
+            plain.setattr(build, "arrange", lambda same, is_stripped=False: same)
+            large = len(build.compile_mpy(text, keeps_names=keeps_names))
+        assert small < large - bytes_less
 
 
 def test_a_text_without_a_place_for_the_names_stays_as_it_is():

@@ -1,6 +1,5 @@
 """tools/test.py: which arguments go where, and what a run in several processes says at its end."""
 
-import ast
 import importlib.util
 import os
 import pathlib
@@ -9,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+
+import workers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # By its path: Python has a module `test` of its own.
@@ -87,11 +88,11 @@ def started(monkeypatch):
     return start
 
 
-def test_all_tests_run_in_a_process_for_each_processor_up_to_a_limit(started, monkeypatch):
-    assert started() == [*test_tool.SIDE_BY_SIDE, "-n2"]
+def test_all_tests_run_in_two_processes_for_each_processor_up_to_a_limit(started, monkeypatch):
+    assert started() == [*test_tool.SIDE_BY_SIDE, "-n4"]
     assert started("--no-lint", "--long") == [
         *test_tool.SIDE_BY_SIDE,
-        "-n2",
+        "-n4",
         "--long",
     ]
     monkeypatch.setattr(test_tool.os, "cpu_count", lambda: 64)
@@ -121,13 +122,21 @@ def test_what_is_not_for_the_tool_goes_to_pytest_in_its_order(started):
     assert started("--no-lint", *arguments) == arguments
 
 
-def test_the_long_files_that_go_first_exist():
-    conftest = ast.parse((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
-    (names,) = [
-        ast.literal_eval(node.value)
-        for node in conftest.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LONG_FIRST"
-    ]
-    assert names
-    for name in names:
+def test_the_long_files_exist():
+    for name in [*workers.LONG_FIRST, *workers.DIVIDED]:
         assert (ROOT / name).is_file(), name
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "part"),
+    [
+        ("tests/host/test_shrink.py::test_x[a-test_b]", "tests/host/test_shrink.py"),
+        (
+            "tests/test_portable.py::test_portable[MicroPython 64-bit-test_pipe]",
+            "tests/test_portable.py::test_portable[MicroPython 64-bit",
+        ),
+        ("tests/host/test_build.py::test_x[3]", "tests/host/test_build.py::test_x[3]"),
+    ],
+)
+def test_a_file_is_run_by_one_worker_unless_it_is_a_long_one(nodeid, part):
+    assert workers.part_of(nodeid) == part
