@@ -238,7 +238,7 @@ def test_another_set_up_is_not_waited_for_for_ever(tmp_path, monkeypatch, capsys
         with pytest.raises(setup_env.SetupError, match="another set-up holds .*lock for more"):
             with setup_env.one_at_a_time(tmp_path / "lock"):
                 pass
-    assert capsys.readouterr().out.count("waiting for another set-up") == 1
+    assert capsys.readouterr().err.count("waiting for another set-up") == 1
     with setup_env.one_at_a_time(tmp_path / "lock"):
         pass
 
