@@ -44,7 +44,7 @@ class Command:
         self.qos = options.get("qos", 0)
         self.is_lossless = True
         self.ended = None  # an Ended, from a callback, where it can not be raised
-        self.has_been_online = False
+        self.was_accepted = self.has_been_online = False
         self.lost_s = None  # since when the connection has been lost
         self.deadline_s = None
         if "timeout" in options:
@@ -53,11 +53,11 @@ class Command:
             self.client = mqttpipe.MQTTClient(uri, **more, **arguments)
         except mqttpipe.MQTTError as error:
             raise UsageError(str(error))
+        self.client.on_connect = self.on_connect
         self.client.on_online = self.on_online
         self.client.on_offline = self.on_offline
         self.client.on_error = lambda client, error: self.complain("Error: %s" % error)
         if "debug" in options:
-            self.client.on_connect = lambda client, present: self.debug("CONNACK, accepted")
             self.client.on_published = lambda client, token: self.debug("message %d: done" % token)
 
     def debug(self, text):
@@ -74,6 +74,10 @@ class Command:
             self.ended = Ended(status, text)
 
     # -- callbacks
+
+    def on_connect(self, client, session_present):
+        self.debug("CONNACK, accepted")
+        self.was_accepted = True
 
     def on_online(self, client):
         self.debug("online")
@@ -328,7 +332,7 @@ class Subscribe(Command):
 
     # disconnect() wakes step(), wherever it is.
     def on_signal(self, number, frame):
-        if not self.has_been_online:
+        if not self.was_accepted:
             self.end(128 + number)
         self.is_finished = True
         self.client.disconnect()  # what -D says of it comes with leave()
