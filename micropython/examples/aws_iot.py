@@ -5,6 +5,10 @@ thing, and NTP. AmazonRootCA1.pem and the thing's certificate and key go onto th
 with --ca, --cert, --key of tools/deploy.py.
 """
 
+import gc
+
+gc.threshold(16384)  # before all else: TLS needs 17 KB of memory in one piece
+
 import json
 import secrets
 

@@ -4,6 +4,10 @@ In secrets.py: SERVER = "mqtts://HUB.azure-devices.net", NAME, the device's id, 
 primary key, and NTP. DigiCert Global Root G2 goes onto the board with --ca of tools/deploy.py.
 """
 
+import gc
+
+gc.threshold(16384)  # before all else: TLS needs 17 KB of memory in one piece
+
 import json
 import secrets
 from binascii import a2b_base64, b2a_base64

@@ -1,8 +1,9 @@
 """A battery device: it measures often, keeps what it has measured, and is rarely online.
 
-Each measurement waits in the queue. After BATCH of them Wi-Fi is switched on, all are sent and
-acknowledged, and it is switched off again. What could not be sent waits for the next time; when
-there is no more room the oldest makes way. A reset loses what waits.
+Each measurement waits in the queue. After the first, and then after every BATCH of them, it switches
+the Wi-Fi on, sends all, waits until they are acknowledged, and switches the Wi-Fi off again. What it
+could not send waits for the next time. When the queue is full, the oldest is dropped. A reset loses
+the queue.
 """
 
 import secrets
@@ -60,7 +61,7 @@ client.on_dropped = lambda client, token: print("dropped:", token)
 count = 0
 while True:
     waiting.append(client.publish(TOPIC, "%d %.1f" % (time(), measure()), qos=1))
-    count += 1
-    if count % BATCH == 0:
+    if count % BATCH == 0:  # the first one as well: you see at once whether it works
         send_all()
+    count += 1
     machine.lightsleep(PERIOD_MS)

@@ -5,6 +5,10 @@ PASSWORD as made there, NTP. The root certificate goes onto the board with --ca 
 or --public-ca finds it. Both want the host's name: an address would not do.
 """
 
+import gc
+
+gc.threshold(16384)  # before all else: TLS needs 17 KB of memory in one piece
+
 import secrets
 from time import ticks_add, ticks_diff, ticks_ms
 

@@ -12,7 +12,7 @@ from wifi import Wifi
 import machine
 from mqttpipe import MQTTClient
 
-SLEEP_MS = 600_000  # while you try it: time.sleep_ms() in place of deepsleep() keeps the prompt
+SLEEP_MS = 600_000  # while you try it, sleep_ms() instead of deepsleep() keeps the prompt
 AWAKE_MS_MAX = 15_000  # no Wi-Fi, no server: sleep all the same, and try again the next time
 
 
