@@ -50,6 +50,12 @@ def test_host_and_port_make_the_uri():
     assert uri_of("-L", "mqtt://u:p@broker.example:99/a/b") == "mqtt://u:p@broker.example:99"
 
 
+def test_a_port_behind_the_host_is_an_error_that_names_p():
+    options = read_options("pub", ["-h", "broker.example:1884", "-t", "a", "-n"])
+    with pytest.raises(UsageError, match="use -p"):
+        client_arguments(options)
+
+
 def test_tls_is_asked_for_by_its_options_or_its_port():
     assert uri_of("-p", "8883") == "mqtts://localhost:8883"
     assert uri_of("--tls-use-os-certs", "-p", "1") == "mqtts://localhost:1"

@@ -271,6 +271,8 @@ def client_arguments(options):
         is_tls = options.get("port") == 8883
         is_tls = is_tls or any(key in options for key in ("cafile", "cert", "tls_use_os_certs"))
         host = options.get("host", "localhost")
+        if host.count(":") == 1:  # an IPv6 address has more
+            raise UsageError("-h takes a host without a port: use -p for that.")
         host = "[%s]" % host if ":" in host else host
         uri = "%s://%s:%d" % (
             "mqtts" if is_tls else "mqtt",
