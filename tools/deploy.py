@@ -178,6 +178,14 @@ LIKELY = (
     ),
 )
 
+# An error that ends the program: the attribute is of a part that the smaller profiles leave out.
+FATAL = (
+    (
+        r"AttributeError: .*\b(run|publish_wait|messages|publish_isr|stats)$",
+        "the client on the board lacks it: --profile full has it",
+    ),
+)
+
 
 def advice_on(line, *tables):
     """Return what to do about a line of the board's, of the first pattern that fits; or None."""
@@ -1395,7 +1403,9 @@ def wait_online(board, timeout_s, is_main_theirs):
         if line.startswith("Traceback"):
             has_failed = True
         elif has_failed and not line.startswith(" "):
-            raise DeployError("the program on the board has failed: %s" % line)
+            advice = advice_on(line, FATAL)
+            reason = "%s: %s" % (line, advice) if advice else line
+            raise DeployError("the program on the board has failed: %s" % reason)
     raise DeployError("the board is not online after %d s: %s" % (timeout_s, trouble))
 
 

@@ -699,6 +699,13 @@ def test_a_program_that_fails_is_told_with_its_error(ready, run_deploy):
     assert reason == "the program on the board has failed: KeyError: of its own"
 
 
+def test_a_part_that_the_profile_lacks_is_told_with_the_profile_that_has_it(ready, run_deploy):
+    board = ready(
+        main="import mqttpipe\nmqttpipe.MQTTClient('mqtt://localhost').publish_isr(b'a', b'')\n"
+    )
+    assert failure(run_deploy(board, status=1)).endswith("publish_isr: %s" % deploy.FATAL[0][1])
+
+
 def test_a_server_that_no_client_takes_is_told_before_anything_is_copied(
     ready, run_deploy, secrets
 ):
