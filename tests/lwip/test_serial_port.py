@@ -159,3 +159,16 @@ def test_the_portable_tests_run_on_a_board_as_docs_porting_says(port_board, tmp_
         words = [str(ROOT / word) if word == "tests" else word for word in words]
         printed = run_tool(["-m", "mpremote", "connect", port_board.port, *words])
     assert re.search(r"^[1-9]\d* passed, 0 failed, 0 skipped$", printed, re.M), printed
+
+
+def test_the_drop_in_for_umqtt_is_copied_as_docs_migration_says(port_board, tmp_path):
+    page = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+    line = re.search(r"^    (python3 tools/build\.py && mpremote cp .+)$", page, re.M).group(1)
+    build, copy = [shlex.split(command) for command in line.split("&&")]
+    run_tool([ROOT / build[1], *build[2:], "--out", tmp_path])
+    words = [str(ROOT / word) if word.startswith("micropython/") else word for word in copy[1:]]
+    words = [word.replace("build/", "%s/" % tmp_path) for word in words]
+    run_tool(["-m", "mpremote", "connect", port_board.port, *words])
+    code = "import umqtt.robust, umqtt.simple; print(umqtt.simple.mqttpipe.__name__)"
+    printed = run_tool(["-m", "mpremote", "connect", port_board.port, "exec", code])
+    assert printed.split()[-1] == "mqttpipe"
