@@ -1,9 +1,9 @@
 """A battery device: it measures often, keeps what it has measured, and is rarely online.
 
-Each measurement waits in the queue. After the first, and then after every BATCH of them, it switches
-the Wi-Fi on, sends all, waits until they are acknowledged, and switches the Wi-Fi off again. What it
-could not send waits for the next time. When the queue is full, the oldest is dropped. A reset loses
-the queue.
+Each measurement waits in the queue. After the first, and then after every BATCH of them, it
+switches the Wi-Fi on, sends all, waits until they are acknowledged, and switches the Wi-Fi off.
+What it could not send waits for the next time. When the queue is full, the oldest is dropped.
+A reset loses the queue.
 """
 
 import secrets
