@@ -605,11 +605,11 @@ class MQTTError(Exception):
       TransportError   the network failed: `.stage` of the work, `.errno` or None
       TimedOut         a deadline passed: `.stage` tells what was waited for
 
-    The stages: LINK, DNS, TCP, TLS, CONNACK, SUBACK, ONLINE, DISCONNECT, as the state is, and
-    PINGRESP, ACK, PACKET, WRITE for what did not come in time.
+    The stages are the states LINK, DNS, TCP, TLS, CONNACK, SUBACK, ONLINE and DISCONNECT, and
+    PINGRESP, ACK, PACKET and WRITE for what did not come in time.
 
-    LocalError and QueueFull are raised by the call that causes them. The others never leave
-    step(): they are the `error` of on_offline, or of on_error if the connection goes on.
+    The call that causes a LocalError or a QueueFull raises it. The others never leave step():
+    on_offline gets them, or on_error if the connection goes on.
     """
 
     def __init__(self, text, stage=None, errno=None, return_code=None):
@@ -819,18 +819,19 @@ def _is_ipv6(text):
 
 
 def parse_uri(uri: str) -> tuple:
-    """Take a server's URI apart.
+    """Split a server's URI into its parts.
 
     Args:
-        uri: str, `mqtt://[user[:password]@]host[:port]` or the same with `tcp://`; with
-            `mqtts://` or `ssl://` over TLS. host: a name, an IPv4 address, or an IPv6
-            address in brackets. User and password may hold percent-encoded bytes.
+        uri: str, `mqtt://[user[:password]@]host[:port]` or the same with `tcp://`;
+            `mqtts://` and `ssl://` mean TLS. host: a name, an IPv4 address, or an IPv6
+            address in brackets. User and password may contain percent-encoded bytes.
 
     Returns:
         (host: str, port: int, user: bytes or None, password: bytes or None, is_tls: bool)
 
     Raises:
-        LocalError: with the URI less what stands before an @, which belongs in no log.
+        LocalError: the URI is wrong. The message leaves out what stands before the @: a
+            password does not belong in a log.
 
     Allocates: the parts. Blocks: never.
     """
@@ -1862,7 +1863,7 @@ def topic_matches(topic_filter, buf, start, end):
     """True if the topic name in `buf[start:end]` matches the filter.
 
     Args:
-        topic_filter: bytes, legal; of "$share/group/filter" it is the filter that counts.
+        topic_filter: bytes, a legal one. Of "$share/group/filter" only the filter counts.
         buf: bytes or bytearray. start, end: indices.
 
     Allocates: nothing. Spec: section 4.7.
@@ -2232,18 +2233,18 @@ class Decoder:
 
 
 class Message:
-    """A received application message (section 3.3). One object serves them all.
+    """A received application message (section 3.3). The client reuses one object for all.
 
-    Attributes: topic_name (str), qos (0..2), retain and dup (bool); payload: bytes, copied at each
-    reading; view: the payload where it lies, a memoryview.
+    Attributes: topic_name (str), qos (0..2), retain and dup (bool); payload: bytes, a new copy
+    each time you read it; view: a memoryview of the payload in the client's buffer.
 
-    Valid only during the callback: keep what you need of it, not the object, or a copy().
+    Valid only during the callback. Keep the attributes that you need, or a copy(), not the object.
 
     Allocates: payload: the bytes. view: nothing if the last message had a topic name and a payload
     of the same lengths, else a memoryview.
 
-    MQTT 5.0: properties, a dict, as the server has sent them. Where there are none it is the same
-    empty one each time.
+    MQTT 5.0: properties, a dict, as the server sent them. If there are none, it is always the same
+    empty dict.
     """
 
     payload: bytes
@@ -2261,7 +2262,7 @@ class Message:
     if _ASYNCIO:
 
         def copy(self):
-            """Return a Message that stays valid. Allocates: it, and the payload."""
+            """Return a Message that stays valid. Allocates: the Message and its payload."""
             kept = Message(self.payload)
             kept._start = 0
             kept._end = len(kept._buf)
@@ -4821,17 +4822,17 @@ class _Driving(_Closing):
         raise AttributeError(name)
 
     def step(self, timeout_ms: int = 0) -> bool:
-        """Do what is ready; if there is nothing, wait for it for up to timeout_ms.
+        """Do what is ready. If nothing is, wait up to timeout_ms for something.
 
-        Call it again and again: it is what makes everything else happen.
+        Call it in a loop: all work is done in here.
 
         Returns:
-            True if anything happened: bytes moved, a state changed, time ran out.
+            True if anything happened: bytes moved, a state changed, a deadline passed.
 
         Raises:
-            LocalError: called inside a callback, or while start() or run() drives it; or
-                timeout_ms is not an int. KeyboardInterrupt and the like of a callback.
-            What the network does never raises: it arrives at on_offline.
+            LocalError: called inside a callback, or while start() or run() drives the client;
+                or timeout_ms is not an int. KeyboardInterrupt and the like, from a callback.
+            A network error is never raised: on_offline gets it.
 
         Allocates: nothing in the steady state. Blocks: up to timeout_ms.
         """
@@ -4937,11 +4938,11 @@ class _Driving(_Closing):
     # Callbacks run where step() does.
 
     def pollables(self) -> list:
-        """What to watch in a poll of your own: call step() when anything of it is ready.
+        """What to watch in a poll of your own. Call step() when any of it is ready.
 
         Returns:
-            A list of (object, events) for select.poll.register(). It holds until the next step():
-            ask again then. Call step() until it returns False before you sleep.
+            A list of (object, events) for select.poll.register(). It is valid until the next
+            step(); then ask again. Before you sleep, call step() until it returns False.
 
         Allocates: the list. Blocks: never.
         """
@@ -4951,7 +4952,7 @@ class _Driving(_Closing):
         return found
 
     def next_deadline_ms(self):
-        """For how long you may sleep before step() has work: int, or None: for ever.
+        """How many ms you may sleep before step() has work to do; None: no limit.
 
         Allocates: nothing. Blocks: never.
         """
@@ -4965,13 +4966,14 @@ class _Driving(_Closing):
     if _BACKGROUND:
 
         def start(self) -> None:
-            """connect(), and have step() called in the background until stop().
+            """connect(), and call step() in the background until stop().
 
-            By a thread; on rp2 by a timer of 10 ms (see there, at the top of the file). Callbacks
-            run there, too. step() raises LocalError meanwhile; the waits only look on.
+            A thread does that; on rp2 a timer, every 10 ms (see start_thread()). Callbacks run
+            there, too. Meanwhile step() raises LocalError, and wait_online() and the like only
+            watch.
 
             Raises:
-                LocalError: something drives it already.
+                LocalError: something else drives the client already.
 
             Allocates: the thread's stack. Blocks: never.
             """
@@ -4991,14 +4993,14 @@ class _Driving(_Closing):
                 raise
 
         def stop(self, timeout_ms=None) -> bool:
-            """disconnect(), see there, and end what start() has begun.
+            """disconnect(), and end what start() began.
 
             Args:
                 timeout_ms: int; None: as long as disconnect() may take.
 
             Returns:
-                True: it has ended, the connection is closed. False: not within timeout_ms; it goes
-                on ending by itself.
+                True: the connection is closed. False: not within timeout_ms; the background
+                goes on closing it.
 
             Raises:
                 LocalError: called in a callback. Blocks: up to timeout_ms.
@@ -5078,11 +5080,11 @@ class _Driving(_Closing):
         async def run(self) -> None:
             """connect(), and call step() whenever there is work, beside your other tasks.
 
-            Ends after disconnect(), or when it is cancelled: then DISCONNECT is sent if that can
-            be done at once, and the connection is closed.
+            Returns after disconnect(). If it is cancelled, it sends DISCONNECT if it can do so at
+            once, and closes the connection.
 
             Raises:
-                LocalError: something drives it already.
+                LocalError: something else drives the client already.
             """
             if self._driver is not None:
                 raise LocalError(_IS_DRIVEN)
@@ -5127,13 +5129,13 @@ class _Driving(_Closing):
             return self._changed
 
         async def publish_wait(self, topic_name, payload, qos=0, retain=False) -> bool:
-            """publish(), and wait until that is done: room in the pipe, and is_done().
+            """Wait for room in the pipe, publish(), and wait until is_done().
 
             Args: as of publish().
 
             Returns:
                 True: acknowledged (QoS 0: handed to the socket). False: dropped by a policy, or
-                run() has ended before.
+                run() ended first.
 
             Raises:
                 LocalError: an argument is wrong, or there is no run() to wait for.
@@ -5168,13 +5170,13 @@ class _Driving(_Closing):
             """Subscribe, for `async for message in client.messages(...)`.
 
             Args:
-                topic_filter, qos: as for subscribe(). queue_max: messages kept until they are
-                    asked for. When the queue is full, we do not read from the server until there
-                    is room: nothing is lost.
+                topic_filter, qos: as for subscribe(). queue_max: how many messages wait until
+                    you take them. While the queue is full, the client does not read from the
+                    server, so nothing is lost.
 
             Returns:
-                A Messages. Leave the loop and call its close(), or use it in `async with`. The
-                loop ends by itself when run() has ended.
+                A Messages. Call its close() after the loop, or use it in `async with`. The loop
+                ends by itself when run() has ended.
 
             Allocates: a copy of each message.
             """
@@ -5186,14 +5188,14 @@ class _Driving(_Closing):
             """Queue a message from an interrupt. step() publishes it.
 
             Args:
-                topic_name, payload: bytes, made before. What is wrong with them is told to
-                    on_error by step(). qos: 0, 1 or 2.
+                topic_name, payload: bytes that exist already. step() tells on_error what is
+                    wrong with them. qos: 0, 1 or 2.
 
             Returns:
-                True; or False, counted in `isr_dropped`: there is no room, or this call has
+                True. False, counted in `isr_dropped`: there is no room, or this call has
                 interrupted another publish_isr().
 
-            Allocates: nothing. Blocks: never; no lock is waited for.
+            Allocates: nothing. Blocks: never; it waits for no lock.
             """
             tail = self._isr_tail
             if self._isr_lock.acquire(False):
@@ -5256,53 +5258,53 @@ class MQTTClient(_Driving):
             client.step(100)
 
     Args:
-        uri: str or list of str, see parse_uri(). Several are tried in turn.
+        uri: str or list of str, see parse_uri(). The client tries several in turn.
         client_id: str or bytes; None: made from machine.unique_id(); "": the server
             assigns one (needs clean_session) [MQTT-3.1.3-6].
         user, password: str, bytes or None; they override the URI's. None is absent, b"" is
             present and empty. password may be a function without arguments that returns str or
-            bytes: it is called once at the start of each attempt.
+            bytes: the client calls it once, at the start of each attempt.
         clean_session: bool (section 3.1.2.4).
         keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
         will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
-        ca: the certificates to trust, for mqtts:// and ssl://: PEM or DER, bytes, or str: the
-            name of a file. None: the system's, where there are any. The server's certificate
-            and host name are always verified.
-        cert, key: our own certificate and its key, if the server asks for one.
-        tls: a ready SSLContext, used as it is; or "insecure": nothing is verified.
+        ca: the certificates to trust with mqtts:// and ssl://, PEM or DER: as bytes, or the
+            name of a file as str. None: those of the system, if it has any. The client verifies
+            the server's certificate and host name, unless tls says otherwise.
+        cert, key: the client's own certificate and its key, if the server asks for one.
+        tls: an SSLContext, which the client uses as it is; or "insecure": it verifies nothing.
         tls_name: str, the name to verify and to send as SNI, if it is not the URI's host.
-        link: object with is_up(): no attempt is made while it answers False. If it has
-            dns_servers() too, that answers a list of addresses (str) or of (address, port), to
-            be asked instead of the Wi-Fi interface's.
-        packet_bytes_max: int, 64..268,435,460: largest packet, either way, but for CONNECT. A
-            larger one that comes in is dropped, acknowledged and reported.
+        link: an object with is_up(). While that returns False, the client makes no attempt. It
+            may also have dns_servers(), which returns a list of addresses (str) or of (address,
+            port) to use instead of those of the Wi-Fi interface.
+        packet_bytes_max: int, 64..268,435,460: the largest packet in either direction, except
+            CONNECT. A larger message that arrives is acknowledged, dropped and reported.
         pipe_slots: int, 1..1000: messages that may wait, for step() or for their acknowledgement.
-        in_flight_max: int, 1..200: QoS 1 and 2 messages on the way at once.
-        connect_timeout_ms: int: from the start of an attempt to CONNACK, and for each other answer
-            that the server owes.
+        in_flight_max: int, 1..200: QoS 1 and 2 messages in flight at once.
+        connect_timeout_ms: int: time limit from the start of an attempt to CONNACK, and for each
+            other answer that the server owes.
         reconnect_min_ms, reconnect_max_ms: int: bounds of the back-off.
         pipe_bytes_max: int: bytes of topic names and payloads in the pipe; None: 16 times
             packet_bytes_max.
-        offline: what becomes of a message for which the pipe has no room: "refuse" (QueueFull),
-            "drop_oldest", or "latest": while offline only the newest message of each topic name
-            is kept. publish() may say otherwise.
-        protocol: 4: MQTT 3.1.1; 5: MQTT 5.0, for which are:
+        offline: what to do if the pipe has no room for a message: "refuse" (QueueFull),
+            "drop_oldest", or "latest": while offline, the client keeps only the newest message of
+            each topic name. publish() can override it.
+        protocol: 4: MQTT 3.1.1; 5: MQTT 5.0, which adds:
         session_expiry_s: int, 0..4,294,967,295 (for ever): how long the server keeps the session
-            when there is no connection. clean_session is Clean Start then, at the first CONNECT
-            after connect(): later ones resume the session.
-        properties: dict, of CONNECT: name -> value, as in the specification but in snake_case;
-            user_property is a list of pairs. maximum_packet_size, receive_maximum and
-            topic_alias_maximum are sent in any case.
+            without a connection. clean_session then means Clean Start, and only for the first
+            CONNECT after connect(): later ones resume the session.
+        properties: dict, of CONNECT: name -> value. The names are the specification's, in
+            snake_case; user_property is a list of pairs. The client always sends
+            maximum_packet_size, receive_maximum and topic_alias_maximum.
         will: may have a fifth item, its properties.
-        auth: (method, function): function(data) is called with None at first, then with each
-            answer of the server, which may be b"", the last one with its consent, and returns the
-            bytes to be sent, or None for none; it raises if the server is not to be trusted.
+        auth: (method, function). The client calls function(None) first, then function(data) with
+            each answer of the server, which may be b""; the last one comes with its consent. The
+            function returns the bytes to send, or None. It raises if it does not trust the server.
 
     Attributes to set: on_connect(client, session_present), on_online(client),
         on_offline(client, error), on_message(client, message), on_published(client, token),
         on_dropped(client, token), on_subscribed(client, token, granted), on_error(client, error):
-        something went wrong that does not end the connection; user_data. MQTT 5.0:
-        on_authenticated(client): reauthenticate() has succeeded; response_topic, of request().
+        something went wrong, but the connection goes on; user_data. MQTT 5.0:
+        on_authenticated(client): reauthenticate() has succeeded; response_topic, for request().
 
     Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict). MQTT 5.0:
         server_properties (dict), of the last CONNACK.
@@ -5310,8 +5312,8 @@ class MQTTClient(_Driving):
     Raises:
         LocalError: an argument that MQTT or this client forbids.
 
-    Allocates: packet_bytes_max bytes to receive and up to as many, or 1,460, to send, 24 bytes
-    for a slot of the pipe (32-bit). Blocks: never.
+    Allocates: packet_bytes_max bytes to receive, the same to send but at most 1,460, and 24
+    bytes for each slot of the pipe (32-bit). Blocks: never.
     """
 
     state_name: str
@@ -5573,9 +5575,9 @@ class MQTTClient(_Driving):
                 self._set_easy_bytes()
 
     def connect(self) -> None:
-        """Ask for a connection, to be kept until disconnect(). Returns at once.
+        """Connect, and stay connected until disconnect(). Returns at once.
 
-        The work is done by step(). Calling it again changes nothing.
+        step() does the work. A second call changes nothing.
         Allocates: nothing. Blocks: never. Spec: section 3.1.
         """
         if _MQTT5 and not self._is_wanted:
@@ -5589,14 +5591,14 @@ class MQTTClient(_Driving):
         reason_code: int = 0,  # _MQTT5
         properties: "dict | None" = None,  # _MQTT5
     ) -> None:
-        """Ask for the end of the connection. Returns at once.
+        """Close the connection in good order. Returns at once.
 
-        step() then sends what is queued and waits for its acknowledgements for at most
-        connect_timeout_ms, sends DISCONNECT and closes: see wait_offline(). While there is no
-        connection what is queued stays queued.
+        step() then sends what is queued, waits up to connect_timeout_ms for the acknowledgements,
+        sends DISCONNECT and closes the connection; wait_offline() waits for that. Without a
+        connection, what is queued stays queued.
 
         Args:
-            reason_code: with MQTT 5.0: 0; 4: the will is published; or what went wrong, 0x80 on.
+            reason_code: MQTT 5.0. 0: normal; 4: the server publishes the will; 0x80..: an error.
             properties: dict, of DISCONNECT: session_expiry_interval, reason_string, user_property.
 
         Allocates: nothing, without arguments. Blocks: never. Spec: section 3.14.
@@ -5635,32 +5637,34 @@ class MQTTClient(_Driving):
         expiry_s: "int | None" = None,
         properties: "dict | None" = None,  # _MQTT5
     ) -> int:
-        """Queue a message to be published.
+        """Queue a message for publication.
 
         Args:
             topic_name: str or bytes without wildcards, 1..65535 bytes of UTF-8.
             payload: bytes or str; bytearray and memoryview are copied; a number is sent as
                 str() writes it.
             qos: 0, 1 or 2. retain: bool: the server keeps it for later subscribers.
-            offline: as in the constructor, for this message; None: as said there.
-            expiry_s: int, 1..259,200 (3 days) or None: dropped if it still waits then. A message
-                that was sent and not acknowledged is given up at the next connection: perhaps it
-                was delivered. With MQTT 5.0 the server gets what is left of it.
-            properties: dict, with MQTT 5.0: payload_format_indicator, message_expiry_interval (as
-                expiry_s, and it may be longer: then the time that it waits here does not count),
-                content_type, response_topic, correlation_data, user_property.
+            offline: overrides the constructor's for this message; None: the constructor's.
+            expiry_s: int, 1..259,200 (3 days) or None: the message is dropped if it still waits
+                after that time. One that was sent but not acknowledged is given up at the next
+                connection; it may have been delivered. With MQTT 5.0 the server is told how
+                much time is left.
+            properties: dict, with MQTT 5.0: payload_format_indicator, message_expiry_interval
+                (like expiry_s, but it may be longer: then the time spent waiting here does not
+                count), content_type, response_topic, correlation_data, user_property.
 
         Returns:
             A token for is_done(), wait_for(), cancel() and on_published, 1..2**30-1.
 
         Raises:
             LocalError: an argument is wrong, or the packet would be larger than packet_bytes_max
-                or pipe_bytes_max. QueueFull: the pipe is full. Nothing is queued then. What is
-                dropped to make room is told to on_dropped at once; once that is slow, the rest by
-                the next steps.
+                or pipe_bytes_max. QueueFull: the pipe is full. In both cases nothing is queued.
 
-        Allocates: nothing, if both are bytes and the topic name is known: up to eight names are, a
-        ninth starts the table anew. The same object as in the last call costs least. Blocks: see
+        on_dropped hears at once what was dropped to make room. If it turns out to be slow, the
+        next steps report the rest.
+
+        Allocates: nothing, if both are bytes and the client remembers the topic name. It remembers
+        eight; a ninth clears the table. The object of the last call costs least. Blocks: see
         Pipe.put(). Spec: section 3.3.
         """
         # [MQTT5-3.3.1-2] [MQTT5-4.3.1-1] [MQTT5-3.3.4-6]
@@ -5831,11 +5835,11 @@ class MQTTClient(_Driving):
                 token: from publish().
 
             Returns:
-                True: it will not be sent (again), and on_dropped is told. If it was sent before,
-                it was perhaps delivered. False: there is nothing to take back: it is done, QoS 0
-                and on its way, or the server has it for good (QoS 2 past PUBREC).
+                True: it will not be sent (again), and on_dropped is called. If it was sent before,
+                it may have been delivered. False: there is nothing to take back: it is done, or it
+                is QoS 0 and on its way, or the server has it for good (QoS 2 past PUBREC).
 
-            Raises: LocalError: not an int. Allocates: nothing much. Blocks: see Pipe.put().
+            Raises: LocalError: not an int. Allocates: very little. Blocks: see Pipe.put().
             """
             is_taken_back = self._pipe.cancel(token)
             self._tell_dropped()
@@ -5853,18 +5857,19 @@ class MQTTClient(_Driving):
     ) -> int:
         """Subscribe now and after every reconnection, until unsubscribe().
 
-        The SUBSCRIBE goes before messages that wait.
+        The client sends the SUBSCRIBE before any message that waits.
 
         Args:
-            topic_filter: str or bytes, may hold + and # (section 4.7). Of "$share/group/filter"
-                the filter behind the group says which messages the callback gets.
-            callback: callback(client, message) for what matches; None: on_message.
-            qos: 0, 1 or 2, the highest wanted.
-            no_local, retain_as_published, retain_handling: with MQTT 5.0: not what this client
-                publishes itself; RETAIN as it was published; retained messages: 0: at each
-                SUBSCRIBE, 1: only if the server has no such subscription yet, 2: never.
+            topic_filter: str or bytes, may contain + and # (section 4.7). With
+                "$share/group/filter", the filter decides which messages the callback gets.
+            callback: callback(client, message) gets the messages that match; None: on_message.
+            qos: 0, 1 or 2: the highest that you want.
+            no_local: bool, MQTT 5.0: do not send back what this client publishes itself.
+            retain_as_published: bool, MQTT 5.0: keep RETAIN as the publisher set it.
+            retain_handling: MQTT 5.0: send retained messages 0: at each SUBSCRIBE, 1: only if the
+                server has no such subscription yet, 2: never.
             properties: dict, with MQTT 5.0: subscription_identifier, user_property. A message
-                that comes with the identifier goes to this callback without comparing topics.
+                that comes with the identifier goes to this callback; no topics are compared.
 
         Returns:
             A token for is_done(), wait_for(), was_refused() and on_subscribed.
@@ -5896,10 +5901,10 @@ class MQTTClient(_Driving):
         topic_filter: "str | bytes",
         properties: "dict | None" = None,  # _MQTT5
     ) -> int:
-        """Take back a subscription; also one that was never made.
+        """Unsubscribe. The subscription need not exist.
 
         Args:
-            topic_filter: str or bytes, just as it was given to subscribe().
+            topic_filter: str or bytes, exactly as given to subscribe().
             properties: dict, with MQTT 5.0: user_property.
 
         Returns:
@@ -5978,10 +5983,10 @@ class MQTTClient(_Driving):
     if _MQTT5:
         # [MQTT5-4.12.0-7]
         def reauthenticate(self) -> None:
-            """Ask for another exchange of `auth` while in service. Returns at once.
+            """Authenticate again, with `auth`, on the open connection. Returns at once.
 
-            When it has succeeded, on_authenticated is told; if it fails, the connection ends.
-            Without a connection it is no use: each CONNECT authenticates.
+            If it succeeds, on_authenticated is called; if it fails, the connection ends. Without a
+            connection there is no need for it: each CONNECT authenticates.
 
             Raises: LocalError: without auth. Allocates: nothing. Blocks: never. Spec: [5: 4.12.1].
             """
@@ -6008,14 +6013,14 @@ class MQTTClient(_Driving):
             Args:
                 topic_name, payload, qos, properties: as of publish().
                 callback: callback(client, message) with the response, or callback(client, None) if
-                    none has come after timeout_ms: int.
+                    none came within timeout_ms (int).
 
             Returns:
                 A token, as publish().
 
             Raises:
-                LocalError: an argument is wrong, or this is not MQTT 5.0. QueueFull: eight wait
-                    already, or the pipe is full.
+                LocalError: an argument is wrong, or this is not MQTT 5.0. QueueFull: eight
+                    requests wait already, or the pipe is full.
 
             Allocates: the properties. Blocks: see Pipe.put(). Spec: [5: 4.10].
             """
@@ -6067,8 +6072,8 @@ class MQTTClient(_Driving):
             Args: as of request().
 
             Returns:
-                The response, a Message that stays valid; None: none has come in time, or run() has
-                ended before.
+                The response, a Message that stays valid; None: none came in time, or run() ended
+                first.
 
             Raises: as request(); LocalError: there is no run() to wait for.
             """
@@ -6092,14 +6097,14 @@ class MQTTClient(_Driving):
             return found[0]
 
     def is_online(self) -> bool:
-        """True while the connection is fully in service (state ONLINE)."""
+        """True while the connection is in service (state ONLINE)."""
         return self.state == _ONLINE
 
     def is_done(self, token: int) -> bool:
         """True when nothing more will happen for this token.
 
         QoS 0: handed to the socket. QoS 1, 2, subscribe, unsubscribe: acknowledged (see
-        was_refused()). Or dropped, by a policy, cancel() or expiry: on_dropped has told that.
+        was_refused()). Or dropped by a policy, cancel() or expiry; then on_dropped was called.
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """
@@ -6117,7 +6122,7 @@ class MQTTClient(_Driving):
         return row is not None and row[_STATE] == _REFUSED
 
     def wait_online(self, timeout_ms: int) -> bool:
-        """Drive step() until is_online(). False: not within timeout_ms.
+        """Call step() until is_online(). False: it took longer than timeout_ms.
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback, or without connect().
         """
@@ -6126,7 +6131,7 @@ class MQTTClient(_Driving):
         return self._wait(timeout_ms, self.is_online)
 
     def wait_offline(self, timeout_ms: int) -> bool:
-        """Drive step() until the connection is closed, after disconnect(). False: not in time.
+        """Call step() until the connection is closed, after disconnect(). False: not in time.
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback, or without disconnect().
         """
@@ -6135,7 +6140,7 @@ class MQTTClient(_Driving):
         return self._wait(timeout_ms)
 
     def wait_for(self, token: int, timeout_ms: int) -> bool:
-        """Drive step() until is_done(token), see there. False: not within timeout_ms.
+        """Call step() until is_done(token). False: it took longer than timeout_ms.
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback.
         """
@@ -6186,8 +6191,9 @@ if _ASYNCIO:
     class Messages:
         """The messages of one filter, for `async for`; MQTTClient.messages() makes it.
 
-        Each is a copy, and stays valid. The loop ends when run() has ended, or close() was called,
-        and all that came was taken; another one goes on with the next run().
+        Each message is a copy and stays valid. After run() has ended or close() was called, the
+        loop ends as soon as you have taken all that arrived. A new loop goes on with the next
+        run().
         """
 
         def __init__(self, client, topic_filter, qos, queue_max):
