@@ -157,7 +157,7 @@ def test_battery_queue_keeps_what_it_measured_until_it_is_online(start_example, 
     def away(board):
         board.world.switch_off()
 
-    changes = {"PERIOD_MS": 20, "BATCH": 5, "ONLINE_MS_MAX": 1_500}
+    changes = {"PERIOD_MS": 20, "BATCH": 5, "ONLINE_MS_MAX": 3_000}
     board = start_example("battery_queue", changes=changes, before=away)
     board.wait_for_output(r"online: \d+ ms, waiting: 6\n", WAIT_S)
     board.world.switch_on()
