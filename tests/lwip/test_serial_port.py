@@ -172,3 +172,16 @@ def test_the_drop_in_for_umqtt_is_copied_as_docs_migration_says(port_board, tmp_
     code = "import umqtt.robust, umqtt.simple; print(umqtt.simple.mqttpipe.__name__)"
     printed = run_tool(["-m", "mpremote", "connect", port_board.port, "exec", code])
     assert printed.split()[-1] == "mqttpipe"
+
+
+def test_an_example_runs_from_the_pc_as_docs_samples_says(port_board, secrets):
+    page = (ROOT / "docs" / "samples.md").read_text(encoding="utf-8")
+    line = re.search(r"^    mpremote connect PORT (run .+)$", page, re.M).group(1)
+    verb, program = line.split()
+    run_deploy(port_board, "--secrets", secrets, "--wait", "0", "--main", ROOT / program)
+    command = [sys.executable, "-m", "mpremote", "connect", port_board.port, verb, ROOT / program]
+    with Terminal(command) as mpremote:
+        for line in ("mqtt: online", "relay off", "lamp off"):
+            mpremote.wait_for(line, ONLINE_S)
+        mpremote.type("\x03")
+        mpremote.wait_for_end(ENDED_S)
