@@ -1,6 +1,6 @@
 """The decoder: every packet a server may send, however its bytes come."""
 
-from fakes import raises
+from fakes import needs, raises
 
 import mqttpipe
 
@@ -229,6 +229,15 @@ def test_the_identifier_of_a_packet_that_is_cut_is_looked_for_in_no_other():
     feeder.decoder.late_at = 3
     told = [next(feeder.packets) for _ in range(3)]
     assert told == [0x32 | LATE, 0x32, 0xD0], told
+
+
+def test_every_byte_of_a_packet_is_counted_once():
+    needs("stats")
+    for head in (b"\x7f", b"\x80\x01", b"\xff\x7f", b"\x80\x80\x01"):
+        body = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(head))
+        feeder = Feeder(64, 1000)
+        assert len(feeder.feed(b"\x30" + head + b"\x00\x01t" + b"x" * (body - 3))) == 1
+        assert feeder.decoder.byte_count == 1 + len(head) + body
 
 
 def test_the_largest_packet_that_fits_is_not_cut():
