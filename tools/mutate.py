@@ -70,7 +70,7 @@ ReplaceBinaryOperator_LShift_RShift ReplaceBinaryOperator_RShift_LShift
 ReplaceBinaryOperator_BitAnd_BitOr ReplaceBinaryOperator_BitOr_BitAnd
 """.split()
 
-CLEAN_TIMEOUT_S = 600
+CLEAN_TIMEOUT_S = 1800  # on a busy machine; alone it takes 15
 WORKER_TIMEOUT_S = 150  # until it has ended; the worker bounds what a mutant takes
 TIMES = 10  # so many times its own time may a test take, and
 EXTRA_S = 1  # so much more; of processor time, whatever else the machine does

@@ -138,6 +138,9 @@ def test_a_stream_that_has_ended_is_told():
         packets = mqttpipe.Decoder(64).packets(End(wire).read)
         message = raises(mqttpipe.TransportError, next, packets)
         assert "closed by the server" in message, message
+    packets = mqttpipe.Decoder(64).packets(End(b"\x30\xc8\x01\x00\x01t" + b"x" * 100).read)
+    assert next(packets) == 0x30, "as far as it is kept"
+    raises(mqttpipe.TransportError, next, packets)
 
 
 class End(Source):
