@@ -235,3 +235,47 @@ def test_what_leaves_between_two_callbacks_is_told_and_keeps_no_deadline():
         bench.clock.advance(5000)
         bench.steps()
     assert bench.client.is_online(), bench.take_events()
+
+
+def test_a_reset_behind_a_slow_callback_is_told_after_it():
+    bench = Bench(keep_alive_s=0).go_online()
+    bench.server.write_credit = 3
+    bench.client.publish("t", b"x", 1)
+    bench.steps()
+
+    def slow(client, message):
+        bench.clock.advance(60)
+        bench.server.error = ECONNRESET
+
+    bench.client.on_message = slow
+    bench.exchange(b"\x30\x03\x00\x01m")
+    error = bench.error()
+    assert type(error) is mqttpipe.TransportError and error.errno == ECONNRESET
+
+
+def test_topic_names_that_take_long_to_look_at_arrive_like_all_others():
+    """Long, not ASCII, and compared with many filters: known or not."""
+    bench = Bench().go_online()
+    for n in range(20):
+        bench.client.subscribe("f/%d" % n)
+    serve(bench)
+    bench.take_events()
+    names = ["a" * 90, "a" * 200, "\u00fc" * 40, "f/19"]
+    wire = b""
+    for name in 2 * names:
+        data = name.encode()
+        size = 2 + len(data)
+        wire += b"\x30" + (
+            bytes((size,)) if size < 128 else bytes((size & 0x7F | 0x80, size >> 7))
+        )
+        wire += bytes((0, len(data))) + data
+    bench.exchange(wire)
+    assert [event[1] for event in bench.take_events()] == 2 * names
+
+
+def test_a_message_that_is_too_large_and_has_no_topic_name_ends_the_connection():
+    for topic_bytes in (0, 199):  # of 200 in all, two of them its length
+        bench = Bench(packet_bytes_max=64).go_online()
+        bench.exchange(b"\x30\xc8\x01\x00" + bytes((topic_bytes,)) + b"t" * 198)
+        error = bench.error()
+        assert type(error) is mqttpipe.ServerError and "too short" in str(error)
