@@ -1,6 +1,6 @@
 """The decoder: every packet a server may send, however its bytes come."""
 
-from fakes import needs, raises
+from fakes import has_memory, needs, raises
 
 import mqttpipe
 
@@ -238,6 +238,8 @@ def test_every_byte_of_a_packet_is_counted_once():
     needs("stats")
     for head in (b"\x7f", b"\x80\x01", b"\xff\x7f", b"\x80\x80\x01"):
         body = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(head))
+        if not has_memory(body * 8):  # the source has it in pieces, too
+            continue
         feeder = Feeder(64, 1000)
         assert len(feeder.feed(b"\x30" + head + b"\x00\x01t" + b"x" * (body - 3))) == 1
         assert feeder.decoder.byte_count == 1 + len(head) + body

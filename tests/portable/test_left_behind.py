@@ -74,6 +74,14 @@ def test_a_message_that_takes_the_place_of_another_leaves_no_expiry_behind():
     assert sent_after_connect(bench) == b"\x30\x04\x00\x01u3"
 
 
+def test_a_message_takes_the_place_of_the_one_that_it_replaces():
+    needs("offline")
+    bench = offline(offline="latest")
+    for topic, payload in (("a", b"1"), ("b", b"1"), ("a", b"2")):
+        bench.client.publish(topic, payload)
+    assert sent_after_connect(bench) == b"\x30\x04\x00\x01a2\x30\x04\x00\x01b1"
+
+
 def test_a_larger_message_in_the_place_of_a_smaller_one_is_counted_whole():
     needs("offline")
     for size in (8, 9):  # and the topic name: of 10 bytes one is left, or none

@@ -231,3 +231,21 @@ def test_a_session_that_is_there_is_not_subscribed_to_again():
     bench.steps()
     bench.server.received()
     assert bench.exchange(connack(flags=1)) == b"" and bench.client.is_online()
+
+
+def test_a_callback_is_found_by_the_identifier_of_its_last_call_or_else_by_its_filter():
+    """[MQTT5-3.3.4-3, -4, -5]"""
+    named = {"user_property": [("k", "v")]}
+    seven = {"subscription_identifier": 7}
+    for first, last, more in ((named, named, b"\x00"), (seven, seven, b"\x02\x0b\x07")):
+        bench = online()
+        seen = []
+        for name, properties in (("f", first), ("g", last)):
+            bench.client.subscribe(
+                "a", lambda c, m, n=name, s=seen: s.append(n), properties=properties
+            )
+        bench.steps()
+        for suback in (b"", b"\x90\x04\xff\x01\x00\x00", b"\x90\x04\xff\x02\x00\x00"):
+            bench.exchange(suback)
+            bench.exchange(bytes((0x30, 4 + len(more))) + b"\x00\x01a" + more + b"x")
+        assert seen == ["g", "g", "g"], more

@@ -128,3 +128,58 @@ def test_its_answer_is_not_owed_while_nothing_is_read():
     bench.steps()
     assert bench.server.received()[-4:] == b"\x40\x02\x00\x07"
     check_end(bench, 10_000)
+
+
+def flood(bench, until_ms, per_step=20):
+    """The server has more to say than a step reads; until the connection ends. Returns when."""
+    message = b"\x30\x03\x00\x01m"
+    while bench.clock.now_ms < until_ms and bench.client.is_online():
+        bench.clock.advance(500)
+        bench.server.send(message * (per_step - len(bench.server.to_client) // len(message)))
+        bench.client.step()
+        bench.events.clear()
+    return bench.clock.now_ms
+
+
+def busy_bench():
+    bench = Bench(keep_alive_s=0, connect_timeout_ms=10_000, now_ms=0).go_online()
+    bench.client.publish("t", b"", 1)
+    bench.steps()
+    return bench
+
+
+def test_its_answer_may_stand_behind_a_flood_but_not_for_ever():
+    """18 times half a deadline more; and only behind as much as a step reads, 16 packets."""
+    assert 100_000 <= flood(busy_bench(), 200_000) <= 101_000
+    assert 10_000 <= flood(busy_bench(), 200_000, 15) <= 11_000
+
+
+def test_the_next_one_has_as_long_again():
+    """Whether it was asked when the one before was answered, or before that."""
+    for asked_ms in (60_000, 48_000):
+        bench = busy_bench()
+        flood(bench, min(asked_ms, 50_000))
+        for at_ms in sorted((50_000, 56_000, asked_ms)):  # 56,000: its deadline is over
+            bench.clock.advance(at_ms - bench.clock.now_ms)
+            if at_ms == 50_000:
+                bench.exchange(b"\x40\x02\x00\x01")
+            elif at_ms == asked_ms:
+                bench.client.publish("t", b"", 1)
+            bench.steps()
+        end_ms = flood(bench, 300_000)
+        assert asked_ms + 100_000 <= end_ms <= asked_ms + 101_000, (asked_ms, end_ms)
+
+
+def test_its_answer_may_stand_behind_one_packet_as_long_as_that_moves():
+    bench = busy_bench()
+    bench.exchange(b"\x30\x03\x00\x01m")
+    bench.clock.advance(6000)
+    bench.exchange(b"\x30\x3e\x00\x01m")
+    for _ in range(59):
+        bench.clock.advance(2500)
+        bench.exchange(b"x")
+        assert bench.client.is_online(), bench.clock.now_ms
+    bench.exchange(b"\x40\x02\x00\x01")
+    bench.clock.advance(60_000)
+    bench.steps()
+    assert bench.client.is_online()

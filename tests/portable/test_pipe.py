@@ -226,6 +226,32 @@ def test_the_largest_message_fills_packet_bytes_max_to_the_last_byte():
             assert small.head == small.tail and not small._lock.locked()
 
 
+def length_bytes(count):
+    return 1 + (count > 127) + (count > 16383) + (count > 2097151)
+
+
+def test_the_size_of_a_packet_of_mqtt_5_is_told_to_the_byte():
+    needs("mqtt5", "offline")
+    bounds = [limit + n for limit in (127, 16383, 2097151) for n in (-1, 0, 1)]
+    pipe = mqttpipe.Pipe(1, 1 << 24)
+    pipe.properties = [None, None]
+    for bound in bounds:
+        for first_byte, id_bytes in ((QOS_0, 0), (QOS_1, 2)):
+            for expiry_bytes in (0, 5):
+                # The length of all that follows, or that of the properties, is such a bound.
+                for more, rest in ((0, bound), (20, bound), (bound - expiry_bytes, bound + 20)):
+                    if more > 20000:
+                        continue  # there are no such
+                    size = 3 + id_bytes + length_bytes(more + expiry_bytes) + more + expiry_bytes
+                    at = pipe.tail
+                    pipe.firsts[at] = first_byte | (0x2000 if expiry_bytes else 0)
+                    pipe.topics[at] = b"t"
+                    pipe.payloads[at] = Long(rest - size if rest > size else 0)
+                    pipe.properties[at] = Long(more) if more else None
+                    rest = max(rest, size)
+                    assert pipe.packet_bytes_of(at) == 1 + length_bytes(rest) + rest
+
+
 def test_put_waits_in_vain_for_a_lock_that_nobody_gives_back():
     pipe = make(2)
     pipe.wait_for_lock()
