@@ -3073,10 +3073,9 @@ class _Connecting:
                     error = self._lacks_for(row[_FILTER], row[_OPTIONS])
                     if error:
                         row[_STATE] = _REFUSED
-                        error.token = row[_TOKEN]
-                        if error.token > 0:
-                            row[_TOKEN] = -error.token
-                            self._refused.append(error)
+                        error.token = abs(row[_TOKEN])
+                        row[_TOKEN] = -error.token
+                        self._refused.append(error)  # as _on_suback() tells every refusal
             while self._refused:
                 self._report(self._refused.pop(0))
 

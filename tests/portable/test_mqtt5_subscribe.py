@@ -218,6 +218,24 @@ def test_or_told_if_it_was_queued_before():
         assert [one for one in bench.take_events() if one[0] == "error"] == []
 
 
+def test_or_told_if_another_server_had_granted_it():
+    for properties, code, options in LACKS:
+        bench = online(reconnect_max_ms=1000)
+        bench.client.subscribe(**options)
+        bench.steps()
+        bench.exchange(b"\x90\x04\xff\x01\x00\x00")
+        for _ in range(2):
+            bench.server.error = ECONNRESET
+            bench.steps()
+            bench.clock.advance(1000)
+            bench.steps()
+            bench.take_events()
+            bench.exchange(connack(properties))
+            errors = [one[1] for one in bench.take_events() if one[0] == "error"]
+            assert [(one.token, one.reason_code) for one in errors] == [(1, code)]
+            assert bench.client.was_refused(1)
+
+
 def test_a_session_that_is_there_is_not_subscribed_to_again():
     """[MQTT5-4.1.0-1] [MQTT5-3.1.2-23]"""
     needs("mqtt5")
