@@ -188,7 +188,7 @@ def failures_of(output):
 LOOK_INSIDE = """
 test_allocation test_arguments test_conformance test_decoder test_dns_answers test_failing_calls
 test_full_heap test_hard_moments test_isr test_moving_slots test_mqtt5_allocation
-test_mqtt5_lives test_mqtt5_properties
+test_mqtt5_lives test_mqtt5_properties test_mqtt5_refusals
 test_offline_drops test_outbox
 test_pipe test_publish test_random_lives test_rare_moments test_rarer_moments test_receive
 test_remaining_length test_stalls test_stalls_on_the_way test_subscribe test_subscribe_answers
