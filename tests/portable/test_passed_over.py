@@ -132,3 +132,38 @@ def test_suback_with_another_number_of_codes_still_ends_the_connection():
     ((_, body),) = split(bench.exchange())
     bench.exchange(b"\x90\x04" + body[:2] + b"\x00\x00")
     assert type(bench.error()) is mqttpipe.ServerError
+
+
+def test_answers_that_do_not_fit_the_qos_of_a_retained_message_end_nothing():
+    needs("qos2")
+    bench = online()
+    bench.client.publish("t", b"x", 1, True)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
+    assert bench.take_events() == []
+    assert bench.exchange(b"\x40\x02\x00\x01") == b""
+    assert bench.take_events() == [("published", 1)], "without an error"
+
+
+def test_an_answer_for_no_message_is_none_for_that_in_the_last_slot():
+    bench = online(pipe_slots=1)  # and one is always empty
+    for token in (1, 2):
+        bench.client.publish("t", b"x", 1)
+        bench.steps()
+        bench.exchange(b"\x40\x02\x00\x28")
+        assert bench.take_events() == [], token
+        bench.exchange(b"\x40\x02\x00%c" % token)
+        assert bench.take_events() == [("published", token)]
+
+
+def test_on_error_may_take_back_a_message():
+    needs("offline", "qos2")
+    bench = online()
+    tokens = [bench.client.publish("t", b"x", 2) for _ in range(2)]
+    bench.steps()
+    taken = []
+    bench.client.on_error = lambda client, error: taken.append(client.cancel(tokens[1]))
+    bench.exchange(b"\x40\x02\x00\x01")
+    assert taken == [True]
+    assert bench.take_events() == [("published", tokens[0])]
