@@ -1,6 +1,6 @@
 """Messages that move in the ring while others wait for their answers."""
 
-from fakes import CONNACK_SESSION, Bench, needs, offline, reconnect
+from fakes import CONNACK_SESSION, needs, offline, reconnect
 
 
 def test_a_message_that_moves_while_its_pubrel_waits_keeps_its_identifier():
@@ -54,13 +54,3 @@ def test_a_pubcomp_that_comes_before_its_pubrel_is_sent_again_ends_the_message()
     assert (bench.client._pipe.head == bench.client._pipe.tail) and bench.take_events() == []
     for n in range(3):  # all slots are free
         bench.client.publish("t", b"%d" % n, 1)
-
-
-def test_what_stands_behind_a_pubrel_that_was_sent_again_does_not_wait_for_its_pubcomp():
-    needs("qos2")
-    bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
-    for topic, qos in (("a", 2), ("b", 1)):
-        bench.client.publish(topic, b"", qos)
-    bench.steps()
-    bench.exchange(b"\x50\x02\x00\x01")
-    assert reconnect(bench, CONNACK_SESSION) == b"\x62\x02\x00\x01\x3a\x05\x00\x01b\x00\x02"
