@@ -186,9 +186,10 @@ def failures_of(output):
 # Modules of portable tests that look inside: at attributes and functions that the build that is
 # shipped has under another name, or no more.
 LOOK_INSIDE = """
-test_allocation test_arguments test_conformance test_decoder test_dns_answers test_failing_calls
-test_full_heap test_hard_moments test_isr test_moving_slots test_mqtt5_allocation
-test_mqtt5_lives test_mqtt5_properties test_mqtt5_refusals
+test_allocation test_answers_and_cancel test_arguments test_conformance test_decoder
+test_dns_answers test_failing_calls test_full_heap test_hard_moments test_identifiers test_isr
+test_moving_slots test_mqtt5_allocation test_mqtt5_lives test_mqtt5_properties
+test_mqtt5_refusals
 test_offline_drops test_outbox
 test_pipe test_publish test_random_lives test_rare_moments test_rarer_moments test_receive
 test_remaining_length test_stalls test_stalls_on_the_way test_subscribe test_subscribe_answers

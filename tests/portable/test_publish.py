@@ -1,7 +1,7 @@
 """Publishing and receiving at each quality of service (sections 3.3-3.7, 4.3)."""
 
 import board_heap  # noqa: F401
-from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, needs, raises, reconnect
+from fakes import CONNACK, CONNACK_SESSION, Bench, needs, raises, reconnect
 
 import mqttpipe
 
@@ -89,74 +89,6 @@ def test_what_was_published_offline_is_sent_in_order_when_online():
     )
     bench.exchange(b"\x40\x02\x00\x02\x40\x02\x00\x04")
     assert all(bench.client.is_done(token) for token in tokens)
-
-
-def test_identifiers_follow_from_the_tokens_and_leave_256_to_filters():
-    """[MQTT-2.3.1-1, -2]: 1..65279, never 0."""
-    bench = Bench(in_flight_max=3).go_online()
-    bench.client._pipe.last_token = 65277
-    for _ in range(3):
-        bench.client.publish("t", b"", qos=1)
-    bench.steps()
-    assert bench.server.received() == (
-        b"\x32\x05\x00\x01t\xfe\xfe\x32\x05\x00\x01t\xfe\xff\x32\x05\x00\x01t\x00\x01"
-    )
-
-
-def test_an_identifier_in_use_is_not_used_again():
-    """[MQTT-2.3.1-1, -2]: 65,279 tokens after the one that is stuck its identifier comes round."""
-    needs("qos2")
-    for before, qos, acknowledgement in (
-        (0, 1, b"\x40\x02\x00\x01"),
-        (0, 2, b"\x70\x02\x00\x01"),
-        (8224 * 65279, 1, b"\x40\x02\x00\x01"),
-    ):
-        bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
-        bench.client._pipe.last_token = before
-        stuck = bench.client.publish("t", b"s", qos=qos)
-        bench.steps()
-        if qos == 2:
-            bench.exchange(b"\x50\x02\x00\x01")
-        bench.server.received()
-        bench.client._pipe.last_token = before + 65278
-        for payload in (b"1", b"2", b"3"):
-            bench.client.publish("t", payload, qos=1)
-        bench.steps()
-        assert bench.server.received() == b"\x32\x06\x00\x01t\xfe\xff1", "65,279"
-        bench.client.publish("t", b"0")
-        assert bench.exchange(b"\x40\x02\xfe\xff") == b"", "in order, it waits as well"
-        # Nor does a connection that broke change this.
-        again = reconnect(bench, CONNACK_SESSION)
-        assert again == (b"\x3a\x06\x00\x01t\x00\x01s" if qos == 1 else b"\x62\x02\x00\x01")
-        assert bench.exchange(acknowledgement) == (
-            b"\x32\x06\x00\x01t\x00\x012\x32\x06\x00\x01t\x00\x023\x30\x04\x00\x01t0"
-        )
-        assert bench.client.is_done(stuck)
-
-
-def test_identifiers_stay_apart_where_tokens_begin_anew():
-    """[MQTT-2.3.1-1]: after 2**30-1 comes 1."""
-    bench = Bench().go_online()
-    bench.client._pipe.last_token = 0x3FFFFFFE
-    assert bench.client.publish("t", b"", qos=1) == 0x3FFFFFFF
-    assert bench.client.publish("t", b"", qos=1) == 1
-    bench.steps()
-    # 2**30 - 2 is 16,448 * 65,279 + 32,830.
-    assert bench.server.received() == b"\x32\x05\x00\x01t\x80\x3f\x32\x05\x00\x01t\x00\x01"
-
-
-def test_identifiers_go_on_counting_through_connections():
-    """[MQTT-2.3.1-2]"""
-    bench = Bench(reconnect_min_ms=0).go_online()
-    bench.client.publish("t", b"", qos=1)
-    bench.steps()
-    bench.exchange(b"\x40\x02\x00\x01")
-    bench.server.error = ECONNRESET
-    bench.steps()
-    bench.go_online()
-    bench.client.publish("t", b"", qos=1)
-    bench.steps()
-    assert bench.server.received() == b"\x32\x05\x00\x01t\x00\x02"
 
 
 def test_with_a_session_unacknowledged_messages_are_sent_again_with_dup():

@@ -297,16 +297,3 @@ def test_what_is_held_back_does_not_hold_up_the_answer_that_frees_it():
     assert b"\x40\x02\x00\x05" in wire and b"L" * 2000 in wire and not bench.client._is_held
     bench.exchange(b"\x40\x02" + bytes((0, token)))
     assert bench.client.is_done(token)
-
-
-def test_no_cancel_of_another_thread_comes_between_an_answer_and_its_message():
-    needs("offline")
-    bench = Bench().go_online()
-    bench.client.publish("t", b"x", 1)
-    bench.steps()
-    pipe = bench.client._pipe
-    find_id, noted = pipe.find_id, []
-    pipe.find_id = lambda packet_id: noted.append(pipe.is_looking) or find_id(packet_id)
-    for _ in range(2):  # the first may take the short way
-        bench.exchange(b"\x40\x02\x00\x01")
-    assert noted and all(noted) and not pipe.is_looking
