@@ -4376,7 +4376,7 @@ class _Sending(_Receiving):
         if self.state == _SUBSCRIBING and not first & _SENT:
             return -1
         token = pipe.tokens[at]
-        if token - pipe.tokens[pipe.head] & _COUNT_MASK > _MESSAGE_IDS - 1000:
+        if not 0 <= token - pipe.tokens[pipe.head] <= _MESSAGE_IDS - 1000:  # or begun anew
             if pipe.is_id_taken(at):
                 return -1  # until that one has ended
         return (token - 1) % _MESSAGE_IDS + 1

@@ -57,6 +57,21 @@ def test_identifiers_stay_apart_where_tokens_begin_anew():
     assert bench.server.received() == b"\x32\x05\x00\x01t\x80\x3f\x32\x05\x00\x01t\x00\x01"
 
 
+def test_an_identifier_in_use_is_not_used_again_where_tokens_begin_anew():
+    """[MQTT-2.3.1-2]: there it comes round earlier, by half."""
+    bench = Bench(clean_session=False).go_online()
+    bench.client._pipe.last_token = 0x3FFFFFFF - 100
+    bench.client.publish("t", b"s", qos=1)  # 2**30 - 100 has the identifier 32,732
+    bench.steps()
+    assert bench.server.received() == b"\x32\x06\x00\x01t\x7f\xdcs"
+    bench.client._pipe.last_token = 32730
+    for payload in (b"1", b"2"):
+        bench.client.publish("t", payload, qos=1)
+    bench.steps()
+    assert bench.server.received() == b"\x32\x06\x00\x01t\x7f\xdb1"
+    assert bench.exchange(b"\x40\x02\x7f\xdc") == b"\x32\x06\x00\x01t\x7f\xdc2"
+
+
 def test_identifiers_go_on_counting_through_connections():
     """[MQTT-2.3.1-2]"""
     bench = Bench(reconnect_min_ms=0).go_online()
