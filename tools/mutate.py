@@ -1,6 +1,6 @@
 """Change the client in one place at a time, and see whether a portable test notices.
 
-    python3 tools/mutate.py                            pipe, session, decoder, timers
+    python3 tools/mutate.py                            pipe, session, decoder, answers, timers
     python3 tools/mutate.py --section session          one of them
     python3 tools/mutate.py --section 'Pipe.resume'    one function; or a pattern: 'Filters.*'
     python3 tools/mutate.py --jobs 2 --report F        two at once; the report goes to the file F
@@ -48,6 +48,8 @@ SECTIONS = {
     " Pipe.resume Filters.* topic_matches",
     "pipe": "Pipe.*",
     "decoder": "Decoder.*",
+    "answers": "_Receiving._on_ack _Receiving._put_not_found _Receiving._on_failed"
+    " _Receiving._on_suback _Sending._next_id",
     "timers": "_Serving._allow _Serving._arm _Serving._on_due _Serving._on_ping_time"
     " _Serving._put_ping _Serving._may_write _Serving._ping_meanwhile",
 }
