@@ -6031,9 +6031,9 @@ class MQTTClient(_Driving):
             if not self._requests:
                 if self.response_topic is None:
                     self.response_topic = b"response/" + self.client_id
-                self.subscribe(self.response_topic, self._on_response, qos)
-                self._requests = [None] * _REQUESTS
                 self._request_seed = urandom(2)
+                self.subscribe(self.response_topic, self._on_response, qos)
+                self._requests = [None] * _REQUESTS  # last: from here on the rest is there
             if None not in self._requests:
                 raise QueueFull("%d requests wait for their responses" % _REQUESTS)
             at = self._requests.index(None)

@@ -150,3 +150,18 @@ def test_someone_else_answers():
     bench.client.on_message = on_ask
     wire = bench.exchange(b"\x30\x0e\x00\x01q\x09\x08\x00\x01r\x09\x00\x02id" + b"?")
     assert wire == b"\x30\x0d\x00\x01r\x05\x09\x00\x02id21.5"
+
+
+def test_a_first_request_that_fails_does_no_harm_to_the_next():
+    """Whatever ends it half way: here it is memory, and Ctrl-C does the same."""
+    asker = Asker()
+    urandom = mqttpipe.urandom
+
+    def fail(count):
+        raise MemoryError
+
+    mqttpipe.urandom = fail
+    raises(MemoryError, asker.client.request, "ask", "x", print, 1000)
+    mqttpipe.urandom = urandom
+    asker.answer(asker.ask("x"), b"y")
+    assert asker.got == [("response/c", b"y")]
