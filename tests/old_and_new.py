@@ -498,10 +498,14 @@ class Broker:
             if one[0] & 0xF0 in self.withheld or kept and kept[0][0] == CONNACK:
                 kept.append(one)
             else:
-                connection.send(one)
+                connection.send(self.wire(one))
                 moved = True
         self.queue = kept
         return moved
+
+    def wire(self, packet):
+        """As it is sent."""
+        return packet
 
     def publish(self, topic, qos, payload, retain, dup=False):
         if qos:

@@ -7,7 +7,7 @@ a REPL. Then, within a simulated day:
 - the client is in service again, no call raises, and publish() works at each QoS;
 - every QoS 1 and 2 message whose publish() had answered is at the server, QoS 2 once;
 - every message that was acknowledged to the server has reached its callback;
-- every token ends.
+- every token ends, and every request: its callback was called, or about to be when Ctrl-C came.
 
 A line is interrupted the first and the last time that a scenario runs it, with --long each
 time. No line or function of the client is named here.
@@ -24,6 +24,7 @@ import pytest
 
 import mqttpipe
 import old_and_new
+from broker_5 import Broker5
 
 CLIENT = mqttpipe.__file__
 FAILURES_MAX = 20  # of one scenario that are shown
@@ -182,6 +183,8 @@ class App:
         options.setdefault("reconnect_min_ms", 100)
         options.setdefault("packet_bytes_max", 100)
         options.setdefault("pipe_slots", 8)
+        if options.get("protocol") == 5:
+            options.setdefault("session_expiry_s", 3600)
         self.trace = Tracer(target)
         self.bench = fakes.Bench(**options)
         self.clock = self.bench.clock
@@ -189,12 +192,14 @@ class App:
         # A client that waits for what never comes shall not wait for ever.
         mqttpipe.pass_on = lambda: self.clock.advance(1)
         mqttpipe.sleep_ms = self.clock.advance
-        self.broker = old_and_new.Broker(self.bench)
+        is_5 = options.get("protocol") == 5
+        self.broker = Broker5(self.bench) if is_5 else old_and_new.Broker(self.bench)
         self.tokens = []
         self.published = []  # (qos, payload) whose publish() has answered
         self.dropped = set()
         self.received = []
         self.sent = []  # payloads at QoS 1 and 2 that the server had to deliver
+        self.requests = []  # what each has brought
         self.interrupted_callbacks = 0
         self.client.on_message = self.on_message
         self.client.on_dropped = lambda client, token: self.dropped.add(token)
@@ -202,7 +207,7 @@ class App:
         nothing = lambda *arguments: None  # noqa: E731
         for name in ("on_connect", "on_online", "on_offline", "on_published", "on_subscribed"):
             setattr(self.client, name, nothing)
-        self.client.on_error = nothing
+        self.client.on_error = self.client.on_authenticated = nothing
 
     # That it was called counts, also if reading the payload is interrupted.
     def on_message(self, client, message):
@@ -230,6 +235,15 @@ class App:
         if token is not None:
             self.tokens.append(token)
             self.published.append((token, qos, payload))
+
+    def request(self, payload):
+        answers = []
+        token, _ = self.queue(
+            self.client.request, "t", payload, lambda c, message: answers.append(message), 1500
+        )
+        if token is not None:
+            self.tokens.append(token)
+            self.requests.append(answers)
 
     def subscribe(self, name, qos=2):
         token, is_interrupted = self.queue(self.client.subscribe, name, self.on_message, qos)
@@ -269,7 +283,7 @@ class App:
         self.go()
 
     def is_settled(self):
-        is_done = all(map(self.client.is_done, self.tokens))
+        is_done = all(map(self.client.is_done, self.tokens)) and not any(self.client._requests)
         return self.client.is_online() and is_done and not self.broker.held
 
     def recover(self):
@@ -292,6 +306,8 @@ class App:
         assert client.is_online(), client.state_name
         assert [token for token in self.tokens if not client.is_done(token)] == []
         assert broker.held == []
+        ends = [len(answers) for answers in self.requests]
+        assert max(ends, default=1) == 1 and ends.count(0) <= 1, "ends of requests: %r" % ends
         arrived = [payload for _, payload in broker.accepted]
         asked = [one for one in self.published if one[0] not in self.dropped]
         assert [one for one in asked if one[1] and one[2] not in arrived] == [], "lost"
@@ -449,7 +465,90 @@ SCENARIOS = (
     (drop, {}),
     (refused_address, {"uri": ["mqtt://192.0.2.1", "mqtt://192.0.2.2"]}),
 )
-NAMES = ["%s %s" % (scenario.__name__, options.get("uri", "")) for scenario, options in SCENARIOS]
+
+
+# With MQTT 5.0 all of these, but for one of TLS, and what 3.1.1 has not.
+
+
+def refuse(app):
+    connect(app)
+    app.broker.refusals = 3
+    for qos in (1, 2, 1, 2):
+        app.publish(b"m%d" % len(app.published), qos)
+    app.published = []  # as in drop()
+    app.go()
+
+
+def leave_in_words(app):
+    """Both sides do, with a reason."""
+    connect(app)
+    app.publish(b"m0", 1)
+    if app.client.is_online():
+        app.bench.server.send(b"\xe0\x0a\x89\x08\x1f\x00\x05later")  # Server busy
+    app.cut()
+    app.sleep(1000)
+    app.trace(lambda: app.client.disconnect(4, {"reason_string": "later"}))
+    app.go()
+    app.connect()
+    app.go()
+
+
+def ask(app):
+    connect(app)
+    for payload in (b"a", b"b"):
+        app.request(payload)
+        app.go()
+    app.broker.withheld = {old_and_new.PUBLISH}
+    app.request(b"late")
+    app.go()
+    app.sleep(2000)
+
+
+def authenticate(app):
+    app.broker.connack += b"\x15\x00\x01m"
+    app.connect()
+    app.go()
+    app.trace(app.client.reauthenticate)
+    app.go()
+    app.broker.withheld = {0xF0}
+    app.trace(app.client.reauthenticate)
+    app.go()
+    app.cut()
+    app.sleep(1000)
+
+
+def publish_with_properties(app):
+    for number in range(2):
+        app.publish(b"m%d" % number, 1 + number, properties={"user_property": [("a", "b")]})
+    app.publish(b"m2", 1, properties={"message_expiry_interval": 3600})
+    app.connect()
+    app.go()
+    for topic in "abcab":
+        app.serve(b"s" + topic.encode(), 1, "in/" + topic)
+        app.go()
+
+
+def say(data):
+    return b"data"
+
+
+FIVE = {"protocol": 5}
+SCENARIOS += tuple(
+    (scenario, dict(options, **FIVE))
+    for scenario, options in SCENARIOS
+    if scenario is not cut or not options
+)
+SCENARIOS += (
+    (refuse, FIVE),
+    (leave_in_words, FIVE),
+    (ask, FIVE),
+    (authenticate, dict(FIVE, auth=("m", say))),
+    (publish_with_properties, FIVE),
+)
+NAMES = [
+    "%s %s %s" % (scenario.__name__, options.get("uri", ""), options.get("protocol", ""))
+    for scenario, options in SCENARIOS
+]
 
 
 def chosen(lines, is_every):
