@@ -2547,6 +2547,8 @@ class _Connecting:
                     while not self._is_wanted:
                         if self.state != _DOWN:  # disconnect() in on_offline, or just behind it
                             self._pause_end_ms = None
+                            if _MQTT5:
+                                self._is_clean = self.clean_session
                             self._move(_DOWN)
                         self._now_ms = ticks_ms()
                         yield self._rest(None)
@@ -4516,6 +4518,8 @@ class _Closing(_Sending):
     def _close(self, error):
         state = self.state
         self._failed = error
+        if _MQTT5 and (error is None or not self._is_wanted):
+            self._is_clean = self.clean_session  # as asked for: what comes is another session
         is_short = isinstance(error, MemoryError)
         at_ms = self._timers[_TIMER_STATE]
         if state == _ONLINE and at_ms is not None and ticks_diff(ticks_ms(), at_ms) >= 0:
@@ -5579,9 +5583,6 @@ class MQTTClient(_Driving):
         step() does the work. A second call changes nothing.
         Allocates: nothing. Blocks: never. Spec: section 3.1.
         """
-        if _MQTT5 and not self._is_wanted:
-            self._is_clean = self.clean_session
-            self._bye = _DISCONNECT_PACKET
         self._is_wanted = True
         self._pipe.is_signalled = True
 
@@ -5602,8 +5603,11 @@ class MQTTClient(_Driving):
 
         Allocates: nothing, without arguments. Blocks: never. Spec: section 3.14.
         """
-        if _MQTT5 and (reason_code or properties):
-            self._set_bye(reason_code, properties)
+        if _MQTT5:
+            if reason_code or properties:
+                self._set_bye(reason_code, properties)
+            elif self._is_wanted:
+                self._bye = _DISCONNECT_PACKET
         self._is_wanted = False
         self._pipe.has_chores = self._pipe.is_signalled = True
 

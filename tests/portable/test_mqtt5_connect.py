@@ -120,6 +120,47 @@ def test_clean_start_is_that_of_the_first_connect_if_the_session_outlives_connec
         assert take_apart(bench.server.received())[0] == 0x02, "it was asked for anew"
 
 
+def test_a_disconnect_that_connect_takes_back_does_not_begin_a_new_session():
+    """Nothing has ended: neither an attempt, whose CONNECT has left, nor a connection."""
+    bench = asked(session_expiry_s=60)
+    bench.exchange(CONNACK)
+    bench.client.disconnect()
+    bench.client.connect()
+    for is_online in (True, False):
+        bench.steps()
+        bench.server.error = ECONNRESET
+        bench.steps()
+        bench.clock.advance(60_000)
+        bench.steps()
+        assert take_apart(bench.server.received())[0] == 0x00, is_online
+        bench.client.disconnect()
+        bench.client.connect()
+        bench.exchange(CONNACK_SESSION)
+        assert bench.client.is_online()
+
+
+def test_a_session_is_begun_anew_behind_a_disconnect_whenever_connect_is_called():
+    """If it has come to that: a connection that breaks before goes on as it was."""
+    for is_cut in (True, False):
+        bench = asked(session_expiry_s=60)
+        bench.exchange(CONNACK)
+        bench.client.publish("t", b"x", 1)
+        bench.steps()
+        bench.client.disconnect()
+        bench.steps()  # it waits for PUBACK
+        bench.client.connect()
+        bench.server.received()
+        if is_cut:
+            bench.server.error = ECONNRESET
+        else:
+            bench.server.send(b"\x40\x02\x00\x01")
+        bench.steps()
+        bench.clock.advance(60_000)
+        bench.steps()
+        flags = take_apart(bench.server.received())[0]
+        assert flags == (0x00 if is_cut else 0x02), is_cut
+
+
 def test_session_present_after_a_clean_start_closes_the_connection():
     """[MQTT5-3.2.2-4]"""
     error, answer = refused(asked(), CONNACK_SESSION)

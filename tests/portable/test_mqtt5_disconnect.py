@@ -64,6 +64,28 @@ def test_the_next_good_bye_is_a_plain_one():
     assert said(bench) == DISCONNECT
 
 
+def test_a_good_bye_is_said_as_asked_for_also_if_connect_is_called_meanwhile():
+    bench = online()
+    bench.client.publish("t", b"x", 1)
+    bench.steps()
+    bench.server.received()
+    bench.client.disconnect(0x04)
+    bench.steps()  # it waits for PUBACK
+    bench.client.connect()
+    server = bench.server
+    server.send(b"\x40\x02\x00\x01")
+    bench.steps()
+    assert server.received() == b"\xe0\x01\x04"
+
+
+def test_a_good_bye_that_was_taken_back_is_not_that_of_the_next():
+    bench = online()
+    bench.client.disconnect(0x04)
+    bench.client.connect()
+    bench.steps()
+    assert said(bench) == DISCONNECT
+
+
 # What a server may say (table 3-13), in the words of the error.
 REASONS = (
     (0x00, "reason code 0x00"),
