@@ -44,10 +44,14 @@ class Speaks5:
             # Its properties begin with the Session Expiry Interval, if that is not 0.
             self.has_session = body[10] > 4 and body[11] == 0x11
 
+    # What it has taken before, it can't refuse.
+    def is_to_be_refused(self, first_byte, number):
+        return first_byte & 6 and self.refusals > 0 and number not in self.unreleased
+
     def _on_publish(self, first_byte, body):
         end = 2 + int.from_bytes(body[:2], "big")
         number = body[end : end + 2]
-        if first_byte & 6 and self.refusals and number not in self.unreleased:
+        if self.is_to_be_refused(first_byte, number):
             self.refusals -= 1
             kind = 0x40 if first_byte & 2 else 0x50
             self.queue.append(Ready(packet_of(kind, number + b"\x97")))  # Quota exceeded

@@ -3,6 +3,7 @@
     .venv/bin/python tests/model_check.py                            200 lives
     .venv/bin/python tests/model_check.py --runs 100000 --jobs 2
     .venv/bin/python tests/model_check.py --runs 1000 --seed 4711    the same lives again
+    .venv/bin/python tests/model_check.py --protocol 5               lives with MQTT 5.0
 
 A life begins with a filter and some messages under way. Then come steps that hypothesis draws:
 what the application calls, what the server sends, keeps back or loses, cuts at any byte, time that
@@ -23,6 +24,13 @@ What must hold (docs/principle.md, docs/user-guide.md):
 - Deadlines: whatever the server owes, step() knows until when it may sleep, and the server is left
   when that has passed; disconnect() ends; what waits and expires is dropped.
 - At the end the filters in force at the server are those asked for, and one socket is open.
+
+With MQTT 5.0 the server also gives and takes topic aliases, has a Receive Maximum and a Maximum
+Packet Size, refuses messages, and says why it closes. Then also
+
+- no more messages of QoS 1 and 2 than its Receive Maximum, and nothing larger than its maximum;
+- what it refused is not sent again when its token has ended;
+- each message comes with its own properties, and with no more time than it had.
 
 tests/portable/test_random_lives.py does less of this in every interpreter, and old_and_new.py
 compares with release 0.1. Here lives are shrunk, and more of them are looked at.
@@ -52,9 +60,11 @@ from hypothesis.stateful import (  # noqa: E402
     rule,
     run_state_machine_as_test,
 )
+from model_server_5 import MORE_BYTES, packet_of  # noqa: E402
 from mqtt_reference import matches  # noqa: E402
 
 import mqttpipe  # noqa: E402
+from broker_5 import Ready, Speaks5  # noqa: E402
 from old_and_new import (  # noqa: E402
     ANSWERS,
     CONNACK,
@@ -134,7 +144,8 @@ class Server(Broker):
             if qos:
                 self.use(number, ("m", payload), first_byte & 8)
                 self.owe(PUBACK if qos == 1 else PUBREC, number)
-            self.life.on_arrival(payload, body[2:end].decode(), qos, first_byte & 1)
+            is_taken = not self.is_to_be_refused(first_byte, number)
+            self.life.on_arrival(payload, body[2:end].decode(), qos, first_byte & 1, is_taken)
         else:
             wanted = 2 if kind in (PUBREL, SUBSCRIBE, UNSUBSCRIBE) else 0
             assert first_byte & 15 == wanted, "flags of 0x%02x [MQTT-2.2.2-1]" % first_byte
@@ -145,6 +156,9 @@ class Server(Broker):
             if kind in ASKED_WITH:
                 self.owe(ASKED_WITH[kind], number)
         super()._on_packet(first_byte, body)
+
+    def is_to_be_refused(self, first_byte, number):
+        return False
 
     def use(self, number, what, is_dup):
         before = self.in_use.setdefault(number, what)
@@ -164,7 +178,7 @@ class Server(Broker):
             if packet[0] & 0xF0 in self.withheld or kept and kept[0][0] == CONNACK:
                 kept.append(packet)
             else:
-                connection.send(packet)
+                connection.send(self.wire(packet))
                 self.on_left(packet)
         moved = len(kept) < len(self.queue)
         self.queue = kept
@@ -181,17 +195,51 @@ class Server(Broker):
     def send_part(self, count):
         connection = self.connection
         if self.queue and not self.rest and connection and not connection.is_closed:
-            packet = self.queue.pop(0)
+            self.started = self.queue.pop(0)
+            packet = self.wire(self.started)
             count = min(count, len(packet) - 1)
             connection.send(packet[:count])
             self.rest = packet[count:]
-            self.started = packet
 
     def send_rest(self):
         if self.rest and not self.connection.is_closed:
             self.connection.send(self.rest)
             self.rest = b""
             self.on_left(self.started)
+
+
+class Server5(Speaks5, Server):
+    """With MQTT 5.0.
+
+    Attributes: packet_bytes_max, receive_maximum: its own; flying: identifiers that count for it.
+    """
+
+    packet_bytes_max = receive_maximum = 1 << 30
+
+    def _begin(self, connection):
+        self.flying = set()
+        super()._begin(connection)
+
+    def _on_packet(self, first_byte, body):
+        size = len(packet_of(first_byte, body))
+        assert first_byte == CONNECT or size <= self.packet_bytes_max, "%d bytes [5]" % size
+        super()._on_packet(first_byte, body)
+
+    def use(self, number, what, is_dup):
+        super().use(number, what, is_dup)
+        if what[0] == "m":
+            self.flying.add(number)
+            assert len(self.flying) <= self.receive_maximum, "%d at once" % len(self.flying)
+
+    def on_left(self, packet):
+        super().on_left(packet)
+        kind, number = packet[0] & 0xF0, packet[2:4]
+        if kind in (PUBACK, PUBCOMP) or isinstance(packet, Ready):
+            self.flying.discard(number)
+        if isinstance(packet, Ready):
+            _, payload = self.in_use.pop(number, (None, None))
+            if payload is not None:
+                self.life.by_payload[payload].is_refused = True
 
 
 class Message:
@@ -208,7 +256,8 @@ class Message:
         self.times = 0  # how often it has arrived
         self.times_max = 1 if qos != 1 else 1 << 30
         self.cancelled_on = None  # the connection on which it may still arrive
-        self.expires_ms = None
+        self.expires_ms = self.expiry_s = None
+        self.is_refused = False  # the server has said so, perhaps to nobody
 
 
 class Link:
@@ -218,24 +267,30 @@ class Link:
         return self.is_there
 
 
+BEGIN = dict(
+    clean_session=st.sampled_from((False, False, True)),
+    keep_alive_s=st.sampled_from((0, 2, 60)),
+    packet_bytes_max=st.sampled_from((64, 100, 300)),
+    pipe_slots=st.sampled_from((1, 3, 8, 8)),
+    in_flight_max=st.sampled_from((1, 3, 8)),
+    pipe_bytes_max=st.sampled_from((None, None, 120)),
+    offline=st.sampled_from(("refuse", "refuse", "drop_oldest", "latest")),
+    before_wrap_ms=st.sampled_from((WRAP_MS - 1000, 0, 700, 3000, 100_000)),
+    last_token=st.sampled_from((0, 65270, 0x3FFFFFF8)),
+    is_wanted=st.sampled_from((True, True, False)),
+)
+
+
 class Life(RuleBasedStateMachine):
     """The application, the network and the clock: its rules are the steps of a life."""
 
     bench = None
 
-    @initialize(
-        clean_session=st.sampled_from((False, False, True)),
-        keep_alive_s=st.sampled_from((0, 2, 60)),
-        packet_bytes_max=st.sampled_from((64, 100, 300)),
-        pipe_slots=st.sampled_from((1, 3, 8, 8)),
-        in_flight_max=st.sampled_from((1, 3, 8)),
-        pipe_bytes_max=st.sampled_from((None, None, 120)),
-        offline=st.sampled_from(("refuse", "refuse", "drop_oldest", "latest")),
-        before_wrap_ms=st.sampled_from((WRAP_MS - 1000, 0, 700, 3000, 100_000)),
-        last_token=st.sampled_from((0, 65270, 0x3FFFFFF8)),
-        is_wanted=st.sampled_from((True, True, False)),
-    )
-    def begin(self, before_wrap_ms, last_token, is_wanted, **options):
+    @initialize(**BEGIN)
+    def begin(self, **drawn):
+        self.start(Server, **drawn)
+
+    def start(self, make_server, before_wrap_ms, last_token, is_wanted, **options):
         fakes.gc = mqttpipe.gc = NoCollector
         self.link = Link()
         self.bench = fakes.Bench(
@@ -262,7 +317,7 @@ class Life(RuleBasedStateMachine):
         self.commands = {}  # filter -> (token, QoS or None), the last one
         self.generations = collections.Counter()
         self.unwanted_ms = self.clock.now_ms  # since when; None: it is wanted
-        self.server = Server(self)
+        self.server = make_server(self)
         client.on_message = lambda c, message: self.on_message("default", message)
         client.on_published = lambda c, token: self.on_end("published", token)
         client.on_dropped = lambda c, token: self.on_end("dropped", token)
@@ -282,14 +337,14 @@ class Life(RuleBasedStateMachine):
         assert message.end is None, "%s, and %s before" % (what, message.end)
         message.end = what
 
-    def on_arrival(self, payload, topic, qos, retain):
+    def on_arrival(self, payload, topic, qos, retain, is_taken):
         message = self.by_payload[payload]
         wanted = (message.topic, message.qos, message.retain)
         assert (topic, qos, bool(retain)) == wanted, (topic, qos, retain, wanted)
         connection = self.server.connection
         assert message.cancelled_on in (None, connection), "sent after cancel(): %r" % payload
         # At QoS 2 the server counts what comes again only where it has forgotten the first.
-        if qos == 2 and self.is_held_by_server(payload):
+        if not is_taken or qos == 2 and self.is_held_by_server(payload):
             return
         message.times += 1
         assert message.times <= message.times_max, "%r has come twice" % payload
@@ -390,27 +445,44 @@ class Life(RuleBasedStateMachine):
         message = Message(number, topic, payload, qos, retain)
         if offline == "latest":
             self.has_latest = True
-        byte_count = len(topic) + len(payload)
-        packet_bytes = byte_count + 2 + (2 if qos else 0)
+        properties = self.properties_of(message)
+        byte_count = len(topic) + len(payload) + self.own_bytes_of(properties)
+        packet_bytes = byte_count + 2 + (2 if qos else 0) + self.more_bytes_of(expiry_s)
         packet_bytes += 2 + (packet_bytes > 127)
         bytes_max = self.options["pipe_bytes_max"] or 16 * self.options["packet_bytes_max"]
         fits = packet_bytes <= self.options["packet_bytes_max"] and byte_count <= bytes_max
         self.by_payload[payload] = message
         try:
-            token = self.client.publish(topic, payload, qos, retain, offline, expiry_s)
+            token = self.client.publish(
+                topic, payload, qos, retain, offline, expiry_s, **properties
+            )
         except mqttpipe.QueueFull:
             del self.by_payload[payload]
             return
         except mqttpipe.LocalError:
-            assert not fits, (packet_bytes, byte_count)
+            assert not fits or self.is_large_for_server(packet_bytes), (packet_bytes, byte_count)
             del self.by_payload[payload]
             return
         assert fits and token not in self.by_token, (packet_bytes, byte_count, token)
         message.token = token
         if expiry_s is not None:
+            message.expiry_s = expiry_s
             message.expires_ms = self.clock.ticks_add(self.clock.now_ms, expiry_s * 1000)
         self.messages.append(message)
         self.by_token[token] = message
+
+    # Of MQTT 3.1.1, which has none.
+    def properties_of(self, message):
+        return {}
+
+    def own_bytes_of(self, properties):
+        return 0
+
+    def more_bytes_of(self, expiry_s):
+        return 0
+
+    def is_large_for_server(self, packet_bytes):
+        return False
 
     @rule(count=st.integers(2, 9), offline=st.sampled_from((None, None, "drop_oldest", "latest")))
     def publish_many(self, count, offline):
@@ -507,12 +579,19 @@ class Life(RuleBasedStateMachine):
     def serve_one(self, topic, qos, what, size):
         payload = b"%s%d" % (what, len(self.served)) + b"." * size
         length = 2 + len(topic) + len(payload) + (2 if qos else 0)
-        is_large = length > self.options["packet_bytes_max"] - 2
+        is_large = self.is_large(length)
         self.served[payload] = topic, qos, is_large
+        if is_large and self.is_not_sent_large:
+            return
         if len(self.server.held) < 20 and self.server.address is not None:
             self.server.publish(topic, qos, payload, False)
         else:
             self.lost.add(payload)  # nobody was there yet
+
+    is_not_sent_large = False
+
+    def is_large(self, length):
+        return length > self.options["packet_bytes_max"] - 2
 
     @rule(kinds=st.sampled_from(WITHHELD))
     def withhold(self, kinds):
@@ -542,7 +621,7 @@ class Life(RuleBasedStateMachine):
         self.settle()
         if connection is not self.server.connection:
             return
-        rest = (self.server.rest + b"".join(self.server.queue))[:tail]
+        rest = (self.server.rest + b"".join(map(self.server.wire, self.server.queue)))[:tail]
         if rest and not connection.is_closed:
             connection.send(rest)
             self.client.step()
@@ -619,8 +698,11 @@ class Life(RuleBasedStateMachine):
             if message.end == "published" and message.qos:
                 assert message.times, "%r was lost" % message.payload
         for key in {self.key_of(message) for message in self.messages}:
+            # (What was refused once is behind those that came meanwhile.)
             numbers = [
-                one for one in self.first_arrivals if self.key_of(self.messages[one]) == key
+                one
+                for one in self.first_arrivals
+                if self.key_of(self.messages[one]) == key and not self.messages[one].is_refused
             ]
             assert numbers == sorted(numbers), "not in order: %r" % numbers
 
@@ -640,12 +722,97 @@ class Life(RuleBasedStateMachine):
                 assert payload in arrived, "%r was lost on its way to us" % payload
 
 
+BEGIN_5 = dict(
+    BEGIN,
+    aliases=st.sampled_from((0, 2, 2)),
+    receive_maximum=st.sampled_from((None, 1, 2, 5)),
+    server_bytes_max=st.sampled_from((None, None, 60)),
+    session_expiry_s=st.sampled_from((0, 3600, 0xFFFFFFFF)),
+)
+
+
+class Life5(Life):
+    """With MQTT 5.0."""
+
+    is_not_sent_large = True  # it knows our Maximum Packet Size
+
+    @initialize(**BEGIN_5)
+    def begin(self, aliases, receive_maximum, server_bytes_max, session_expiry_s, **drawn):
+        def make_server(life):
+            server = Server5(life)
+            server.connack = b""
+            if aliases:
+                server.connack += b"\x22\x00" + bytes((aliases,))
+            if receive_maximum:
+                server.receive_maximum = receive_maximum
+                server.connack += b"\x21\x00" + bytes((receive_maximum,))
+            if server_bytes_max:
+                server.packet_bytes_max = server_bytes_max
+                server.connack += b"\x27" + server_bytes_max.to_bytes(4, "big")
+            return server
+
+        self.start(make_server, protocol=5, session_expiry_s=session_expiry_s, **drawn)
+
+    # One message in three has some.
+    def properties_of(self, message):
+        if message.number % 3:
+            return {}
+        return {"properties": {"user_property": [("n", str(message.number))]}}
+
+    def own_bytes_of(self, properties):
+        return 6 + len(properties["properties"]["user_property"][0][1]) if properties else 0
+
+    def more_bytes_of(self, expiry_s):
+        return 1 if expiry_s is None else 6
+
+    def is_large_for_server(self, packet_bytes):
+        return packet_bytes > self.server.packet_bytes_max
+
+    def is_large(self, length):
+        length += 1 + MORE_BYTES
+        return length + 2 + (length > 127) > self.options["packet_bytes_max"]
+
+    def on_arrival(self, payload, topic, qos, retain, is_taken):
+        message = self.by_payload[payload]
+        found = self.server.translation.found
+        number = b"" if message.number % 3 else b"%d" % message.number
+        pair = b"\x00\x01n\x00" + bytes((len(number),)) + number
+        assert found.get(0x26, b"") == (pair if number else b""), (payload, found)
+        left_s = int.from_bytes(found[0x02], "big") if 0x02 in found else None
+        if message.expiry_s is None:
+            assert left_s is None, (payload, found)
+        else:
+            assert left_s and left_s <= message.expiry_s, (payload, found)
+        assert not (message.is_refused and message.end), "%r after it was refused" % payload
+        super().on_arrival(payload, topic, qos, retain, is_taken)
+
+    @rule(count=st.integers(0, 3))
+    def refuse(self, count):
+        self.server.refusals = count
+
+    @rule(reason_code=st.sampled_from((0x00, 0x81, 0x89, 0x8B, 0x97, 0x9C)))
+    def say_goodbye(self, reason_code):
+        """The server closes, and says why: 0x9C without the name of another."""
+        connection = self.server.connection
+        if self.server.is_accepted and not self.server.rest and not connection.is_closed:
+            self.server.queue = []
+            self.server.is_accepted = False
+            connection.send(b"\xe0\x01" + bytes((reason_code,)))
+            connection.is_ended = True
+
+    def finish(self):
+        self.refuse(0)
+        super().finish()
+
+
+LIVES = {4: Life, 5: Life5}
+
 # ---------------------------------------------------------------------------
 # Many lives
 # ---------------------------------------------------------------------------
 
 
-def run_lives(first, count, steps=STEPS, shrinks=True):
+def run_lives(first, count, steps=STEPS, shrinks=True, protocol=4):
     """Run so many lives, drawn from a seed; raises what the first that fails raises."""
     how = settings(
         max_examples=count,
@@ -657,7 +824,7 @@ def run_lives(first, count, steps=STEPS, shrinks=True):
         print_blob=False,
         report_multiple_bugs=False,
     )
-    machine = seed(first)(type("Life", (Life,), {}))
+    machine = seed(first)(type("Life", (LIVES[protocol],), {}))
     run_state_machine_as_test(machine, settings=how)
 
 
@@ -668,6 +835,7 @@ def main(arguments=None):
     parser.add_argument("--runs", type=int, default=200, help="lives")
     parser.add_argument("--seed", type=int, help="of the first 1,000 lives; the next has the next")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--protocol", type=int, default=4, choices=LIVES)
     parser.add_argument("--steps", type=int, default=STEPS, help="of a life, at most")
     options = parser.parse_args(arguments)
     if options.seed is None:
@@ -680,7 +848,9 @@ def main(arguments=None):
         for number in range((options.runs + CHUNK - 1) // CHUNK):
             count = min(CHUNK, options.runs - CHUNK * number)
             first = options.seed + number
-            jobs[pool.submit(run_lives, first, count, options.steps)] = first
+            jobs[pool.submit(run_lives, first, count, options.steps, True, options.protocol)] = (
+                first
+            )
         for job in concurrent.futures.as_completed(jobs):
             if job.exception():
                 failed += 1

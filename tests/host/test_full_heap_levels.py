@@ -16,7 +16,7 @@ import pytest
 import build
 
 PORTABLE = pathlib.Path(__file__).resolve().parent.parent / "portable"
-MODULES = ("full_heap", "full_heap_sockets", "full_heap_run")
+MODULES = ("full_heap", "full_heap_sockets", "full_heap_run", "full_heap_5")
 LEVEL_MAX = 4096
 # Full, with all parts and asyncio, the fakes and a piece of 4 KiB beside it.
 HEAP = "128k"

@@ -13,6 +13,19 @@ LIVES = 200
 LONG_LIVES = 100_000
 LIVES_OF_A_FAULT = 400  # by then it is noticed
 
+
+def without_receive_maximum(client):
+    obey(client)
+    client._flying_max = client.in_flight_max
+
+
+def without_packet_bytes_max(client):
+    obey(client)
+    client._pipe.packet_bytes_max = client._packet_bytes_max
+
+
+obey = mqttpipe.MQTTClient._on_connack_5
+
 # Faults: where, the name, what is there; and a seed that notices it soon.
 FAULTS = {
     "what is sent again has no DUP": (mqttpipe, "_DUP", 0, 3),
@@ -26,6 +39,23 @@ FAULTS = {
     ),
 }
 
+FAULTS_5 = {
+    "its receive maximum is not obeyed": (
+        mqttpipe.MQTTClient,
+        "_on_connack_5",
+        without_receive_maximum,
+        1,
+    ),
+    "its maximum packet size is not obeyed": (
+        mqttpipe.MQTTClient,
+        "_on_connack_5",
+        without_packet_bytes_max,
+        1,
+    ),
+    "what it refuses is passed over": (mqttpipe.MQTTClient, "_on_failed", lambda *a: 0, 1),
+    "an expiry is not sent": (mqttpipe, "_EXPIRES", 0, 1),
+}
+
 
 @pytest.fixture(autouse=True)
 def real_parts():
@@ -34,23 +64,28 @@ def real_parts():
     fakes.gc = mqttpipe.gc = gc
 
 
-def test_what_is_promised_holds_in_lives_of_a_fresh_seed(capsys):
+@pytest.mark.parametrize("protocol", model_check.LIVES)
+def test_what_is_promised_holds_in_lives_of_a_fresh_seed(protocol, capsys):
     seed = random.SystemRandom().randrange(1 << 32)
     with capsys.disabled():
         print(" seed %d" % seed, end="")
-    model_check.run_lives(seed, LIVES)
+    model_check.run_lives(seed, LIVES, protocol=protocol)
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_noticed(name, monkeypatch):
-    *fault, seed = FAULTS[name]
+@pytest.mark.parametrize(
+    "protocol, name", [(4, name) for name in FAULTS] + [(5, name) for name in FAULTS_5]
+)
+def test_a_fault_is_noticed(protocol, name, monkeypatch):
+    *fault, seed = (FAULTS if protocol == 4 else FAULTS_5)[name]
     monkeypatch.setattr(*fault)
     with pytest.raises(AssertionError):
-        model_check.run_lives(seed, LIVES_OF_A_FAULT, shrinks=False)
+        model_check.run_lives(seed, LIVES_OF_A_FAULT, shrinks=False, protocol=protocol)
 
 
 @pytest.mark.timeout(14_400)
-def test_what_is_promised_holds_in_100000_lives(request):
+@pytest.mark.parametrize("protocol", model_check.LIVES)
+def test_what_is_promised_holds_in_100000_lives(protocol, request):
     if not request.config.getoption("--long"):
         pytest.skip("takes half an hour: --long runs it")
-    assert model_check.main(["--runs", str(LONG_LIVES), "--jobs", "2"]) == 0
+    arguments = ["--runs", str(LONG_LIVES), "--jobs", "2"]
+    assert model_check.main([*arguments, "--protocol", str(protocol)]) == 0

@@ -16,6 +16,7 @@ import time
 import fakes
 import pytest
 from model_server import Server
+from model_server_5 import Server5
 
 import mqttpipe
 
@@ -25,6 +26,7 @@ LONG_COUNT = 20_000
 WAIT_S = 90  # of a busy machine
 LONG_WAIT_S = 3000
 POLICIES = ("refuse", "drop_oldest", "latest")
+PROTOCOLS = (4, 5)
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +41,9 @@ def change_often():
 class Run:
     """A client, its server, and the threads around them."""
 
-    def __init__(self, policy, seed, count, wait_s):
+    def __init__(self, policy, seed, count, wait_s, protocol):
         self.policy = policy
+        self.is_5 = protocol == 5
         self.seed = seed
         self.count = count
         self.end_s = time.monotonic() + wait_s
@@ -55,9 +58,12 @@ class Run:
             packet_bytes_max=64,
             pipe_bytes_max=150,
             offline=policy,
+            protocol=protocol,
+            session_expiry_s=3600 if self.is_5 else 0,
         )
         self.client = self.bench.client
-        self.server = Server(self.bench)
+        self.server = Server5(self.bench) if self.is_5 else Server(self.bench)
+        self.refusals = 0
         self.payloads = {}  # token -> payload
         self.ends = collections.defaultdict(list)  # token -> what was told
         self.taken_back = []  # tokens
@@ -67,8 +73,14 @@ class Run:
         client = self.client
         client.on_published = lambda c, token: self.ends[token].append("published")
         client.on_dropped = lambda c, token: self.ends[token].append("dropped")
-        client.on_error = lambda c, error: self.errors.append(error)
+        client.on_error = self.on_error
         self.is_publishing = True
+
+    def on_error(self, client, error):
+        if self.is_5 and isinstance(error, mqttpipe.Refused):
+            self.refusals += 1
+        else:
+            self.errors.append(error)
 
     def go(self):
         self.client.connect()
@@ -98,11 +110,16 @@ class Run:
         for n in range(self.count):
             qos = draw.randrange(3)
             # One topic for all, so that "latest" has something to replace.
+            properties = {}
+            if self.is_5 and draw.random() < 0.3:
+                properties = {"properties": {"user_property": [("n", str(n))]}}
             payload = b"%d %d" % (number, n)
             expiry_s = 1 if draw.random() < 0.05 else None
             while not self.is_late():
                 try:
-                    token = self.client.publish("t", payload, qos, False, None, expiry_s)
+                    token = self.client.publish(
+                        "topic", payload, qos, False, None, expiry_s, **properties
+                    )
                 except mqttpipe.QueueFull:
                     self.refused += 1
                     time.sleep(0)
@@ -148,6 +165,8 @@ class Run:
             if self.is_publishing and bench.network.connections and draw.random() < 0.002:
                 bench.server.error = fakes.ECONNRESET
                 self.cuts += 1
+            if self.is_5 and draw.random() < 0.01:
+                self.server.refusals = 1
             if not self.is_publishing:
                 pipe = self.client._pipe
                 asked = self.client._filters.asked_count or self.client._filters.is_unsent
@@ -189,33 +208,38 @@ class Run:
                 assert mine == sorted(mine), (number, qos, mine)
 
 
-def check_run(policy, seed, count, wait_s):
-    run = Run(policy, seed, count, wait_s)
+def check_run(policy, seed, count, wait_s, protocol):
+    run = Run(policy, seed, count, wait_s, protocol)
     run.go()
     run.check()
     told = collections.Counter(ends[0] for ends in run.ends.values())
-    return "%s: %r, %d taken back, %d times QueueFull, %d cuts" % (
+    return "%s, protocol %d: %r, %d taken back, %d refused, %d times QueueFull, %d cuts" % (
         policy,
+        protocol,
         dict(told),
         len(run.taken_back),
+        run.refusals,
         run.refused,
         run.cuts,
     )
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("policy", POLICIES)
-def test_each_message_has_one_end_and_none_is_lost(policy, capsys):
+def test_each_message_has_one_end_and_none_is_lost(policy, protocol, capsys):
     seed = random.SystemRandom().randrange(1 << 32)
     with capsys.disabled():
         print(" seed %d" % seed, end="", flush=True)
-    check_run(policy, seed, COUNT, WAIT_S)
+    print(check_run(policy, seed, COUNT, WAIT_S, protocol))
 
 
 @pytest.mark.timeout(LONG_WAIT_S + 100)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("policy", POLICIES)
-def test_each_of_80000_messages_has_one_end(policy, request, record_property):
+def test_each_of_80000_messages_has_one_end(policy, protocol, request, record_property):
     if not request.config.getoption("--long"):
         pytest.skip("takes minutes: --long runs it")
     seed = random.SystemRandom().randrange(1 << 32)
     record_property("figure", ("threads", "seed %d" % seed, ""))
-    record_property("figure", ("threads", check_run(policy, seed, LONG_COUNT, LONG_WAIT_S), ""))
+    told = check_run(policy, seed, LONG_COUNT, LONG_WAIT_S, protocol)
+    record_property("figure", ("threads", told, ""))

@@ -68,6 +68,8 @@ def fill(free_bytes, is_in_pieces=False):
 class Life:
     """A client on fakes, its server and its application."""
 
+    make_server = Server
+
     def __init__(self, **options):
         options.setdefault("uri", "mqtt://192.0.2.1")
         self.use(
@@ -87,7 +89,7 @@ class Life:
         self.bench = bench
         self.client = bench.client
         self.clock = bench.clock
-        self.server = Server(bench)
+        self.server = self.make_server(bench)
         self.received = 0
         self.call = None
         self.step = self.client.step

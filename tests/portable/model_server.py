@@ -212,13 +212,13 @@ class Play:
     """The application, its client on a Bench, and the server.
 
     Args:
-        is_tls: bool. options: of MQTTClient, and of Bench.
+        is_tls: bool. make_server: Server, or one like it. options: of MQTTClient, and of Bench.
 
     It asserts that no step() makes more than `calls_max` calls on sockets. A board's heap has no
     room for two: let go of one before the next is made, which is best done by a function for each.
     """
 
-    def __init__(self, is_tls=False, **options):
+    def __init__(self, is_tls=False, make_server=Server, **options):
         needs("qos2")
         if is_tls:
             needs("tls")
@@ -244,7 +244,7 @@ class Play:
         )
         self.clock = self.bench.clock
         self.client = self.bench.client
-        self.server = Server(self.bench)
+        self.server = make_server(self.bench)
         self.begin_ms = self.clock.now_ms
         self.errors = []  # of on_offline, in order
         self.received = []  # (qos, payload)

@@ -135,10 +135,15 @@ class Translation:
 
 
 class Server5(Server):
-    """As Server. `by_alias`: as Translation's, of all connections."""
+    """As Server.
+
+    Attributes: by_alias: as Translation's, of all connections; refusals: so many of the next
+    messages at QoS 1 and 2 are refused.
+    """
 
     def __init__(self, bench):
         self.by_alias = [0, 0]
+        self.refusals = 0
         Server.__init__(self, bench)
 
     def _begin(self, connection):
@@ -153,4 +158,15 @@ class Server5(Server):
     def _on_packet(self, kind, packet):
         packet = self._translation.to_4(packet)
         assert kind != 0x10 or packet[8] == 5, packet
-        Server._on_packet(self, kind, packet)
+        if kind != 0x30 or not self.refusals or not self._refuse(packet):
+            Server._on_packet(self, kind, packet)
+
+    # What it has taken before, it can't refuse.
+    def _refuse(self, packet):
+        at = 4 + packet[3]
+        if not packet[0] & 6 or (packet[at] << 8 | packet[at + 1]) in self._unreleased:
+            return False
+        self.refusals -= 1
+        kind = 0x40 if packet[0] & 2 else 0x50
+        self.queue.append(bytes((kind, 3)) + packet[at : at + 2] + b"\x97")  # Quota exceeded
+        return True

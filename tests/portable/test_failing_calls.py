@@ -37,12 +37,13 @@ def answer_lookups(play):
 
 
 # A play in which call number `fail_at` raises make_error(its name); 0: none does.
-def play_with(is_tls, fail_at, make_error, numbers=None):
+def play_with(is_tls, fail_at, make_error, options, numbers=None):
     plan = failing.Plan()
     play = Play(
         is_tls,
         uri="mqtts://h" if is_tls else "mqtt://h",
         prepare=lambda: failing.install(plan),
+        **options,
     )
     play.calls_max = 100  # several connections may be begun in one step
     play.timeout_ms = 1  # the poll is part of it
@@ -63,12 +64,13 @@ FREE_CALLS = ("close", "tls close")  # nothing is allocated for them on any port
 
 # Each call of a play fails, if its name is not among those `without`. With several errors the
 # calls of one name raise them in turn; if there are too few of them, the first has the rest.
-# (makers: of errors; an error that is raised again and again keeps all that it has seen.)
-def fail_every_call(makers, without=(), transports=(False, True)):
+# (makers: of errors; an error that is raised again and again keeps all that it has seen. options:
+# of the Play.)
+def fail_every_call(makers, without=(), transports=(False, True), **options):
     needs("resolver")
     for is_tls in transports:
         numbers = bytearray()
-        play_with(is_tls, 0, None, numbers)
+        play_with(is_tls, 0, None, options, numbers)
         for number in range(len(NAMES)):
             name = NAMES[number]
             times = 0
@@ -79,10 +81,10 @@ def fail_every_call(makers, without=(), transports=(False, True)):
                 continue
             for at in range(first, len(numbers)):
                 if numbers[at] == number:
-                    play_with(is_tls, at + 1, makers[times % len(makers)])
+                    play_with(is_tls, at + 1, makers[times % len(makers)], options)
                     times += 1
             for make_error in makers[times:]:
-                play_with(is_tls, first + 1, make_error)
+                play_with(is_tls, first + 1, make_error, options)
 
 
 def connection_reset(name):
