@@ -201,6 +201,9 @@ class Server(Broker):
             connection.send(packet[:count])
             self.rest = packet[count:]
 
+    def on_tail(self):
+        """The last bytes of a connection have left: a whole packet, perhaps."""
+
     def send_rest(self):
         if self.rest and not self.connection.is_closed:
             self.connection.send(self.rest)
@@ -231,15 +234,16 @@ class Server5(Speaks5, Server):
             self.flying.add(number)
             assert len(self.flying) <= self.receive_maximum, "%d at once" % len(self.flying)
 
+    def on_tail(self):
+        self.flying = set()
+
     def on_left(self, packet):
         super().on_left(packet)
         kind, number = packet[0] & 0xF0, packet[2:4]
         if kind in (PUBACK, PUBCOMP) or isinstance(packet, Ready):
             self.flying.discard(number)
         if isinstance(packet, Ready):
-            _, payload = self.in_use.pop(number, (None, None))
-            if payload is not None:
-                self.life.by_payload[payload].is_refused = True
+            self.in_use.pop(number, None)
 
 
 class Message:
@@ -257,7 +261,7 @@ class Message:
         self.times_max = 1 if qos != 1 else 1 << 30
         self.cancelled_on = None  # the connection on which it may still arrive
         self.expires_ms = self.expiry_s = None
-        self.is_refused = False  # the server has said so, perhaps to nobody
+        self.is_refused = False  # the server has said so, perhaps to nobody, or is going to
 
 
 class Link:
@@ -624,6 +628,7 @@ class Life(RuleBasedStateMachine):
         rest = (self.server.rest + b"".join(map(self.server.wire, self.server.queue)))[:tail]
         if rest and not connection.is_closed:
             connection.send(rest)
+            self.server.on_tail()
             self.client.step()
         self.server.look()
         self.server.queue = []
@@ -784,6 +789,7 @@ class Life5(Life):
         else:
             assert left_s and left_s <= message.expiry_s, (payload, found)
         assert not (message.is_refused and message.end), "%r after it was refused" % payload
+        message.is_refused = message.is_refused or not is_taken
         super().on_arrival(payload, topic, qos, retain, is_taken)
 
     @rule(count=st.integers(0, 3))
@@ -794,7 +800,9 @@ class Life5(Life):
     def say_goodbye(self, reason_code):
         """The server closes, and says why: 0x9C without the name of another."""
         connection = self.server.connection
-        if self.server.is_accepted and not self.server.rest and not connection.is_closed:
+        has_greeted = not any(packet[0] == CONNACK for packet in self.server.queue)
+        is_there = self.server.is_accepted and has_greeted and not self.server.rest
+        if is_there and not connection.is_closed:
             self.server.queue = []
             self.server.is_accepted = False
             connection.send(b"\xe0\x01" + bytes((reason_code,)))
