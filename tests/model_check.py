@@ -29,7 +29,7 @@ With MQTT 5.0 the server also gives and takes topic aliases, has a Receive Maxim
 Packet Size, refuses messages, and says why it closes. Then also
 
 - no more messages of QoS 1 and 2 than its Receive Maximum, and nothing larger than its maximum;
-- what it refused is not sent again when its token has ended;
+- what it refuses has its end then, and is not sent again;
 - each message comes with its own properties, and with no more time than it had.
 
 tests/portable/test_random_lives.py does less of this in every interpreter, and old_and_new.py
@@ -214,13 +214,15 @@ class Server(Broker):
 class Server5(Speaks5, Server):
     """With MQTT 5.0.
 
-    Attributes: packet_bytes_max, receive_maximum: its own; flying: identifiers that count for it.
+    Attributes: packet_bytes_max, receive_maximum: its own; flying: identifiers that count for it;
+    refused: payloads whose refusal has left, on this connection.
     """
 
     packet_bytes_max = receive_maximum = 1 << 30
 
     def _begin(self, connection):
         self.flying = set()
+        self.refused = []
         super()._begin(connection)
 
     def _on_packet(self, first_byte, body):
@@ -243,7 +245,8 @@ class Server5(Speaks5, Server):
         if kind in (PUBACK, PUBCOMP) or isinstance(packet, Ready):
             self.flying.discard(number)
         if isinstance(packet, Ready):
-            self.in_use.pop(number, None)
+            _, payload = self.in_use.pop(number, (None, None))
+            self.refused += [payload] if payload else []
 
 
 class Message:
@@ -791,6 +794,14 @@ class Life5(Life):
         assert not (message.is_refused and message.end), "%r after it was refused" % payload
         message.is_refused = message.is_refused or not is_taken
         super().on_arrival(payload, topic, qos, retain, is_taken)
+
+    def settle(self):
+        super().settle()
+        server = self.server
+        if server.refused and not server.connection.is_closed:
+            if not server.connection.to_client and not server.rest and not self.client._is_held:
+                for payload in server.refused:
+                    assert self.by_payload[payload].end, "%r was refused" % payload
 
     @rule(count=st.integers(0, 3))
     def refuse(self, count):
