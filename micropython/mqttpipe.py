@@ -3719,7 +3719,12 @@ class _Receiving(_Serving):
             _MQTT5
             and self._is_5
             and kind != _PUBLISH
-            and (self._decoder.length > 2 or kind > _PINGRESP)
+            and (
+                self._decoder.length > 2
+                or kind > _PINGRESP
+                or kind == _SUBACK
+                or kind == _UNSUBACK
+            )
         ):
             return self._on_packet_5(kind)
         if first_byte & ~0x0F == _PUBLISH:

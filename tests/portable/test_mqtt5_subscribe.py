@@ -267,3 +267,21 @@ def test_a_callback_is_found_by_the_identifier_of_its_last_call_or_else_by_its_f
             bench.exchange(suback)
             bench.exchange(bytes((0x30, 4 + len(more))) + b"\x00\x01a" + more + b"x")
         assert seen == ["g", "g", "g"], more
+
+
+def test_an_answer_without_properties_or_code_is_malformed():
+    """As MQTT 3.1.1 has UNSUBACK, and as none has SUBACK; whether it was asked for or not."""
+    for packet in (
+        b"\x90\x02\xff\x01",
+        b"\x90\x02\xff\x09",
+        b"\xb0\x02\xff\x01",
+        b"\xb0\x02\xff\x09",
+    ):
+        bench = online()
+        if packet[0] == 0x90:
+            bench.client.subscribe("a")
+        else:
+            bench.client.unsubscribe("a")
+        bench.steps()
+        error, answer = refused(bench, packet)
+        assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01\x81", (packet, error)
