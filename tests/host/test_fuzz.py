@@ -15,16 +15,22 @@ import mqttpipe
 # Cases of each target, so that each takes half a second or so.
 RUNS = {
     "client": 1500,
+    "client_5": 1500,
     "decoder": 4000,
     "demo": 300,
     "dns": 5000,
     "mdns": 1500,
     "mqtt": 400,
+    "properties": 5000,
     "sntp": 5000,
     "topic": 5000,
     "uri": 5000,
 }
-LONG_RUNS = {"client": 500_000, "decoder": 500_000}  # streams; 50,000 cases of the others
+LONG_RUNS = {
+    "client": 500_000,
+    "client_5": 500_000,
+    "decoder": 500_000,
+}  # streams; 50,000 cases of the others
 FAULT_RUNS = 2000  # by then a fault is noticed
 
 # What was found: target, the case as bytes, what went wrong.
@@ -36,6 +42,8 @@ FOUND = (
         b"\x00\x00\x032\x3f\x00\x3ctttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt\x12",
         "a PUBLISH too large was acknowledged with half an identifier",
     ),
+    ("client_5", b"N\x80\xe0\x90\x02\xff\x01", "SUBACK without a code was passed over"),
+    ("client_5", b"N\x80\xe0\xb0\x02\xff\x08", "UNSUBACK without a code was taken for consent"),
     (
         "dns",
         (
@@ -56,11 +64,13 @@ FOUND = (
 # A fault for each target: the module, a name in it, and what it is there.
 FAULTS = {
     "client": (mqttpipe, "topic_matches", lambda *arguments: False),
+    "client_5": (mqttpipe, "_ALIAS_BYTES", 4),
     "decoder": (mqttpipe, "_RECEIVED", b"\x20\x40\x50\x62\x70\xb0\xd0\xf0"),
     "demo": ("demo", "seconds_option", float),
     "dns": (mqttpipe, "_DNS_A", 2),
     "mdns": (mqttpipe, "decode_answer", lambda data, query: (0, ["192.0.2.1"], 60)),
     "mqtt": ("mqtt_traffic", "UsageError", ArithmeticError),
+    "properties": (mqttpipe, "_is_utf8", lambda *arguments: True),
     "sntp": ("wifi_core", "_NTP_2024_S", 3_913_056_001),
     "topic": (mqttpipe, "_DOLLAR", 0x25),
     "uri": (mqttpipe, "_HEX_DIGITS", "0123456789"),
