@@ -4,6 +4,7 @@
     python3 tools/chaos.py --minutes 20 --on micropython32 --on lwip
     python3 tools/chaos.py --seed 7 --on cpython --json chaos.json
     python3 tools/chaos.py --short                      each fault once, some seconds each place
+    python3 tools/chaos.py --protocol 5                 all clients speak MQTT 5.0
     python3 tools/chaos.py --seed 7 --list              the faults; nothing runs
     python3 tools/chaos.py --peer umqtt.robust=PATH --peer mqtt_as=PATH --peer chumicro-mqtt=PATH
 
@@ -91,9 +92,10 @@ class Place:
     Attributes: title; options for Run.
     """
 
-    def __init__(self, name):
+    def __init__(self, name, protocol=4):
         self.name = name
-        self.options = {"every_ms": EVERY_MS[name]}
+        self.protocol = protocol
+        self.options = {"every_ms": EVERY_MS[name], "protocol": protocol}
         self._stack = contextlib.ExitStack()
         self._folder = self._board = None
 
@@ -114,9 +116,11 @@ class Place:
             return self
         self._interpreter, self._heap = find_interpreter(self.name)
         self.title = "%s, %s" % (self._interpreter.name, self._interpreter.version)
+        if self.protocol == 5:
+            self._heap = chaos_ends.MORE_HEAP_5.get(self._heap, self._heap)
         if self._heap:
             self.title += ", a heap of %s, the client compiled" % self._heap
-            self._script = chaos_ends.write_client(self._folder)
+            self._script = chaos_ends.write_client(self._folder, self.protocol)
         else:
             self._script = chaos_ends.PARTS / "chaos_client.py"
         return self
@@ -142,7 +146,7 @@ class Place:
         if self.name != BOARD:
             yield None
             return
-        with chaos_ends.board_with_client(self._folder) as self._board:
+        with chaos_ends.board_with_client(self._folder, self.protocol) as self._board:
             yield self._board
 
 
@@ -179,7 +183,7 @@ def run_place(options, name, say, folder):
     """Run both legs at a place; return its figures."""
     import certificates
 
-    with Place(name) as place:
+    with Place(name, options.protocol) as place:
         legs = [run_leg(options, place, "TCP", None, say)]
         made = certificates.make(folder)
         more = {}
@@ -304,11 +308,16 @@ def parse_arguments():
     parser.add_argument(
         "--peer", action="append", type=peer, default=[], metavar="NAME=PATH", help="see above"
     )
+    parser.add_argument(
+        "--protocol", type=int, choices=(4, 5), default=4, help="of MQTT (default: %(default)s)"
+    )
     parser.add_argument("--short", action="store_true", help="each fault once, for a moment")
     parser.add_argument("--list", action="store_true", help="print the faults, run nothing")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--markdown", metavar="FILE", help="write tables for a page there")
     options = parser.parse_args()
+    if options.peer and options.protocol == 5:
+        parser.error("--peer: these speak MQTT 3.1.1 only")
     if options.seed is None:
         options.seed = random.randrange(1 << 30)
     return options
@@ -336,6 +345,7 @@ def run_all(options):
     result = {
         "seed": options.seed,
         "minutes": None if options.short else options.minutes,
+        "protocol": options.protocol,
         "mqttpipe": client_version(),
         "places": [],
     }
@@ -368,7 +378,7 @@ def run_all(options):
         print("WRONG  " + wrong)
     if wrongs:
         length = "--short" if options.short else "--minutes %g" % options.minutes
-        again = "--seed %d %s" % (options.seed, length)
+        again = "--seed %d --protocol %d %s" % (options.seed, options.protocol, length)
         print("chaos: %d things are wrong; the same faults again: %s" % (len(wrongs), again))
         return 1
     print("chaos: ok")

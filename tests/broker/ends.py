@@ -15,6 +15,9 @@ import time
 import urllib.parse
 
 import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -322,10 +325,10 @@ class Peer(Waiting):
     Args:
         uri: of the broker. client_id: with one the session is kept between connections.
         on_message: on_message(Received) instead of the list `messages`.
-        tls: an ssl.SSLContext, for mqtts://.
+        tls: an ssl.SSLContext, for mqtts://. protocol: 4 or 5.
     """
 
-    def __init__(self, uri, client_id=None, on_message=None, tls=None):
+    def __init__(self, uri, client_id=None, on_message=None, tls=None, protocol=4):
         super().__init__()
         self.messages = collections.deque()
         self._on_message = on_message
@@ -335,8 +338,14 @@ class Peer(Waiting):
         self._paho = paho.Client(
             paho.CallbackAPIVersion.VERSION2,
             client_id=client_id or "",
-            clean_session=not client_id,
+            clean_session=None if protocol == 5 else not client_id,
+            protocol=paho.MQTTv5 if protocol == 5 else paho.MQTTv311,
         )
+        self._options = {}  # of connect()
+        if protocol == 5:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = 0xFFFFFFFF if client_id else 0
+            self._options = {"clean_start": not client_id, "properties": properties}
         if tls:
             self._paho.tls_set_context(tls)
         if self._parts.username is not None:
@@ -382,7 +391,7 @@ class Peer(Waiting):
 
     def connect(self):
         """Connect and wait for CONNACK. Returns itself."""
-        self._paho.connect(self._parts.hostname, self._parts.port or 1883)
+        self._paho.connect(self._parts.hostname, self._parts.port or 1883, **self._options)
         self._paho.loop_start()
         self.wait_until(lambda: self._is_connected, "no CONNACK")
         return self
@@ -393,7 +402,8 @@ class Peer(Waiting):
 
     def subscribe(self, *topic_filters, qos=2):
         """Subscribe, and wait for SUBACK."""
-        _, mid = self._paho.subscribe([(topic_filter, qos) for topic_filter in topic_filters])
+        how = SubscribeOptions(qos) if self._options else qos
+        _, mid = self._paho.subscribe([(topic_filter, how) for topic_filter in topic_filters])
         self._wait_for(mid, "no SUBACK")
 
     def publish(self, topic_name, payload, qos=1, retain=False):

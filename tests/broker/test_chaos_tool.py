@@ -86,6 +86,19 @@ def test_a_client_lives_through_the_chaos(place, check_place, tmp_path):
     assert str(tmp_path) not in file.read_text(encoding="utf-8")
 
 
+def test_a_client_of_mqtt_5_lives_through_the_chaos(check_place, tmp_path):
+    check_place(PLACES["micropython32"])
+    file = tmp_path / "chaos.json"
+    arguments = "--short", "--seed=1", "--protocol=5", "--on=micropython32", "--json=%s" % file
+    status, lines = run_tool(*arguments)
+    wrong = [line for line in lines if line.startswith("WRONG")]
+    assert (status, lines[-1]) == (0, "chaos: ok"), wrong
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    check_figures(figures)
+    # Topic aliases were used.
+    assert all(link["by_alias"] > 20 for link in figures["places"][0]["legs"][0]["links"])
+
+
 def check_figures(figures):
     """The short run had each fault once, and the messages flowed."""
     ((tcp, tls),) = [place["legs"] for place in figures["places"]]

@@ -57,7 +57,11 @@ class Witness:
                 packet = take_packet(buf)
                 if not packet:
                     return
-                self._on_packet(direction, *packet)
+                self._on_packet(direction, *self._as_4(connection, direction, *packet))
+
+    # A packet as MQTT 3.1.1 has it.
+    def _as_4(self, connection, direction, first_byte, body):
+        return first_byte, body
 
     def _on_packet(self, direction, first_byte, body):
         if first_byte & 0xF6 == 0x34:  # PUBLISH, QoS 2

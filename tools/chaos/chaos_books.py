@@ -73,11 +73,16 @@ class Reader(Witness):
     """A Witness that knows, too, what the broker has acknowledged, and which filters it has.
 
     acknowledged: for QoS 1 and 2, the numbers of what needs nothing more. filters: those it has
-    granted.
+    granted. by_alias: how many messages of each direction came without their topic name.
+
+    Args: topic: of the client. protocol: 4 or 5.
     """
 
-    def __init__(self, topic):
+    def __init__(self, topic, protocol=4):
         super().__init__()
+        self._is_5 = protocol == 5
+        self._aliases = {}  # (connection, direction, alias) -> topic name as on the wire
+        self.by_alias = {UP: 0, DOWN: 0}
         self._out = (topic + "/out/").encode()
         self._forget()
 
@@ -91,6 +96,29 @@ class Reader(Witness):
         """The broker has lost its memory."""
         with self._lock:
             self._forget()
+
+    # MQTT 5.0: without properties and reason codes, and with the topic name of an alias.
+    def _as_4(self, connection, direction, first_byte, body):
+        kind = first_byte & 0xF0
+        if not self._is_5:
+            return first_byte, body
+        if kind in (0x80, 0x90, 0xA0, 0xB0):
+            _, end = take_properties(body, 2)
+            body = body[:2] + body[end:]
+        elif 0x40 <= kind <= 0x70:
+            body = body[:2]
+        elif kind == 0x30:
+            end = 2 + int.from_bytes(body[:2], "big")
+            topic = body[:end]
+            number = body[end : end + 2] if first_byte & 6 else b""
+            alias, payload_at = take_properties(body, end + len(number))
+            if alias and end == 2:
+                topic = self._aliases[connection, direction, alias]
+                self.by_alias[direction] += 1
+            elif alias:
+                self._aliases[connection, direction, alias] = topic
+            body = topic + number + body[payload_at:]
+        return first_byte, body
 
     def _on_packet(self, direction, first_byte, body):
         super()._on_packet(direction, first_byte, body)
@@ -107,3 +135,26 @@ class Reader(Witness):
             self.acknowledged[qos].add(number)
         elif direction == DOWN and kind == 0x90 and body[:2] in self._asked:
             self.filters.add(self._asked.pop(body[:2]))
+
+
+# How many bytes the properties have that these programs send; of the others, texts.
+SIZES = {0x01: 1, 0x02: 4, 0x23: 2}
+
+
+def take_properties(body, at):
+    """Return (topic alias or None, where the properties end) of those that begin at `at`."""
+    end = at + 1 + body[at]
+    assert body[at] < 128, body
+    at += 1
+    alias = None
+    while at < end:
+        kind = body[at]
+        at += 1
+        if kind == 0x23:
+            alias = int.from_bytes(body[at : at + 2], "big")
+        if kind in SIZES:
+            at += SIZES[kind]
+        else:
+            for _ in range(2 if kind == 0x26 else 1):
+                at += 2 + int.from_bytes(body[at : at + 2], "big")
+    return alias, end

@@ -24,7 +24,9 @@ MICROPYTHONS = {
     "micropython": ("MicroPython 64-bit", 64, "192k"),
     "micropython32": ("MicroPython 32-bit", 32, "96k"),
 }
-PROFILE = "full"
+PROFILES = {4: "full", 5: "mqtt5"}
+# Beside the heap above: the client is larger.
+MORE_HEAP_5 = {"96k": "128k"}
 LINE_TIMEOUT_S = 2
 
 # As docs/user-guide.md advises: TLS needs 17 KB in one piece, and a pipe full of messages that lie
@@ -37,11 +39,13 @@ from chaos_client import Program
 """
 
 
-def compile_client():
+def compile_client(protocol=4):
     """Return what goes on a board: file name -> bytes. The client, and what drives it here."""
     text = build.read_source()
     switches = build.find_switches(text)
-    client = build.compile_mpy(build.configure(text, switches, build.parts_of(PROFILE, switches)))
+    client = build.compile_mpy(
+        build.configure(text, switches, build.parts_of(PROFILES[protocol], switches))
+    )
     files = {"mqttpipe.mpy": client}
     for name in ("chaos_client", "chaos_shared"):
         source = (PARTS / (name + ".py")).read_text(encoding="utf-8")
@@ -49,9 +53,9 @@ def compile_client():
     return files
 
 
-def write_client(folder):
+def write_client(folder, protocol=4):
     """Write it for a Process with a small heap; return the script that starts it."""
-    for name, data in compile_client().items():
+    for name, data in compile_client(protocol).items():
         (pathlib.Path(folder) / name).write_bytes(data)
     script = pathlib.Path(folder) / "start.py"
     script.write_text("import chaos_client\nchaos_client.main()\n")
@@ -122,13 +126,13 @@ class OnBoard(ends.Events):
 
 
 @contextlib.contextmanager
-def board_with_client(folder):
+def board_with_client(folder, protocol=4):
     """A Board that is online and has the client in its flash."""
     import emulated_board
 
     flash = pathlib.Path(folder) / "flash"
     with emulated_board.Board(flash=flash) as board:
-        for name, data in compile_client().items():
+        for name, data in compile_client(protocol).items():
             board.put("/" + name, data)
     copy = pathlib.Path(folder) / "flash-used"
     shutil.copyfile(flash, copy)

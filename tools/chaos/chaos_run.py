@@ -38,6 +38,8 @@ OPTIONS = {
 # that does not come.
 BOARD_OPTIONS = {**OPTIONS, "keep_alive_s": 120, "connect_timeout_ms": 5000}
 
+EXPIRY_S = 24 * 3600  # of a session, with MQTT 5.0: longer than any run
+
 BATCH_EVERY_S = 0.3
 BATCH = 5  # messages of each QoS that an observer publishes in one go
 AHEAD_MAX = 60  # messages that may wait in the broker for a client
@@ -84,8 +86,8 @@ class Link:
         self.run = run
         self.topic = "chaos/%d" % number
         self.books = {(way, qos): chaos_books.Book() for way in (OUT, IN) for qos in range(3)}
-        self.ours = chaos_books.Reader(self.topic)
-        self.theirs = chaos_books.Reader(self.topic)
+        self.ours = chaos_books.Reader(self.topic, run.protocol)
+        self.theirs = chaos_books.Reader(self.topic, run.protocol)
         self.books[OUT, 2].repeated = self.theirs.repeated[DOWN]
         self.books[IN, 2].repeated = self.ours.repeated[DOWN]
         self.is_encrypted = broker.uri.startswith("mqtts:")
@@ -103,6 +105,7 @@ class Link:
             self.observers_proxy.uri,
             client_id="observer-%d" % number,
             on_message=self.on_message,
+            protocol=run.protocol,
         )
 
     def close(self):
@@ -205,6 +208,7 @@ class Link:
             "longest_us": self.longest_us,
             "longest_state": self.longest_state,
             "longest_tls_us": self.longest_tls_us,
+            "by_alias": self.ours.by_alias[UP],
             "toggles": self.toggles,
             "books": [
                 {"way": way, "qos": qos, **book.as_dict()}
@@ -223,6 +227,7 @@ class Run:
         board: the Board, whose cable may be pulled, or None.
         say: say(text) tells how it goes.
         qos_max: the highest QoS that the client can do. is_checked: False: only figures.
+        protocol: 4 or 5, of all clients.
     """
 
     def __init__(
@@ -238,10 +243,12 @@ class Run:
         options=OPTIONS,
         qos_max=2,
         is_checked=True,
+        protocol=4,
     ):
         self.faults = faults
         self.say = say
         self.qos_max = qos_max
+        self.protocol = protocol
         self.is_checked = is_checked
         self._host = host
         self._made = made
@@ -291,6 +298,7 @@ class Run:
                         **options,
                         "client_id": "chaos-%d" % link.number,
                         "clean_session": link.session == CLEAN,
+                        **(self._options_5(link.session) if self.protocol == 5 else {}),
                     },
                 }
                 for link in self.links
@@ -300,6 +308,9 @@ class Run:
         self._start = functools.partial(start, config, self.on_event)
         self.client = self._start()
         self._stack.callback(lambda: self.client.close())
+
+    def _options_5(self, session):
+        return {"protocol": 5, "session_expiry_s": EXPIRY_S if session == PERSISTENT else 0}
 
     def _issue(self, how=None):
         if how == "expired":
