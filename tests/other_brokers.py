@@ -5,6 +5,8 @@
 
 - rabbitmq: Debian's package rabbitmq-server with its MQTT plugin, as a node of its own: nothing of
   the system's one is used or changed. It needs about 15 s to start.
+- rabbitmq4: RabbitMQ 4, which speaks MQTT 5.0, of Debian 13, with the Erlang that it needs:
+  unpacked into .cache/brokers, and started with that folder as its root, which only root may.
 - activemq: Debian's packages activemq and libmqtt-client-java, which the first one forgets; in its
   own folder as well.
 - aedes: from npm, into .cache/brokers; needs Node.js 20.
@@ -21,6 +23,7 @@ import shutil
 import subprocess
 import sys
 
+import get_micropython
 import servers
 import setup_env
 
@@ -51,6 +54,29 @@ mqtt.default_pass = guest
 log.console = true
 log.file = false
 """
+
+RABBITMQ_4 = "rabbitmq-4"
+# dash: the shell of its scripts, with what they call.
+RABBITMQ_4_PACKAGES = (
+    "rabbitmq-server",
+    "base-files",
+    "dash",
+    "coreutils",
+    "sed",
+    "grep",
+    "procps",
+)
+RABBITMQ_4_CONFIGURATION = RABBITMQ_CONFIGURATION.replace(
+    "mqtt.default_user", "anonymous_login_user"
+).replace("mqtt.default_pass", "anonymous_login_pass")
+DOWNLOAD_TIMEOUT_S = 600  # of 70 MB
+# In namespaces of its own: what it mounts is seen by nobody else, and all it has started ends
+# with it. %s: its root, and the folder of this broker.
+RABBITMQ_4_START = (
+    "mount --bind /dev %(root)s/dev && mount -t proc proc %(root)s/proc && "
+    "mount --bind %(folder)s %(root)s/mnt && "
+    "exec chroot %(root)s /usr/lib/rabbitmq/bin/rabbitmq-server"
+)
 
 ACTIVEMQ_CODEC = pathlib.Path("/usr/share/java/mqtt-client.jar")
 ACTIVEMQ_CONFIGURATION = """\
@@ -191,6 +217,78 @@ class RabbitMq(OtherBroker):
             self._epmd = None
 
 
+class RabbitMq4(OtherBroker):
+    start_timeout_s = 90
+
+    def __init__(self):
+        super().__init__()
+        if os.geteuid():
+            raise servers.BrokerError("RabbitMQ 4 needs to be root here, for chroot")
+        self._root = unpack_debian_13(RABBITMQ_4, RABBITMQ_4_PACKAGES)
+        (home,) = self._root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*")
+        self.description = "RabbitMQ %s" % home.name.partition("-")[2]
+
+    def _launch(self, port):
+        self._make_folder()
+        self._write_file("rabbitmq.conf", RABBITMQ_4_CONFIGURATION % port)
+        self._write_file("enabled_plugins", "[rabbitmq_mqtt].\n")
+        super()._launch(port)
+
+    def _command(self, port):
+        start = RABBITMQ_4_START % {"root": self._root, "folder": self._folder}
+        return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", start]
+
+    def _environment(self, port):
+        return {
+            "HOME": "/mnt",  # where the cookie lies
+            "LC_ALL": "C.UTF-8",
+            "ERL_EPMD_PORT": str(servers.free_port()),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": "mqttpipe%d@localhost" % port,
+            "RABBITMQ_DIST_PORT": str(servers.free_port()),
+            "RABBITMQ_MNESIA_BASE": "/mnt/data",
+            "RABBITMQ_LOG_BASE": "/mnt/logs",
+            "RABBITMQ_CONFIG_FILE": "/mnt/rabbitmq.conf",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": "/mnt/enabled_plugins",
+            "RABBITMQ_CONF_ENV_FILE": os.devnull,
+        }
+
+
+def unpack_debian_13(name, packages):
+    """Return a folder with these packages and all that they depend on, getting it if it lacks."""
+    place = CACHE / name
+    with setup_env.one_at_a_time(CACHE / ".lock"):
+        if place.is_dir():
+            return place
+        keyring = next((k for k in get_micropython.KEYRINGS if os.path.isfile(k)), None)
+        mirrors = get_micropython.find_mirrors()
+        if keyring is None or not mirrors:
+            raise servers.BrokerError("%s: needs Debian's keyring and a mirror of it" % name)
+        work = CACHE / (name + ".part")
+        shutil.rmtree(work, ignore_errors=True)
+        apt = work / "apt"
+        configuration = get_micropython.write_apt_state(
+            apt, "amd64", mirrors[0], get_micropython.RELEASE, keyring
+        )
+        apt_get = ["apt-get", "-c", configuration, "-q"]
+        setup_env.run([*apt_get, "update", "--error-on=any"], DOWNLOAD_TIMEOUT_S)
+        how = ["install", "-y", "--no-install-recommends", "--download-only"]
+        setup_env.run([*apt_get, *how, *packages], DOWNLOAD_TIMEOUT_S)
+        root = work / "root"
+        root.mkdir()
+        for package in sorted(apt.glob("cache/archives/*.deb")):
+            setup_env.run(["dpkg", "-x", package, root], setup_env.SHORT_TIMEOUT_S)
+        (root / "usr" / "bin" / "sh").unlink(missing_ok=True)
+        (root / "usr" / "bin" / "sh").symlink_to("dash")
+        (root / "mnt").mkdir()
+        (root / "etc" / "passwd").write_text("root:x:0:0:root:/mnt:/bin/sh\n")
+        (root / "etc" / "group").write_text("root:x:0:\n")
+        (root / "etc" / "hosts").write_text("127.0.0.1 localhost\n")
+        root.rename(place)
+        shutil.rmtree(work, ignore_errors=True)
+    return place
+
+
 class ActiveMq(OtherBroker):
     start_timeout_s = 60
 
@@ -224,7 +322,13 @@ class ActiveMq(OtherBroker):
         ]
 
 
-KINDS = {"rabbitmq": RabbitMq, "activemq": ActiveMq, "aedes": Aedes, "amqtt": Amqtt}
+KINDS = {
+    "rabbitmq": RabbitMq,
+    "rabbitmq4": RabbitMq4,
+    "activemq": ActiveMq,
+    "aedes": Aedes,
+    "amqtt": Amqtt,
+}
 
 
 def start(name):

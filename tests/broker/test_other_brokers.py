@@ -17,6 +17,7 @@ import servers
 # subscriber's. keeps: messages for a session whose client is away; tells: that CONNACK says so.
 KNOWN = {
     "rabbitmq": {"qos_max": 1, "has_qos_2": False, "lowers": True, "keeps": True, "tells": True},
+    "rabbitmq4": {"qos_max": 1, "has_qos_2": False, "lowers": True, "keeps": True, "tells": True},
     "activemq": {"qos_max": 2, "has_qos_2": True, "lowers": True, "keeps": True, "tells": False},
     "aedes": {"qos_max": 2, "has_qos_2": True, "lowers": True, "keeps": True, "tells": True},
     "amqtt": {"qos_max": 2, "has_qos_2": True, "lowers": False, "keeps": False, "tells": False},
