@@ -5,6 +5,9 @@ and in CPython with the personalities of the other ports (cpython_shim/shim_pers
 One pytest test for each interpreter and module. In the 32-bit MicroPython things are as on a
 board: the heap has 96 KiB, the client and the tests are compiled with mpy-cross beforehand, and
 nothing else is on the path. Each module gets a fresh process: none inherits another's heap.
+
+There the client is without MQTT 5.0, but for the tests of that; and once more all tests of MQTT
+3.1.1 are run with it built in. The other interpreters take the source, which has it.
 """
 
 import os
@@ -24,6 +27,7 @@ MODULES = sorted(path.stem for path in PORTABLE.glob("test_*.py"))
 
 BOARD = "MicroPython 32-bit"  # the width of a board
 PERSONALITIES = ["CPython as ESP32", "CPython as rp2", "CPython as unix", "CPython hostile"]
+BOARD_5 = "32-bit with MQTT 5.0"
 MICROPYTHONS = ["MicroPython 64-bit", "MicroPython sid", BOARD, "ESP32 sockets"]
 INTERPRETERS = ["CPython", *MICROPYTHONS, *PERSONALITIES]
 
@@ -36,6 +40,9 @@ EXEMPT = {
 BOARD_HEAP = "104k"
 # MQTT 5.0 is a part that a board has room for, or leaves out: there these tests are run.
 MQTT5_HEAP = "128k"
+
+CASES = [(name, module) for name in INTERPRETERS for module in MODULES]
+CASES += [(BOARD_5, module) for module in MODULES if not module.startswith("test_mqtt5_")]
 
 # For one module; the limit of the pytest test is a little more, and would not show the output.
 TIMEOUT_S = 100
@@ -61,17 +68,16 @@ def board_folder(tmp_path_factory, compile_mpy):
     return folder
 
 
-def run_module(interpreter, module, request):
+def run_module(interpreter, module, has_5, request):
     """Run one module of portable tests in a process; return its exit status and output."""
     command = list(interpreter.command)
     environment = dict(os.environ)
     if interpreter.name == BOARD:
         folder = str(request.getfixturevalue("board_folder"))
-        is_mqtt5 = module.startswith("test_mqtt5_")
-        profile = "mqtt5" if is_mqtt5 else build.WHOLE
+        profile = "mqtt5" if has_5 else build.WHOLE
         environment["MICROPYPATH"] = "%s/client-%s:%s:.frozen" % (folder, profile, folder)
         code = "import sys, run_portable; sys.exit(run_portable.main(%r, [%r]))" % (folder, module)
-        command += ["-X", "heapsize=" + (MQTT5_HEAP if is_mqtt5 else BOARD_HEAP), "-c", code]
+        command += ["-X", "heapsize=" + (MQTT5_HEAP if has_5 else BOARD_HEAP), "-c", code]
     else:
         # CPython looks at no such variable; run_portable.py finds the folders by itself there.
         parts = [ROOT / "micropython", PORTABLE, TESTS, ".frozen"]
@@ -105,15 +111,16 @@ def count_results(output):
     return passed, failed + 1, skipped
 
 
-@pytest.mark.parametrize("module", MODULES)
-@pytest.mark.parametrize("name", INTERPRETERS)
+@pytest.mark.parametrize("name, module", CASES)
 def test_portable(name, module, get_interpreter, record_property, request):
     if (name, module) in EXEMPT:
         pytest.skip(EXEMPT[name, module])
-    interpreter = get_interpreter(name)
-    status, output = run_module(interpreter, module, request)
+    interpreter = get_interpreter(BOARD if name == BOARD_5 else name)
+    has_5 = name == BOARD_5 or module.startswith("test_mqtt5_")
+    status, output = run_module(interpreter, module, has_5, request)
 
-    version = interpreter.version + (", heap " + BOARD_HEAP if name == BOARD else "")
+    heaps = {BOARD: ", heap " + BOARD_HEAP, BOARD_5: ", heap " + MQTT5_HEAP}
+    version = interpreter.version + heaps.get(name, "")
     results = count_results(output)
     skips = [line for line in output.splitlines() if line.startswith("skip ")]
     record_portable(record_property, name, version, results, skips)
