@@ -3363,13 +3363,17 @@ class _Serving(_Connecting):
 
     # [MQTT5-3.1.2-20]
     # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it was, so the
-    # timer is not moved by each packet: it looks when it runs out.
+    # timer is not moved by each packet: it looks when it runs out. If nothing has come since it
+    # ran out the last time, PINGREQ goes all the same: writing alone shows a dead connection late.
+    # (What is pending moves, or _TIMER_WRITE runs.)
     def _on_ping_time(self, is_slow=False):
         left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
-        if left_ms <= 0:
+        if left_ms <= 0 or self._is_quiet and not is_slow and not self._outbox.pending:
             left_ms = self.keep_alive_s * 1000
             if is_slow or self._is_held or self._timers[_TIMER_PINGRESP] is None:
                 self._put_ping()
+        if not is_slow:
+            self._is_quiet = True
         self._arm(_TIMER_PING, left_ms)
 
     # Send one PINGREQ at a time, unless its PINGRESP may be behind data that we do not read, or
@@ -3676,6 +3680,7 @@ class _Receiving(_Serving):
                 first_byte = next_packet(None)
             if left != _PACKETS_PER_STEP:
                 self._packets_left = left
+                self._is_quiet = False
             if first_byte >= 0:
                 timers[_TIMER_PACKET] = None
             else:
@@ -5501,6 +5506,7 @@ class MQTTClient(_Driving):
         self._is_late = False  # a deadline has passed and was put off once: the next step ends it
         self._put_offs = 0  # how often for longer, as what we wait for may be still to be read
         self._packets_left = 0  # of those that a step may read; or none was whole since a put-off
+        self._is_quiet = False  # no packet has come since _TIMER_PING ran out the last time
         self._failed = None  # what ended a life, until that is told
         self._happened = False
         self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it

@@ -219,6 +219,34 @@ def test_what_the_server_sends_does_not_put_off_the_ping():
     assert bench.server.received() == PINGREQ
 
 
+def test_a_server_that_says_nothing_is_pinged_though_messages_leave():
+    """Into a dead connection one can write for many minutes: at QoS 0 only a PINGREQ shows it."""
+    bench = Bench(keep_alive_s=10, connect_timeout_ms=4000).go_online()
+    bench.client.on_published = None
+    wire = b""
+    begin_ms = bench.clock.now_ms
+    while bench.client.is_online():
+        bench.client.publish("t", b"")
+        bench.steps()
+        bench.clock.advance(1000)
+        bench.steps()
+        assert bench.clock.now_ms - begin_ms <= 24_000, wire
+        wire += bench.server.received()
+    assert wire.count(PINGREQ) == 1, wire
+    assert bench.error().stage == "PINGRESP"
+
+
+def test_a_server_that_says_something_needs_no_ping_while_messages_leave():
+    """[MQTT-3.1.2-23]"""
+    bench = Bench(keep_alive_s=10).go_online()
+    for _ in range(50):
+        bench.client.publish("t", b"")
+        bench.server.send(b"\x30\x03\x00\x01t")
+        bench.clock.advance(1000)
+        bench.steps()
+    assert PINGREQ not in bench.server.received()
+
+
 def test_a_missing_pingresp_ends_the_connection():
     """[MQTT-3.12.4-1]"""
     bench = Bench(keep_alive_s=10, connect_timeout_ms=4000).go_online()
