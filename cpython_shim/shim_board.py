@@ -15,7 +15,7 @@ from shim_errno import EAGAIN, EINPROGRESS
 from shim_io import IOBase
 from shim_machine import unique_id
 from shim_micropython import const, print_exception
-from shim_thread import get_ident, pass_on, start_thread, wait_no_more, wait_ready
+from shim_thread import get_ident, get_loop, pass_on, start_thread, wait_no_more, wait_ready
 from shim_time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
 from shim_tls import wrap_tls
 
@@ -47,6 +47,7 @@ __all__ = [
     "allocate_lock",
     "const",
     "get_ident",
+    "get_loop",
     "gmtime",
     "pass_on",
     "print_exception",

@@ -12,7 +12,7 @@ import select
 import time
 from _thread import get_ident, start_new_thread
 
-__all__ = ["get_ident", "pass_on", "start_thread", "wait_no_more", "wait_ready"]
+__all__ = ["get_ident", "get_loop", "pass_on", "start_thread", "wait_no_more", "wait_ready"]
 
 
 def pass_on():
@@ -68,6 +68,13 @@ async def wait_ready(client, pipe):
             remove(descriptor)
         if timer is not None:
             timer.cancel()
+
+
+def get_loop():
+    """Return the event loop that runs in this thread, or None."""
+    import asyncio  # see wait_ready()
+
+    return asyncio._get_running_loop()
 
 
 def wait_no_more(pipe):

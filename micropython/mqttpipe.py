@@ -180,6 +180,12 @@ if implementation.name == "micropython":
                 # Without memory for an id() queue_read() raises when it is half done.
                 pipe.is_ready = entry[0] = None
 
+        # What asyncio.new_event_loop() makes anew.
+        def get_loop():
+            from asyncio import core
+
+            return core._io_queue
+
         # No wait_ready() follows: the pipe leaves asyncio's poll.
         def wait_no_more(pipe):
             from asyncio import core
@@ -4850,7 +4856,7 @@ class _Driving(_Closing):
         Allocates: nothing in the steady state. Blocks: up to timeout_ms.
         """
         if (_BACKGROUND or _ASYNCIO) and self._driver is not None:
-            raise LocalError(_IS_DRIVEN)
+            self._check_driver()
         if timeout_ms is not _ZERO:
             _integer("timeout_ms", timeout_ms, 0, _MS_MAX)
             return self._step(timeout_ms)
@@ -4990,8 +4996,7 @@ class _Driving(_Closing):
 
             Allocates: the thread's stack. Blocks: never.
             """
-            if self._driver is not None:
-                raise LocalError(_IS_DRIVEN)
+            self._check_driver()
             self._step(0)  # raises in a callback
             self.connect()
             self._is_stopping = False
@@ -5065,6 +5070,23 @@ class _Driving(_Closing):
     if _ASYNCIO or _BACKGROUND:
         _is_ticking = False  # True while _drive() is in step()
 
+        # Does something drive it already? Not a run() whose loop was left, by Ctrl-C or an error,
+        # and replaced: on MicroPython it neither ends nor goes on.
+        def _check_driver(self):
+            if self._driver is None:
+                return
+            if (
+                not _ASYNCIO
+                or not self._is_running
+                or self._driver != get_ident()
+                or self._loop is get_loop()
+            ):
+                raise LocalError(_IS_DRIVEN)
+            else:
+                self._driver = self._loop = self._poll = self._changed = None
+                self._pipe.is_ready = None
+                self._is_running = False
+
         # run() was cancelled, or the thread must end: disconnect without waiting for anything.
         def _quit(self):
             self.disconnect()
@@ -5099,11 +5121,11 @@ class _Driving(_Closing):
             Raises:
                 LocalError: something else drives the client already.
             """
-            if self._driver is not None:
-                raise LocalError(_IS_DRIVEN)
+            self._check_driver()
             changed = self._event()
             from asyncio import sleep
 
+            loop = self._loop = get_loop()
             self._driver = get_ident()
             self._is_running = True
             self.connect()
@@ -5123,16 +5145,17 @@ class _Driving(_Closing):
                         self._on_bad_poll()
                     await sleep(0)
             finally:
-                self._poll = None
-                self._is_running = False
-                self._changed = None  # the next run() may be another loop's
-                changed.set()
-                changed.clear()
-                try:
-                    self._quit()
-                finally:
-                    self._driver = None
-                    wait_no_more(self._pipe)
+                if self._loop is loop:  # else see _check_driver()
+                    self._poll = None
+                    self._is_running = False
+                    self._changed = None  # the next run() may be another loop's
+                    changed.set()
+                    changed.clear()
+                    try:
+                        self._quit()
+                    finally:
+                        self._driver = None
+                        wait_no_more(self._pipe)
 
         def _event(self):
             if self._changed is None:
@@ -5471,7 +5494,8 @@ class MQTTClient(_Driving):
             self._timer = None
         if _ASYNCIO:
             self._changed = None  # asyncio.Event: something happened in step()
-            self._is_running = False  # run()
+            self._is_running = False  # run(),
+            self._loop = None  # in this event loop
             self._is_drop_told = False  # to publish_wait(): run() has to wake it
             self._awaited = {}  # token of publish_wait(): has it been dropped?
             self._full = []  # Messages that have no room: nothing is read until they have
@@ -6167,7 +6191,7 @@ class MQTTClient(_Driving):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
         if (_BACKGROUND or _ASYNCIO) and self._driver == get_ident():
             if self._is_ticking or not _BACKGROUND or self._timer is None:
-                raise LocalError(_IS_DRIVEN)
+                self._check_driver()
         left_ms = 0
         while True:
             if not (_BACKGROUND or _ASYNCIO) or self._driver is None:
