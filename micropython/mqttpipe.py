@@ -2662,14 +2662,18 @@ class _Connecting:
             yield self._rest(self._attempt_end_ms)
         if first_byte != _CONNACK:
             raise ServerError("0x%02x before CONNACK [MQTT-3.2.0-1]" % first_byte)
+        answer = self._decoder.buf
         if _MQTT5 and self._is_5:
-            self._read_connack(self._decoder.buf[1])
+            self._read_connack(answer[1])
+        elif answer[0] == 1 and not answer[1] and self.clean_session:
+            answer[0] = 0  # it is to be forgotten all the same
+            self._report(ServerError("session present, not asked for: ignored [MQTT-3.2.2-1]"))
         pipe = self._pipe
         while not pipe._acquire(False):  # another thread writes just now
             pipe.has_chores = True
             yield self._rest(self._attempt_end_ms)
         try:
-            self._on_connack(self._decoder.buf[0], self._decoder.buf[1])
+            self._on_connack(answer[0], answer[1])
         finally:
             pipe.release_lock()
         if _MQTT5:
@@ -2677,7 +2681,7 @@ class _Connecting:
         if _OFFLINE:
             self._tell_dropped()
             self._ping_meanwhile()
-        self._emit(self.on_connect, self._decoder.buf[0] == 1)
+        self._emit(self.on_connect, answer[0] == 1)
 
     if _RESOLVER:
         # A generator: the addresses of a host, as a list of str. Raises if there is none.
@@ -2908,11 +2912,7 @@ class _Connecting:
         else:
             self._check_return_code(return_code)
         # [MQTT5-3.2.2-1, -4]
-        if (
-            flags > 1
-            or flags
-            and (self._is_clean if _MQTT5 and self._is_5 else self.clean_session)
-        ):
+        if flags > 1 or _MQTT5 and flags and self._is_5 and self._is_clean:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
         if _MQTT5 and self._is_5 and self.session_expiry_s:
             # [MQTT5-3.1.2-4, -23]
@@ -3985,12 +3985,11 @@ class _Receiving(_Serving):
                 error.token = abs(row[_TOKEN])
                 if not is_suback:
                     row[_FILTER] = b""  # the subscription stands: nothing before it is over
-        elif is_suback and (decoder.length != 3 or code & 0x7F > 2 or code > 0x80):
-            # [MQTT-3.9.3-1, -2]
+        elif is_suback and decoder.length != 3:  # [MQTT-3.9.3-1]
             raise ServerError("SUBACK with code 0x%02x, %d bytes [3.9]" % (code, decoder.length))
         token = row[_TOKEN]
         row[_TOKEN] = -abs(token)
-        is_refused = is_suback and code > 2
+        is_refused = is_suback and code > 2  # whatever else it may be [MQTT-3.9.3-2]
         filters.on_answer(row, _REFUSED if is_refused else _GRANTED)
         pipe = self._pipe
         if pipe._acquire(False):  # else another thread adds a row; the next answer does it

@@ -252,7 +252,7 @@ def _on_error(client, error):
 def _on_subscribed(client, token, granted):
     global _answer
     _answer = (token, granted)
-    if granted == b"\x80" and not _is_asking:
+    if granted[0] > 2 and not _is_asking:
         _tell("mqtt: the server refuses a subscription")
 
 
@@ -463,7 +463,7 @@ def mqtt_subscribe(topic_filter, qos=1):
         _filters[topic_filter] = None
         if not _is_done(token, "subscribe %s" % topic_filter) or _answer[0] != token:
             return
-        if _answer[1] == b"\x80":
+        if _answer[1][0] > 2:
             print("the server refuses it")
             del _filters[topic_filter]
         else:

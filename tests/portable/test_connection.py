@@ -110,7 +110,7 @@ def test_connack_that_breaks_the_rules_closes_the_connection():
     """[MQTT-3.2.0-1] [MQTT-3.2.2-1] [MQTT-4.8.0-1]"""
     for wire, part in (
         (b"\x20\x02\x02\x00", "[MQTT-3.2.2-1]"),
-        (CONNACK_SESSION, "[MQTT-3.2.2-1]"),  # after a clean session
+        (b"\x20\x02\xff\x00", "[MQTT-3.2.2-1]"),
         (PINGRESP, "[MQTT-3.2.0-1]"),
         (b"\x30\x04\x00\x01tx", "[MQTT-3.2.0-1]"),
     ):
@@ -121,6 +121,28 @@ def test_connack_that_breaks_the_rules_closes_the_connection():
         error = bench.error()
         assert type(error) is mqttpipe.ServerError and part in str(error), error
         assert bench.server.is_closed
+
+
+def test_a_session_after_a_clean_one_was_asked_for_is_told_and_ignored():
+    """[MQTT-3.2.2-1]"""
+    bench = Bench()
+    bench.client.subscribe("t")
+    bench.client.connect()
+    for _ in range(2):
+        bench.steps()
+        bench.server.received()
+        assert bench.exchange(CONNACK_SESSION) == b"\x82\x06\xff\x01\x00\x01t\x00"
+        (name, error), *rest = bench.take_events()
+        assert name == "error" and type(error) is mqttpipe.ServerError
+        assert "[MQTT-3.2.2-1]" in str(error) and rest == [("connect", False)]
+        bench.server.error = 104
+        bench.steps()
+        bench.take_events()
+        bench.client._filters.last_id = 0
+        bench.clock.advance(60_000)
+    bench.steps()
+    bench.exchange(b"\x20\x02\x01\x05")  # a refusal is one
+    assert type(bench.error()) is mqttpipe.Refused
 
 
 def test_a_second_connack_closes_the_connection():

@@ -33,11 +33,9 @@ def test_overlapping_filters_each_get_the_message_and_the_default_only_the_rest(
 
 
 def test_suback_that_does_not_fit_the_question_closes_the_connection():
-    """[MQTT-3.8.4-5] [MQTT-3.9.3-2] [MQTT-4.8.0-1]"""
+    """[MQTT-3.8.4-5] [MQTT-4.8.0-1]"""
     for wire in (
         b"\x90\x04\xff\x01\x00\x00",  # two codes for one filter
-        b"\x90\x03\xff\x01\x03",  # reserved code
-        b"\x90\x03\xff\x01\x81",
         b"\x90\x02\xff\x01",  # none
     ):
         bench = Bench().go_online()
@@ -46,6 +44,17 @@ def test_suback_that_does_not_fit_the_question_closes_the_connection():
         bench.exchange(wire)
         assert type(bench.error()) is mqttpipe.ServerError, wire
         assert len(bench.client._filters.rows) == 1 and not bench.client.is_done(token)
+
+
+def test_suback_with_a_reserved_code_is_a_refusal():
+    """[MQTT-3.9.3-2]: servers send 8 (WSO2), or what MQTT 5.0 has (0x87)."""
+    for code in (3, 8, 0x7F, 0x81, 0x87, 0xFF):
+        bench = Bench().go_online()
+        token = bench.client.subscribe("a")
+        bench.steps()
+        bench.exchange(b"\x90\x03\xff\x01" + bytes((code,)))
+        assert bench.take_events() == [("subscribed", token, bytes((code,)))]
+        assert bench.client.was_refused(token) and bench.client.is_online()
 
 
 def test_suback_and_unsuback_that_nothing_waits_for_are_ignored_and_counted():
