@@ -4680,9 +4680,13 @@ class _Closing(_Sending):
     # What went wrong, in our own terms.
     def _explain(self, error):
         stage = self._stage()
+        server = self._server
         if isinstance(error, MQTTError):
             if error.stage is None and isinstance(error, TransportError):
                 error = TransportError(str(error), stage)
+            elif _HINTS and self.state == _AWAITING_CONNACK and "illegal" in str(error):
+                words = "%s; is %s port %d an MQTT server, without TLS?"
+                error = ServerError(words % (error, server[0], server[1]))
             return error
         errno = None
         reason = error
@@ -4710,7 +4714,6 @@ class _Closing(_Sending):
             reason = _explain_tls(str(error).strip().replace("\n", "; "))
         else:
             reason = "%s %s" % (type(error).__name__, error)
-        server = self._server
         return TransportError("%s, %s port %d" % (reason, server[0], server[1]), stage, errno)
 
     if _HINTS:

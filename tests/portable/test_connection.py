@@ -123,6 +123,26 @@ def test_connack_that_breaks_the_rules_closes_the_connection():
         assert bench.server.is_closed
 
 
+def test_another_protocol_in_place_of_connack_is_named_as_what_it_is():
+    needs("hints")
+    for wire in (
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x46",  # an alert of TLS
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"AMQP\x00\x00\x09\x01",
+    ):
+        bench = Bench()
+        bench.client.connect()
+        bench.steps()
+        bench.exchange(wire)
+        error = bench.error()
+        assert type(error) is mqttpipe.ServerError, wire
+        assert str(error).endswith("is 192.0.2.1 port 1883 an MQTT server, without TLS?"), error
+    bench = Bench().go_online()
+    bench.exchange(b"HTTP/1.1 400 Bad Request")
+    assert "without TLS" not in str(bench.error()), "that it is one is known"
+
+
 def test_a_session_after_a_clean_one_was_asked_for_is_told_and_ignored():
     """[MQTT-3.2.2-1]"""
     bench = Bench()
