@@ -3379,6 +3379,15 @@ class _Serving(_Connecting):
             if is_slow or self._is_held or self._timers[_TIMER_PINGRESP] is None:
                 self._put_ping()
         if not is_slow:
+            if _ASYNCIO and self._is_quiet and self._full:
+                # Somebody may have left the loop without close().
+                messages = self._full[0]
+                if not messages._is_told:
+                    messages._is_told = True
+                    words = (
+                        "messages() of %r is full: nothing is read until it is emptied or closed"
+                    )
+                    self._report(LocalError(words % messages._filter))
             self._is_quiet = True
         self._arm(_TIMER_PING, left_ms)
 
@@ -6240,6 +6249,7 @@ if _ASYNCIO:
             self._client = client
             self._changed = client._changed  # CPython 3.9 makes no Event outside a task
             self._filter = topic_filter
+            self._is_told = False  # that nothing is read, as it is full
             self._queue = []
             self._queue_max = queue_max
             client.subscribe(topic_filter, self._on_message, qos)
@@ -6264,6 +6274,7 @@ if _ASYNCIO:
             client = self._client
             if self in client._full:
                 client._full.remove(self)
+                self._is_told = False
                 client._pipe.is_signalled = True
             return self._queue.pop(0)
 

@@ -81,6 +81,25 @@ def test_another_filters_messages_come_when_there_is_room_again():
     assert seen == [b"x"]
 
 
+def test_a_queue_that_nobody_empties_is_told_once():
+    """A task was cancelled, or left its loop without close(): else all is quiet."""
+    bench, messages = full(1, keep_alive_s=4, connect_timeout_ms=2000)
+    bench.take_events()
+    for _ in range(2):
+        for _ in range(200):
+            bench.clock.advance(100)
+            bench.steps()
+        ((name, error),) = bench.take_events()
+        assert name == "error" and "'a' is full" in str(error), error
+        take(messages)  # it is emptied, and full again at once
+        serve(bench)
+    for _ in range(2):
+        take(messages)
+        serve(bench)
+        bench.clock.advance(100)
+    assert bench.take_events() == [] and bench.client.is_online()
+
+
 def test_close_lets_what_waits_behind_go_on():
     """UNSUBACK comes behind more messages of that filter: these find no taker any more."""
     for qos, kind in ((1, 0x40), (2, 0x50)):
