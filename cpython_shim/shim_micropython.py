@@ -95,6 +95,7 @@ class Doorbell:
     """
 
     def __init__(self):
+        self._reader = self._writer = -1  # without a free descriptor __del__() still finds these
         self._reader, self._writer = os.pipe()  # not inherited by programs that we start
         self.rung = False
 

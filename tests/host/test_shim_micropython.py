@@ -1,5 +1,6 @@
 """schedule() on CPython: the main thread, one at a time, out of every kind of wait."""
 
+import gc
 import io
 import os
 import subprocess
@@ -285,3 +286,16 @@ def test_heap_locks_are_counted():
     assert shim_micropython.heap_locked() == 2
     assert shim_micropython.heap_unlock() == 1
     assert shim_micropython.heap_unlock() == 0
+
+
+def test_a_doorbell_that_finds_no_descriptor_raises_that_and_nothing_else(monkeypatch):
+    def pipe():
+        raise OSError(24, "EMFILE")
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    monkeypatch.setattr(shim_micropython.os, "pipe", pipe)
+    with pytest.raises(OSError, match="EMFILE"):
+        shim_micropython.Doorbell()
+    gc.collect()
+    assert told == []
