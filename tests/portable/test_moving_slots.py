@@ -1,6 +1,6 @@
 """Messages that move in the ring while others wait for their answers."""
 
-from fakes import CONNACK_SESSION, needs, offline, reconnect
+from fakes import CONNACK_SESSION, Bench, needs, offline, reconnect
 
 
 def test_a_message_that_moves_while_its_pubrel_waits_keeps_its_identifier():
@@ -54,3 +54,18 @@ def test_a_pubcomp_that_comes_before_its_pubrel_is_sent_again_ends_the_message()
     assert (bench.client._pipe.head == bench.client._pipe.tail) and bench.take_events() == []
     for n in range(3):  # all slots are free
         bench.client.publish("t", b"%d" % n, 1)
+
+
+def test_a_pubrel_that_is_sent_again_counts_as_one_in_flight_and_as_sent_again():
+    needs("qos2", "stats")
+    bench = Bench(clean_session=False, reconnect_min_ms=0, in_flight_max=1).go_online()
+    bench.client.publish("a", b"", 2)
+    bench.steps()
+    bench.exchange(b"\x50\x02\x00\x01")
+    bench.client.publish("b", b"", 1)
+    before = bench.client.stats
+    assert reconnect(bench, CONNACK_SESSION) == b"\x62\x02\x00\x01"
+    after = bench.client.stats
+    assert after["retransmitted"] == before["retransmitted"] + 1
+    assert after["packets_sent"] == before["packets_sent"] + 2, "CONNECT and PUBREL"
+    assert bench.exchange(b"\x70\x02\x00\x01") == b"\x32\x05\x00\x01b\x00\x02"
