@@ -138,12 +138,13 @@ class Server5(Server):
     """As Server.
 
     Attributes: by_alias: as Translation's, of all connections; refusals: so many of the next
-    messages at QoS 1 and 2 are refused.
+    messages at QoS 1 and 2 are refused; refused: their payloads.
     """
 
     def __init__(self, bench):
         self.by_alias = [0, 0]
         self.refusals = 0
+        self.refused = []
         Server.__init__(self, bench)
 
     def _begin(self, connection):
@@ -167,6 +168,7 @@ class Server5(Server):
         if not packet[0] & 6 or (packet[at] << 8 | packet[at + 1]) in self._unreleased:
             return False
         self.refusals -= 1
+        self.refused.append(packet[at + 2 :])
         kind = 0x40 if packet[0] & 2 else 0x50
         self.queue.append(bytes((kind, 3)) + packet[at : at + 2] + b"\x97")  # Quota exceeded
         return True
