@@ -5080,6 +5080,7 @@ class _Driving(_Closing):
 
     if _ASYNCIO or _BACKGROUND:
         _is_ticking = False  # True while _drive() is in step()
+        _loop = None  # the event loop of run()
 
         # Does something drive it already? Not a run() whose loop was left, by Ctrl-C or an error,
         # and replaced: on MicroPython it neither ends nor goes on.
@@ -5505,8 +5506,7 @@ class MQTTClient(_Driving):
             self._timer = None
         if _ASYNCIO:
             self._changed = None  # asyncio.Event: something happened in step()
-            self._is_running = False  # run(),
-            self._loop = None  # in this event loop
+            self._is_running = False  # run()
             self._is_drop_told = False  # to publish_wait(): run() has to wake it
             self._awaited = {}  # token of publish_wait(): has it been dropped?
             self._full = []  # Messages that have no room: nothing is read until they have
