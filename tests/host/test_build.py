@@ -31,7 +31,7 @@ TOLD = [name for name in NAMES if build.is_lack_told(name)]  # when they are lac
 BOARD = "MicroPython 32-bit"
 # A little more than in tests/test_portable.py: here the tests are compiled with their assertions.
 BOARD_HEAP = "104k"
-SOURCE_HEAP = "104k"
+SOURCE_HEAP = "120k"
 SOURCE_HEAPS = {"tiny": 56, "standard": 64, "full": 80, "mqtt5": 96}  # KiB: enough to compile it
 BOARD_HEAPS = {"mqtt5": "136k"}  # of another than BOARD_HEAP
 
