@@ -566,6 +566,8 @@ class Life(RuleBasedStateMachine):
             self.client.step(ms)
         else:
             self.clock.advance(ms)
+            # The next step() finds what has come meanwhile: all counts from there.
+            self.server.owed = dict.fromkeys(self.server.owed, self.clock.now_ms)
         if self.unwanted_ms is not None:
             self.unwanted_ms = self.clock.now_ms
         self.settle()
