@@ -188,6 +188,7 @@ def failures_of(output):
 LOOK_INSIDE = """
 test_allocation test_answers_and_cancel test_arguments test_conformance test_decoder
 test_dns_answers test_failing_calls test_full_heap test_hard_moments test_identifiers test_isr
+test_left_loops
 test_moving_slots test_mqtt5_allocation test_mqtt5_failing_calls test_mqtt5_lives
 test_mqtt5_properties test_mqtt5_refusals
 test_offline_drops test_outbox

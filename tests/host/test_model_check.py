@@ -11,7 +11,8 @@ import mqttpipe
 
 LIVES = 200
 LONG_LIVES = 100_000
-LIVES_OF_A_FAULT = 400  # by then it is noticed
+LIVES_OF_A_FAULT = 400  # by then it is noticed in two of three seeds,
+SEEDS_OF_A_FAULT = 10  # and by then in one
 
 
 def without_receive_maximum(client):
@@ -79,7 +80,10 @@ def test_a_fault_is_noticed(protocol, name, monkeypatch):
     *fault, seed = (FAULTS if protocol == 4 else FAULTS_5)[name]
     monkeypatch.setattr(*fault)
     with pytest.raises(AssertionError):
-        model_check.run_lives(seed, LIVES_OF_A_FAULT, shrinks=False, protocol=protocol)
+        # The back-off is drawn anew each time, so that one seed may miss what it has noticed.
+        for again in range(SEEDS_OF_A_FAULT):
+            first = seed + again
+            model_check.run_lives(first, LIVES_OF_A_FAULT, shrinks=False, protocol=protocol)
 
 
 @pytest.mark.timeout(14_400)
