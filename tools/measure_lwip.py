@@ -55,6 +55,7 @@ COSTS = {
     "the same, two topic names in turn": ("publish and send, two topics", CALLS),
     "each of a burst of 32": ("burst", CALLS),
     "publish() and send at QoS 1": ("QoS 1", CALLS),
+    "the step that takes its PUBACK": ("PUBACK", CALLS),
     "receive, taking `view`": ("receive, view", CALLS),
     "receive, taking topic name and payload": ("receive, str and bytes", CALLS),
     "the same of two topic names in turn": ("receive, str and bytes, two topics", CALLS),
