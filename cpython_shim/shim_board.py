@@ -15,7 +15,15 @@ from shim_errno import EAGAIN, EINPROGRESS
 from shim_io import IOBase
 from shim_machine import unique_id
 from shim_micropython import const, print_exception
-from shim_thread import get_ident, get_loop, pass_on, start_thread, wait_no_more, wait_ready
+from shim_thread import (
+    get_ident,
+    get_loop,
+    is_left,
+    pass_on,
+    start_thread,
+    wait_no_more,
+    wait_ready,
+)
 from shim_time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
 from shim_tls import wrap_tls
 
@@ -49,6 +57,7 @@ __all__ = [
     "get_ident",
     "get_loop",
     "gmtime",
+    "is_left",
     "pass_on",
     "print_exception",
     "select",

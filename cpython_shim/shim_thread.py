@@ -12,7 +12,15 @@ import select
 import time
 from _thread import get_ident, start_new_thread
 
-__all__ = ["get_ident", "get_loop", "pass_on", "start_thread", "wait_no_more", "wait_ready"]
+__all__ = [
+    "get_ident",
+    "get_loop",
+    "is_left",
+    "pass_on",
+    "start_thread",
+    "wait_no_more",
+    "wait_ready",
+]
 
 
 def pass_on():
@@ -75,6 +83,11 @@ def get_loop():
     import asyncio  # see wait_ready()
 
     return asyncio._get_running_loop()
+
+
+def is_left(loop):
+    """Tell whether an event loop is over, or another one runs in its place."""
+    return loop.is_closed() or get_loop() not in (None, loop)
 
 
 def wait_no_more(pipe):

@@ -186,6 +186,10 @@ if implementation.name == "micropython":
 
             return core._io_queue
 
+        # The tasks of such a loop neither end nor go on.
+        def is_left(loop):
+            return loop is not get_loop()
+
         # No wait_ready() follows: the pipe leaves asyncio's poll.
         def wait_no_more(pipe):
             from asyncio import core
@@ -3371,7 +3375,8 @@ class _Serving(_Connecting):
     # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it was, so the
     # timer is not moved by each packet: it looks when it runs out. If nothing has come since it
     # ran out the last time, PINGREQ goes all the same: writing alone shows a dead connection late.
-    # (What is pending moves, or _TIMER_WRITE runs.)
+    # While
+    # bytes are pending none is needed: they move, or _TIMER_WRITE ends the connection.
     def _on_ping_time(self, is_slow=False):
         left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
         if left_ms <= 0 or self._is_quiet and not is_slow and not self._outbox.pending:
@@ -3998,7 +4003,7 @@ class _Receiving(_Serving):
             raise ServerError("SUBACK with code 0x%02x, %d bytes [3.9]" % (code, decoder.length))
         token = row[_TOKEN]
         row[_TOKEN] = -abs(token)
-        is_refused = is_suback and code > 2  # whatever else it may be [MQTT-3.9.3-2]
+        is_refused = is_suback and code > 2  # a reserved code is one [MQTT-3.9.3-2]
         filters.on_answer(row, _REFUSED if is_refused else _GRANTED)
         pipe = self._pipe
         if pipe._acquire(False):  # else another thread adds a row; the next answer does it
@@ -4693,9 +4698,15 @@ class _Closing(_Sending):
         if isinstance(error, MQTTError):
             if error.stage is None and isinstance(error, TransportError):
                 error = TransportError(str(error), stage)
-            elif _HINTS and self.state == _AWAITING_CONNACK and "illegal" in str(error):
-                words = "%s; is %s port %d an MQTT server, without TLS?"
-                error = ServerError(words % (error, server[0], server[1]))
+            elif (
+                _HINTS
+                and self.state == _AWAITING_CONNACK
+                and type(error) is ServerError
+                and str(error).startswith("illegal packet")
+            ):
+                words = "%s; is %s port %d an MQTT server%s?"
+                plain = "" if server[4] else ", without TLS"
+                error = ServerError(words % (error, server[0], server[1], plain))
             return error
         errno = None
         reason = error
@@ -4998,7 +5009,7 @@ class _Driving(_Closing):
         def start(self) -> None:
             """connect(), and call step() in the background until stop().
 
-            A thread does that; on rp2 a timer, every 10 ms (see start_thread()). Callbacks run
+            A thread does that; on rp2 a timer, every 10 ms. Callbacks run
             there, too. Meanwhile step() raises LocalError, and wait_online() and the like only
             watch.
 
@@ -5044,7 +5055,7 @@ class _Driving(_Closing):
         def _has_stopped(self):
             self._is_stopping = True
             self.disconnect()
-            return self._driver is None
+            return self._driver is None and self.state == _DOWN
 
         # The thread, from start() to stop(); or one tick of the timer.
         def _drive(self, timer=None):
@@ -5082,8 +5093,7 @@ class _Driving(_Closing):
         _is_ticking = False  # True while _drive() is in step()
         _loop = None  # the event loop of run()
 
-        # Does something drive it already? Not a run() whose loop was left, by Ctrl-C or an error,
-        # and replaced: on MicroPython it neither ends nor goes on.
+        # Does something drive it already? Not a run() whose loop was left, by Ctrl-C or an error.
         def _check_driver(self):
             if self._driver is None:
                 return
@@ -5091,13 +5101,16 @@ class _Driving(_Closing):
                 not _ASYNCIO
                 or not self._is_running
                 or self._driver != get_ident()
-                or self._loop is get_loop()
+                or not is_left(self._loop)
             ):
                 raise LocalError(_IS_DRIVEN)
             else:
                 self._driver = self._loop = self._poll = self._changed = None
                 self._pipe.is_ready = None
                 self._is_running = False
+                for messages in self._full:
+                    messages._filter = None  # closed: nobody is left who would take from it
+                self._full = []
 
         # run() was cancelled, or the thread must end: disconnect without waiting for anything.
         def _quit(self):
@@ -5143,7 +5156,7 @@ class _Driving(_Closing):
             self.connect()
             self._poll = None  # _is_ready() polls only the socket: asyncio polls the pipe
             try:
-                while self._is_wanted or self.state != _DOWN:
+                while self._loop is loop and (self._is_wanted or self.state != _DOWN):
                     try:
                         if self._step(0) or self._is_drop_told:
                             self._is_drop_told = False
@@ -5339,7 +5352,8 @@ class MQTTClient(_Driving):
         protocol: 4: MQTT 3.1.1; 5: MQTT 5.0, which adds:
         session_expiry_s: int, 0..4,294,967,295 (for ever): how long the server keeps the session
             without a connection. clean_session then means Clean Start, and only for the first
-            CONNECT after connect(): later ones resume the session.
+            CONNECT, and the first behind a disconnect() that has ended the connection: others
+            resume the session.
         properties: dict, of CONNECT: name -> value. The names are the specification's, in
             snake_case; user_property is a list of pairs. The client always sends
             maximum_packet_size, receive_maximum and topic_alias_maximum.
@@ -5695,9 +5709,9 @@ class MQTTClient(_Driving):
             qos: 0, 1 or 2. retain: bool: the server keeps it for later subscribers.
             offline: overrides the constructor's for this message; None: the constructor's.
             expiry_s: int, 1..259,200 (3 days) or None: the message is dropped if it still waits
-                after that time. One that was sent but not acknowledged is given up at the next
-                connection; it may have been delivered. With MQTT 5.0 the server is told how
-                much time is left.
+                after that time. One that was sent but not acknowledged is given up once the
+                connection has ended; it may have been delivered. With MQTT 5.0 the server is told
+                how much time is left.
             properties: dict, with MQTT 5.0: payload_format_indicator, message_expiry_interval
                 (like expiry_s, but it may be longer: then the time spent waiting here does not
                 count), content_type, response_topic, correlation_data, user_property.
@@ -5709,8 +5723,8 @@ class MQTTClient(_Driving):
             LocalError: an argument is wrong, or the packet would be larger than packet_bytes_max
                 or pipe_bytes_max. QueueFull: the pipe is full. In both cases nothing is queued.
 
-        on_dropped hears at once what was dropped to make room. If it turns out to be slow, the
-        next steps report the rest.
+        on_dropped hears at once what was dropped to make room. If that callback is slow,
+        the next steps report the rest.
 
         Allocates: nothing, if both are bytes and the client remembers the topic name. It remembers
         eight; a ninth clears the table. The object of the last call costs least. Blocks: see

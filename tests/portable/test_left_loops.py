@@ -5,7 +5,7 @@ anew is asyncio.new_event_loop().
 """
 
 import board_heap  # noqa: F401
-from fakes import needs, raises, use_real_parts
+from fakes import Bench, needs, raises, use_real_parts
 
 import mqttpipe
 
@@ -80,3 +80,45 @@ def test_another_thread_does_not_take_it_from_run():
     assert "run()" in message
     client._driver -= 1
     forget(left)
+
+
+def test_a_loop_that_only_rests_still_drives_it():
+    """As by run_until_complete(), piece by piece."""
+    client = mqttpipe.MQTTClient("mqtt://192.0.2.1", link=Down())
+    left = leave(client)
+    message = raises(mqttpipe.LocalError, client.step)
+    assert "run()" in message
+    forget(left)
+
+
+def test_stop_after_another_loop_was_made_closes_the_connection():
+    client = mqttpipe.MQTTClient("mqtt://192.0.2.1", link=Down())
+    left = leave(client)
+    forget(left)
+    client.connect()  # the task of CPython was cancelled, which has disconnected
+    assert client.stop(1000)
+    assert client.state_name == "DOWN"
+
+
+def test_a_full_queue_that_nobody_takes_from_any_more_does_not_stop_the_others():
+    """messages() of a loop that was left."""
+    needs("asyncio", "background")
+    bench = Bench().go_online()
+    client = bench.client
+    came = []
+    client.on_message = lambda client, message: came.append(message.payload)
+    client.messages("t", queue_max=1)
+    bench.steps()
+    bench.server.received()
+    bench.exchange(b"\x90\x03\xff\x01\x00\x30\x04\x00\x01t1")
+    bench.exchange(b"\x30\x04\x00\x01u2")
+    assert came == [], "it is full"
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    if hasattr(loop, "is_closed"):
+        loop.close()
+    client._loop, client._driver, client._is_running = loop, mqttpipe.get_ident(), True
+    client.subscribe("u", None)
+    bench.steps()
+    assert came == [b"2"]

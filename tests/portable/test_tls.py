@@ -66,6 +66,16 @@ def test_connect_goes_through_tcp_tls_and_connack():
     assert client.state_name == "DOWN" and bench.server.is_closed
 
 
+def test_another_protocol_over_tls_is_not_said_to_want_none():
+    needs("hints")
+    bench = secure()
+    shake_hands(bench)
+    bench.exchange(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    error = bench.error()
+    assert type(error) is mqttpipe.ServerError
+    assert str(error).endswith("is 192.0.2.1 port 8883 an MQTT server?"), error
+
+
 def test_the_handshake_begins_when_the_connection_stands():
     bench = secure()
     bench.network.is_silent = True

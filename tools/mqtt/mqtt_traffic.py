@@ -340,7 +340,7 @@ class Subscribe(Command):
     def on_subscribed(self, client, token, granted):
         self.granted.append(granted[0])
         if len(self.granted) == len(self.filters):
-            if min(self.granted) >= 0x80:
+            if min(self.granted) > 2:
                 self.end(1, "All subscription requests were denied.")
             elif "exit_after_sub" in self.options:
                 self.is_finished = True
