@@ -402,7 +402,15 @@ def numbers_of(repl):
         found = re.match(r"([a-z]+) +(\d+)", row)
         if found:
             shown[found.group(1)] = int(found.group(2))
+            if "on the way" in row:
+                shown["on the way"] = int(row.split(",")[1].split()[0])
     return shown
+
+
+# One that has left just before the end may be on the way; lost is what should be here by now.
+def has_all(numbers):
+    arrived = numbers["received"] + numbers.get("on the way", 0)
+    return arrived == numbers["published"] and numbers.get("on the way", 0) <= 5
 
 
 def wait_for_published(repl, count):
@@ -423,7 +431,7 @@ def test_the_stability_test_counts_what_it_publishes(online, topic):
     before = len(online.raw())
     enter(online, "mqtt_test('stop')", "reconnections")
     numbers = numbers_of(online)
-    assert numbers["received"] == numbers["published"] >= 50
+    assert has_all(numbers) and numbers["published"] >= 50
     assert numbers["lost"] == numbers["duplicated"] == numbers["reconnections"] == 0
     text = online.raw()[before:].decode()
     times = re.search(r"min ([\d.]+) ms, median ([\d.]+) ms, max ([\d.]+) ms", text)
@@ -445,7 +453,7 @@ def test_the_stability_test_loses_nothing_with_a_session_through_lost_connection
     enter(repl, "mqtt_test('stop')", "reconnections")
     numbers = numbers_of(repl)
     assert numbers["reconnections"] == 2
-    assert numbers["lost"] == 0 and numbers["received"] == numbers["published"]
+    assert numbers["lost"] == 0 and has_all(numbers)
     enter(repl, "mqtt_test('start', 100)", "100 messages/s")
     enter(repl, "mqtt_stop()", "stopped")  # ends the test as well
     assert any(row.startswith("duration") for row in repl.lines())
