@@ -3375,8 +3375,7 @@ class _Serving(_Connecting):
     # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it was, so the
     # timer is not moved by each packet: it looks when it runs out. If nothing has come since it
     # ran out the last time, PINGREQ goes all the same: writing alone shows a dead connection late.
-    # While
-    # bytes are pending none is needed: they move, or _TIMER_WRITE ends the connection.
+    # While bytes are pending none is needed: they move, or _TIMER_WRITE ends the connection.
     def _on_ping_time(self, is_slow=False):
         left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
         if left_ms <= 0 or self._is_quiet and not is_slow and not self._outbox.pending:
@@ -5009,9 +5008,8 @@ class _Driving(_Closing):
         def start(self) -> None:
             """connect(), and call step() in the background until stop().
 
-            A thread does that; on rp2 a timer, every 10 ms. Callbacks run
-            there, too. Meanwhile step() raises LocalError, and wait_online() and the like only
-            watch.
+            A thread does that; on rp2 a timer, every 10 ms. Callbacks run there, too. Meanwhile
+            step() raises LocalError, and wait_online() and the like only watch.
 
             Raises:
                 LocalError: something else drives the client already.
