@@ -3134,10 +3134,11 @@ class _Serving(_Connecting):
         transmit(None)
         first_byte = 0
         self._ping_meanwhile()  # on_connect may have been slow
+        pipe.has_chores = pipe.is_signalled = True
+        yield True  # CONNACK is enough for one step
         sent_ms = self._sent_ms
         is_held = is_partial = happened = False
         heard = is_busy = True  # there may be more behind CONNACK
-        pipe.has_chores = True
         while True:
             if not is_held:
                 first_byte = next_packet(None)

@@ -65,6 +65,21 @@ def test_a_flood_of_packets_does_not_keep_one_step_going():
             assert not bench.select.slept
 
 
+def test_connack_and_the_messages_behind_it_are_not_one_step():
+    """On a board with TLS that step took 50 ms: CONNACK, what is sent again, and 16 messages."""
+    bench = Bench()
+    bench.client.subscribe("t", qos=1)
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    bench.server.send(CONNACK + b"\x32\x06\x00\x01t\x00\x01x" * 3)
+    assert bench.client.step()
+    assert bench.take_events() == [("connect", False)] and not bench.server.received()
+    assert bench.client.next_deadline_ms() == 0, "who waits comes back at once"
+    bench.steps()
+    assert [event[0] for event in bench.take_events()] == ["message"] * 3
+
+
 class Endless:
     """A connection's to_client that does not get empty."""
 

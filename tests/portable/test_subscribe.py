@@ -34,6 +34,7 @@ def test_each_filter_goes_in_a_packet_of_its_own_all_in_one_write_before_online(
     bench.server.received()
     bench.server.send(CONNACK)
     calls = bench.server.calls
+    bench.client.step()  # CONNACK
     bench.client.step()
     assert bench.server.received() == (
         b"\x82\x06\xff\x01\x00\x01a\x00"
