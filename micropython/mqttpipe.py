@@ -3210,6 +3210,10 @@ class _Serving(_Connecting):
                 if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
                     oldest_ms = at_ms
             at = (at + 1) % pipe.size
+        if _MQTT5 and self._is_5 and self._auth_ms is not None:
+            at_ms = self._auth_ms = ticks_add(self._auth_ms, timeout_ms)
+            if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
+                oldest_ms = at_ms
         for row in self._filters.rows:
             if row[_STATE] == _ASKED:
                 at_ms = row[_MARK] = ticks_add(row[_MARK], timeout_ms)
@@ -3940,6 +3944,7 @@ class _Receiving(_Serving):
                 # [MQTT5-4.12.0-6] [MQTT5-3.15.2-1]
                 raise _server_error(_PROTOCOL_ERROR, "AUTH that was not asked for")
             self._check_auth(properties)
+            self._auth_ms = None
             data = self._authenticate(_value(properties, 0x16, b""))
             if code:
                 # [MQTT5-4.12.0-3]
@@ -3949,10 +3954,22 @@ class _Receiving(_Serving):
                 self._emit(self.on_authenticated, _NOTHING)
 
         def _put_auth(self, code, data):
-            body = _packet(_AUTH, bytes((code,)) + _with_length(self._auth_fields(data)))
-            is_large = self.state == _ONLINE and len(body) > self._pipe.packet_bytes_max
-            if is_large or not self._outbox.put_packet(body):
-                raise LocalError("no room for AUTH")
+            packet = _packet(_AUTH, bytes((code,)) + _with_length(self._auth_fields(data)))
+            if self.state == _ONLINE and len(packet) > self._pipe.packet_bytes_max:
+                raise LocalError(_TOO_LARGE % ("AUTH", len(packet), self._pipe.packet_bytes_max))
+            self._auth_packet = packet
+            self._send_auth()
+
+        # At once, or when a large message before it has left. _on_left() starts the deadline of
+        # the answer; before CONNACK the attempt has its own.
+        def _send_auth(self):
+            outbox = self._outbox
+            if outbox.put_packet(self._auth_packet):
+                self._auth_packet = None
+                if self._is_authenticating:
+                    self._auth_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
+                    self._has_marks = True
+            self._pipe.has_chores = True
 
         # What is rare, of MQTT 5.0.
         def _do_chores_5(self):
@@ -3961,6 +3978,8 @@ class _Receiving(_Serving):
                 self._is_authenticating = True
                 # [MQTT5-4.12.1-1]
                 self._put_auth(_REAUTHENTICATE, self._authenticate(None))
+            elif self._auth_packet is not None:
+                self._send_auth()
             now_ms = self._now_ms
             for at in range(len(self._requests)):
                 request = self._requests[at]
@@ -4500,8 +4519,8 @@ class _Sending(_Receiving):
             filters.asked_count += 1
             self._has_marks = True
 
-    # PINGREQ, PUBREL, SUBSCRIBE and UNSUBSCRIBE: start the deadline of the answer when the packet
-    # has left.
+    # PINGREQ, AUTH, PUBREL, SUBSCRIBE and UNSUBSCRIBE: start the deadline of the answer when the
+    # packet has left.
     def _on_left(self):
         outbox = self._outbox
         self._has_marks = False
@@ -4522,6 +4541,14 @@ class _Sending(_Receiving):
                     if _STATS:
                         self._ping_ms = self._now_ms
                     self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
+            else:
+                self._has_marks = True
+        if _MQTT5 and self._is_5 and self._auth_mark is not None:
+            if outbox.sent_count - self._auth_mark & _COUNT_MASK < _COUNT_HALF:
+                self._auth_mark = None
+                self._auth_ms = self._now_ms
+                if self._timers[_TIMER_ACK] is None:
+                    self._arm(_TIMER_ACK, self.connect_timeout_ms)
             else:
                 self._has_marks = True
         for row in self._filters.rows:
@@ -4574,6 +4601,7 @@ class _Closing(_Sending):
         self._has_marks = False
         if _MQTT5:
             self._is_authenticating = self._wants_auth = False
+            self._auth_packet = self._auth_mark = self._auth_ms = None
             self._outbox.properties = b""
         if state == _AWAITING_CONNACK:
             self._filters.is_doubtful = True
@@ -5599,6 +5627,9 @@ class MQTTClient(_Driving):
             self._auth_data = None
             self._wants_auth = False  # reauthenticate()
             self._is_authenticating = False  # and it goes on
+            self._auth_packet = None  # AUTH that waits for room
+            self._auth_mark = None  # as _ping_mark, of the AUTH that is in the outbox
+            self._auth_ms = None  # when it has left; None: no answer is due
             # Announced: what comes must fit. A program may want less of it.
             data = encode_properties(properties, _CONNECT)
             limits = []
@@ -6047,8 +6078,9 @@ class MQTTClient(_Driving):
         def reauthenticate(self) -> None:
             """Authenticate again, with `auth`, on the open connection. Returns at once.
 
-            If it succeeds, on_authenticated is called; if it fails, the connection ends. Without a
-            connection there is no need for it: each CONNECT authenticates.
+            If it succeeds, on_authenticated is called. If it fails, or an answer takes longer than
+            connect_timeout_ms, the connection ends. Without a connection there is no need for it:
+            each CONNECT authenticates.
 
             Raises: LocalError: without auth. Allocates: nothing. Blocks: never. Spec: [5: 4.12.1].
             """

@@ -3,7 +3,9 @@
 import full_heap
 from fakes import needs
 from full_heap import once  # noqa: F401  tests/host/test_full_heap_levels.py asks for it
-from model_server_5 import Server5
+from model_server_5 import CONNACK_PROPERTIES, Server5
+
+METHOD = b"\x15\x00\x01m"
 
 
 class Life(full_heap.Life):
@@ -100,6 +102,62 @@ def asking():
     return life
 
 
+class AskingServer(Server5):
+    """It asks once before it accepts, and consents to reauthenticate()."""
+
+    def _begin(self, connection):
+        Server5._begin(self, connection)
+        self._translation.connack = CONNACK_PROPERTIES + METHOD
+
+    def _on_packet(self, kind, packet):
+        if kind == 0x10:
+            self._connect = packet
+            self.queue.append(b"\xf0\x06\x18\x04" + METHOD)
+        elif kind == 0xF0 and packet[2] == 0x18:
+            Server5._on_packet(self, 0x10, self._connect)
+        elif kind == 0xF0:
+            self.queue.append(b"\xf0\x06\x00\x04" + METHOD)
+        else:
+            Server5._on_packet(self, kind, packet)
+
+
+class AuthLife(Life):
+    make_server = AskingServer
+
+    def __init__(self):
+        super().__init__(auth=("m", answer))
+
+
+def answer(data):
+    return b"an answer"
+
+
+def authenticating():
+    """The server has asked."""
+    life = AuthLife()
+    life.begin()
+    life.client.step()
+    life.server.look()
+    life.server.send()
+    return life
+
+
+def authenticating_again():
+    life = AuthLife().go_online()
+    life.call = life.client.reauthenticate
+    return life
+
+
+def authenticated_again():
+    """The server has consented."""
+    life = authenticating_again()
+    life.client.reauthenticate()
+    life.client.step()
+    life.server.look()
+    life.server.send()
+    return life
+
+
 def nothing(client, message):
     pass
 
@@ -115,4 +173,7 @@ MOMENTS = (
     closing,
     subscribing,
     asking,
+    authenticating,
+    authenticating_again,
+    authenticated_again,
 )

@@ -137,8 +137,8 @@ def test_a_refused_method_is_told():
     assert error.reason == "bad authentication method" and error.stage == "CONNACK"
 
 
-def online(teller):
-    bench = asked(auth=("m", teller))
+def online(teller, **options):
+    bench = asked(auth=("m", teller), **options)
     bench.exchange(connack(METHOD))
     bench.take_events()
     bench.server.received()
@@ -180,6 +180,83 @@ def test_it_fails_by_the_servers_good_bye_or_by_our_function():
     bench.steps()
     bench.exchange(auth(0x18, METHOD))
     assert type(bench.error()) is mqttpipe.LocalError and bench.server.is_closed
+
+
+def behind_a_large_message(bench):
+    """The socket has taken a part of it; nothing fits behind it yet."""
+    bench.server.write_credit = 5
+    bench.client.publish("t", b"x" * 2000)
+    bench.steps()
+    assert bench.server.received() == b"\x30\xd4\x0f\x00\x01"
+
+
+LARGE_REST = b"t\x00" + b"x" * 2000
+
+
+def test_it_waits_behind_a_large_message():
+    bench = online(Teller(b"1", None, b"again", b"2"), packet_bytes_max=2200)
+    behind_a_large_message(bench)
+    bench.client.reauthenticate()
+    bench.steps()
+    assert bench.client.is_online() and bench.server.received() == b""
+    bench.server.write_credit = 1 << 30
+    bench.steps()
+    assert bench.server.received() == LARGE_REST + auth(0x19, METHOD + data(b"again"))
+    behind_a_large_message(bench)
+    assert bench.exchange(auth(0x18, METHOD + data(b"q"))) == b""
+    bench.server.write_credit = 1 << 30
+    bench.steps()
+    assert bench.server.received() == LARGE_REST + auth(0x18, METHOD + data(b"2"))
+    bench.exchange(auth(0x00, METHOD))
+    assert bench.client.is_online() and ("authenticated",) in bench.take_events()
+
+
+def test_a_server_that_does_not_answer_it_is_left():
+    """It counts from when AUTH has left, whatever else comes."""
+    bench = online(Teller(), keep_alive_s=0, connect_timeout_ms=1000)
+    bench.clock.advance(60_000)
+    bench.steps()
+    bench.server.write_credit = 3
+    bench.client.reauthenticate()
+    bench.steps()
+    bench.clock.advance(900)
+    bench.server.write_credit = 1 << 30
+    bench.steps()
+    assert bench.server.received() == auth(0x19, METHOD)
+    for _ in range(9):
+        bench.clock.advance(100)
+        bench.exchange(b"\x30\x05\x00\x01t\x00x")
+    assert bench.client.is_online()
+    bench.take_events()
+    for _ in range(12):
+        bench.clock.advance(100)
+        if not bench.server.is_closed:
+            bench.server.send(b"\x30\x05\x00\x01t\x00x")
+        bench.steps()
+    errors = [event[1] for event in bench.take_events() if event[0] == "offline"]
+    assert type(errors[0]) is mqttpipe.TimedOut and errors[0].stage == "ACK"
+
+
+def test_each_answer_in_time_is_enough():
+    bench = online(Teller(), keep_alive_s=0, connect_timeout_ms=1000)
+    bench.client.reauthenticate()
+    for _ in range(5):
+        bench.steps()
+        bench.clock.advance(900)
+        bench.exchange(auth(0x18, METHOD))
+    bench.exchange(auth(0x00, METHOD))
+    bench.clock.advance(5000)
+    bench.steps()
+    assert bench.client.is_online()
+
+
+def test_an_answer_that_is_larger_than_a_packet_may_be_says_so():
+    bench = online(Teller(None, None, b"x" * 2000))
+    bench.client.reauthenticate()
+    bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.LocalError and "AUTH" in str(error), error
+    assert "packet_bytes_max" in str(error)
 
 
 def test_what_was_not_asked_for_is_a_protocol_error():
