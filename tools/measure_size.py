@@ -4,6 +4,7 @@
     python3 tools/measure_size.py --check          compare docs/size.md with what is measured now;
                                                    exit 1 if a figure is off by more than 2 %
     python3 tools/measure_size.py --json FILE      the figures as JSON as well
+    python3 tools/measure_size.py --short          without the parts of the file, half the time
     python3 tools/measure_size.py --no-broker      without what needs a connection (mosquitto)
     python3 tools/measure_size.py --functions tiny only list the functions of a profile, by what
                                                    each adds to its .mpy
@@ -335,10 +336,21 @@ def measure_switches(client, vm):
     return table
 
 
-def measure_parts(client, vm):
-    """What each part of the file adds to the full build. (Each is a build, and takes seconds.)"""
+# The last two rows of the table of the parts.
+SHARED = ("shared by several", "the whole")
+
+
+def measure_parts(client, vm, is_short):
+    """What each part of the file adds to the full build; or only which parts there are.
+
+    (Each is a build, and takes seconds.)
+    """
     table = Table("part of the file, bytes", ["full .mpy", "full RAM of import"])
     parts = find_parts(client.text)
+    if is_short:
+        for name in [*(part.name for part in parts), *SHARED]:
+            table.rows[name] = dict.fromkeys(table.columns)
+        return table
     names = client.parts_of(build.WHOLE)
     texts = [client.configured(names)]
     texts += [client.configured(names, without(client.text, part)) for part in parts]
@@ -348,7 +360,7 @@ def measure_parts(client, vm):
         costs = difference(whole, rest)
         shared = difference(shared, costs)
         table.rows[part.name] = dict(zip(table.columns, costs))
-    for name, costs in (("shared by several", shared), ("the whole", whole)):
+    for name, costs in zip(SHARED, (shared, whole)):
         table.rows[name] = dict(zip(table.columns, costs))
     return table
 
@@ -368,9 +380,9 @@ def list_functions(client, profile):
 class Measurement:
     """All tables, and what they were measured with."""
 
-    def __init__(self, client, with_broker):
+    def __init__(self, client, with_broker, is_short):
         vm = vm_memory.find()
-        self.left_out = []
+        self.left_out = ["the parts of the file: --short"] if is_short else []
         self.versions = [compiler_version()]
         with contextlib.ExitStack() as stack:
             brokers = None
@@ -388,7 +400,7 @@ class Measurement:
                 measure_profiles(client, vm, brokers),
                 measure_allocations(client, vm, brokers),
                 measure_switches(client, vm),
-                measure_parts(client, vm),
+                measure_parts(client, vm, is_short),
             ]
 
     def lines(self):
@@ -508,6 +520,7 @@ def parse_arguments(arguments):
     )
     parser.add_argument("--check", action="store_true", help="compare and write nothing")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write this file, too")
+    parser.add_argument("--short", action="store_true", help="leave out the parts of the file")
     parser.add_argument("--no-broker", action="store_true", help="measure no connection")
     parser.add_argument(
         "--functions", choices=build.PROFILES, metavar="PROFILE", help="only list its functions"
@@ -520,7 +533,7 @@ def run(options, page):
     if options.functions:
         list_functions(client, options.functions)
         return 0
-    return report(options, Measurement(client, not options.no_broker), page)
+    return report(options, Measurement(client, not options.no_broker, options.short), page)
 
 
 def report(options, measurement, page, tool="measure_size", begin=BEGIN):

@@ -24,6 +24,7 @@ The long forms are:
     tests/broker/test_idle.py              an idle client is looked at for a minute
     tests/broker/test_other_brokers.py     RabbitMQ, ActiveMQ, aedes and amqtt
     tests/broker                           with what is slow as an ESP32, an rp2, on its sockets
+    tests/host/test_measure_size.py        what each part of the file costs, too
     tests/host/test_full_heap_levels.py    the heap is filled to every level, in steps of 8 bytes
     tests/host/test_interrupted_steps.py   Ctrl-C each time that a line runs
     tests/lwip/test_portable_on_lwip.py    also the portable tests that take minutes there

@@ -120,11 +120,11 @@ def page(tmp_path):
 # ---------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(900)  # a hundred builds, of two seconds and more each
+@pytest.mark.timeout(900)  # the long form makes a hundred builds, of two seconds and more each
 def test_the_page_is_true(get_interpreter, request, capsys):
     get_interpreter(BOARD)
     before = measure_size.PAGE.read_bytes()
-    options = ["--check"]
+    options = ["--check"] if request.config.getoption("--long") else ["--check", "--short"]
     if request.config.getoption("--no-broker") or not setup_env.find_program("mosquitto"):
         options.append("--no-broker")
     assert measure_size.main(options) == 0, capsys.readouterr().out
