@@ -6,12 +6,14 @@ Theory of operation
     subscribe()   -->  Filters (a table) -->  step()  -->  Outbox   -->  stream  -->  server
     callbacks     <-----------------------    step()  <--  Decoder  <--  stream  <--  server
 
-`step()` is the only function that touches the socket. It does what is ready now and
-returns. Nothing below it waits. With a timeout it first sleeps in one `select.poll`
-that watches the socket and the Pipe together, so a publish() of another thread wakes it.
+`step()` is the only function that touches the socket, or TLS above it: the stream. It does
+what is ready now and returns. Nothing below it waits. If nothing is ready, step(timeout_ms)
+sleeps in one `select.poll` that watches the socket and the Pipe together, so a publish() of
+another thread wakes it.
 
 The ring is the session. A slot of the Pipe holds a message from publish() until nothing
-more will happen for it: QoS 0, it has left; QoS 1, PUBACK came; QoS 2, PUBCOMP came.
+more will happen for it: QoS 0, it has left (_leaving()); QoS 1, PUBACK came; QoS 2, PUBCOMP
+came (_on_ack()).
 Four places in the ring are all the state there is:
 
     head <= left <= sent <= tail
@@ -19,10 +21,11 @@ Four places in the ring are all the state there is:
     [left, sent)   in the Outbox; its last byte has not left
     [sent, tail)   waits
 
-When a connection breaks, `sent` goes back to `head`, and the next connection sends the
-same slots again, with DUP if the server still has the session. A QoS 0 message that has left
-is gone; one that left only in part is sent again, whole. The packet identifier is computed from
-the token that publish() returned. There is no second table of messages in flight.
+When a connection breaks, `left` and `sent` go back to `head` (Pipe.rewind()), and the next
+connection sends the same slots again, with DUP if the server still has the session
+(Pipe.resume()). A QoS 0 message that has left is gone; one that left only in part is sent again,
+whole. The packet identifier is computed from the token that publish() returned. There is no
+second table of messages in flight.
 
 A connection is one life: two generators that read from top to bottom like blocking code
 and yield wherever blocking code would wait.
@@ -33,6 +36,9 @@ and yield wherever blocking code would wait.
 Whatever ends a life (network, protocol, memory, disconnect(), Ctrl-C) ends it in one
 place, _close(), which allocates nothing until all is closed. The next life begins from there.
 
+The sections below are first the parts of the drawing, then a life (Connecting to Closing),
+then what the application calls (Driving, The client).
+
 Rules for this file
 -------------------
 1. Only step() moves head, left and sent. Writers move tail, under the Pipe's lock. A writer
@@ -40,13 +46,14 @@ Rules for this file
 2. Encoding, Outbox, Decoder and Filters do no I/O of their own and read no clock.
 3. The steady state allocates nothing. A function that allocates says so.
 4. Only the portability block knows where it runs.
-5. Each wait for the network has a deadline, next to the wait. step() sleeps only in _sleep().
+5. Each wait for the network has a deadline: in _connect() next to the wait, in _serve() in
+   `_timers`. step() sleeps only in _sleep().
 6. No function on the path of a message has more than 11 words of locals and operand stack:
    MicroPython allocates a larger frame on the heap at each call. (tools/list_frames.py)
 
 Section numbers and [MQTT-x.y.z-n] tags refer to MQTT Version 3.1.1, OASIS standard,
-29 October 2014. Those of [MQTT5-x.y.z-n] and [5: x.y.z] refer to MQTT Version 5.0, OASIS standard,
-7 March 2019: the same numbers mean something else there.
+29 October 2014; [MQTT5-x.y.z-n] and [5: x.y.z] to MQTT Version 5.0, OASIS standard, 7 March
+2019, where the same numbers mean something else.
 """
 
 __version__ = "0.1.0"
@@ -60,6 +67,7 @@ except ImportError:  # CPython
     from mqttpipe_host import const  # not found? pip install mqttpipe; in a clone: pip install .
 
 # Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose constant is 0.
+# An argument that belongs to a part has a line of its own, which ends in `# _MQTT5` or the like.
 _TLS = const(1)  # mqtts:// and ssl://
 _QOS2 = const(1)  # exactly once; without it QoS 2 is refused
 _FAILOVER = const(1)  # more than one server
@@ -180,17 +188,17 @@ if implementation.name == "micropython":
                 # Without memory for an id() queue_read() raises when it is half done.
                 pipe.is_ready = entry[0] = None
 
-        # What asyncio.new_event_loop() makes anew.
+        # What stands for the event loop: asyncio.new_event_loop() makes it anew.
         def get_loop():
             from asyncio import core
 
             return core._io_queue
 
-        # The tasks of such a loop neither end nor go on.
+        # Has a new loop replaced this one? Then its tasks neither end nor go on.
         def is_left(loop):
             return loop is not get_loop()
 
-        # No wait_ready() follows: the pipe leaves asyncio's poll.
+        # Take the pipe out of asyncio's poll: no wait_ready() follows.
         def wait_no_more(pipe):
             from asyncio import core
 
@@ -252,26 +260,25 @@ __all__ = (
 # ---------------------------------------------------------------------------
 # Constants
 # ---------------------------------------------------------------------------
-# Control packet types (section 2.2.1, table 2.1): the first byte with its fixed flags
-# (table 2.2) [MQTT-2.2.2-1], so that encoding adds nothing and decoding needs one mask.
+# Control packet types (section 2.2.1, table 2.1): the first byte with its fixed flags (table 2.2)
+# [MQTT-2.2.2-1] [MQTT5-2.1.3-1], so that encoding adds nothing and decoding needs one mask.
 _TYPE_MASK = const(0xF0)
 _CONNECT = const(0x10)
 _CONNACK = const(0x20)
 _PUBLISH = const(0x30)
 _PUBACK = const(0x40)
 _PUBREC = const(0x50)
-# MQTT 5.0: [MQTT5-2.1.3-1] [MQTT5-3.6.1-1] [MQTT5-3.8.1-1] [MQTT5-3.10.1-1]
-_PUBREL = const(0x62)  # [MQTT-3.6.1-1]
+_PUBREL = const(0x62)  # [MQTT-3.6.1-1] [MQTT5-3.6.1-1]
 _PUBCOMP = const(0x70)
-_SUBSCRIBE = const(0x82)  # [MQTT-3.8.1-1]
+_SUBSCRIBE = const(0x82)  # [MQTT-3.8.1-1] [MQTT5-3.8.1-1]
 _SUBACK = const(0x90)
-_UNSUBSCRIBE = const(0xA2)  # [MQTT-3.10.1-1]
+_UNSUBSCRIBE = const(0xA2)  # [MQTT-3.10.1-1] [MQTT5-3.10.1-1]
 _UNSUBACK = const(0xB0)
 _PINGRESP = const(0xD0)
 _DISCONNECT = const(0xE0)
 _AUTH = const(0xF0)  # [MQTT5-3.15.1-1]
 
-# The two that are always the same, whole (sections 3.12 and 3.14).
+# Whole packets that need no encoding (sections 3.12 and 3.14).
 _PINGREQ_PACKET = const(b"\xc0\x00")
 _DISCONNECT_PACKET = const(b"\xe0\x00")
 
@@ -282,8 +289,7 @@ _QOS_SHIFT = const(1)
 _RETAIN = const(0x01)
 _QOS_MAX = const(1 + _QOS2)
 
-# What a server sends beside PUBLISH and SUBACK. Remaining length: 2; of PINGRESP, 0. (SUBACK has
-# 2 at least.)
+# What a server sends beside PUBLISH and SUBACK: with remaining length 2, but PINGRESP with 0.
 _RECEIVED = const(b"\x20\x40\x50\x62\x70\xb0\xd0")
 
 # Connect flags (section 3.1.2.3, figure 3.4).
@@ -310,8 +316,8 @@ _PUBLISH_HEADER_MAX = const(9)
 _ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
 _ACK_ROOM = const(4 + _MQTT5)  # of MQTT 5.0, with a reason code
 
-# MQTT 5.0: reason codes.
-_FAILED = const(0x80)  # from here on
+# Reason codes [5: 2.4].
+_FAILED = const(0x80)  # and all above it
 _MALFORMED = const(0x81)
 _PROTOCOL_ERROR = const(0x82)
 _ID_NOT_FOUND = const(0x92)
@@ -322,18 +328,17 @@ _USE_ANOTHER_SERVER = const(0x9C)
 _SERVER_MOVED = const(0x9D)
 _CONTINUE_AUTH = const(0x18)
 _REAUTHENTICATE = const(0x19)
-# Topic aliases, each way, at most: what a server allows may be more.
-_ALIASES = const(8)
-_ALIAS = const(0x23)
+_ALIASES = const(8)  # used at most, each way, even if the server allows more
+_ALIAS = const(0x23)  # the property topic_alias
 _ALIAS_TOPIC_MIN = const(4)  # bytes: of a shorter topic name an alias would save nothing
 _ALIAS_BYTES = const(3)
 _EXPIRY_BYTES = const(5)
-_EXPIRY_ID = const(0x02)
+_EXPIRY_ID = const(0x02)  # the property message_expiry_interval
 # What a server lacks for subscriptions: bits of MQTTClient._lacks.
 _LACKS_WILDCARDS = const(1)
 _LACKS_IDENTIFIERS = const(2)
 _LACKS_SHARED = const(4)
-# Options of a subscription (section 3.8.3.1).
+# Options of a subscription [5: 3.8.3.1].
 _NO_LOCAL = const(0x04)
 _RETAIN_AS_PUBLISHED = const(0x08)
 _RETAIN_HANDLING_SHIFT = const(4)
@@ -342,11 +347,11 @@ _REQUESTS = const(8)
 _REFERENCE_BYTES_MAX = const(255)  # of a Server Reference
 
 if _MQTT5:
-    # The properties (section 2.2.2.2, table 2-4). Of each: its identifier, what its value is, the
+    # The properties [5: 2.2.2.2, table 2-4]. Of each: its identifier, what its value is, the
     # packets that an application may put it into, those in which a server may send it, its name.
     # A packet is the first hex digit of its first byte; 0 is a will. A value is b: 0 or 1; h, i:
     # two or four bytes; v: a variable byte integer; a capital: not 0; s: text; d: bytes; p: pairs
-    # of texts. (A variable: many functions look at it, and it is long.)
+    # of texts. (Not const(), which would put this long text into each function that reads it.)
     _PROPERTIES = (
         ";01b30/3:payload_format_indicator;02i30/3:message_expiry_interval;03s30/3:content_type"
         ";08s30/3:response_topic;09d30/3:correlation_data;0bV8/3:subscription_identifier"
@@ -360,8 +365,8 @@ if _MQTT5:
         ";2ab/2:shared_subscription_available;"
     )
 
-    # Reason codes from 0x80 on: something has failed (section 2.4, table 2-6). Without blanks, or
-    # a build would code it, and need 5 KB for a moment to tell one of them.
+    # Reason codes from 0x80 on: something has failed [5: 2.4, table 2-6]. Without blanks: a build
+    # compresses texts with blanks (tools/build.py), and to tell one code would take 5 KB then.
     _REASONS = const(
         "unspecified_error;malformed_packet;protocol_error;implementation_specific_error;"
         "unsupported_protocol_version;client_identifier_not_valid;bad_user_name_or_password;"
@@ -375,7 +380,7 @@ if _MQTT5:
         "wildcard_subscriptions_not_supported"
     )
 
-    # With which a client may say good-bye (section 3.14.2.1).
+    # The reason codes of a client's DISCONNECT [5: 3.14.2.1].
     _GOODBYES = const(b"\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99")
 
 # Packet identifiers 1..65279 belong to messages, those above to SUBSCRIBE and UNSUBSCRIBE, so
@@ -397,8 +402,8 @@ _UNPROVEN_MAX = const(12)
 _PACKETS_PER_STEP = const(16)
 _READS_PER_STEP = const(64)  # a packet of 256 MiB is read away in many steps
 _FLUSHES_PER_STEP = const(32)
-_SLOW_BYTES = const(64)  # a new topic name longer than this that is not ASCII, or one that
-_SLOW_FILTERS = const(16)  # must be matched with more filters than this, ends the step
+_SLOW_BYTES = const(64)  # a new topic name that is longer, and not ASCII, ends the step
+_SLOW_FILTERS = const(16)  # with more filters, each new topic name ends it
 _PUT_OFFS_MAX = const(18)  # how often half of connect_timeout_ms is added to a deadline
 _SLOW_MS = const(50)  # a step whose callbacks took this long first sends what it owes
 
@@ -420,7 +425,7 @@ _COUNT_HALF = const(0x20000000)
 # How long put() waits for another thread: far more than that needs.
 _LOCK_WAIT_MS = const(20)
 _LOCK_WAITS = const(10_000)
-_LOCK_STALE_MS = const(1000)
+_LOCK_STALE_MS = const(1000)  # mend() releases a lock that was taken for longer
 
 # Resolver (RFC 1035, RFC 6762): record types; a server that is silent is asked again, or the next
 # one, after _DNS_RETRY_MS, _DNS_TRIES times in all; an address is kept for a day at most.
@@ -511,7 +516,7 @@ _TIMER_ACK = const(4)  # look at the oldest packet without acknowledgement
 _TIMER_PACKET = const(5)  # a half-received packet makes no progress
 _TIMER_WRITE = const(6)  # the socket accepts nothing
 _TIMERS = const(7)
-_DUE = const(7)  # behind them: the earliest, or earlier
+_DUE = const(7)  # behind them: the earliest of all, or earlier
 _NO_ANSWER = const("nothing came within the time allowed")
 _TIMER_WORDS = const(6)  # where in _STAGE_WORDS theirs begin, less _TIMER_PINGRESP
 
@@ -522,7 +527,7 @@ _RELEASED = const(0x400)  # QoS 2: PUBREC came, PUBREL is owed or sent
 _MUTE = const(0x800)  # cancelled or expired after it was sent: its end is told to nobody
 _COUNTED = const(0x1000)  # sent at least once, whatever became of the session
 _EXPIRES = const(0x2000)  # has an expiry: so it does not take the short way in _sending()
-_HAS_PROPERTIES = const(0x4000)  # the same
+_HAS_PROPERTIES = const(0x4000)  # has properties: the same
 
 # A row of the table of filters: a list of eight, or nine.
 _FILTER = const(0)
@@ -610,13 +615,15 @@ class MQTTError(Exception):
       QueueFull        no room in the pipe now; try again after step()
       ServerError      the server broke the protocol; the connection is closed
       Refused          CONNACK with `.return_code` 1..5 (section 3.2.2.3). MQTT 5.0: any packet
-                       with a `.reason_code`, its `.reason` in words, `.properties`, and the
-                       `.token` that it is about, if it is about one
+                       with a reason code that says so
       TransportError   the network failed: `.stage` of the work, `.errno` or None
       TimedOut         a deadline passed: `.stage` tells what was waited for
 
     The stages are the states LINK, DNS, TCP, TLS, CONNACK, SUBACK, ONLINE and DISCONNECT, and
     PINGRESP, ACK, PACKET and WRITE for what did not come in time.
+
+    MQTT 5.0 adds, or None: `.reason_code` (int), `.reason` (the same in words), `.properties` of
+    the server's packet (dict), `.token` of the message or subscription that has failed.
 
     The call that causes a LocalError or a QueueFull raises it. The others never leave step():
     on_offline gets them, or on_error if the connection goes on.
@@ -629,8 +636,6 @@ class MQTTError(Exception):
         self.return_code = return_code
 
     if _MQTT5:
-        # MQTT 5.0: what the server says with it: the reason code, in words, the properties of its
-        # packet. The token of what has failed, if that was one message or subscription.
         reason_code = reason = properties = token = None
 
 
@@ -670,9 +675,9 @@ if _MQTT5:
     _NEEDS_5 = const("%s: for protocol=5")
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
-# What an attempt at one address may raise, and the next address is tried; and what closing may
-# raise. Made here: a tuple in an `except` is built when the exception is already on its way, and
-# with a full heap that raises MemoryError out of the handler.
+# What one address may raise, so that the next one is tried; and what closing may raise. Made here:
+# a tuple in an `except` is built when the exception is already on its way, and with a full heap
+# that raises MemoryError out of the handler.
 _FAILURES = (OSError, ValueError, MQTTError)
 _IGNORED = (OSError, MemoryError)
 
@@ -698,8 +703,8 @@ def _integer(name, value, start, end):
 
 
 # Text or binary to bytes. A bytearray or memoryview is copied: its owner may change it before the
-# packet is sent. Text is encoded as a board does it, which knows no lone surrogates; where they
-# are not allowed, _to_field() finds them.
+# packet is sent. Text is encoded as a board does it, which does not look for lone surrogates;
+# where they are not allowed, _to_field() finds them.
 def _to_bytes(name, value):
     if isinstance(value, bytes):
         return value
@@ -727,8 +732,7 @@ def _to_payload(value):
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
 # surrogates [MQTT-1.5.3-1] and U+0000 [MQTT-1.5.3-2]. MicroPython's own decoder takes surrogates
 # and characters written longer than need be. EF BB BF is a character like any other and stays
-# [MQTT5-1.5.4-3]
-# where it is [MQTT-1.5.3-3]. Allocates nothing.
+# where it is [MQTT-1.5.3-3] [MQTT5-1.5.4-3]. Allocates nothing.
 def _is_utf8(buf, start, end):
     more = least = character = 0  # `more` bytes of the character are still to come
     for i in range(start, end):
@@ -738,7 +742,7 @@ def _is_utf8(buf, start, end):
                 return False
             character = character << 6 | byte & 0x3F
             more -= 1
-            # U+D800..U+DFFF are surrogates, U+10FFFF is the last one.
+            # U+D800..U+DFFF are surrogates, U+10FFFF is the last character.
             if not more and (character < least or character >> 11 == 0x1B or character > 0x10FFFF):
                 return False
         elif byte > 0x7F:
@@ -772,10 +776,9 @@ def _to_field(name, value, text=True):
     return data
 
 
-# [MQTT5-3.3.2-1, -2] [MQTT5-3.8.3-1] [MQTT5-3.10.3-1] [MQTT5-4.7.0-1] [MQTT5-4.7.1-1, -2]
-# [MQTT5-4.7.3-1, -2, -3]
-# A topic name [MQTT-3.3.2-1, -2] [MQTT-4.7.1-1], or a topic filter [MQTT-3.8.3-1]
-# [MQTT-3.10.3-1] [MQTT-4.7.1-2, -3]; for both [MQTT-4.7.3-1, -2, -3].
+# A topic name [MQTT-3.3.2-1, -2] [MQTT-4.7.1-1] or a topic filter [MQTT-3.8.3-1] [MQTT-3.10.3-1]
+# [MQTT-4.7.1-2, -3]; for both [MQTT-4.7.3-1, -2, -3]. MQTT 5.0: [MQTT5-3.3.2-1, -2]
+# [MQTT5-3.8.3-1] [MQTT5-3.10.3-1] [MQTT5-4.7.0-1] [MQTT5-4.7.1-1, -2] [MQTT5-4.7.3-1, -2, -3].
 def _to_topic(value, filter=False):
     name = "topic filter" if filter else "topic name"
     data = _to_field(name, value)
@@ -855,7 +858,7 @@ def parse_uri(uri: str) -> tuple:
         rest = rest[:-1]
     literal, bracket, rest = rest.rpartition("]")
     host, colon, port = rest.partition(":")
-    if bracket:  # what stands there before the colon is no host, but too much
+    if bracket:  # only a port may follow it
         is_host = not host and literal[:1] == "[" and _is_ipv6(literal[1:])
         host = literal[1:] if is_host else ""
     if not colon:
