@@ -902,7 +902,7 @@ def parse_uri(uri: str) -> tuple:
 # ---------------------------------------------------------------------------
 # Packets (section 3): encoding
 # ---------------------------------------------------------------------------
-# PUBLISH and the acknowledgements are appended to the Outbox. The rare packets are made here, as
+# The Outbox encodes PUBLISH and the acknowledgements itself. The rare packets are made here, as
 # bytes of their own.
 
 
@@ -954,23 +954,23 @@ def encode_connect(
     Allocates: the packet and its parts. Spec: section 3.1.
     """
     flags = _CLEAN_SESSION if clean_session else 0
-    # [MQTT5-3.1.3-1, -3] [MQTT5-3.1.2-9, -11, -13, -16, -17, -18, -19]
-    body = _field(client_id)  # [MQTT-3.1.3-1, -3]: the order of the payload's fields
-    if will:  # [MQTT-3.1.2-9]; else neither flag nor field [MQTT-3.1.2-11, -13, -15]
+    # The payload's fields have this order [MQTT-3.1.3-1, -3] [MQTT5-3.1.3-1, -3].
+    body = _field(client_id)
+    # No will, no flag or field of it [MQTT-3.1.2-9, -11, -13, -15] [MQTT5-3.1.2-9, -11, -13].
+    if will:
         topic_name, payload, qos, retain = will
         flags |= _WILL | qos << _WILL_QOS_SHIFT | (_WILL_RETAIN if retain else 0)
         if _MQTT5 and properties is not None:
             body += _with_length(will_properties)
         body += _field(topic_name) + _field(payload)
-    if user is not None:  # [MQTT-3.1.2-18, -19]
+    if user is not None:  # [MQTT-3.1.2-18, -19] [MQTT5-3.1.2-16, -17]
         flags |= _HAS_USER
         body += _field(user)
-    if password is not None:  # [MQTT-3.1.2-20, -21]
+    if password is not None:  # [MQTT-3.1.2-20, -21] [MQTT5-3.1.2-18, -19]
         flags |= _HAS_PASSWORD
         body += _field(password)
     head = b"\x00\x04MQTT\x04" + bytes((flags,)) + keep_alive_s.to_bytes(2, "big")
-    if _MQTT5 and properties is not None:
-        # [MQTT5-3.1.2-1] [MQTT5-2.2.2-1]
+    if _MQTT5 and properties is not None:  # [MQTT5-3.1.2-1] [MQTT5-2.2.2-1]
         head = b"\x00\x04MQTT\x05" + head[7:] + _with_length(properties)
     return _packet(_CONNECT, head + body)
 
@@ -984,16 +984,17 @@ def encode_filter(
     """Return a SUBSCRIBE for one filter, or an UNSUBSCRIBE (qos: -1).
 
     Args:
+        packet_id: 1..65535. topic_filter: bytes.
         options: what a row has as _OPTIONS; None: MQTT 3.1.1.
 
     Allocates: the packet and its parts. Spec: sections 3.8 and 3.10.
     """
-    # [MQTT-3.8.3-3] [MQTT-3.10.3-2] [MQTT5-3.8.3-2] [MQTT5-3.10.3-2]
+    # One filter: [MQTT-3.8.3-3] [MQTT-3.10.3-2] [MQTT5-3.8.3-2] [MQTT5-3.10.3-2]
     body = packet_id.to_bytes(2, "big") + _field(topic_filter)
     if _MQTT5 and options is not None:
         body = body[:2] + _with_length(options[1]) + body[2:]
         if qos >= 0:
-            qos |= options[0]  # [MQTT5-3.8.3-5]: the reserved bits are 0
+            qos |= options[0]  # the reserved bits are 0 [MQTT5-3.8.3-5]
     if qos < 0:
         return _packet(_UNSUBSCRIBE, body)
     return _packet(_SUBSCRIBE, body + bytes((qos,)))
@@ -1012,7 +1013,7 @@ if _MQTT5:
         given, _, received = row[3:].partition("/")
         return int(row[:2], 16), row[2], given, received, name
 
-    # The value of a property, by its identifier: no name need be known for that.
+    # The value of the property with this identifier, in a dict by names.
     def _value(properties, identifier, default=None):
         return properties.get(_property(_PROPERTIES.find(";%02x" % identifier))[4], default)
 
@@ -1022,7 +1023,8 @@ if _MQTT5:
         append_remaining_length(head, len(data))  # [MQTT5-1.5.5-1]
         return bytes(head) + data
 
-    # The server has broken the protocol; or, without a text, can't do what we want.
+    # An error to raise: the server has broken the protocol, or, without a text, it can't do what
+    # we want.
     def _server_error(reason_code, text=None):
         reason = _reason(reason_code)
         error = ServerError(text) if text else LocalError("the server says: " + reason)
@@ -1040,7 +1042,7 @@ if _MQTT5:
             return "reason code 0x%02x" % reason_code
         return _REASONS[at:].partition(";")[0].replace("_", " ")
 
-    # What a server says by a packet with a reason code.
+    # The error for a packet whose reason code says no.
     def _refusal(kind, reason_code, properties, stage=None):
         reason = _reason(reason_code)
         words = "%s, %s (0x%02x)" % (kind, reason, reason_code)
@@ -1061,7 +1063,7 @@ if _MQTT5:
             properties: dict or None. first_byte: of the packet; 0: a will.
 
         Raises:
-            LocalError: one is not for this packet, or its value is not for it.
+            LocalError: a name is unknown, or not for this packet, or a value is not for its name.
 
         Allocates: the bytes. Spec: [5: 2.2.2].
         """
@@ -1087,8 +1089,7 @@ if _MQTT5:
                     if not isinstance(one, (list, tuple)) or len(one) != 2:
                         raise LocalError("user_property has %r, must be pairs" % (one,))
                     data += _field(_to_field(name, one[0])) + _field(_to_field(name, one[1]))
-                elif kind == "s" or kind == "d":
-                    # [MQTT5-3.3.2-19]
+                elif kind == "s" or kind == "d":  # [MQTT5-3.3.2-19]
                     one = _to_field(name, one, kind == "s")
                     if name == "response_topic":
                         _to_topic(one)  # [MQTT5-3.3.2-13, -14]
@@ -1109,7 +1110,7 @@ if _MQTT5:
         size = 2 if kind in "hH" else 4
         return _integer(name, value, least, (1 << 8 * size) - 1).to_bytes(size, "big")
 
-    # A variable byte integer (section 1.5.5): (value, where it ends). IndexError: it does not end.
+    # A variable byte integer [5: 1.5.5]: (value, where it ends). IndexError: it does not end.
     def _decode_number(data, at):
         value = shift = 0
         while True:
@@ -1133,8 +1134,8 @@ if _MQTT5:
             first_byte: its first byte.
 
         Raises:
-            ServerError: with its reason code: one is malformed, unknown, not for this packet, or
-                stands there twice.
+            ServerError: with its reason code: a property is malformed, unknown, not for this
+                packet, or stands there twice.
 
         Allocates: the dict and what is in it. Spec: [5: 2.2.2].
         """
@@ -1198,7 +1199,7 @@ if _MQTT5:
 # ---------------------------------------------------------------------------
 # A ring of slots in parallel lists; slot `at` is one item of each:
 #
-#   firsts    first byte of its PUBLISH, and _SENT to _EXPIRES above it; 0: free
+#   firsts    first byte of its PUBLISH, and the flags above it (_SENT, ...); 0: free
 #   tokens    what publish() returned
 #   topics, payloads   bytes
 #   marks     while in the Outbox: the value of `sent_count` at which it has left; after that, at
@@ -1211,10 +1212,12 @@ if _MQTT5:
 # lock; step() moves the others: neither waits for the other. Only a writer that drops or moves
 # waiting messages does more: it sets `is_dropping` and waits until step() clears `is_looking`.
 # step() sets `is_looking` while it takes messages or handles an acknowledgement, and leaves the
-# ring alone while `is_dropping` is set. `is_signalled` is what a poll sees: put() sets it, step()
-# clears it before it reads the ring. put() sets it last, because at that moment the CPython shim
-# wakes a sleeping poll. `has_chores` tells step() that there is more to do than to move messages:
-# set it after the change that it announces, and before `is_signalled`.
+# ring alone while `is_dropping` is set.
+#
+# `is_signalled` is what a poll sees: put() sets it, step() clears it before it reads the ring.
+# put() sets it last, because at that moment the CPython shim wakes a sleeping poll. `has_chores`
+# tells step() that there is more to do than to move messages: set it after the change that it
+# announces, and before `is_signalled`.
 #
 # The ring has one slot more than asked for. One slot is always empty: else full would look empty.
 
@@ -1254,9 +1257,7 @@ class Pipe(IOBase):
             if _STATS:
                 self.expired_count = 0  # since ever, modulo 2**30
             self.dropped = []  # tokens to be told of
-            self.bytes_left = (
-                bytes_max  # that may be put; recounted, without what has gone, when too few
-            )
+            self.bytes_left = bytes_max  # that may be put, or fewer: then they are counted anew
 
     def ioctl(self, request, value):
         """Answer a poll (MicroPython's stream protocol). Allocates: nothing."""
@@ -1294,7 +1295,10 @@ class Pipe(IOBase):
         return self.place(policy, expiry_ms)
 
     def place(self, policy=None, expiry_ms=None):
-        """The message in the empty slot gets its place and a token. The lock is given back."""
+        """Give the message in the empty slot its place and a token, and release the lock.
+
+        Args, returns, raises: as put().
+        """
         at = self.tail
         token = 0
         try:
@@ -1329,7 +1333,7 @@ class Pipe(IOBase):
             self.release_lock(token)
         return token
 
-    # Of topic name and payload. (step() may give them up meanwhile.)
+    # Bytes of topic name, payload and properties. (step() may free the slot meanwhile.)
     def _bytes_of(self, at):
         if _MQTT5 and self.properties and self.properties[at]:
             return (
@@ -1340,14 +1344,14 @@ class Pipe(IOBase):
         return _len(self.topics[at] or b"") + _len(self.payloads[at] or b"")
 
     if _MQTT5:
-        # The length of the properties, and an expiry.
+        # Bytes of the properties, less those of _bytes_of(): their length, and an expiry.
         def more_bytes(self, expiry_ms, at):
             size = 0 if expiry_ms is None else _EXPIRY_BYTES
             more = size + _len(self.properties[at] or b"")
             return size + 1 + (more > 0x7F) + (more > 0x3FFF)
 
         def packet_bytes_of(self, at):
-            """The size of the packet of the message at `at`, less a topic alias."""
+            """The size of the packet of the message at `at`, without a topic alias."""
             first = self.firsts[at]
             size = self._bytes_of(at) + (4 if first & _QOS_MASK else 2)
             size += self.more_bytes(0 if first & _EXPIRES else None, at)
@@ -1375,7 +1379,7 @@ class Pipe(IOBase):
             pass_on()
             if ticks_diff(ticks_ms(), begin_ms) > _LOCK_WAIT_MS:
                 break
-        self.has_chores = self.is_signalled = True  # step() looks whether it was left behind
+        self.has_chores = self.is_signalled = True  # step() calls mend()
         raise QueueFull(_IN_USE)
 
     def release_lock(self, has_news=True):
@@ -1447,7 +1451,7 @@ class Pipe(IOBase):
             while True:
                 is_full = (self.tail + 1) % self.size == self.head
                 if topic is None and not is_full:
-                    if size > self.bytes_left:  # without what has gone
+                    if size > self.bytes_left:  # count without what has gone
                         self.bytes_left = self.bytes_max - self._count_bytes()
                     if size <= self.bytes_left:
                         self.bytes_left -= size
@@ -1535,7 +1539,8 @@ class Pipe(IOBase):
             while at != self.tail:
                 first = self.firsts[at]
                 expiry_ms = self.extras[at]
-                # [MQTT5-4.3.3-7] At QoS 1 it is not said so.
+                # MQTT 5.0: no expiry after a PUBLISH at QoS 2 [MQTT5-4.3.3-7]; of QoS 1 it says
+                # nothing.
                 if (
                     first
                     and not first & (_RELEASED | _MUTE)
@@ -1557,7 +1562,7 @@ class Pipe(IOBase):
             """Take back a message, sent or not; its token is told to on_dropped.
 
             The server may have a QoS 2 message that was sent: its exchange is finished in silence,
-            and the identifier rests until then. So does that of a QoS 1 message in flight.
+            and the identifier stays in use until then. So does that of a QoS 1 message in flight.
             """
             flags = self.firsts[at]
             self.dropped.append(self.tokens[at])
@@ -1589,7 +1594,7 @@ class Pipe(IOBase):
                 self.release_lock()
 
     def find(self, token):
-        """The slot of the message with this token, or -1. Raises: LocalError: it is none."""
+        """The slot of the message with this token, or -1. Raises: LocalError: not a token."""
         _integer("token", token, 0, _COUNT_MASK)
         at = self.head
         while at != self.tail:
@@ -1619,7 +1624,7 @@ class Pipe(IOBase):
         return token
 
     def move_head(self):
-        """Let head pass what is free: that is the writers' from here on. Allocates: nothing."""
+        """Let head pass free slots: writers may fill them from here on. Allocates: nothing."""
         firsts = self.firsts
         left = self.left
         at = self.head
@@ -1640,8 +1645,8 @@ class Pipe(IOBase):
         return -1
 
     # Is this packet identifier in use already, by a message before this one? Only possible when
-    # [MQTT5-2.2.1-3] [MQTT5-4.3.2-1] [MQTT5-4.3.3-1]
-    # 65,279 tokens were given out while one message was stuck. [MQTT-2.3.1-2]
+    # 65,279 tokens were given out while one message was stuck [MQTT-2.3.1-2] [MQTT5-2.2.1-3]
+    # [MQTT5-4.3.2-1] [MQTT5-4.3.3-1].
     def is_id_taken(self, new):
         at = self.find_id((self.tokens[new] - 1) % _MESSAGE_IDS + 1)
         return at >= 0 and at != new
@@ -1672,14 +1677,14 @@ class Pipe(IOBase):
         if _OFFLINE:
             self.is_looking = False
 
-    # [MQTT5-3.2.2-5] [MQTT5-4.4.0-1] [MQTT5-4.3.2-3] [MQTT5-4.3.3-3, -5, -6]
     def resume(self, session_present):
         """A connection was accepted: decide how to resend each message that was sent before.
 
         Args:
             session_present: bool. True: the server goes on with the same session: PUBLISH with
                 DUP and the same identifier, PUBREL where PUBREC had come [MQTT-2.3.1-3]
-                [MQTT-4.4.0-1]. False: it knows nothing, and all exchanges begin anew.
+                [MQTT-4.4.0-1] [MQTT5-4.4.0-1] [MQTT5-4.3.2-3] [MQTT5-4.3.3-3, -5, -6]. False: it
+                knows nothing, and all exchanges begin anew [MQTT5-3.2.2-5].
 
         Returns:
             The packet identifiers whose PUBREL goes first, in the order of their PUBRECs
@@ -1772,8 +1777,8 @@ class Filters:
         def callbacks_of(self, identifiers, topic_name):
             """The callbacks of a message that came with these subscription identifiers.
 
-            Those of a filter that has one need no comparison [MQTT5-3.3.4-4]; the others match as
-            ever: perhaps it was sent for them, too.
+            A filter that has one is not compared [MQTT5-3.3.4-4]. The others match as ever: the
+            message may have been sent for them, too.
             """
             found = []
             for row in self.rows:
@@ -1809,7 +1814,7 @@ class Filters:
         return None
 
     def find_asked(self, last_id):
-        """The row on the way with this identifier, of 1..255; or None."""
+        """The row on the way with this identifier (1..255), or None."""
         for row in self.rows:
             if row[_ID] == last_id and _UNSENT < row[_STATE] < _GRANTED:
                 return row
@@ -1971,8 +1976,8 @@ class Outbox:
             self.packet_count = self.packet_count + 1 & _COUNT_MASK
         return True
 
-    # With reason code 0, which is left out: [MQTT5-2.2.1-5] [MQTT5-3.4.2-1] [MQTT5-3.5.2-1]
-    # [MQTT5-3.7.2-1]
+    # With MQTT 5.0 it has reason code 0, as that is left out [MQTT5-2.2.1-5] [MQTT5-3.4.2-1]
+    # [MQTT5-3.5.2-1] [MQTT5-3.7.2-1].
     def put_ack(self, first_byte, packet_id):
         """Append PUBACK, PUBREC, PUBREL or PUBCOMP. The caller has seen room for 4 bytes."""
         buf = self.buf
@@ -1991,7 +1996,7 @@ class Outbox:
         A packet that fits `buf` is copied there, once what is before it has left. Of a larger one
         the payload becomes the tail; if even its topic name is too long, all of it does.
 
-        Args: size: bytes of topic name and payload. packet_id: 0 at QoS 0 [MQTT-2.3.1-5].
+        Args: size: bytes of both topic_name and payload. packet_id: 0 at QoS 0 [MQTT-2.3.1-5].
 
         Allocates: nothing, unless the topic name alone is too long for `buf`. Spec: section 3.3.
         """
@@ -2000,7 +2005,7 @@ class Outbox:
         size += 4 if packet_id else 2  # the remaining length
         if _MQTT5:
             size += _len(self.properties)
-        buf = 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)  # bytes of fixed header
+        buf = 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)  # of fixed header
         if (
             buf + 4 + _len(topic_name) + _len(self.properties)
             if _MQTT5
@@ -2008,7 +2013,7 @@ class Outbox:
         ) > self.capacity:
             buf = bytearray()
         else:
-            buf += size  # bytes of all
+            buf += size  # bytes of all (in `buf` for rule 6)
             if buf > self.room:
                 if buf <= self.capacity or buf - size + 4 + _len(topic_name) > self.room:
                     return False
@@ -2164,9 +2169,8 @@ class Decoder:
                 if shift == 28:
                     raise ServerError("remaining length goes on after four bytes [2.2.3]")
             length |= byte << shift
-            # [MQTT5-3.3.1-4] [MQTT5-3.15.1-1]
-            # QoS 0 is legal. (DUP breaks [MQTT-3.3.1-2] then, and means nothing: aedes passes it
-            # on.) QoS 3 is not [MQTT-3.3.1-4].
+            # QoS 0 is legal. (With DUP it breaks [MQTT-3.3.1-2] and means nothing: aedes passes it
+            # on.) QoS 3 is not [MQTT-3.3.1-4] [MQTT5-3.3.1-4].
             if first_byte & (_TYPE_MASK | _QOS_MASK) != _PUBLISH and (
                 first_byte & _QOS_MASK == _QOS_MASK
                 if first_byte & _TYPE_MASK == _PUBLISH
@@ -2175,7 +2179,7 @@ class Decoder:
                 else first_byte not in _RECEIVED  # [MQTT-2.2.2-2]
                 or length != (0 if first_byte == _PINGRESP else 2)
             ):
-                # [MQTT5-3.14.1-1]
+                # MQTT 5.0 has two more, both without flags [MQTT5-3.14.1-1] [MQTT5-3.15.1-1].
                 if not (
                     _MQTT5
                     and self.is_mqtt5
@@ -2256,8 +2260,7 @@ class Message:
     Allocates: payload: the bytes. view: nothing if the last message had a topic name and a payload
     of the same lengths, else a memoryview.
 
-    MQTT 5.0: properties, a dict, as the server sent them. If there are none, it is always the same
-    empty dict.
+    MQTT 5.0: properties (dict), as the server sent them; without any, always the same empty dict.
     """
 
     payload: bytes
@@ -2287,7 +2290,7 @@ class Message:
                 kept.properties = self.properties
             return kept
 
-    # No properties: MicroPython looks through a class with one, and its bases, at each assignment
+    # No @property: MicroPython looks through a class with one, and its bases, at each assignment
     # to an attribute, which takes ten times as long. The view is made when it is asked for.
     def __getattr__(self, name):
         if name == "payload":
@@ -2413,8 +2416,8 @@ if _RESOLVER:
 # ---------------------------------------------------------------------------
 # TLS: one context for each client, kept for all its connections
 # ---------------------------------------------------------------------------
-# Made by the constructor, so that a wrong file or key is told there, and never again: certificates
-# are parsed once, and a reconnection needs memory for the connection only.
+# Made by the constructor: a wrong file or key is told there. Certificates are parsed once, and a
+# reconnection needs memory for the connection only.
 
 if _TLS:
     from binascii import a2b_base64
