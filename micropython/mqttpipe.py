@@ -2511,7 +2511,7 @@ if _TLS:
 # ---------------------------------------------------------------------------
 # Connecting: pause, link, addresses, TCP, TLS, CONNACK
 # ---------------------------------------------------------------------------
-# A life of the client, from here to "Closing". Each wait of it is a loop
+# A life of the client, from here to "Closing". In this section each wait is a loop
 #
 #     while not <it worked>:
 #         yield self._rest(deadline_ms)
@@ -2799,8 +2799,7 @@ class _Connecting:
         address = found[-1] or (literal, port)
         kind = socket.SOCK_DGRAM
         if not (_RESOLVER and query):
-            # [MQTT5-4.2.0-1]
-            # A stream that loses no byte and keeps their order [MQTT-7.1.2-1].
+            # A stream that loses no byte and keeps their order [MQTT-7.1.2-1] [MQTT5-4.2.0-1].
             kind = socket.SOCK_STREAM
             self._move(_TCP_CONNECTING)
         self._poll = None
@@ -2821,8 +2820,8 @@ class _Connecting:
         return sock
 
     # A generator: connect to the first of the addresses that takes us, up to the first byte of
-    # CONNECT. Each has its share of the time for TCP, one of `shares` more is kept for the other
-    # family. Once TCP stands, TLS has all that is left of the attempt.
+    # CONNECT. For TCP each has an equal share of the time left; with `shares` 2 one more is kept
+    # for the other family. Once TCP stands, TLS has all that is left of the attempt.
     def _connect_to(self, addresses, shares):
         count = self._address_count = len(addresses)
         first = self._address_turn % count
@@ -2875,9 +2874,8 @@ class _Connecting:
             deadline_ms = self._attempt_end_ms
             self._is_late = False
             yield self._rest(deadline_ms)
-        # [MQTT5-3.1.0-1]; nothing else is sent before CONNACK but AUTH [MQTT5-3.1.2-30].
-        # [MQTT-3.1.0-1]: CONNECT is the first packet. It waits in the outbox until the socket
-        # takes it.
+        # CONNECT is the first packet [MQTT-3.1.0-1] [MQTT5-3.1.0-1]. It waits in the outbox until
+        # the socket takes it. Before CONNACK only AUTH may follow it [MQTT5-3.1.2-30].
         self._read = sock.readinto
         self._write = sock.write
         self._outbox.clear()
@@ -2921,16 +2919,14 @@ class _Connecting:
             self._on_connack_5()
         else:
             self._check_return_code(return_code)
-        # [MQTT5-3.2.2-1, -4]
+        # Only bit 0 may be set, and not after a clean start [MQTT5-3.2.2-1, -4].
         if flags > 1 or _MQTT5 and flags and self._is_5 and self._is_clean:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
         if _MQTT5 and self._is_5 and self.session_expiry_s:
-            # [MQTT5-3.1.2-4, -23]
-            self._is_clean = False  # from here on there is something to resume
+            self._is_clean = False  # there is something to resume now [MQTT5-3.1.2-4, -23]
         if _STATS:
             self._count(_N_CONNECTIONS)
-        # [MQTT5-4.1.0-1]
-        session_present = is_ours = flags == 1
+        session_present = is_ours = flags == 1  # [MQTT5-4.1.0-1]
         if _FAILOVER:
             # What another server of the list remembers is not this session (section 4.1).
             is_ours = session_present and self._server is self._session_server
@@ -2963,7 +2959,7 @@ class _Connecting:
     # -- MQTT 5.0 ------------------------------------------------------------------
 
     if _MQTT5:
-        # Of CONNECT, as bytes without their length; None: MQTT 3.1.1.
+        # The properties of CONNECT, as bytes without their length; None: MQTT 3.1.1.
         def _connect_properties(self):
             if not self._is_5:
                 return None
@@ -2972,7 +2968,7 @@ class _Connecting:
                 data = b"\x11" + self.session_expiry_s.to_bytes(4, "big") + data
             return data + self._auth_fields(self._auth_data)
 
-        # Method and data (sections 3.1.2.11.9, .10 and 3.15.2.2).
+        # Method and data, as properties [5: 3.1.2.11.9, 3.1.2.11.10, 3.15.2.2].
         def _auth_fields(self, data):
             if not self._auth:
                 return b""
@@ -2983,12 +2979,11 @@ class _Connecting:
         def _authenticate(self, data):
             try:
                 data = self._auth[1](data)
-            except Exception as error:
-                # [MQTT5-4.12.1-2]
+            except Exception as error:  # [MQTT5-4.12.1-2]
                 raise LocalError("auth: %s %s" % (type(error).__name__, error))
             return data if data is None else _to_field("auth", data, False)
 
-        # Does the server go on with the method of CONNECT? [MQTT5-4.12.0-5, -6]
+        # The server goes on with the method of CONNECT [MQTT5-4.12.0-5, -6], or this raises.
         def _check_auth(self, properties):
             if _value(properties, 0x15) != (self._auth and str(self._auth[0], "utf-8")):
                 raise _server_error(_PROTOCOL_ERROR, "not the authentication method of CONNECT")
@@ -3018,19 +3013,19 @@ class _Connecting:
             self.client_id = _value(properties, 0x12, self.client_id)  # [MQTT5-3.2.2-16]
             if isinstance(self.client_id, str):
                 self.client_id = self.client_id.encode()
-            # [MQTT5-3.1.2-21] [MQTT5-3.2.2-21]
+            # Its keep alive takes the place of ours [MQTT5-3.1.2-21] [MQTT5-3.2.2-21].
             self.keep_alive_s = _value(properties, 0x13, self._asked_keep_alive_s)
-            # [MQTT5-3.3.4-7, -9] [MQTT5-4.9.0-1, -2]
+            # Its receive maximum [MQTT5-3.3.4-7, -9] [MQTT5-4.9.0-1, -2].
             self._flying_max = min(self.in_flight_max, _value(properties, 0x21, _STRING_BYTES_MAX))
-            # [MQTT5-3.2.2-17, -18]: its own maximum is the alias that is the last.
+            # The last topic alias that it takes [MQTT5-3.2.2-17, -18].
             self._alias_max = min(_value(properties, 0x22, 0), _ALIASES)
             pipe = self._pipe
-            # [MQTT5-3.2.2-15]
+            # The largest packet that it takes [MQTT5-3.2.2-15].
             pipe.packet_bytes_max = min(
                 self._packet_bytes_max, _value(properties, 0x27, self._packet_bytes_max)
             )
             self._set_easy_bytes()
-            # [MQTT5-3.2.2-11, -14]: flags of a PUBLISH that this server does not take
+            # Flags of a PUBLISH that it does not take [MQTT5-3.2.2-11, -14].
             qos_max = _value(properties, 0x24, 2)
             self._forbidden = _QOS_MASK & ~(2 * qos_max + 1) if qos_max < 2 else 0
             if not _value(properties, 0x25, 1):
@@ -3058,7 +3053,7 @@ class _Connecting:
                             pipe.free(at)
                 at = (at + 1) % pipe.size
 
-        # What is easy to put needs no look at its exact size, or at what the server takes.
+        # What publish() may put without a look at the exact size of its packet.
         def _set_easy_bytes(self):
             pipe = self._pipe
             if pipe.easy_bytes >= 0:
@@ -3066,9 +3061,8 @@ class _Connecting:
                     0, pipe.packet_bytes_max - _PUBLISH_HEADER_MAX - _ALIAS_BYTES - 1
                 )
 
-        # A PUBLISH with this first byte can't be sent to this server.
+        # Why a PUBLISH with this first byte can't be sent to this server [MQTT5-3.2.2-11, -14].
         def _why_not(self, first_byte):
-            # [MQTT5-3.2.2-11, -14]
             return _server_error(0x9A if first_byte & _RETAIN & self._forbidden else 0x9B)
 
         # The error, if a subscription can't be had from this server; or None.
@@ -3097,8 +3091,8 @@ class _Connecting:
             while self._refused:
                 self._report(self._refused.pop(0))
 
-        # Another server than those of the list, if this one names it (section 4.11): its host and
-        # port, all else as with this one. Once: what that names is not followed.
+        # Another server than those of the list, if this one names it [5: 4.11]: its host and port,
+        # all else as with this one. Once: what that names is not followed.
         def _refer(self, error):
             if error.reason_code not in (_USE_ANOTHER_SERVER, _SERVER_MOVED):
                 return None
@@ -3121,6 +3115,9 @@ class _Connecting:
 # ---------------------------------------------------------------------------
 # Serving: what each step() does while there is a connection
 # ---------------------------------------------------------------------------
+# _serve() is the loop: read (_receiving()), do what is rare (_do_chores(), _phases()), write
+# (_sending()), look at the earliest deadline. All deadlines are in `_timers`: _arm() sets one,
+# _on_due() acts on those that have passed.
 
 
 class _Serving(_Connecting):
@@ -3284,8 +3281,7 @@ class _Serving(_Connecting):
         while self._is_wanted:
             yield False
 
-        # [MQTT5-3.14.2-1]
-        # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2]
+        # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2] [MQTT5-3.14.2-1]
         self._move(_CLOSING)
         self._arm(_TIMER_STATE, self.connect_timeout_ms)
         while not self._is_time_up and (
@@ -3294,13 +3290,13 @@ class _Serving(_Connecting):
             yield False
         # Best effort: if DISCONNECT has not left when the time is up, the server publishes the
         # will. Accepted.
-        # [MQTT5-3.14.4-1, -2]
         while (
             not outbox.put_packet(self._bye if _MQTT5 else _DISCONNECT_PACKET)
             and not self._is_time_up
         ):
             yield False
-        self._has_said_bye = self._is_held = True  # nothing is read any more
+        # No more is sent, or read [MQTT5-3.14.4-1, -2].
+        self._has_said_bye = self._is_held = True
         is_first = True
         while is_first or outbox.pending and not self._is_time_up:
             self._happened = is_first
@@ -3382,11 +3378,11 @@ class _Serving(_Connecting):
         timers[_DUE] = due_ms
         return happened
 
-    # [MQTT5-3.1.2-20]
-    # [MQTT-3.1.2-23]: the keep alive counts from the last packet sent, whatever it was, so the
-    # timer is not moved by each packet: it looks when it runs out. If nothing has come since it
-    # ran out the last time, PINGREQ goes all the same: writing alone shows a dead connection late.
-    # While bytes are pending none is needed: they move, or _TIMER_WRITE ends the connection.
+    # The keep alive counts from the last packet sent, whatever it was [MQTT-3.1.2-23]
+    # [MQTT5-3.1.2-20]. No packet moves the timer: when it runs out, we look at when that was. If
+    # nothing has come since it ran out the last time, PINGREQ goes all the same: writing alone
+    # shows a dead connection late. While bytes are pending none is needed: they move, or
+    # _TIMER_WRITE ends the connection.
     def _on_ping_time(self, is_slow=False):
         left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
         if left_ms <= 0 or self._is_quiet and not is_slow and not self._outbox.pending:
