@@ -3439,6 +3439,9 @@ class _Serving(_Connecting):
 # ---------------------------------------------------------------------------
 # Receiving: a packet of the server, from the Decoder to a callback
 # ---------------------------------------------------------------------------
+# _receiving() delivers a PUBLISH and owes its answer to the Outbox. _on_ack() takes PUBACK, PUBREC
+# and PUBCOMP to the Pipe's slot, _on_suback() SUBACK and UNSUBACK to the row of Filters.
+# _on_packet() does the rest, such as PUBREL; _on_packet_5() what only MQTT 5.0 has.
 
 
 class _Receiving(_Serving):
@@ -3466,8 +3469,8 @@ class _Receiving(_Serving):
         topics = []  # (length and name as on the wire, name as str, callbacks) of the last ones
         if _MQTT5:
             is_5 = self._is_5
-            # [MQTT5-3.3.2-10]
-            aliases = [None] * (_ALIASES + 1)  # the same, or with _NOTHING: callbacks not known
+            # The same by alias [MQTT5-3.3.2-10]. _NOTHING: its callbacks are to be found again.
+            aliases = [None] * (_ALIASES + 1)
             alias = at = 0
             identifiers = None
         turn = held = 0
@@ -3687,9 +3690,9 @@ class _Receiving(_Serving):
                                 left = 0
                     # Acknowledge after the callback: after a reset in between, the message comes
                     # again rather than never. Acknowledge it whether or not anybody took it
-                    # [MQTT5-3.3.4-1] [MQTT5-4.5.0-2] [MQTT5-4.6.0-2, -3] [MQTT5-4.3.2-4, -5]
-                    # [MQTT5-4.3.3-8, -10, -13]
                     # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
+                    # MQTT 5.0: [MQTT5-3.3.4-1] [MQTT5-4.5.0-2] [MQTT5-4.6.0-2, -3]
+                    # [MQTT5-4.3.2-4, -5] [MQTT5-4.3.3-8, -10, -13].
                     if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
                         if _QOS2:
                             self._arriving = 0  # also if nobody took it
@@ -3716,8 +3719,8 @@ class _Receiving(_Serving):
                     self._arm(_TIMER_PACKET, self.connect_timeout_ms)
 
     # A topic name that is not known: the first `end` bytes of the packet, with its length. Returns
-    # (these bytes, the name as str, its callbacks). None: on_message; an empty tuple: the message
-    # is passed over.
+    # (these bytes, the name as str, its callbacks). Instead of callbacks: None for on_message, an
+    # empty tuple if the message is passed over.
     def _new_topic(self, end):
         buf = self._decoder.buf
         key = bytes(memoryview(buf)[:end])
@@ -3779,12 +3782,12 @@ class _Receiving(_Serving):
             elif kind == _SUBACK or kind == _UNSUBACK:
                 self._on_suback(kind == _SUBACK, packet_id)
             elif _QOS2 and kind == _PUBREL & _TYPE_MASK:
+                # The server will not repeat that message: its identifier is free for another.
                 if packet_id in self._received:
                     self._received.remove(packet_id)
                 elif _MQTT5 and self._is_5:
                     return self._put_not_found(_PUBCOMP, packet_id)
-                # [MQTT5-4.3.3-11, -12]
-                self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2]
+                self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2] [MQTT5-4.3.3-11, -12]
             else:
                 return self._on_ack(kind, packet_id)
         return 0
@@ -3806,9 +3809,9 @@ class _Receiving(_Serving):
         )
 
     # PUBACK, PUBREC or PUBCOMP (sections 4.3.2 and 4.3.3). What nothing waits for is ignored and
-    # counted: it may belong to a life of this device before its reset. Returns a token, 0, or
-    # None: another thread is in cancel(), and perhaps takes back just this message. The caller
-    # lowers pipe.is_looking.
+    # counted: it may belong to a life of this device before its reset. Returns the token of a
+    # message whose exchange has ended, or 0; None: try again, another thread is in cancel(), and
+    # perhaps takes back just this message. The caller lowers pipe.is_looking.
     def _on_ack(self, kind, packet_id):
         pipe = self._pipe
         if _OFFLINE:
@@ -3818,9 +3821,9 @@ class _Receiving(_Serving):
         at = pipe.find_id(packet_id)
         first = pipe.firsts[at] if at >= 0 else 0
         if _QOS2 and kind == _PUBREC:
-            # [MQTT-4.3.3-1]; PUBREL goes out at once, so in the order of the PUBRECs
-            # [MQTT-4.6.0-4]. Answer an unknown PUBREC, too: without a PUBREL the server would keep
-            # the identifier for ever.
+            # PUBREL goes at once [MQTT-4.3.3-1], so in the order of the PUBRECs [MQTT-4.6.0-4].
+            # Answer an unknown PUBREC, too: without a PUBREL the server would keep the identifier
+            # for ever.
             if _MQTT5 and self._is_5 and not first & 0x04:
                 self._put_not_found(_PUBREL, packet_id)
             else:
@@ -3856,15 +3859,14 @@ class _Receiving(_Serving):
         return 0
 
     if _MQTT5:
-        # [MQTT5-3.6.2-1] [MQTT5-3.7.2-1]
+        # PUBREL or PUBCOMP for an unknown identifier [MQTT5-3.6.2-1] [MQTT5-3.7.2-1].
         def _put_not_found(self, first_byte, packet_id):
             self._outbox.put_packet(
                 bytes((first_byte, 3, packet_id >> 8, packet_id & 0xFF, _ID_NOT_FOUND))
             )
             return 0
 
-        # What MQTT 3.1.1 has not: packets with a reason code, or properties. Returns as
-        # _on_packet().
+        # Packets with a reason code, or properties. Returns as _on_packet().
         def _on_packet_5(self, kind):
             decoder = self._decoder
             buf = decoder.buf
@@ -3893,8 +3895,7 @@ class _Receiving(_Serving):
                     properties, at = decode_properties(buf, at + 1, end, kind)
                     if at != end:
                         raise _server_error(_MALFORMED, "packet 0x%02x is too long" % kind)
-            # [MQTT5-4.13.2-1]
-            if kind == _DISCONNECT:
+            if kind == _DISCONNECT:  # [MQTT5-4.13.2-1]
                 raise _refusal("DISCONNECT", code, properties, self._stage())
             if kind == _AUTH:
                 self._on_auth(code, properties)
@@ -3913,7 +3914,7 @@ class _Receiving(_Serving):
             return 0
 
         # PUBACK or PUBREC with a reason code from 0x80 on: that message is over, and is not sent
-        # again. [MQTT5-4.3.3-4] [MQTT5-4.4.0-2]
+        # again [MQTT5-4.3.3-4] [MQTT5-4.4.0-2]. Returns as _on_ack().
         def _on_failed(self, kind, packet_id, code, properties):
             pipe = self._pipe
             if _OFFLINE:
@@ -3943,13 +3944,12 @@ class _Receiving(_Serving):
         def _on_auth(self, code, properties):
             is_due = self._is_authenticating or self.state == _AWAITING_CONNACK and code
             if self._auth is None or not is_due or code not in (0, _CONTINUE_AUTH):
-                # [MQTT5-4.12.0-6] [MQTT5-3.15.2-1]
+                # MQTT allows none here: [MQTT5-4.12.0-6] [MQTT5-3.15.2-1]
                 raise _server_error(_PROTOCOL_ERROR, "AUTH that was not asked for")
             self._check_auth(properties)
             self._auth_ms = None
             data = self._authenticate(_value(properties, 0x16, b""))
-            if code:
-                # [MQTT5-4.12.0-3]
+            if code:  # [MQTT5-4.12.0-3]
                 self._put_auth(code, data)
             else:
                 self._is_authenticating = False
@@ -3973,7 +3973,7 @@ class _Receiving(_Serving):
                     self._has_marks = True
             self._pipe.has_chores = True
 
-        # What is rare, of MQTT 5.0.
+        # The rare work of MQTT 5.0: reauthenticate(), and requests without a response.
         def _do_chores_5(self):
             if self._wants_auth and self.state == _ONLINE and not self._is_authenticating:
                 self._wants_auth = False
@@ -4042,15 +4042,16 @@ class _Receiving(_Serving):
 # ---------------------------------------------------------------------------
 # Sending: a message, from the Pipe to the stream
 # ---------------------------------------------------------------------------
+# _sending() takes messages from the ring to the Outbox (it moves `sent`) and writes; _leaving()
+# follows what has left (it moves `left`).
 
 
 class _Sending(_Receiving):
     # A generator: writes what there is to write. Yields True if anything left. PUBRELs go first,
-    # [MQTT5-4.6.0-1, -4] No receive maximum keeps PUBRELs and filters from leaving [MQTT5-3.3.4-8]
-    # [MQTT5-4.9.0-3].
     # as their PUBRECs came [MQTT-4.6.0-4]; then filters; then messages as they were published,
-    # those sent before again [MQTT-4.6.0-1]. Before ONLINE no new message goes: ONLINE means that
-    # the subscriptions are in service.
+    # those sent before again [MQTT-4.6.0-1] [MQTT5-4.6.0-1, -4]. No receive maximum keeps PUBRELs
+    # and filters from leaving [MQTT5-3.3.4-8] [MQTT5-4.9.0-3]. Before ONLINE no new message goes:
+    # ONLINE means that the subscriptions are in service.
     #
     # What each message needs is in local variables: they cost a fifth of an attribute's time.
     def _sending(self):
@@ -4259,8 +4260,7 @@ class _Sending(_Receiving):
                             if first & _QOS_MASK:
                                 packet_id = self._next_id(at)
                                 if first & _SENT:
-                                    # [MQTT5-3.3.1-1]
-                                    first |= _DUP  # [MQTT-3.3.1-1]
+                                    first |= _DUP  # [MQTT-3.3.1-1] [MQTT5-3.3.1-1]
                             elif self.state == _SUBSCRIBING:
                                 packet_id = -1
                             if packet_id < 0:
@@ -4305,9 +4305,7 @@ class _Sending(_Receiving):
                     if not outbox.pending:
                         break
                     if is_unproven:
-                        timers[_TIMER_WRITE] = (
-                            None  # it is not the socket: PINGRESP has a deadline
-                        )
+                        timers[_TIMER_WRITE] = None  # not the socket: PINGRESP has a deadline
                         break
                     if unproven_max:
                         self._unproven += 1
@@ -4410,9 +4408,8 @@ class _Sending(_Receiving):
             if pipe.head != at and not firsts[pipe.head]:
                 pipe.move_head()
 
-    # [MQTT5-2.2.1-2] [MQTT5-4.3.2-2] [MQTT5-4.3.3-2]
-    # [MQTT-4.3.2-1] The packet identifier with which the QoS 1 or 2 message at `at` is sent now.
-    # 0: it needs no packet. -1: it has to wait.
+    # The packet identifier with which the QoS 1 or 2 message at `at` is sent now [MQTT-4.3.2-1]
+    # [MQTT5-2.2.1-2] [MQTT5-4.3.2-2] [MQTT5-4.3.3-2]. 0: it needs no PUBLISH. -1: it has to wait.
     def _next_id(self, at):
         pipe = self._pipe
         first = pipe.firsts[at]
@@ -4451,15 +4448,15 @@ class _Sending(_Receiving):
                 self._count(_N_AGAIN)
                 self._outbox.packet_count -= 1  # `stats` adds _N_AGAIN to it
 
-        # It leaves behind a large message, which may take long: see _on_left().
+        # PUBREL leaves behind a large message, which may take long: see _on_left().
         def _mark_pubrel(self):
             outbox = self._outbox
             self._pubrel_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
             self._has_marks = self._pipe.has_chores = True
 
     if _MQTT5:
-        # A topic name is sent: from now on by an alias, which the oldest one loses if there are no
-        # more. Returns the properties that say so.
+        # From now on this topic name is sent by an alias, if need be by the oldest one's. Returns
+        # the properties that say so.
         def _give_alias(self, topic_name):
             alias = self._next_alias
             self._next_alias = alias % self._alias_max + 1
