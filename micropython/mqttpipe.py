@@ -4425,7 +4425,8 @@ class _Sending(_Receiving):
         if self.state == _SUBSCRIBING and not first & _SENT:
             return -1
         token = pipe.tokens[at]
-        if not 0 <= token - pipe.tokens[pipe.head] <= _MESSAGE_IDS - 1000:  # or begun anew
+        # Tokens that lie far apart, or have begun anew, may have one identifier.
+        if not 0 <= token - pipe.tokens[pipe.head] <= _MESSAGE_IDS - 1000:
             if pipe.is_id_taken(at):
                 return -1  # until that one has ended
         return (token - 1) % _MESSAGE_IDS + 1
@@ -4564,6 +4565,7 @@ class _Sending(_Receiving):
 # ---------------------------------------------------------------------------
 # Closing: the end of a life, and what is told of it
 # ---------------------------------------------------------------------------
+# Why a reconnection loses nothing: _close() rewinds the ring, _on_connack() has it resumed.
 
 
 class _Closing(_Sending):
@@ -4628,8 +4630,8 @@ class _Closing(_Sending):
             self._report(error)
 
     if _MQTT5:
-        # The server has broken the protocol: it hears how, if that can be done at once [MQTT5-
-        # 4.13.1-1]. Without a whole packet before it, it would be the rest of that.
+        # Tell a server that has broken the protocol how, if that can be done at once [5: 4.13.1].
+        # Behind half a packet it would be taken for the rest of that.
         def _say_why(self, error):
             try:
                 code = error.reason_code or _PROTOCOL_ERROR
@@ -4764,13 +4766,13 @@ class _Closing(_Sending):
         return TransportError("%s, %s port %d" % (reason, server[0], server[1]), stage, errno)
 
     if _HINTS:
-        # A connection that ends soon after it began, three times in a row, is no accident. Who is
-        # it? A message that the server does not take, a filter that it does not take, or another
-        # client with our client_id, whom it prefers [MQTT-3.1.4-2].
+        # A connection that ends soon after it began, three times in a row, is no accident. What is
+        # it? A message or a filter that the server does not take, or another client with our
+        # client_id, which it prefers [MQTT-3.1.4-2].
         def _suspect(self, error):
             pipe = self._pipe
             is_offence = isinstance(error, ServerError)
-            # What lasts is no such connection, and of other offences the error says it all.
+            # A stable connection is none of these, and of other offences the error says it all.
             if "1.5.3" not in str(error) if is_offence else self._is_stable:
                 self._kicks = 0
                 return error
@@ -4858,11 +4860,11 @@ class _Driving(_Closing):
     _isr_tail: int
     isr_dropped: int
 
-    # No properties, as in Message: each step assigns to attributes.
+    # No @property, as in Message: each step assigns to attributes.
     def __getattr__(self, name):
         if name == "state_name":
             return STATE_NAMES[self.state]
-        # Each modulo 2**30, since the client was made. Allocates: the dict.
+        # Counts since the client was made, modulo 2**30. Allocates: the dict.
         if _STATS and name == "stats":
             counts = self._counts
             return {
@@ -4946,8 +4948,8 @@ class _Driving(_Closing):
             raise error
         return True
 
-    # The life was ended by Ctrl-C: the next step() begins another, which closes
-    # first what that one has left. Without the memory for it the next step() tries again.
+    # The life was ended by Ctrl-C: the next step() begins another, which first closes what that
+    # one has left. Without the memory for it the next step() tries again.
     def _revive(self):
         try:
             self._advance = self._live().__next__
@@ -5068,8 +5070,7 @@ class _Driving(_Closing):
                 True: the connection is closed. False: not within timeout_ms; the background
                 goes on closing it.
 
-            Raises:
-                LocalError: called in a callback. Blocks: up to timeout_ms.
+            Raises: LocalError: called in a callback. Blocks: up to timeout_ms.
             """
             if self._driver is None:
                 return True
@@ -5077,7 +5078,7 @@ class _Driving(_Closing):
                 timeout_ms = min(2 * self.connect_timeout_ms + _DRIVE_MS, _MS_MAX)
             return self._wait(timeout_ms, self._has_stopped)
 
-        # Asks for it, too, again and again: a step() may have begun before, and sleep.
+        # Asks for the end again each time: a step() that began before may sleep.
         def _has_stopped(self):
             self._is_stopping = True
             self.disconnect()
@@ -5119,7 +5120,8 @@ class _Driving(_Closing):
         _is_ticking = False  # True while _drive() is in step()
         _loop = None  # the event loop of run()
 
-        # Does something drive it already? Not a run() whose loop was left, by Ctrl-C or an error.
+        # Raises if something drives it already. A run() whose loop was left, by Ctrl-C or an
+        # error, does not: what is left of it is cleared away.
         def _check_driver(self):
             if self._driver is None:
                 return
@@ -5218,7 +5220,7 @@ class _Driving(_Closing):
         async def publish_wait(self, topic_name, payload, qos=0, retain=False) -> bool:
             """Wait for room in the pipe, publish(), and wait until is_done().
 
-            Args: as of publish().
+            Args: as for publish().
 
             Returns:
                 True: acknowledged (QoS 0: handed to the socket). False: dropped by a policy, or
@@ -5450,8 +5452,7 @@ class MQTTClient(_Driving):
         elif not uri:
             raise LocalError("uri is an empty list, must name a server")
         if user is not None:
-            # [MQTT5-3.1.3-12]
-            user = _to_field("user", user)  # [MQTT-3.1.3-11]
+            user = _to_field("user", user)  # [MQTT-3.1.3-11] [MQTT5-3.1.3-12]
         if password is not None and not callable(password):
             password = _to_field("password", password, False)
         servers = []  # (host, port, user, password, is_tls) of each
@@ -5482,11 +5483,11 @@ class MQTTClient(_Driving):
         elif (ca, cert, key, tls, tls_name) != (None, None, None, None, None):
             raise LocalError("ca, cert, key, tls and tls_name are for mqtts:// and ssl://")
         if client_id is None:
-            # [MQTT-3.1.3-5]: up to 23 letters and digits are safe with any server.
+            # Up to 23 letters and digits are safe with any server [MQTT-3.1.3-5].
             client_id = "mqtt%s%s" % (unique_id()[-8:].hex(), MQTTClient._made or "")
         MQTTClient._made += 1
-        # [MQTT5-3.1.3-2, -4]
-        self.client_id = _to_field("client_id", client_id)  # [MQTT-3.1.3-2, -4]
+        # The session belongs to it [MQTT-3.1.3-2, -4] [MQTT5-3.1.3-2, -4].
+        self.client_id = _to_field("client_id", client_id)
         if (not _MQTT5 or protocol != 5) and not self.client_id and not clean_session:
             raise LocalError("client_id '' needs clean_session=True [MQTT-3.1.3-7]")
         self.clean_session = clean_session
@@ -5500,8 +5501,7 @@ class MQTTClient(_Driving):
                 raise LocalError(
                     "will is %r, must be (topic_name, payload, qos, retain)" % (will,)
                 )
-            # [MQTT5-3.1.2-12] [MQTT5-3.1.3-11]
-            will = (  # [MQTT-3.1.2-14] [MQTT-3.1.3-10]
+            will = (  # [MQTT-3.1.2-14] [MQTT-3.1.3-10] [MQTT5-3.1.2-12] [MQTT5-3.1.3-11]
                 _to_topic(will[0]),
                 _to_field("will payload", _to_payload(will[1]), False),
                 will[2],
@@ -5579,13 +5579,13 @@ class MQTTClient(_Driving):
         self._is_open = False  # a life has begun, and is not closed
         self._is_stable = False  # the connection has lasted for _STABLE_MS
         self._is_late = False  # a deadline has passed and was put off once: the next step ends it
-        self._put_offs = 0  # how often for longer, as what we wait for may be still to be read
-        self._packets_left = 0  # of those that a step may read; or none was whole since a put-off
+        self._put_offs = 0  # how often for longer: see _on_due()
+        self._packets_left = 0  # how many more a step may read; all: none came since a put-off
         self._is_quiet = False  # no packet has come since _TIMER_PING ran out the last time
         self._failed = None  # what ended a life, until that is told
         self._happened = False
         self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it
-        self._is_enough = False  # that, or much work, or a full queue: no more in this step
+        self._is_enough = False  # a slow callback, much work or a full queue: no more in this step
         if _BACKGROUND or _ASYNCIO:
             self._driver = None  # get_ident() of the thread that drives step() for the application
         self._socket = self._poll = self._interest = None
@@ -5759,8 +5759,8 @@ class MQTTClient(_Driving):
         eight; a ninth clears the table. The object of the last call costs least. Blocks: see
         Pipe.put(). Spec: section 3.3.
         """
-        # [MQTT5-3.3.1-2] [MQTT5-4.3.1-1] [MQTT5-3.3.4-6]
-        # Without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1].
+        # Without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1] [MQTT5-3.3.1-2] [MQTT5-4.3.1-1], and without a
+        # subscription identifier [MQTT5-3.3.4-6].
         if qos is _ZERO and retain is False:
             qos = _PUBLISH
         else:
@@ -5825,8 +5825,8 @@ class MQTTClient(_Driving):
             self._tell_dropped()
         return expiry_s
 
-    # (topic_name as given, as bytes, checked; how many these are). The last few are known; the
-    # table is replaced, never changed: another thread may be looking.
+    # Returns (topic_name as given, as checked bytes, how many these are). The last few are known;
+    # the table is replaced, never changed: another thread may be looking.
     def _known_topic(self, topic_name):
         is_lasting = topic_name.__class__ in _NAMES
         known = self._topics.get(topic_name) if is_lasting else None
@@ -5868,8 +5868,7 @@ class MQTTClient(_Driving):
                     expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
                     expiry_s = ticks_add(ticks_ms(), expiry_s)
             pipe = self._pipe
-            pipe.wait_for_lock()
-            # The message is written into the empty slot first: nobody sees it before tail moves.
+            pipe.wait_for_lock()  # and then as put()
             at = pipe.tail
             pipe.topics[at] = message[0]
             pipe.payloads[at] = message[1]
@@ -6073,7 +6072,7 @@ class MQTTClient(_Driving):
     # -- MQTT 5.0 ---------------------------------------------------------------------------
 
     if _MQTT5:
-        # [MQTT5-4.12.0-7]
+
         def reauthenticate(self) -> None:
             """Authenticate again, with `auth`, on the open connection. Returns at once.
 
@@ -6083,7 +6082,7 @@ class MQTTClient(_Driving):
 
             Raises: LocalError: without auth. Allocates: nothing. Blocks: never. Spec: [5: 4.12.1].
             """
-            if self._auth is None:
+            if self._auth is None:  # [MQTT5-4.12.0-7]
                 raise LocalError(_IN_VAIN % "reauthenticate() without auth")
             self._wants_auth = True
             self._pipe.has_chores = self._pipe.is_signalled = True
@@ -6104,12 +6103,12 @@ class MQTTClient(_Driving):
             correlation_data.
 
             Args:
-                topic_name, payload, qos, properties: as of publish().
+                topic_name, payload, qos, properties: as for publish().
                 callback: callback(client, message) with the response, or callback(client, None) if
                     none came within timeout_ms (int).
 
             Returns:
-                A token, as publish().
+                A token, as publish() does.
 
             Raises:
                 LocalError: an argument is wrong, or this is not MQTT 5.0. QueueFull: eight
@@ -6162,7 +6161,7 @@ class MQTTClient(_Driving):
         async def request_wait(self, topic_name, payload, timeout_ms, qos=0, properties=None):
             """request(), and wait for the response.
 
-            Args: as of request().
+            Args: as for request().
 
             Returns:
                 The response, a Message that stays valid; None: none came in time, or run() ended
@@ -6323,9 +6322,9 @@ if _ASYNCIO:
             return self._queue.pop(0)
 
         def close(self):
-            """Unsubscribe, and end the loop."""
+            """Unsubscribe, and end the loop. Raises: QueueFull: call it again."""
             if self._filter is not None:
-                self._client.unsubscribe(self._filter)  # QueueFull: call close() again
+                self._client.unsubscribe(self._filter)
                 self._filter = None
                 if self in self._client._full:
                     self._client._full.remove(self)
