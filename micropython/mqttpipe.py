@@ -397,8 +397,8 @@ _OUTBOX_BYTES = const(1460)
 # again until it is answered.
 _UNPROVEN_MAX = const(12)
 
-# The work of one step(), so that neither a flood from the server nor a callback that publishes
-# for ever keeps the caller from its own loop.
+# The work of one step() is bounded, so that neither a flood from the server nor a callback that
+# publishes for ever keeps the caller from its own loop.
 _PACKETS_PER_STEP = const(16)
 _READS_PER_STEP = const(64)  # a packet of 256 MiB is read away in many steps
 _FLUSHES_PER_STEP = const(32)
@@ -508,7 +508,7 @@ _STAGE_WORDS = const(
 
 # Deadlines while in service: index into `_timers`. Those from _TIMER_PINGRESP on end the
 # connection, each with the stage of its word.
-_TIMER_STATE = const(0)  # SUBSCRIBING, CLOSING: the end of it; ONLINE: the connection is stable
+_TIMER_STATE = const(0)  # ONLINE: the connection is stable now; CLOSING: draining ends
 _TIMER_PING = const(1)  # keep alive: look at when the last packet was sent
 _TIMER_EXPIRY = const(2)  # a message that waits has expired
 _TIMER_PINGRESP = const(3)
@@ -524,7 +524,7 @@ _TIMER_WORDS = const(6)  # where in _STAGE_WORDS theirs begin, less _TIMER_PINGR
 _SENT = const(0x100)  # it was written to some connection's outbox: DUP in a resumed session
 _FLYING = const(0x200)  # QoS 1, 2: sent on this connection, and not ended
 _RELEASED = const(0x400)  # QoS 2: PUBREC came, PUBREL is owed or sent
-_MUTE = const(0x800)  # cancelled or expired after it was sent: its end is told to nobody
+_MUTE = const(0x800)  # cancelled or expired after it was sent: on_dropped was told, no more is
 _COUNTED = const(0x1000)  # sent at least once, whatever became of the session
 _EXPIRES = const(0x2000)  # has an expiry: so it does not take the short way in _sending()
 _HAS_PROPERTIES = const(0x4000)  # has properties: the same
@@ -684,7 +684,7 @@ _IGNORED = (OSError, MemoryError)
 # Made in advance: when it is needed, there is no memory left to make one.
 _NO_MEMORY = TransportError(_OUT_OF_MEMORY)
 
-# Stands where any other object could be an argument.
+# Stands for "none" where None could be an argument.
 _NOTHING = object()
 
 
@@ -1247,7 +1247,7 @@ class Pipe(IOBase):
         if _MQTT5:
             self.properties = None  # a list for MQTT 5.0; else nobody looks
         if _ASYNCIO:
-            self.is_ready = None  # a function that is asked, too
+            self.is_ready = None  # a function of run(), which ioctl() asks, too
         if _OFFLINE:
             self.policy = policy
             self.bytes_max = bytes_max  # of topic names and payloads
@@ -1256,8 +1256,8 @@ class Pipe(IOBase):
             self.next_expiry_ms = None  # the earliest of those that wait, or earlier
             if _STATS:
                 self.expired_count = 0  # since ever, modulo 2**30
-            self.dropped = []  # tokens to be told of
-            self.bytes_left = bytes_max  # that may be put, or fewer: then they are counted anew
+            self.dropped = []  # tokens that on_dropped is to be told
+            self.bytes_left = bytes_max  # that may be put, at least; counted anew when too few
 
     def ioctl(self, request, value):
         """Answer a poll (MicroPython's stream protocol). Allocates: nothing."""
@@ -2101,7 +2101,7 @@ _LATE = const(0x100)  # added to the first byte of a packet that is whole the se
 
 class Decoder:
     def __init__(self, packet_bytes_max):
-        self.buf = bytearray(packet_bytes_max)  # two more: the next header's start
+        self.buf = bytearray(packet_bytes_max)  # a body, and two bytes of the next packet
         self.length = self.late_at = self.late_id = 0
         self.have = _COUNT_MASK  # bytes kept of a packet that is too large; else more than any has
         if _MQTT5:
@@ -4238,7 +4238,7 @@ class _Sending(_Receiving):
                                 break
                             continue
                         begin = at
-                # What does not leave at once.
+                # What has not left at once is now the outbox's.
                 while begin != at:
                     if _MQTT5:
                         first = marks[begin]
@@ -4498,7 +4498,6 @@ class _Sending(_Receiving):
             self._outbox.properties = _with_length(more) if more else b"\x00"
             return topic_name
 
-    # One SUBSCRIBE or UNSUBSCRIBE for each row that needs it, many in one write.
     def _send_filters(self):
         filters = self._filters
         outbox = self._outbox
@@ -4922,8 +4921,8 @@ class _Driving(_Closing):
             self._on_bad_poll()
         return self._interrupt is None or self._has_happened()
 
-    # step() for those who drive it. The life is a generator, which can not be entered twice: that
-    # is what keeps a callback from step().
+    # step() for start(), run() and timeout_ms. The life is a generator, which can not be entered
+    # twice: that is what keeps a callback from step().
     def _step(self, timeout_ms):
         try:
             if not self._advance():
@@ -5267,7 +5266,7 @@ class _Driving(_Closing):
                 A Messages. Call its close() after the loop, or use it in `async with`. The loop
                 ends by itself when run() has ended.
 
-            Allocates: a copy of each message.
+            Raises: as subscribe(). Allocates: a copy of each message. Blocks: as subscribe().
             """
             return Messages(self, topic_filter, qos, _integer("queue_max", queue_max, 1, 1000))
 
@@ -5356,9 +5355,9 @@ class MQTTClient(_Driving):
         clean_session: bool (section 3.1.2.4).
         keep_alive_s: int, 0..65535; 0: off (section 3.1.2.10).
         will: (topic_name, payload, qos, retain) or None (section 3.1.2.5).
-        ca: the certificates to trust with mqtts:// and ssl://, PEM or DER: as bytes, or the
-            name of a file as str. None: those of the system, if it has any. The client verifies
-            the server's certificate and host name, unless tls says otherwise.
+        ca: the certificates to trust with mqtts:// and ssl://, PEM or DER: bytes, or the name of
+            a file as str. None: those of the system, if it has any. The client verifies the
+            server's certificate and host name, unless tls says otherwise.
         cert, key: the client's own certificate and its key, if the server asks for one.
         tls: an SSLContext, which the client uses as it is; or "insecure": it verifies nothing.
         tls_name: str, the name to verify and to send as SNI, if it is not the URI's host.
@@ -5391,10 +5390,11 @@ class MQTTClient(_Driving):
             function returns the bytes to send, or None. It raises if it does not trust the server.
 
     Attributes to set: on_connect(client, session_present), on_online(client),
-        on_offline(client, error), on_message(client, message), on_published(client, token),
-        on_dropped(client, token), on_subscribed(client, token, granted), on_error(client, error):
-        something went wrong, but the connection goes on; user_data. MQTT 5.0:
-        on_authenticated(client): reauthenticate() has succeeded; response_topic, for request().
+        on_offline(client, error): None if disconnect() ended it; on_message(client, message),
+        on_published(client, token), on_dropped(client, token), on_subscribed(client, token,
+        granted): granted is bytes, the SUBACK's code; on_error(client, error): something went
+        wrong, but the connection goes on; user_data. MQTT 5.0: on_authenticated(client):
+        reauthenticate() has succeeded; response_topic, for request().
 
     Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict). MQTT 5.0:
         server_properties (dict), of the last CONNACK.
@@ -5786,8 +5786,7 @@ class MQTTClient(_Driving):
             retain = self._pipe
             if not retain._acquire(False):
                 retain.wait_for_lock()
-            # If Ctrl-C ends this call, step() gives the lock back: see Pipe.mend(). The message
-            # is written into the empty slot first: nobody sees it before tail moves.
+            # If Ctrl-C ends this call, step() gives the lock back: see Pipe.mend().
             offline = retain.tail
             retain.topics[offline] = topic_name
             retain.payloads[offline] = payload
@@ -6206,9 +6205,9 @@ class MQTTClient(_Driving):
         return row is None or row[_TOKEN] < 0
 
     def was_refused(self, token: int) -> bool:
-        """True if the server has refused this subscription (SUBACK with 0x80, section 3.9.3).
+        """True if the server has refused this subscription: SUBACK with 0x80 or above.
 
-        Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
+        Raises: LocalError: not an int. Allocates: nothing. Blocks: never. Spec: section 3.9.3.
         """
         row = self._filters.find(_integer("token", token, 0, _COUNT_MASK))
         return row is not None and row[_STATE] == _REFUSED
