@@ -13,8 +13,7 @@ another thread wakes it.
 
 The ring is the session. A slot of the Pipe holds a message from publish() until nothing
 more will happen for it: QoS 0, it has left (_leaving()); QoS 1, PUBACK came; QoS 2, PUBCOMP
-came (_on_ack()).
-Four places in the ring are all the state there is:
+came (_on_ack()). Four places in the ring are all the state there is:
 
     head <= left <= sent <= tail
     [head, left)   has left: it waits for its acknowledgement, or is free already
@@ -24,8 +23,9 @@ Four places in the ring are all the state there is:
 When a connection breaks, `left` and `sent` go back to `head` (Pipe.rewind()), and the next
 connection sends the same slots again, with DUP if the server still has the session
 (Pipe.resume()). A QoS 0 message that has left is gone; one that left only in part is sent again,
-whole. The packet identifier is computed from the token that publish() returned. There is no
-second table of messages in flight.
+whole. The packet identifier is computed from the token that publish() returned: an
+acknowledgement finds its slot by it (Pipe.find_id()). There is no second table of messages in
+flight.
 
 A connection is one life: two generators that read from top to bottom like blocking code
 and yield wherever blocking code would wait.
@@ -36,8 +36,8 @@ and yield wherever blocking code would wait.
 Whatever ends a life (network, protocol, memory, disconnect(), Ctrl-C) ends it in one
 place, _close(), which allocates nothing until all is closed. The next life begins from there.
 
-The sections below are first the parts of the drawing, then a life (Connecting to Closing),
-then what the application calls (Driving, The client).
+After constants and errors come the parts of the drawing, then a life (sections Connecting to
+Closing), then what the application calls (Driving, The client).
 
 Rules for this file
 -------------------
@@ -622,8 +622,8 @@ class MQTTError(Exception):
     The stages are the states LINK, DNS, TCP, TLS, CONNACK, SUBACK, ONLINE and DISCONNECT, and
     PINGRESP, ACK, PACKET and WRITE for what did not come in time.
 
-    MQTT 5.0 adds, or None: `.reason_code` (int), `.reason` (the same in words), `.properties` of
-    the server's packet (dict), `.token` of the message or subscription that has failed.
+    With MQTT 5.0 each has, or has as None: `.reason_code` (int), `.reason` (the same in words),
+    `.properties` of the server's packet (dict), `.token` of what has failed.
 
     The call that causes a LocalError or a QueueFull raises it. The others never leave step():
     on_offline gets them, or on_error if the connection goes on.
@@ -1437,8 +1437,8 @@ class Pipe(IOBase):
 
         # Make room for the message in the slot at tail, or raise. Returns the slot it then has:
         # tail, or with "latest" the slot of the last waiting message with its topic name. That
-        # message and all before it are dropped, so nothing older follows the newest. (Tail, too,
-        # if one that was sent, and will be sent again, follows that message.)
+        # message and all before it are dropped, so nothing older follows the newest. (Also tail,
+        # if a message that will be sent again follows that one.)
         def _make_room(self, policy):
             size = self._bytes_of(self.tail)
             topic = None
@@ -1539,8 +1539,7 @@ class Pipe(IOBase):
             while at != self.tail:
                 first = self.firsts[at]
                 expiry_ms = self.extras[at]
-                # MQTT 5.0: no expiry after a PUBLISH at QoS 2 [MQTT5-4.3.3-7]; of QoS 1 it says
-                # nothing.
+                # MQTT 5.0: at QoS 2 nothing expires that was sent [MQTT5-4.3.3-7].
                 if (
                     first
                     and not first & (_RELEASED | _MUTE)
@@ -1976,7 +1975,7 @@ class Outbox:
             self.packet_count = self.packet_count + 1 & _COUNT_MASK
         return True
 
-    # With MQTT 5.0 it has reason code 0, as that is left out [MQTT5-2.2.1-5] [MQTT5-3.4.2-1]
+    # MQTT 5.0: without a reason code it means 0, success [MQTT5-2.2.1-5] [MQTT5-3.4.2-1]
     # [MQTT5-3.5.2-1] [MQTT5-3.7.2-1].
     def put_ack(self, first_byte, packet_id):
         """Append PUBACK, PUBREC, PUBREL or PUBCOMP. The caller has seen room for 4 bytes."""
@@ -3439,9 +3438,9 @@ class _Serving(_Connecting):
 # ---------------------------------------------------------------------------
 # Receiving: a packet of the server, from the Decoder to a callback
 # ---------------------------------------------------------------------------
-# _receiving() delivers a PUBLISH and owes its answer to the Outbox. _on_ack() takes PUBACK, PUBREC
-# and PUBCOMP to the Pipe's slot, _on_suback() SUBACK and UNSUBACK to the row of Filters.
-# _on_packet() does the rest, such as PUBREL; _on_packet_5() what only MQTT 5.0 has.
+# _receiving() delivers a PUBLISH and puts its answer into the Outbox. _on_ack() finds the slot of
+# a PUBACK, PUBREC or PUBCOMP, _on_suback() the row of a SUBACK or UNSUBACK. _on_packet() does the
+# rest, PUBREL and PINGRESP; _on_packet_5() what only MQTT 5.0 has.
 
 
 class _Receiving(_Serving):
@@ -3469,7 +3468,7 @@ class _Receiving(_Serving):
         topics = []  # (length and name as on the wire, name as str, callbacks) of the last ones
         if _MQTT5:
             is_5 = self._is_5
-            # The same by alias [MQTT5-3.3.2-10]. _NOTHING: its callbacks are to be found again.
+            # The same, by alias [MQTT5-3.3.2-10]. _NOTHING: find the callbacks anew.
             aliases = [None] * (_ALIASES + 1)
             alias = at = 0
             identifiers = None
@@ -4900,8 +4899,9 @@ class _Driving(_Closing):
 
         Raises:
             LocalError: called inside a callback, or while start() or run() drives the client;
-                or timeout_ms is not an int. KeyboardInterrupt and the like, from a callback.
-            A network error is never raised: on_offline gets it.
+                or timeout_ms is not an int.
+            KeyboardInterrupt and the like: from a callback.
+            Never a network error: on_offline gets it.
 
         Allocates: nothing in the steady state. Blocks: up to timeout_ms.
         """
@@ -5756,8 +5756,8 @@ class MQTTClient(_Driving):
         the next steps report the rest.
 
         Allocates: nothing, if both are bytes and the client remembers the topic name. It remembers
-        eight; a ninth clears the table. The object of the last call costs least. Blocks: see
-        Pipe.put(). Spec: section 3.3.
+        eight; a ninth clears the table. The same object again costs least. Blocks: see Pipe.put().
+        Spec: section 3.3.
         """
         # Without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1] [MQTT5-3.3.1-2] [MQTT5-4.3.1-1], and without a
         # subscription identifier [MQTT5-3.3.4-6].
@@ -5844,7 +5844,7 @@ class MQTTClient(_Driving):
         return known
 
     if _MQTT5:
-
+        # publish() with `offline`, `expiry_s` or `properties`.
         def _put_wish_5(self, message, wish):
             offline, expiry_s, properties = wish
             if not _OFFLINE and (offline is not None or expiry_s is not None):
