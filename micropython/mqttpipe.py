@@ -41,8 +41,8 @@ Closing), then what the application calls (Driving, The client).
 
 Rules for this file
 -------------------
-1. Only step() moves head, left and sent. Writers move tail, under the Pipe's lock. A writer
-   that drops or moves waiting messages changes more, while step() leaves the ring alone: see Pipe.
+1. Only step() moves head, left and sent. Writers move tail, under the Pipe's lock. Neither waits
+   for the other. (A writer that drops or moves waiting messages does: see Pipe.)
 2. Encoding, Outbox, Decoder and Filters do no I/O of their own and read no clock.
 3. The steady state allocates nothing. A function that allocates says so.
 4. Only the portability block knows where it runs.
@@ -83,8 +83,8 @@ _MQTT5 = const(1)  # MQTT 5.0, for protocol=5
 # ---------------------------------------------------------------------------
 # Portability
 # ---------------------------------------------------------------------------
-# A MicroPython board has these names. CPython gets the same names, with the board's
-# behaviour, from cpython_shim/. Nothing below asks where it runs.
+# A MicroPython board has these names. CPython gets the same names, with the board's behaviour,
+# from cpython_shim/.
 from sys import implementation  # noqa: E402
 
 if implementation.name == "micropython":
@@ -365,8 +365,8 @@ if _MQTT5:
         ";2ab/2:shared_subscription_available;"
     )
 
-    # Reason codes from 0x80 on: something has failed [5: 2.4, table 2-6]. Without blanks: a build
-    # compresses texts with blanks (tools/build.py), and to tell one code would take 5 KB then.
+    # Reason codes from 0x80 on [5: 2.4, table 2-6]. Without blanks: a build compresses texts that
+    # have some, and to tell one code would take 5 KB then.
     _REASONS = const(
         "unspecified_error;malformed_packet;protocol_error;implementation_specific_error;"
         "unsupported_protocol_version;client_identifier_not_valid;bad_user_name_or_password;"
@@ -839,8 +839,7 @@ def parse_uri(uri: str) -> tuple:
             `mqtts://` and `ssl://` mean TLS. host: a name, an IPv4 address, or an IPv6
             address in brackets. User and password may contain percent-encoded bytes.
 
-    Returns:
-        (host: str, port: int, user: bytes or None, password: bytes or None, is_tls: bool)
+    Returns: (host: str, port: int, user: bytes or None, password: bytes or None, is_tls: bool)
 
     Raises:
         LocalError: the URI is wrong. The message leaves out what stands before the @: a
@@ -1059,8 +1058,7 @@ if _MQTT5:
     def encode_properties(properties, first_byte):
         """Return an application's properties as bytes, without their length.
 
-        Args:
-            properties: dict or None. first_byte: of the packet; 0: a will.
+        Args: properties: dict or None. first_byte: of the packet; 0: a will.
 
         Raises:
             LocalError: a name is unknown, or not for this packet, or a value is not for its name.
@@ -1208,11 +1206,10 @@ if _MQTT5:
 #             if it was given up: _COUNT_HALF plus how often its PUBREL was sent again
 #   properties   MQTT 5.0: bytes, without their length, a topic alias and an expiry; or None
 #
-# The top of this file explains head, left, sent and tail. Writers move only `tail`, under the
-# lock; step() moves the others: neither waits for the other. Only a writer that drops or moves
-# waiting messages does more: it sets `is_dropping` and waits until step() clears `is_looking`.
-# step() sets `is_looking` while it takes messages or handles an acknowledgement, and leaves the
-# ring alone while `is_dropping` is set.
+# The top of this file explains head, left, sent and tail, and who moves them. A writer that drops
+# or moves waiting messages sets `is_dropping` and waits until step() clears `is_looking`. step()
+# sets that while it takes messages or handles an acknowledgement, and leaves the ring alone while
+# `is_dropping` is set.
 #
 # `is_signalled` is what a poll sees: put() sets it, step() clears it before it reads the ring.
 # put() sets it last, because at that moment the CPython shim wakes a sleeping poll. `has_chores`
@@ -1267,12 +1264,10 @@ class Pipe(IOBase):
             return 0
         return -1  # nothing else is supported; there is no file descriptor
 
-    # -- writers ---------------------------------------------------------------
+    # -- writers ------------------------------------------------------------
 
     def put(self, topic, payload, first_byte, policy=None, expiry_ms=None):
         """Store a message and return its token, 1..2**30-1.
-
-        publish() does the same where nothing stands in the way.
 
         Args:
             topic, payload: bytes. first_byte: of the PUBLISH packet. policy: for this message;
@@ -1313,7 +1308,6 @@ class Pipe(IOBase):
                 if expiry_ms is not None:
                     self.firsts[at] |= _EXPIRES
                     self.extras[at] = expiry_ms
-                    # step() looks when the next one expires.
                     if (
                         self.next_expiry_ms is None
                         or ticks_diff(expiry_ms, self.next_expiry_ms) < 0
@@ -1406,7 +1400,7 @@ class Pipe(IOBase):
                 self.has_chores = self.is_signalled = True
 
     if _OFFLINE:
-        # Bytes of topic names and payloads in the ring, counted. Allocates: nothing.
+
         def _count_bytes(self):
             count = 0
             at = self.head
@@ -1602,7 +1596,7 @@ class Pipe(IOBase):
             at = (at + 1) % self.size
         return -1
 
-    # -- step() ----------------------------------------------------------------
+    # -- step() -------------------------------------------------------------
 
     def free(self, at):
         """The exchange of the message at `at` has ended: its slot is given up.
@@ -1842,8 +1836,7 @@ class Filters:
     def resume(self, session_present, is_ours):
         """A connection was accepted: mark every row that must be sent (again).
 
-        Args:
-            session_present: bool, the server has a session. is_ours: bool, and it is this one.
+        Args: session_present: bool, the server has a session. is_ours: bool, and it is this one.
 
         A row that is not granted is sent again, whatever the server remembers. The others are sent
         again only if the session is lost [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2], or if they follow an
@@ -1996,7 +1989,6 @@ class Outbox:
         the payload becomes the tail; if even its topic name is too long, all of it does.
 
         Args: size: bytes of both topic_name and payload. packet_id: 0 at QoS 0 [MQTT-2.3.1-5].
-
         Allocates: nothing, unless the topic name alone is too long for `buf`. Spec: section 3.3.
         """
         if self.tail is not None:
@@ -2111,8 +2103,7 @@ class Decoder:
     def packets(self, read):
         """A generator: the packets of one connection. Where it stands is its state.
 
-        Args:
-            read: read(buf, count) answers a count, None or 0, as a stream's readinto().
+        Args: read: read(buf, count) answers a count, None or 0, as a stream's readinto().
 
         Yields:
             The first byte of a packet that is whole: see `length`, `have`, `buf`; buf is free
@@ -2341,12 +2332,8 @@ if _RESOLVER:
     def encode_query(query_id, host, kind):
         """Return a DNS query for one name.
 
-        Args:
-            query_id: 0..65535. host: str. kind: record type, _DNS_A or _DNS_AAAA.
-
-        Raises:
-            LocalError: a label of the name is empty or longer than 63 bytes.
-
+        Args: query_id: 0..65535. host: str. kind: record type, _DNS_A or _DNS_AAAA.
+        Raises: LocalError: a label of the name is empty or longer than 63 bytes.
         Allocates: the query. Spec: RFC 1035, sections 4.1.1 and 4.1.2.
         """
         # Recursion desired, one question, no records.
@@ -2362,8 +2349,7 @@ if _RESOLVER:
     def decode_answer(data, query):
         """Read what came back for `query`.
 
-        Args:
-            data: the datagram, bytes. query: from encode_query().
+        Args: data: the datagram, bytes. query: from encode_query().
 
         Returns:
             None if it is no answer to this query. Else (code, addresses, ttl_s): the response
@@ -2460,15 +2446,9 @@ if _TLS:
     def _tls_context(ca, cert, key, how):
         """Make the context that a client's TLS connections share.
 
-        Args:
-            ca, cert, key, how: as ca, cert, key, tls of MQTTClient.
-
-        Returns:
-            An SSLContext of the port.
-
-        Raises:
-            LocalError: a file can not be read or used, or nothing to verify with.
-
+        Args: ca, cert, key, how: as ca, cert, key, tls of MQTTClient.
+        Returns: An SSLContext of the port.
+        Raises: LocalError: a file can not be read or used, or nothing to verify with.
         Allocates: the files, and what the library makes of them. Blocks: while it reads files.
         """
         if how is not None and how != "insecure":
@@ -2520,7 +2500,7 @@ if _TLS:
 
 
 class _Connecting:
-    # -- waiting -----------------------------------------------------------------
+    # -- waiting ------------------------------------------------------------
 
     def _move(self, state):
         self.state = state
@@ -2550,7 +2530,7 @@ class _Connecting:
     def _stage(self):
         return _STAGE_WORDS.split()[self.state]
 
-    # -- one life after the other --------------------------------------------------
+    # -- one life after the other -------------------------------------------
 
     # Everything that step() does. It ends only by Ctrl-C, or by want of memory at the worst
     # moment: then _revive() begins it again, with what is left to be closed.
@@ -2955,7 +2935,7 @@ class _Connecting:
             reason = "return code %d, %s" % (return_code, reason)
             raise Refused(reason, "CONNACK", None, return_code)
 
-    # -- MQTT 5.0 ------------------------------------------------------------------
+    # -- MQTT 5.0 -----------------------------------------------------------
 
     if _MQTT5:
         # The properties of CONNECT, as bytes without their length; None: MQTT 3.1.1.
@@ -3631,7 +3611,6 @@ class _Receiving(_Serving):
                         if qos == 4:
                             if not _QOS2:
                                 raise ServerError(_NOT_BUILT % "PUBLISH at QoS 2, which")
-                            # Does it come for the first time?
                             is_new = packet_id not in received
                             if not is_new:
                                 if _STATS:
@@ -3943,7 +3922,7 @@ class _Receiving(_Serving):
         def _on_auth(self, code, properties):
             is_due = self._is_authenticating or self.state == _AWAITING_CONNACK and code
             if self._auth is None or not is_due or code not in (0, _CONTINUE_AUTH):
-                # MQTT allows none here: [MQTT5-4.12.0-6] [MQTT5-3.15.2-1]
+                # [MQTT5-4.12.0-6] [MQTT5-3.15.2-1]
                 raise _server_error(_PROTOCOL_ERROR, "AUTH that was not asked for")
             self._check_auth(properties)
             self._auth_ms = None
@@ -3995,7 +3974,7 @@ class _Receiving(_Serving):
                         if due_ms is None or ticks_diff(request[2], due_ms) < 0:
                             self._arm(_TIMER_EXPIRY, left_ms)
 
-    # SUBACK (section 3.9) or UNSUBACK (section 3.11).
+    # SUBACK or UNSUBACK (sections 3.9 and 3.11).
     def _on_suback(
         self,
         is_suback,
@@ -4563,7 +4542,6 @@ class _Sending(_Receiving):
 # ---------------------------------------------------------------------------
 # Closing: the end of a life, and what is told of it
 # ---------------------------------------------------------------------------
-# Why a reconnection loses nothing: _close() rewinds the ring, _on_connack() has it resumed.
 
 
 class _Closing(_Sending):
@@ -4803,7 +4781,7 @@ class _Closing(_Sending):
                 told.properties = error.properties
             return told
 
-    # -- callbacks -----------------------------------------------------------------------
+    # -- callbacks ----------------------------------------------------------
 
     # A callback that raises is reported and breaks nothing else. Ctrl-C in it is raised by step()
     # when this step's work is done.
@@ -4841,7 +4819,7 @@ class _Closing(_Sending):
             pass
 
     if _STATS:
-        # Counters wrap at 2**30, so that they never become heap objects.
+
         def _count(self, index):
             self._counts[index] = self._counts[index] + 1 & _COUNT_MASK
 
@@ -4894,8 +4872,7 @@ class _Driving(_Closing):
 
         Call it in a loop: all work is done in here.
 
-        Returns:
-            True if anything happened: bytes moved, a state changed, a deadline passed.
+        Returns: True if anything happened: bytes moved, a state changed, a deadline passed.
 
         Raises:
             LocalError: called inside a callback, or while start() or run() drives the client;
@@ -4998,7 +4975,7 @@ class _Driving(_Closing):
             self._interest = interest
         return interest
 
-    # -- other ways to drive it -----------------------------------------------------------
+    # -- other ways to drive it ---------------------------------------------
     #
     # Threads. Any thread may call the methods of the section "The client" while one thread is in
     # step(): they share only the Pipe and the Filters with it, see there. With a GIL (CPython,
@@ -5040,9 +5017,7 @@ class _Driving(_Closing):
             A thread does that; on rp2 a timer, every 10 ms. Callbacks run there, too. Meanwhile
             step() raises LocalError, and wait_online() and the like only watch.
 
-            Raises:
-                LocalError: something else drives the client already.
-
+            Raises: LocalError: something else drives the client already.
             Allocates: the thread's stack. Blocks: never.
             """
             self._check_driver()
@@ -5062,8 +5037,7 @@ class _Driving(_Closing):
         def stop(self, timeout_ms=None) -> bool:
             """disconnect(), and end what start() began.
 
-            Args:
-                timeout_ms: int; None: as long as disconnect() may take.
+            Args: timeout_ms: int; None: as long as disconnect() may take.
 
             Returns:
                 True: the connection is closed. False: not within timeout_ms; the background
@@ -5170,8 +5144,7 @@ class _Driving(_Closing):
             Returns after disconnect(). If it is cancelled, it sends DISCONNECT if it can do so at
             once, and closes the connection.
 
-            Raises:
-                LocalError: something else drives the client already.
+            Raises: LocalError: something else drives the client already.
             """
             self._check_driver()
             changed = self._event()
@@ -5225,8 +5198,7 @@ class _Driving(_Closing):
                 True: acknowledged (QoS 0: handed to the socket). False: dropped by a policy, or
                 run() ended first.
 
-            Raises:
-                LocalError: an argument is wrong, or there is no run() to wait for.
+            Raises: LocalError: an argument is wrong, or there is no run() to wait for.
             """
             if not self._is_running:
                 from asyncio import sleep
@@ -5399,8 +5371,7 @@ class MQTTClient(_Driving):
     Attributes to read: state (an index into STATE_NAMES), state_name, stats (dict). MQTT 5.0:
         server_properties (dict), of the last CONNACK.
 
-    Raises:
-        LocalError: an argument that MQTT or this client forbids.
+    Raises: LocalError: an argument that MQTT or this client forbids.
 
     Allocates: packet_bytes_max bytes to receive, the same to send but at most 1,460, and 24
     bytes for each slot of the pipe (32-bit). Blocks: never.
@@ -5745,8 +5716,7 @@ class MQTTClient(_Driving):
                 (like expiry_s, but it may be longer: then the time spent waiting here does not
                 count), content_type, response_topic, correlation_data, user_property.
 
-        Returns:
-            A token for is_done(), wait_for(), cancel() and on_published, 1..2**30-1.
+        Returns: A token for is_done(), wait_for(), cancel() and on_published, 1..2**30-1.
 
         Raises:
             LocalError: an argument is wrong, or the packet would be larger than packet_bytes_max
@@ -5921,8 +5891,7 @@ class MQTTClient(_Driving):
         def cancel(self, token: int) -> bool:
             """Take a message back.
 
-            Args:
-                token: from publish().
+            Args: token: from publish().
 
             Returns:
                 True: it will not be sent (again), and on_dropped is called. If it was sent before,
@@ -5961,8 +5930,7 @@ class MQTTClient(_Driving):
             properties: dict, with MQTT 5.0: subscription_identifier, user_property. A message
                 that comes with the identifier goes to this callback; no topics are compared.
 
-        Returns:
-            A token for is_done(), wait_for(), was_refused() and on_subscribed.
+        Returns: A token for is_done(), wait_for(), was_refused() and on_subscribed.
 
         Raises:
             LocalError: an argument is wrong. QueueFull: another call holds the pipe for too long.
@@ -5997,8 +5965,7 @@ class MQTTClient(_Driving):
             topic_filter: str or bytes, exactly as given to subscribe().
             properties: dict, with MQTT 5.0: user_property.
 
-        Returns:
-            A token for is_done() and wait_for().
+        Returns: A token for is_done() and wait_for().
 
         Raises:
             LocalError: the filter is wrong. QueueFull: another call holds the pipe for too long.
@@ -6068,7 +6035,7 @@ class MQTTClient(_Driving):
             pipe.release_lock()
         return token
 
-    # -- MQTT 5.0 ---------------------------------------------------------------------------
+    # -- MQTT 5.0 -----------------------------------------------------------
 
     if _MQTT5:
 
@@ -6106,8 +6073,7 @@ class MQTTClient(_Driving):
                 callback: callback(client, message) with the response, or callback(client, None) if
                     none came within timeout_ms (int).
 
-            Returns:
-                A token, as publish() does.
+            Returns: A token, as publish() does.
 
             Raises:
                 LocalError: an argument is wrong, or this is not MQTT 5.0. QueueFull: eight
