@@ -445,7 +445,7 @@ _TICK_MS = const(10)  # start() on rp2: the timer calls step() this often
 _NAP_MS = const(5)  # between two looks at what another thread does
 _ISR_SLOTS = const(16)  # one more than the messages of interrupts that may wait for step()
 _ISR_FIELDS = const(3)
-# Errors seen in the field for which some ports have no name.
+# Errors for which some ports have no name.
 _ERRNO_WORDS = const(
     ";23=no free socket;24=no free file;32=closed by the server;101=network is unreachable"
 )
@@ -577,7 +577,7 @@ _COUNTS = const(13)
 # `io.IOBase.ioctl` (py/stream.h of MicroPython).
 _IOCTL_POLL = const(3)
 
-# What drives step() can not be entered twice: by a callback, a coroutine, or beside start().
+# What drives step() cannot be entered twice: by a callback, a coroutine, or beside start().
 _IS_DRIVEN = const("step() runs already: by start(), run() or around a callback")
 
 # Names that every message needs: MicroPython looks for a builtin among the globals first, then,
@@ -675,9 +675,9 @@ if _MQTT5:
     _NEEDS_5 = const("%s: for protocol=5")
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
-# What one address may raise, so that the next one is tried; and what closing may raise. Made here:
-# a tuple in an `except` is built when the exception is already on its way, and with a full heap
-# that raises MemoryError out of the handler.
+# What one address may raise, so that the next is tried, and what closing may raise. Made here: a
+# tuple in an `except` is built when the exception is already on its way, which with a full heap
+# raises MemoryError out of the handler.
 _FAILURES = (OSError, ValueError, MQTTError)
 _IGNORED = (OSError, MemoryError)
 
@@ -1664,7 +1664,7 @@ class Pipe(IOBase):
             elif first & _QOS_MASK:
                 self.firsts[at] = first & ~_FLYING
                 if first & _MUTE and not (_QOS2 and first & 0x04):
-                    self.free(at)  # QoS 1: its PUBACK can not come any more
+                    self.free(at)  # QoS 1: its PUBACK cannot come any more
             at = (at + 1) % self.size
         self.left = self.sent = self.head
         if _OFFLINE:
@@ -2448,7 +2448,7 @@ if _TLS:
 
         Args: ca, cert, key, how: as ca, cert, key, tls of MQTTClient.
         Returns: An SSLContext of the port.
-        Raises: LocalError: a file can not be read or used, or nothing to verify with.
+        Raises: LocalError: a file cannot be read or used, or nothing to verify with.
         Allocates: the files, and what the library makes of them. Blocks: while it reads files.
         """
         if how is not None and how != "insecure":
@@ -2532,8 +2532,8 @@ class _Connecting:
 
     # -- one life after the other -------------------------------------------
 
-    # Everything that step() does. It ends only by Ctrl-C, or by want of memory at the worst
-    # moment: then _revive() begins it again, with what is left to be closed.
+    # All that step() does. It ends only by Ctrl-C, or by lack of memory at the worst moment: then
+    # _revive() begins it again, with what is left to be closed.
     def _live(self):
         while True:
             error = None
@@ -3100,8 +3100,8 @@ class _Connecting:
 
 
 class _Serving(_Connecting):
-    # A generator, like every stage of a life. This is the hot loop: most steps end after a few
-    # comparisons, and most others only move messages. All rare work is behind `has_chores`.
+    # A generator, and the hot loop: most steps end after a few comparisons, and most others only
+    # move messages. All rare work is behind `has_chores`.
     def _serve(self):
         pipe = self._pipe
         timers = self._timers
@@ -3787,9 +3787,9 @@ class _Receiving(_Serving):
         )
 
     # PUBACK, PUBREC or PUBCOMP (sections 4.3.2 and 4.3.3). What nothing waits for is ignored and
-    # counted: it may belong to a life of this device before its reset. Returns the token of a
-    # message whose exchange has ended, or 0; None: try again, another thread is in cancel(), and
-    # perhaps takes back just this message. The caller lowers pipe.is_looking.
+    # counted: it may be from before a reset of this device. Returns the token of a message whose
+    # exchange has ended, or 0. None: try again, another thread is in cancel(), perhaps for just
+    # this message. The caller lowers pipe.is_looking.
     def _on_ack(self, kind, packet_id):
         pipe = self._pipe
         if _OFFLINE:
@@ -3807,7 +3807,7 @@ class _Receiving(_Serving):
             else:
                 self._outbox.put_ack(_PUBREL, packet_id)
             if first & 0x04:
-                # The payload stays: a server without our session gets the message from its begin.
+                # The payload stays: a server without our session gets the message from the start.
                 if not first & _RELEASED:
                     pipe.firsts[at] = first | _RELEASED
                     pipe.marks[at] = self._now_ms
@@ -4626,7 +4626,7 @@ class _Closing(_Sending):
         sock = self._socket
         if sock is not None:
             try:
-                # close() returns None. In one line, so that Ctrl-C can not cause a second close().
+                # close() returns None. In one line, so that Ctrl-C cannot cause a second close().
                 self._socket = sock.close()
             except _IGNORED:
                 self._socket = None
@@ -4643,7 +4643,7 @@ class _Closing(_Sending):
                             is_closed = True
                     break
                 except _IGNORED:
-                    pass  # a port that can not say: there, closing twice does no harm
+                    pass  # a port that cannot say: there, closing twice does no harm
             if not is_closed:
                 try:
                     raw.close()
@@ -4656,8 +4656,8 @@ class _Closing(_Sending):
         if self._is_stable:
             self._longest_ms = 0
         pause_ms = 0
-        # The first server is preferred: it is tried first when a good connection has ended. The
-        # others follow at once; the pause comes after the last.
+        # The first server is tried first when a good connection has ended. The others follow at
+        # once; the pause comes after the last.
         if _MQTT5:
             referred = self._refer(error) if self._is_5 else None
         if _FAILOVER:
@@ -4742,9 +4742,9 @@ class _Closing(_Sending):
         return TransportError("%s, %s port %d" % (reason, server[0], server[1]), stage, errno)
 
     if _HINTS:
-        # A connection that ends soon after it began, three times in a row, is no accident. What is
-        # it? A message or a filter that the server does not take, or another client with our
-        # client_id, which it prefers [MQTT-3.1.4-2].
+        # Three connections in a row that end soon after they began are no accident. It is a
+        # message or a filter that the server does not take, or another client with our client_id,
+        # which it prefers [MQTT-3.1.4-2].
         def _suspect(self, error):
             pipe = self._pipe
             is_offence = isinstance(error, ServerError)
@@ -4898,8 +4898,8 @@ class _Driving(_Closing):
             self._on_bad_poll()
         return self._interrupt is None or self._has_happened()
 
-    # step() for start(), run() and timeout_ms. The life is a generator, which can not be entered
-    # twice: that is what keeps a callback from step().
+    # step() for start(), run() and timeout_ms. The life is a generator, which cannot be entered
+    # twice: that keeps a callback from step().
     def _step(self, timeout_ms):
         try:
             if not self._advance():
@@ -5577,8 +5577,8 @@ class MQTTClient(_Driving):
         if _MQTT5:
             self._set_protocol(protocol, session_expiry_s, properties, auth, packet_bytes_max)
         self._advance = self._live().__next__
-        # Put the methods that each message calls into the instance dict, too: else MicroPython
-        # searches all of that in vain before it looks in the class.
+        # The methods that each message calls are in the instance dict, too: else MicroPython
+        # searches all of that before it looks in the class.
         self.publish = self.publish  # type: ignore
         self.step = self.step  # type: ignore
 
