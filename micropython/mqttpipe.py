@@ -12,8 +12,8 @@ sleeps in one `select.poll` that watches the socket and the Pipe together, so a 
 another thread wakes it.
 
 The ring is the session. A slot of the Pipe holds a message from publish() until nothing
-more will happen for it: QoS 0, it has left (_leaving()); QoS 1, PUBACK came; QoS 2, PUBCOMP
-came (_on_ack()). Four places in the ring are all the state there is:
+more will happen for it: QoS 0, it has left; QoS 1, PUBACK came; QoS 2, PUBCOMP came (for
+both: _on_ack()). Four places in the ring are all the state there is:
 
     head <= left <= sent <= tail
     [head, left)   has left: it waits for its acknowledgement, or is free already
@@ -3420,7 +3420,7 @@ class _Serving(_Connecting):
 # ---------------------------------------------------------------------------
 # _receiving() delivers a PUBLISH and puts its answer into the Outbox. _on_ack() finds the slot of
 # a PUBACK, PUBREC or PUBCOMP, _on_suback() the row of a SUBACK or UNSUBACK. _on_packet() does the
-# rest, PUBREL and PINGRESP; _on_packet_5() what only MQTT 5.0 has.
+# rest, such as PUBREL; _on_packet_5() what only MQTT 5.0 has.
 
 
 class _Receiving(_Serving):
@@ -4020,8 +4020,8 @@ class _Receiving(_Serving):
 # ---------------------------------------------------------------------------
 # Sending: a message, from the Pipe to the stream
 # ---------------------------------------------------------------------------
-# _sending() takes messages from the ring to the Outbox (it moves `sent`) and writes; _leaving()
-# follows what has left (it moves `left`).
+# _sending() takes messages from the ring to the Outbox (it moves `sent`) and writes. What leaves
+# at once it frees itself; _leaving() follows the rest (it moves `left`).
 
 
 class _Sending(_Receiving):
