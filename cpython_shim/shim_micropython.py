@@ -23,10 +23,14 @@ What differs, and how it is bridged
 
   On a board the function can run inside any loop or call, an interrupt's also. Here it runs in
   the main thread only, and another thread may be anywhere.
+
+  With a trace function (a debugger, coverage.py) all this holds as well. On CPython 3.11 the next
+  function then runs a few milliseconds after the one before it: `_ask()` says why.
 - `print_exception` is `sys.print_exception` on the board and prints to stdout by default, as
   there. It is here because CPython's `sys` cannot be extended politely.
 """
 
+import _thread
 import os
 import select
 import sys
@@ -140,6 +144,10 @@ _loading = set()  # threads that are about to set these two
 _loading_lock = threading.Lock()
 _is_running = False  # a scheduled function is running: on a board the scheduler is locked then
 
+_ASK_AGAIN_S = 0.001
+_ASKS_ONE_BY_ONE = sys.version_info[:2] == (3, 11)
+_may_ask = deque((True,), maxlen=1)  # there: empty from one _ask() until its function has ended
+
 
 def schedule(function, arg):
     """Have `function(arg)` called soon in the main thread, between two of its bytecodes.
@@ -155,11 +163,44 @@ def schedule(function, arg):
         _queue.append((function, arg))
         return  # the call that we interrupt asks for it
     _queue.append((function, arg))
-    # The result is not looked at: the interpreter's queue (32 places) can be full of other
-    # people's calls, and then ours runs with the next one, or at the next poll or sleep.
-    _add_pending_call(_run_next_callback, None)
+    _ask()
     if _sleeps:
         _wake_main_thread()
+
+
+# Have the interpreter call _run_next(). Its queue (32 places) can be full of other people's calls:
+# then ours runs with the next one, or at the next poll or sleep.
+#
+# CPython 3.11 repeats the first bytecode of a function for ever if the function is traced, called
+# from a pending call, and another pending call has been asked for since that one began. So there
+# we ask for one at a time.
+def _ask():
+    if not _ASKS_ONE_BY_ONE:
+        _add_pending_call(_run_next_callback, None)
+        return
+    try:
+        _may_ask.pop()
+    except IndexError:
+        return  # the one that has been asked for asks for the next
+    if _add_pending_call(_run_next_callback, None) != 0:
+        _may_ask.append(True)
+
+
+# A thread of its own: _run_next() can not tell when the interpreter is done with it.
+def _ask_again():
+    while _is_running_next():
+        time.sleep(_ASK_AGAIN_S)
+    _may_ask.append(True)
+    if _queue:
+        _ask()
+
+
+# Whether the main thread is in _run_next(), or in a trace function that looks at it.
+def _is_running_next():
+    frame = sys._current_frames().get(_MAIN_THREAD_IDENT)
+    while frame and frame.f_code is not _run_next.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _load_pending_calls():
@@ -211,8 +252,16 @@ def _run_next(_=None):
         print_exception(exc)
     finally:
         _is_running = False
-    if _queue:
-        _add_pending_call(_run_next_callback, None)  # once too often does no harm, see above
+    if _ASKS_ONE_BY_ONE and not _may_ask:
+        if sys.gettrace() is not None:
+            try:
+                _thread.start_new_thread(_ask_again, ())
+                return 0
+            except RuntimeError:
+                pass  # no thread can be had
+        _may_ask.append(True)
+    if _queue and _add_pending_call is not None:
+        _ask()  # once too often does no harm, see above
     return 0
 
 
@@ -309,6 +358,7 @@ def _forget_in_child():
     _bell, _sleeps, _bell_lock, _is_running = None, 0, threading.RLock(), False
     _MAIN_THREAD_IDENT = threading.get_ident()  # the only thread that a child has
     _queue.clear()
+    _may_ask.append(True)
     _loading.clear()
     _loading_lock = threading.Lock()
 

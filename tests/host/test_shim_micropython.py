@@ -130,6 +130,78 @@ def test_a_sleep_in_a_scheduled_function_is_a_sleep():
     assert took_s[0] >= 0.058
 
 
+# A program of its own: CPython 3.11 did not come back.
+TRACED = """\
+import sys, threading, time
+import shim_micropython as m, shim_time
+
+def trace(frame, event, arg):
+    return trace
+
+threading.settrace(trace)
+sys.settrace(trace)
+end = time.monotonic() + 20
+
+def wait_for(count):
+    while len(ran) < count and time.monotonic() < end:
+        pass
+
+def fill(_):
+    try:
+        for number in range(9):
+            m.schedule(ran.append, number)
+    except RuntimeError as error:
+        refused.append(str(error))
+
+for wait in (lambda: wait_for(8), lambda: shim_time.sleep_ms(500)):
+    ran, refused = [], []
+    m.schedule(fill, None)
+    wait()
+    assert (ran, refused) == (list(range(8)), ["schedule queue full"]), (ran, refused)
+
+def again(_):
+    ran.append(1)
+    if len(ran) < 20:
+        m.schedule(again, None)
+
+ran = []
+m.schedule(again, None)
+wait_for(20)
+assert len(ran) == 20
+
+def produce():
+    for number in range(100):
+        while True:
+            try:
+                m.schedule(note, number)
+                break
+            except RuntimeError:
+                time.sleep(0.0005)
+
+def note(number):
+    ran.append(number)
+
+ran = []
+thread = threading.Thread(target=produce)
+thread.start()
+wait_for(100)
+thread.join(20)
+assert ran == list(range(100)), ran
+"""
+
+
+def test_what_is_scheduled_runs_while_a_trace_function_watches():
+    ran = subprocess.run(
+        [sys.executable, "-c", TRACED],
+        env=dict(os.environ, PYTHONPATH=os.path.dirname(shim_micropython.__file__)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stdout) == (0, "")
+
+
 @pytest.fixture
 def deaf_interpreter(monkeypatch):
     """The interpreter's own queue of pending calls is full, and refuses ours."""
