@@ -23,6 +23,7 @@ The long forms are:
     tests/broker/test_failing_calls.py     every call of the system fails, not every n-th
     tests/broker/test_idle.py              an idle client is looked at for a minute
     tests/broker/test_other_brokers.py     RabbitMQ, ActiveMQ, aedes and amqtt
+    tests/broker/test_mqtt5_at_rabbitmq.py MQTT 5.0 at RabbitMQ 4
     tests/broker                           with what is slow as an ESP32, an rp2, on its sockets
     tests/host/test_measure_size.py        what each part of the file costs, too
     tests/host/test_full_heap_levels.py    the heap is filled to every level, in steps of 8 bytes

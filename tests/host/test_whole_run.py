@@ -64,6 +64,14 @@ def test_two_workers_say_at_the_end_what_one_process_says(broker):
     assert "LEFT OUT: all that needs the emulated board (--no-lwip)" in words
 
 
+def test_what_only_long_runs_is_left_out_in_one_line():
+    files = ["tests/broker/test_mqtt5_at_rabbitmq.py", "tests/broker/test_many_clients.py"]
+    said = run_pytest("--collect-only", "-q", *files).splitlines()
+    assert not [line for line in said if "at_rabbitmq.py::" in line]
+    (line,) = [line for line in said if "RabbitMQ" in line]
+    assert re.fullmatch(r"LEFT OUT: \d+ tests with RabbitMQ, .*\(--long runs them\)", line)
+
+
 @pytest.fixture
 def started(monkeypatch):
     """A function: arguments of tools/test.py -> those that pytest is started with."""
