@@ -1297,23 +1297,17 @@ class Pipe(IOBase):
         at = self.tail
         token = 0
         try:
-            # The exact size of the packet: it may be too large.
-            size = self._bytes_of(at) + (4 if self.firsts[at] & _QOS_MASK else 2)
-            if _MQTT5 and self.properties:
-                size += self.more_bytes(expiry_ms, at)
-            size += 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)
+            if _OFFLINE and expiry_ms is not None:
+                self.firsts[at] |= _EXPIRES
+                self.extras[at] = expiry_ms
+                # step() looks when the next one expires.
+                if self.next_expiry_ms is None or ticks_diff(expiry_ms, self.next_expiry_ms) < 0:
+                    self.next_expiry_ms = expiry_ms
+                self.has_chores = True
+            size = self.packet_bytes_of(at)
             if size > self.packet_bytes_max:
                 raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
             if _OFFLINE:
-                if expiry_ms is not None:
-                    self.firsts[at] |= _EXPIRES
-                    self.extras[at] = expiry_ms
-                    if (
-                        self.next_expiry_ms is None
-                        or ticks_diff(expiry_ms, self.next_expiry_ms) < 0
-                    ):
-                        self.next_expiry_ms = expiry_ms
-                    self.has_chores = True
                 at = self._make_room(self.policy if policy is None else policy)
             elif (at + 1) % self.size == self.head:
                 raise QueueFull(_ALL_TAKEN % (self.size - 1))
@@ -1337,19 +1331,17 @@ class Pipe(IOBase):
             )
         return _len(self.topics[at] or b"") + _len(self.payloads[at] or b"")
 
-    if _MQTT5:
-        # Bytes of the properties, less those of _bytes_of(): their length, and an expiry.
-        def more_bytes(self, expiry_ms, at):
-            size = 0 if expiry_ms is None else _EXPIRY_BYTES
-            more = size + _len(self.properties[at] or b"")
-            return size + 1 + (more > 0x7F) + (more > 0x3FFF)
-
-        def packet_bytes_of(self, at):
-            """The size of the packet of the message at `at`, without a topic alias."""
-            first = self.firsts[at]
-            size = self._bytes_of(at) + (4 if first & _QOS_MASK else 2)
-            size += self.more_bytes(0 if first & _EXPIRES else None, at)
-            return size + 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)
+    def packet_bytes_of(self, at):
+        """The exact size of the packet of the message at `at`, without a topic alias."""
+        first = self.firsts[at]
+        size = self._bytes_of(at) + (4 if first & _QOS_MASK else 2)
+        if _MQTT5 and self.properties:
+            more = _len(self.properties[at] or b"")
+            if first & _EXPIRES:
+                more += _EXPIRY_BYTES
+                size += _EXPIRY_BYTES
+            size += 1 + (more > 0x7F) + (more > 0x3FFF) + (more > 0x1FFFFF)
+        return size + 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)
 
     # Give up the references of a slot; it is free from here.
     def _clear(self, at):
