@@ -1,6 +1,6 @@
 """Waiting for what can not come says so; what a wait has ended with can be asked."""
 
-from fakes import Bench, needs, raises, use_real_parts
+from fakes import CONNACK, Bench, needs, raises, use_real_parts
 from wire import serve, split, suback
 
 import mqttpipe
@@ -32,6 +32,32 @@ def test_wait_offline_gives_up_when_its_time_is_over():
     bench.client.publish("t", "x", 1)
     bench.client.disconnect()  # the acknowledgement does not come
     assert bench.client.wait_offline(500) is False
+
+
+def test_what_was_published_before_a_connection_was_given_up_waits_for_the_next_one():
+    """docs/user-guide.md says so: the end of a program is the end of the message, too."""
+    bench = Bench()
+    client = bench.client
+    client.connect()
+    token = client.publish("t", "x", 1)
+    client.disconnect()
+    assert client.wait_offline(1000) is True and bench.take_events() == []
+    assert not client.is_done(token)
+    bench.go_online(CONNACK)
+    assert bench.server.received() == b"\x32\x06\x00\x01t\x00\x01x"
+    bench.exchange(b"\x40\x02\x00\x01")
+    assert client.is_done(token)
+
+
+def test_unsubscribe_goes_before_the_messages_that_wait():
+    """docs/user-guide.md says so."""
+    bench = Bench().go_online()
+    bench.client.publish("t", "x", 1)
+    bench.client.unsubscribe("t")
+    bench.steps()
+    assert bench.server.received() == (
+        b"\xa2\x05\xff\x01\x00\x01t" + b"\x32\x06\x00\x01t\x00\x01x"
+    )
 
 
 def test_wait_online_before_connect_says_so():
