@@ -140,6 +140,25 @@ def test_no_such_name_is_an_error_that_names_it():
     assert bench.network.lookups[0].is_closed
 
 
+def test_answers_that_all_are_cut_off_are_told_as_code_0():
+    """There is no DNS over TCP here; the other family is not asked for: this one may have more."""
+    bench = start()
+    for _ in range(4):
+        bench.network.lookups[-1].answers.append(answer([CNAME], flags=b"\x83\x80"))
+        bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.TransportError and error.stage == "DNS", error
+    assert "mq.example" in str(error) and "code 0" in str(error), error
+    assert [lookup.query[-3] for lookup in bench.network.lookups] == [1] * 4
+
+
+def test_an_answer_that_is_cut_off_behind_an_address_will_do():
+    bench = start()
+    bench.network.lookups[-1].answers.append(answer([CNAME, A1], flags=b"\x83\x80", count=9))
+    bench.steps()
+    assert bench.server.address == ("192.0.2.7", 1884)
+
+
 def test_what_the_last_server_answered_is_told():
     bench = start()
     for _ in range(4):
