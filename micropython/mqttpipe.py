@@ -5032,13 +5032,14 @@ class _Driving(_Closing):
             Args: timeout_ms: int; None: as long as disconnect() may take.
 
             Returns:
-                True: the connection is closed. False: not within timeout_ms; the background
-                goes on closing it.
+                True: the connection is closed. False: not within timeout_ms; the background, or
+                your next step(), goes on closing it.
 
             Raises: LocalError: called in a callback. Blocks: up to timeout_ms.
             """
-            if self._driver is None:
-                return True
+            if self._driver is None:  # nothing in the background, but perhaps a connection
+                self._step(0)  # raises in a callback
+                self.disconnect()
             if timeout_ms is None:
                 timeout_ms = min(2 * self.connect_timeout_ms + _DRIVE_MS, _MS_MAX)
             return self._wait(timeout_ms, self._has_stopped)

@@ -1,6 +1,6 @@
 """Waiting for what can not come says so; what a wait has ended with can be asked."""
 
-from fakes import CONNACK, Bench, needs, raises, use_real_parts
+from fakes import CONNACK, DISCONNECT, Bench, needs, raises, use_real_parts
 from wire import serve, split, suback
 
 import mqttpipe
@@ -93,6 +93,36 @@ def test_publish_wait_beside_start_says_so_too():
     finally:
         assert client.stop() is True
     assert "run()" in text, text
+
+
+def test_stop_closes_a_connection_that_step_drives():
+    needs("background")
+    bench = Bench().go_online()
+    assert bench.client.stop() is True
+    assert bench.server.received() == DISCONNECT and bench.server.is_closed
+    assert bench.client.state_name == "DOWN" and bench.take_events() == [("offline", None)]
+
+
+def test_stop_takes_back_a_connect_that_no_step_has_seen():
+    needs("background")
+    bench = Bench()
+    bench.client.connect()
+    assert bench.client.stop() is True
+    bench.clock.advance(100_000)
+    bench.steps()
+    assert bench.client.state_name == "DOWN"
+
+
+def test_stop_in_a_callback_of_step_is_refused_and_changes_nothing():
+    needs("background")
+    bench = Bench().go_online()
+    told = []
+    bench.client.on_published = lambda client, token: told.append(
+        raises(mqttpipe.LocalError, client.stop)
+    )
+    bench.client.publish("t", "x")
+    bench.steps()
+    assert len(told) == 1 and bench.client.is_online()
 
 
 def test_a_refused_subscription_can_be_told_from_a_granted_one():
