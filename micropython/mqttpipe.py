@@ -2854,7 +2854,7 @@ class _Connecting:
             encode_connect(
                 self.client_id,
                 self._is_clean if _MQTT5 and self._is_5 else self.clean_session,
-                self._asked_keep_alive_s if _MQTT5 and self._is_5 else self.keep_alive_s,
+                self.keep_alive_s,
                 server[2],
                 self._password,
                 self.will,
@@ -2985,7 +2985,10 @@ class _Connecting:
             if isinstance(self.client_id, str):
                 self.client_id = self.client_id.encode()
             # Its keep alive takes the place of ours [MQTT5-3.1.2-21] [MQTT5-3.2.2-21].
-            self.keep_alive_s = _value(properties, 0x13, self._asked_keep_alive_s)
+            self._asked_keep_alive_s = self.keep_alive_s
+            self._server_keep_alive_s = _value(properties, 0x13)
+            if self._server_keep_alive_s is not None:
+                self.keep_alive_s = self._server_keep_alive_s
             # Its receive maximum [MQTT5-3.3.4-7, -9] [MQTT5-4.9.0-1, -2].
             self._flying_max = min(self.in_flight_max, _value(properties, 0x21, _STRING_BYTES_MAX))
             # The last topic alias that it takes [MQTT5-3.2.2-17, -18].
@@ -3195,8 +3198,7 @@ class _Serving(_Connecting):
                     oldest_ms = at_ms
         if timeout_ms:
             self._now_ms = ticks_ms()
-            if self.keep_alive_s:
-                self._on_ping_time(True)
+            self._on_ping_time(True)
         if oldest_ms is not None:
             return ticks_diff(oldest_ms, self._now_ms) + self.connect_timeout_ms
 
@@ -3355,6 +3357,8 @@ class _Serving(_Connecting):
     # shows a dead connection late. While bytes are pending none is needed: they move, or
     # _TIMER_WRITE ends the connection.
     def _on_ping_time(self, is_slow=False):
+        if not self.keep_alive_s:  # the application has switched it off
+            return
         left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
         if left_ms <= 0 or self._is_quiet and not is_slow and not self._outbox.pending:
             left_ms = self.keep_alive_s * 1000
@@ -4543,8 +4547,13 @@ class _Closing(_Sending):
     def _close(self, error):
         state = self.state
         self._failed = error
-        if _MQTT5 and (error is None or not self._is_wanted):
-            self._is_clean = self.clean_session  # as asked for: what comes is another session
+        if _MQTT5:
+            if error is None or not self._is_wanted:
+                self._is_clean = self.clean_session  # as asked for: what comes is another session
+            # The server's keep alive was for this connection, unless the application has set one.
+            if self.keep_alive_s == self._server_keep_alive_s:
+                self.keep_alive_s = self._asked_keep_alive_s
+            self._server_keep_alive_s = None
         is_short = isinstance(error, MemoryError)
         at_ms = self._timers[_TIMER_STATE]
         if state == _ONLINE and at_ms is not None and ticks_diff(ticks_ms(), at_ms) >= 0:
@@ -5612,7 +5621,7 @@ class MQTTClient(_Driving):
             self._properties = data
             # Of the server in service, or of the last one: see _on_connack_5().
             self.server_properties = _NO_PROPERTIES
-            self._asked_keep_alive_s = self.keep_alive_s
+            self._asked_keep_alive_s = self._server_keep_alive_s = None
             self._flying_max = self.in_flight_max
             self._packet_bytes_max = packet_bytes_max
             self._alias_max = self._forbidden = self._lacks = 0

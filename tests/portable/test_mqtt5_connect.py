@@ -254,6 +254,20 @@ def test_the_keep_alive_of_the_server_counts_and_ours_is_asked_for_again():
     assert bench.server.received() == b"" and bench.client.is_online(), "off"
 
 
+def test_a_keep_alive_that_the_application_changes_is_asked_for():
+    for is_changed_online in (False, True):
+        for answer in (b"", b"\x13\x00\x0a"):
+            bench = online(answer, keep_alive_s=100)
+            if is_changed_online:
+                bench.client.keep_alive_s = 33
+            bench.server.error = ECONNRESET
+            bench.steps()
+            bench.client.keep_alive_s = 33
+            bench.clock.advance(60_000)
+            bench.steps()
+            assert take_apart(bench.server.received())[1] == 33, (is_changed_online, answer)
+
+
 # Each reason code of CONNACK (table 3-1), in the words of the error.
 REFUSALS = (
     (0x80, "unspecified error"),
