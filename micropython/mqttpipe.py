@@ -2295,7 +2295,8 @@ class Message:
 
 
 if _RESOLVER:
-    # The word at index `at` of each line of a text file that has `word` elsewhere.
+    # The word at index `at` of each line of a text file that has `word` elsewhere. Read as bytes:
+    # a comment may be in any encoding.
     def _look_up(path, word, at):
         found = []
         try:
@@ -2315,11 +2316,13 @@ if _RESOLVER:
         """
         if WLAN is not None:
             return [WLAN(STA_IF).ifconfig()[3]]
-        return _look_up("/etc/resolv.conf", "nameserver", 1)
+        return _look_up("/etc/resolv.conf", b"nameserver", 1)
 
     def hosts(name):
         """Return the addresses that this machine itself knows for a name, as a list of str."""
-        return _look_up("/etc/hosts", name, 0) or (["127.0.0.1"] if name == "localhost" else [])
+        name = name.lower().rstrip(".")
+        found = _look_up("/etc/hosts", name.encode(), 0)
+        return found or (["127.0.0.1"] if name == "localhost" else [])
 
     def encode_query(query_id, host, kind):
         """Return a DNS query for one name.

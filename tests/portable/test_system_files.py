@@ -1,0 +1,91 @@
+"""What the files of a system say of names and of its DNS servers, however they are written."""
+
+from fakes import needs, use_real_parts
+
+import mqttpipe
+
+HOSTS = b"""# des serveurs \xe9teints et d\xe9mont\xe9s
+127.0.0.1\tlocalhost Own.Example # broker
+::1 localhost
+192.0.2.8 own.example.org\xff
+
+192.0.2.9
+2001:DB8::9 OWN.example
+"""
+
+RESOLV_CONF = b"""; \xfc
+search own.example
+nameserver
+nameserver 192.0.2.53
+#nameserver 192.0.2.54
+nameserver 2001:DB8::53 # \xfc
+options nameserver
+"""
+
+
+class File:
+    """An open file, in either mode."""
+
+    def __init__(self, data, mode):
+        self.lines = data.split(b"\n")
+        self.is_text = "b" not in mode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def __iter__(self):
+        for line in self.lines:
+            yield str(line, "utf-8") if self.is_text else line
+
+
+def with_files(ask, *arguments):
+    """What ask() answers on a system with these files."""
+    needs("resolver")
+    use_real_parts()
+    files = {"/etc/hosts": HOSTS, "/etc/resolv.conf": RESOLV_CONF}
+    wlan, mqttpipe.WLAN = mqttpipe.WLAN, None
+    mqttpipe.open = lambda path, mode="r": File(files[path], mode)
+    try:
+        return ask(*arguments)
+    finally:
+        del mqttpipe.open
+        mqttpipe.WLAN = wlan
+
+
+def test_a_name_is_found_among_lines_that_are_no_text():
+    needs("resolver")
+    found = with_files(mqttpipe.hosts, "own.example")
+    assert found == ["127.0.0.1", "2001:db8::9"], found
+    assert with_files(mqttpipe.hosts, "other.example") == []
+
+
+def test_its_case_and_a_dot_at_its_end_do_not_matter():
+    needs("resolver")
+    for name in ("OWN.example", "own.example.", "Own.Example."):
+        assert with_files(mqttpipe.hosts, name) == ["127.0.0.1", "2001:db8::9"], name
+    for name in ("localhost", "LocalHost", "localhost."):
+        assert with_files(mqttpipe.hosts, name)[0] == "127.0.0.1", name
+
+
+def test_dns_servers_are_found_among_lines_that_are_no_text():
+    needs("resolver")
+    found = with_files(mqttpipe.dns_servers)
+    assert found == ["192.0.2.53", "2001:db8::53"], found
+
+
+def test_without_files_nothing_is_known_but_localhost():
+    needs("resolver")
+    use_real_parts()
+
+    def fail(path, mode="r"):
+        raise OSError(2, "by the test")
+
+    mqttpipe.open = fail
+    try:
+        assert mqttpipe.hosts("own.example") == []
+        assert mqttpipe.hosts("Localhost") == ["127.0.0.1"]
+    finally:
+        del mqttpipe.open
