@@ -2300,12 +2300,13 @@ if _RESOLVER:
     def _look_up(path, word, at):
         found = []
         try:
-            with open(path) as file:
+            with open(path, "rb") as file:
                 for line in file:
-                    words = line.split("#")[0].split()
-                    if word in words and words[at] != word:
-                        found.append(words[at])
-        except (OSError, IndexError):
+                    words = line.lower().split(b"#")[0].split()
+                    for one in words[at : at + 1]:
+                        if word in words and one != word:
+                            found.append(str(one, "utf-8"))
+        except (OSError, ValueError):
             pass  # no such file, or an odd one
         return found
 
@@ -2685,14 +2686,19 @@ class _Connecting:
                 return found
             if error:  # a host listed with one family does not have the other
                 raise error
+            turn = 0
             for server in self._name_servers(host):
+                turn += 1
                 # A new socket has a new port: with the random identifier 32 bits that a forger has
                 # to guess.
                 query = urandom(2) + encode_query(0, host, kind)[2:]
                 try:
                     self._dial(server[0], server[1], query)
                     left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
-                    end_ms = ticks_add(self._now_ms, min(left_ms, _DNS_RETRY_MS))
+                    wait_ms = _DNS_RETRY_MS
+                    if turn == _DNS_TRIES:  # over a slow link the others' answers came too late
+                        wait_ms = max(wait_ms, self.connect_timeout_ms // 3)
+                    end_ms = ticks_add(self._now_ms, min(left_ms, wait_ms))
                     while True:
                         answer = self._answer(query)
                         if answer is not None:

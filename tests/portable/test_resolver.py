@@ -225,6 +225,33 @@ def test_silence_ends_in_timed_out_with_stage_dns():
     assert all(lookup.is_closed for lookup in bench.network.lookups)
 
 
+def test_an_answer_that_takes_three_seconds_comes_in_time():
+    """Over NB-IoT or a satellite each does; what comes too late comes to a closed socket."""
+    bench = start()
+    for _ in range(99):
+        bench.clock.advance(100)
+        bench.steps()
+        lookup = bench.network.lookups[-1]
+        if lookup.is_closed:
+            break
+        lookup.age_ms = getattr(lookup, "age_ms", 0) + 100
+        if lookup.age_ms == 3000:
+            lookup.answers.append(answer([A1]))
+    assert bench.server.address == ("192.0.2.7", 1884), bench.take_events()
+
+
+def test_who_has_more_time_waits_longer_for_it():
+    bench = start(connect_timeout_ms=30_000)
+    for _ in range(3):
+        bench.clock.advance(1500)
+        bench.steps()
+    assert len(bench.network.lookups) == 4
+    for _ in range(99):
+        bench.clock.advance(100)
+        bench.steps()
+    assert not bench.network.lookups[-1].is_closed and not bench.take_events()
+
+
 def test_an_address_is_kept_for_its_time_to_live_and_dropped_when_it_fails():
     bench = start(reconnect_min_ms=0)
     bench.network.lookups[0].answers.append(answer([A1]))  # for 60 s
