@@ -49,6 +49,16 @@ from mqtt_shell import run_shell  # noqa: E402
 from mqtt_traffic import Publish, Subscribe  # noqa: E402
 
 
+def open_closed_streams():
+    """Give back what our caller has closed (`<&-`, `>&-`): nothing comes from there or goes there.
+
+    Else sys.stdout is None, and the number of its descriptor becomes that of our socket.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+
+
 def print_help(command):
     print("Usage: %s %s [option ...]\n" % (COMMAND, command))
     for short, long, takers, kind, text in OPTIONS:
@@ -84,6 +94,7 @@ def main(words):
 
 
 if __name__ == "__main__":
+    open_closed_streams()
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

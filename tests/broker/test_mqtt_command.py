@@ -494,6 +494,36 @@ def test_who_closes_our_output_ends_us_with_status_0(loud_broker, launch, topic)
         run.process.stderr.close()
 
 
+@pytest.mark.parametrize("closed", ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"))
+def test_streams_that_our_caller_has_closed_are_no_fault(broker, topic, closed):
+    def run(command, *options):
+        words = [sys.executable, MQTT, command, "-h", broker.host, "-p", str(broker.port)]
+        text = shlex.join([*words, "-t", topic, *options]) + " " + closed
+        return subprocess.run(["sh", "-c", text], capture_output=True, timeout=TIMEOUT_S)
+
+    for options in (["-l"], ["-s", "-r"], ["-m", "kept", "-r", "-q", "1"]):
+        if closed.startswith("<&-") or "-m" in options:
+            ended = run("pub", *options)
+            assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b""), options
+    ended = run("sub", "-C", "1")
+    assert (ended.returncode, ended.stderr) == (0, b""), ended
+    assert ended.stdout == (b"" if " >&-" in " " + closed else b"kept\n")
+    run("pub", "-n", "-r")
+
+
+def test_output_that_can_not_be_written_is_told_in_one_line(broker, launch, topic):
+    """As when a disk is full."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    launch(OURS, "pub", broker, "-t", topic, "-m", "x", "-r", "-q", "1").finish()
+    words = [sys.executable, MQTT, "sub", "-h", broker.host, "-p", str(broker.port), "-t", topic]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, timeout=TIMEOUT_S)
+    launch(OURS, "pub", broker, "-t", topic, "-n", "-r").finish()
+    assert ended.returncode == 1
+    assert ended.stderr == b"Error: can't write the output: No space left on device\n"
+
+
 # ---------------------------------------------------------------------------
 # Users, secrets
 # ---------------------------------------------------------------------------

@@ -102,6 +102,13 @@ def test_the_command_line_goes_before_the_file_and_that_before_the_environment(
     assert options["keepalive"] == 8 and options["verbose"] is True
 
 
+def test_a_file_may_begin_with_the_mark_that_windows_editors_write(tmp_path):
+    file = tmp_path / "options"
+    file.write_bytes(b"\xef\xbb\xbf-u joe\r\n-k 7\r\n")
+    options = read_options("sub", ["-o", str(file)])
+    assert options["username"] == "joe" and options["keepalive"] == 7
+
+
 def test_a_host_goes_before_the_url_of_the_environment(monkeypatch):
     monkeypatch.setenv("MQTT_URL", "mqtt://environment.example/t")
     assert uri_of() == "mqtt://environment.example"

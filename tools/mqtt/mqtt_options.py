@@ -176,7 +176,7 @@ def read_file(table, path):
     """Return the options in a file: one a line, its value behind a blank; # begins a comment."""
     options = {}
     try:
-        lines = pathlib.Path(path).read_text().splitlines()
+        lines = pathlib.Path(path).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
         raise UsageError('Unable to open file "%s": %s' % (path, error))
     for number, line in enumerate(lines, 1):

@@ -372,9 +372,11 @@ class Subscribe(Command):
             try:
                 sys.stdout.buffer.write(self.out)
                 sys.stdout.buffer.flush()
-            except BrokenPipeError:  # nobody reads it: `| head`
+            except OSError as error:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise Ended(0)
+                if isinstance(error, BrokenPipeError):  # nobody reads it: `| head`
+                    raise Ended(0)
+                raise Ended(1, "Error: can't write the output: %s" % error.strerror)
             self.out.clear()
         for text in self.format.take_errors():
             self.complain(text)
