@@ -3266,6 +3266,7 @@ class _Serving(_Connecting):
         # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2] [MQTT5-3.14.2-1]
         self._move(_CLOSING)
         self._arm(_TIMER_STATE, self.connect_timeout_ms)
+        pipe.is_signalled = True  # messages may go now, if there was no ONLINE
         while not self._is_time_up and (
             pipe.head != pipe.tail or outbox.pending or filters.is_unsent or filters.asked_count
         ):
