@@ -6272,7 +6272,7 @@ if _ASYNCIO:
             self._is_told = False  # that nothing is read, as it is full
             self._queue = []
             self._queue_max = queue_max
-            client.subscribe(topic_filter, self._on_message, qos)
+            self._token = client.subscribe(topic_filter, self._on_message, qos)
 
         def _on_message(self, client, message):
             if self._filter is None:
@@ -6301,7 +6301,9 @@ if _ASYNCIO:
         def close(self):
             """Unsubscribe, and end the loop. Raises: QueueFull: call it again."""
             if self._filter is not None:
-                self._client.unsubscribe(self._filter)
+                row = self._client._filters.find(self._token)
+                if row is not None and row[_IS_LAST]:  # else the filter is somebody else's by now
+                    self._client.unsubscribe(self._filter)
                 self._filter = None
                 if self in self._client._full:
                     self._client._full.remove(self)

@@ -1,6 +1,6 @@
 """messages(): when its queue is full, reading stops until there is room; nothing is dropped."""
 
-from fakes import PINGREQ, Bench, needs
+from fakes import CONNACK, PINGREQ, Bench, needs
 from wire import kinds, publish, serve
 
 QUEUE_MAX = 2
@@ -113,3 +113,39 @@ def test_close_lets_what_waits_behind_go_on():
         wire = bench.server.received() + serve(bench)
         assert kinds(wire).count(kind) == 5 and seen == [b"x"], (qos, wire, seen)
         assert 0xA0 in kinds(wire) and bench.client.is_online()
+
+
+def test_close_of_one_whose_filter_is_anothers_by_now_leaves_that_alone():
+    needs("asyncio")
+    bench = Bench().go_online()
+    first = bench.client.messages("a")
+    second = bench.client.messages("a")
+    serve(bench)
+    bench.server.received()
+    first.close()
+    bench.steps()
+    assert bench.server.received() == b""
+    bench.exchange(publish(b"a", b"x"))
+    assert take(second) == b"x"
+    second.close()
+    bench.steps()
+    assert kinds(bench.server.received()) == [0xA0]
+
+
+def test_close_ends_the_subscription_of_a_filter_that_nobody_else_has():
+    needs("asyncio")
+    for is_online in (True, False):
+        bench = Bench(reconnect_min_ms=0)
+        messages = bench.client.messages("a")
+        if not is_online:
+            messages.close()
+        bench.client.connect()
+        bench.steps()
+        bench.server.received()
+        bench.server.send(CONNACK)
+        serve(bench)
+        messages.close()
+        serve(bench)
+        assert bench.client.is_online()
+        bench.exchange(publish(b"a", b"late"))
+        assert bench.take_events()[-1] == ("message", "a", b"late", 0), "nobody's"
