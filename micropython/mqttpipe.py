@@ -2800,8 +2800,9 @@ class _Connecting:
         return sock
 
     # A generator: connect to the first of the addresses that takes us, up to the first byte of
-    # CONNECT. For TCP each has an equal share of the time left; with `shares` 2 one more is kept
-    # for the other family. Once TCP stands, TLS has all that is left of the attempt.
+    # CONNECT. Each has its share of the time for TCP, one of `shares` more is kept for the other
+    # family. Once TCP stands, TLS has all that is left of the attempt. If no time is left for the
+    # other family, the next attempt begins with that one.
     def _connect_to(self, addresses, shares):
         count = self._address_count = len(addresses)
         first = self._address_turn % count
@@ -2812,11 +2813,24 @@ class _Connecting:
             self._address_turn = first + i + 1
             left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
             share_ms = left_ms // (count - i + shares - 1)
+            if self._longest_ms:
+                # An attempt has failed. Perhaps the link is slow, and each of many addresses had
+                # too little: try fewer of them; the next attempt begins with the others.
+                share_ms = min(left_ms, max(share_ms, self.connect_timeout_ms // 4))
             try:
                 yield from self._open(literal, ticks_add(self._now_ms, share_ms))
                 return
             except _FAILURES:
-                if i == count - 1 or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                is_late = ticks_diff(self._attempt_end_ms, self._now_ms) <= 0
+                if i == count - 1 or is_late:
+                    if (
+                        _RESOLVER
+                        and is_late
+                        and shares > 1
+                        and self.state == _TCP_CONNECTING
+                        and self._address_turn >= count
+                    ):
+                        self._family = _DNS_A + _DNS_AAAA - self._family
                     # A server that refuses us says why before it closes (TLS 1.2: in clear). If
                     # our next write fails before the library has read that, it never will.
                     if _TLS and self.state == _TLS_HANDSHAKE:

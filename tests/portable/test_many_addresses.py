@@ -74,3 +74,56 @@ def test_an_address_where_nothing_answers_costs_its_share_only():
     bench.steps()
     bench.exchange(CONNACK)
     assert bench.client.is_online()
+
+
+def is_found_within(bench, ms, stands_after_ms, reachable):
+    """Are these addresses, to which a connection takes that long, reached in that time?"""
+    began_ms = {}
+    for _ in range(ms // 100):
+        connections = bench.network.connections
+        if connections:
+            sock = connections[-1]
+            began_ms.setdefault(len(connections), bench.clock.now_ms)
+            age_ms = bench.clock.now_ms - began_ms[len(connections)]
+            bench.network.is_silent = not (
+                sock.address[0] in reachable and age_ms >= stands_after_ms
+            )
+        wait(bench, 100)
+        for lookup in bench.network.lookups:
+            if not lookup.is_closed and not lookup.answers:
+                is_ipv6 = lookup.query[-3] == 28
+                lookup.answers.append(answer(lookup.query, IPV6 if is_ipv6 else IPV4))
+        if bench.client.state_name == "TLS_HANDSHAKE":
+            return True
+    return False
+
+
+IPV4 = [b"\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02" + bytes((n,)) for n in range(1, 9)]
+IPV6 = [b"\x00\x1c\x00\x01\x00\x00\x00\x3c\x00\x10\x20\x01\x0d\xb8" + b"\x00" * 11 + b"\x01"]
+
+
+def answer(query, records):
+    head = query[:2] + b"\x81\x80\x00\x01" + bytes((0, len(records))) + b"\x00\x00\x00\x00"
+    return head + query[12:] + b"".join(b"\xc0\x0c" + record for record in records)
+
+
+def test_a_link_over_which_tcp_takes_two_seconds_reaches_one_of_eight():
+    """A share of one second each would never do."""
+    every = ["192.0.2.%d" % n for n in range(1, 9)]
+    bench = start(reconnect_min_ms=100, reconnect_max_ms=100)
+    bench.network.is_silent = bench.network.tls.stuck_at = 1
+    assert is_found_within(bench, 15_000, 2000, every), bench.take_events()
+
+
+def test_the_only_one_of_eight_that_is_alive_is_reached_over_such_a_link():
+    for n in (1, 4, 5, 8):
+        bench = start(reconnect_min_ms=100, reconnect_max_ms=100)
+        bench.network.is_silent = bench.network.tls.stuck_at = 1
+        assert is_found_within(bench, 40_000, 2000, ["192.0.2.%d" % n]), n
+
+
+def test_the_other_family_has_its_turn_when_the_first_took_all_the_time():
+    address = "2001:0db8:0000:0000:0000:0000:0000:0001"
+    bench = start(reconnect_min_ms=100, reconnect_max_ms=100)
+    bench.network.is_silent = bench.network.tls.stuck_at = 1
+    assert is_found_within(bench, 45_000, 2000, [address]), bench.take_events()
