@@ -2290,8 +2290,9 @@ class Message:
 # given literal addresses only. An answer is taken if its identifier and its question are ours;
 # that it comes from the server asked is seen to by the connected socket. A name that ends in
 # ".local" is asked by multicast (a one-shot query, RFC 6762 section 5.1), and whoever has the name
-# answers. Names in the answer are skipped, never followed: there is no loop to fall into, and a
-# CNAME's address counts as the name's own.
+# answers; if nobody does, and it has more than two labels, the servers are asked as well. Names in
+# the answer are skipped, never followed: there is no loop to fall into, and a CNAME's address
+# counts as the name's own.
 
 
 if _RESOLVER:
@@ -2740,9 +2741,13 @@ class _Connecting:
 
         # The servers to ask, each an (address, port), as often as each is asked.
         def _name_servers(self, host):
-            if host.lower().rstrip(".").endswith(".local"):
-                return [(_MDNS_ADDRESS, _MDNS_PORT)] * (_DNS_TRIES // 2)  # for each family
             servers = []
+            labels = host.lower().rstrip(".").split(".")
+            if len(labels) > 1 and labels[-1] == "local":
+                servers.append((_MDNS_ADDRESS, _MDNS_PORT))
+                if len(labels) == 2:
+                    return servers * (_DNS_TRIES // 2)  # for each family
+                # mqtt.company.local, mqtt.default.svc.cluster.local: of a DNS server, as often.
             try:
                 # What a link answers may be any collection, or None.
                 for server in getattr(self.link, "dns_servers", dns_servers)() or ():

@@ -1,4 +1,7 @@
-"""Names that end in .local are asked for by multicast, never of a server (RFC 6762, 5.1)."""
+"""Names that end in .local are asked for by multicast, those of two labels never of a server.
+
+RFC 6762, section 5.1.
+"""
 
 from fakes import CONNACK, Bench, needs
 
@@ -37,7 +40,7 @@ def test_it_is_asked_for_in_the_group_and_its_address_connected_to():
 
 
 def test_no_server_is_asked_for_it_in_any_case_or_with_a_dot_at_its_end():
-    for host in ("Hub.LOCAL", "hub.local.", "a.hub.local"):
+    for host in ("Hub.LOCAL", "hub.local."):
         bench = start(host)
         for _ in range(100):
             bench.clock.advance(100)
@@ -47,8 +50,32 @@ def test_no_server_is_asked_for_it_in_any_case_or_with_a_dot_at_its_end():
             assert lookup.address == GROUP, (host, lookup.address)
 
 
+def test_a_longer_name_that_nobody_has_is_asked_of_the_server_next():
+    """Companies and Kubernetes have names under .local that only their DNS servers know."""
+    for host in ("mqtt.company.local", "MQTT.default.svc.cluster.local."):
+        bench = start(host)
+        assert bench.network.lookups[0].address == GROUP
+        bench.clock.advance(1500)
+        bench.steps()
+        lookup = bench.network.lookups[1]
+        assert lookup.address == ("192.0.2.53", 53)
+        lookup.answers.append(answer(lookup.query))
+        bench.steps()
+        assert bench.server.address == ("192.0.2.33", 1884)
+        bench = start(host)
+        bench.network.lookups[0].answers.append(answer(bench.network.lookups[0].query))
+        bench.steps()
+        assert bench.server.address == ("192.0.2.33", 1884) and len(bench.network.lookups) == 1
+        bench = start(host)
+        for _ in range(150):
+            bench.clock.advance(100)
+            bench.steps()
+        servers = [lookup.address[0] for lookup in bench.network.lookups[:4]]
+        assert servers == [GROUP[0], "192.0.2.53", "192.0.2.54", GROUP[0]]
+
+
 def test_other_names_go_to_the_server_as_ever():
-    for host in ("local.example", "mylocal", "a.localdomain"):
+    for host in ("local.example", "mylocal", "a.localdomain", "local"):
         bench = start(host)
         assert bench.network.lookups[0].address == ("192.0.2.53", 53), host
 
