@@ -528,6 +528,9 @@ _MUTE = const(0x800)  # cancelled or expired after it was sent: on_dropped was t
 _COUNTED = const(0x1000)  # sent at least once, whatever became of the session
 _EXPIRES = const(0x2000)  # has an expiry: so it does not take the short way in _sending()
 _HAS_PROPERTIES = const(0x4000)  # has properties: the same
+_TURN_SHIFT = const(15)  # above it, QoS 2: which PUBREC came for it, of _TURNS; 0: none
+_TURNS = const(0x7FFF)
+_LASTING = const(0x7AFF)  # what a new session leaves of it: all but _SENT, _RELEASED and the turn
 
 # A row of the table of filters: a list of eight, or nine.
 _FILTER = const(0)
@@ -1197,13 +1200,14 @@ if _MQTT5:
 # ---------------------------------------------------------------------------
 # A ring of slots in parallel lists; slot `at` is one item of each:
 #
-#   firsts    first byte of its PUBLISH, and the flags above it (_SENT, ...); 0: free
+#   firsts    first byte of its PUBLISH, the flags above it (_SENT, ...), and the turn of its
+#             PUBREC; 0: free
 #   tokens    what publish() returned
 #   topics, payloads   bytes
 #   marks     while in the Outbox: the value of `sent_count` at which it has left; after that, at
 #             QoS 1 and 2: ticks_ms() when it left
-#   extras    ticks_ms() of its expiry, or None. With _RELEASED: the serial number of its PUBREC;
-#             if it was given up: _COUNT_HALF plus how often its PUBREL was sent again
+#   extras    ticks_ms() of its expiry, or None. With _RELEASED, if it was given up before its
+#             PUBREC: how often its PUBREL was sent again
 #   properties   MQTT 5.0: bytes, without their length, a topic alias and an expiry; or None
 #
 # The top of this file explains head, left, sent and tail, and who moves them. A writer that drops
@@ -1239,7 +1243,9 @@ class Pipe(IOBase):
         self.has_chores = False
         # A message of at most this many bytes always fits a packet. -1: place() checks every one.
         self.easy_bytes = -1 if policy else packet_bytes_max - _PUBLISH_HEADER_MAX
-        if _QOS2 or _OFFLINE:
+        if _QOS2:
+            self.last_turn = 0
+        if _OFFLINE:
             self.extras = [None] * size
         if _MQTT5:
             self.properties = None  # a list for MQTT 5.0; else nobody looks
@@ -1347,7 +1353,7 @@ class Pipe(IOBase):
     def _clear(self, at):
         self.firsts[at] = 0
         self.topics[at] = self.payloads[at] = None
-        if _QOS2 or _OFFLINE:
+        if _OFFLINE:
             self.extras[at] = None
         if _MQTT5 and self.properties:
             self.properties[at] = None
@@ -1524,14 +1530,11 @@ class Pipe(IOBase):
             at = self.sent
             while at != self.tail:
                 first = self.firsts[at]
-                expiry_ms = self.extras[at]
                 # MQTT 5.0: at QoS 2 nothing expires that was sent [MQTT5-4.3.3-7].
-                if (
-                    first
-                    and not first & (_RELEASED | _MUTE)
-                    and not (_MQTT5 and self.properties and first & _SENT and first & 0x04)
-                    and expiry_ms is not None
+                if first & (_EXPIRES | _RELEASED | _MUTE) == _EXPIRES and not (
+                    _MQTT5 and self.properties and first & _SENT and first & 0x04
                 ):
+                    expiry_ms = self.extras[at]
                     if ticks_diff(now_ms, expiry_ms) >= 0:
                         self.give_up(at)
                         if _STATS:
@@ -1599,7 +1602,7 @@ class Pipe(IOBase):
         firsts = self.firsts
         token = 0 if firsts[at] & _MUTE else self.tokens[at]
         self.topics[at] = self.payloads[at] = None
-        if _QOS2 or _OFFLINE:
+        if _OFFLINE:
             self.extras[at] = None
         if _MQTT5 and self.properties:
             self.properties[at] = None
@@ -1686,19 +1689,21 @@ class Pipe(IOBase):
                     if first & _MUTE:
                         self.free(at)
                     else:
-                        self.firsts[at] = first & ~(_SENT | _RELEASED)
-                        if _QOS2 and first & _RELEASED:
-                            self.extras[at] = None
+                        self.firsts[at] = first & _LASTING
                 elif _QOS2 and first & (_RELEASED | _MUTE):
-                    if not first & _RELEASED:  # given up: its PUBREC may be lost
-                        self.firsts[at] = first | _RELEASED
-                        self.extras[at] = _COUNT_HALF
                     packet_id = (self.tokens[at] - 1) % _MESSAGE_IDS + 1
-                    released.append((self.extras[at], packet_id))
-                    if first & _MUTE and self.extras[at] >= _COUNT_HALF:
+                    turn = first >> _TURN_SHIFT
+                    if turn:
+                        turn = turn - self.last_turn - 1 & _TURNS  # the newest: _TURNS
+                    elif _OFFLINE:
+                        turn = _TURNS + 1  # it was given up, and its PUBREC may be lost: the last
+                        if not first & _RELEASED:
+                            self.extras[at] = 0
+                            self.firsts[at] = first | _RELEASED
                         self.extras[at] += 1
-                        if self.extras[at] > _COUNT_HALF + _KICKS_MIN:
+                        if self.extras[at] > _KICKS_MIN:
                             self.free(at)  # stop trying: RabbitMQ closes at this PUBREL
+                    released.append((turn, packet_id))
             at = (at + 1) % self.size
         released.sort()
         for i in range(len(released)):
@@ -2938,6 +2943,8 @@ class _Connecting:
             # Also messages that were sent: one of them may be what this server rejects.
             self._pipe.drop_expired(self._now_ms)
         again = self._pipe.resume(is_ours)
+        if _OFFLINE:
+            self._pipe.drop_expired(self._now_ms)  # and what begins anew
         if _QOS2:
             self._again = again
         if _QOS2 and not is_ours:  # [MQTT-3.1.2-6]
@@ -3834,11 +3841,11 @@ class _Receiving(_Serving):
             if first & 0x04:
                 # The payload stays: a server without our session gets the message from the start.
                 if not first & _RELEASED:
-                    pipe.firsts[at] = first | _RELEASED
+                    pipe.last_turn = pipe.last_turn % _TURNS + 1
+                    pipe.firsts[at] = first | _RELEASED | pipe.last_turn << _TURN_SHIFT
                     pipe.marks[at] = self._now_ms
                     if self._outbox.tail is not None:
                         self._mark_pubrel()
-                    self._pubrecs = pipe.extras[at] = self._pubrecs + 1 & _COUNT_MASK
                 return 0
         elif kind == (_PUBCOMP if _QOS2 and first & _RELEASED else _PUBACK) and first & _QOS_MASK:
             if first & _FLYING:
@@ -4353,7 +4360,7 @@ class _Sending(_Receiving):
         topics = pipe.topics
         payloads = pipe.payloads
         marks = pipe.marks
-        if _QOS2 or _OFFLINE:
+        if _OFFLINE:
             extras = pipe.extras
         if _MQTT5:
             properties = pipe.properties
@@ -4382,7 +4389,7 @@ class _Sending(_Receiving):
                         token = tokens[at]
                         firsts[at] = 0
                         topics[at] = payloads[at] = None
-                        if _QOS2 or _OFFLINE:
+                        if _OFFLINE:
                             extras[at] = None
                         if _MQTT5 and properties:
                             properties[at] = None
@@ -4439,8 +4446,8 @@ class _Sending(_Receiving):
         def _send_pubrel(self, at):
             pipe = self._pipe
             self._outbox.put_ack(_PUBREL, (pipe.tokens[at] - 1) % _MESSAGE_IDS + 1)
-            if not pipe.firsts[at] & _RELEASED:
-                pipe.extras[at] = _COUNT_HALF  # it was given up: its turn comes last
+            if _OFFLINE and not pipe.firsts[at] & _RELEASED:
+                pipe.extras[at] = 0  # it was given up
             pipe.firsts[at] |= _RELEASED | _FLYING
             pipe.marks[at] = self._now_ms
             if self._outbox.tail is not None:
@@ -4486,7 +4493,7 @@ class _Sending(_Receiving):
                 and pipe.packet_bytes_of(at) + 2 * _ALIAS_BYTES <= pipe.packet_bytes_max
             )
             more = pipe.properties[at] or b""
-            if _OFFLINE and pipe.firsts[at] & _EXPIRES and pipe.extras[at] is not None:
+            if _OFFLINE and pipe.firsts[at] & _EXPIRES:
                 # It has waited here: the rest of its time, in whole seconds.
                 left_s = (ticks_diff(pipe.extras[at], self._now_ms) + 999) // 1000
                 more = bytes((_EXPIRY_ID,)) + max(1, left_s).to_bytes(4, "big") + more
@@ -5562,7 +5569,6 @@ class MQTTClient(_Driving):
         # What outlives a connection: with the Pipe and the Filters the session (section 4.1).
         if _QOS2:
             self._received = []  # packet_id of each QoS 2 message that awaits its PUBREL
-            self._pubrecs = 0  # since ever: the turn of a PUBREC among them
             self._arriving = 0  # packet_id of the QoS 2 message that no callback has had yet
             self._again = None  # packet identifiers whose PUBREL is to be sent again
             self._is_qos1_told = False  # a server that does not do QoS 2

@@ -425,10 +425,8 @@ class Life(RuleBasedStateMachine):
                 pipe = self.client._pipe
                 at = pipe.find(message.token)
                 waits = (at - pipe.sent) % pipe.size < (pipe.tail - pipe.sent) % pipe.size
-                # Not what is on its way: that is not taken back while its connection stands. Nor
-                # what the server had at QoS 2, and forgot: its expiry gave way to its PUBREC.
-                had = message.qos == 2 and message.times
-                if at >= 0 and waits and not had and not pipe.firsts[at] & SENT:
+                # Not what is on its way: that is not taken back while its connection stands.
+                if at >= 0 and waits and not pipe.firsts[at] & SENT:
                     late_ms = self.age_ms(message.expires_ms)
                     assert late_ms < SLICE_MS, "%d ms beyond its expiry" % late_ms
 

@@ -237,6 +237,22 @@ def test_a_message_cancelled_before_it_is_sent_again_does_not_keep_the_client_aw
     assert bench.client._pipe.head == bench.client._pipe.tail
 
 
+def test_the_turns_of_pubrecs_begin_anew_without_disorder():
+    """[MQTT-4.6.0-4]"""
+    needs("qos2")
+    bench = Bench(clean_session=False, keep_alive_s=0).go_online()
+    pipe = bench.client._pipe
+    pipe.last_turn = 0x7FFE
+    for _ in range(3):
+        bench.client.publish("t", b"", 2)
+    bench.steps()
+    bench.exchange(b"\x50\x02\x00\x02", b"\x50\x02\x00\x01", b"\x50\x02\x00\x03")
+    assert pipe.last_turn == 2 and max(pipe.firsts) < 1 << 30, "a small integer of a board"
+    lose(bench)
+    again = b"\x62\x02\x00\x02\x62\x02\x00\x01\x62\x02\x00\x03"
+    assert bench.exchange(CONNACK_SESSION) == again
+
+
 def test_what_on_connect_publishes_does_not_shift_the_pubrels_that_are_owed():
     needs("qos2", "offline")
     bench = Bench(pipe_slots=4, clean_session=False, keep_alive_s=0).go_online()

@@ -150,6 +150,24 @@ def test_what_was_sent_at_qos_2_does_not_expire():
         assert bench.exchange(CONNACK_SESSION) == again, qos
 
 
+def test_past_pubrec_a_session_that_is_lost_leaves_the_expiry():
+    """[MQTT5-4.3.3-7]"""
+    needs("qos2", "offline")
+    bench = online(clean_session=False, session_expiry_s=100)
+    bench.client.publish("t", "x", 2, expiry_s=90)
+    bench.steps()
+    for left in (b"\x1e", b""):
+        bench.exchange(b"\x50\x02\x00\x01")
+        bench.server.error = ECONNRESET
+        bench.steps()
+        bench.clock.advance(60_000)
+        bench.steps()
+        bench.server.received()
+        again = b"\x34\x0c\x00\x01t\x00\x01\x05\x02\x00\x00\x00" + left + b"x"
+        assert bench.exchange(connack()) == (again if left else b""), left
+    assert bench.client.is_done(1)
+
+
 # What the server answers -> is that message over, and how is it told?
 FAILURES = (0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99)
 

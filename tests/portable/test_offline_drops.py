@@ -1,6 +1,15 @@
 """What is dropped while offline: the latest of each topic, expiry, and what may go wrong."""
 
-from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, needs, offline, raises, sent_after_connect
+from fakes import (
+    CONNACK,
+    CONNACK_SESSION,
+    ECONNRESET,
+    needs,
+    offline,
+    raises,
+    reconnect,
+    sent_after_connect,
+)
 
 import mqttpipe
 
@@ -116,7 +125,7 @@ def test_what_was_sent_and_not_acknowledged_expires_at_the_next_connection():
     for connack, again in (
         # The server may have the QoS 2 message: its exchange is finished, in silence.
         (CONNACK_SESSION, b"\x62\x02\x00\x04\x62\x02\x00\x03\x32\x05\x00\x01t\x00\x05"),
-        (CONNACK, b"\x34\x06\x00\x01t\x00\x044\x32\x05\x00\x01t\x00\x05"),
+        (CONNACK, b"\x32\x05\x00\x01t\x00\x05"),
     ):
         bench = offline(clean_session=False, reconnect_min_ms=0).go_online()
         bench.server.write_credit = 27
@@ -146,12 +155,56 @@ def test_what_was_sent_and_not_acknowledged_expires_at_the_next_connection():
         assert bench.exchange(connack) == again, connack
         if connack is CONNACK_SESSION:
             bench.exchange(b"\x70\x02\x00\x04\x70\x02\x00\x03")
-        else:
-            bench.exchange(b"\x50\x02\x00\x04\x70\x02\x00\x04")
         bench.exchange(b"\x40\x02\x00\x05")
-        published = [event for event in bench.take_events() if event[0] == "published"]
-        assert published == [("published", 4), ("published", 5)]
+        told = [event for event in bench.take_events() if event[0] in ("published", "dropped")]
+        end = "published" if connack is CONNACK_SESSION else "dropped"
+        assert told == [(end, 4), ("published", 5)]
         assert client._pipe.head == client._pipe.tail
+
+
+def test_past_pubrec_the_expiry_is_kept_for_a_server_that_loses_the_session():
+    needs("offline", "qos2")
+    bench = offline(clean_session=False, reconnect_min_ms=0, in_flight_max=1).go_online()
+    client = bench.client
+    client.publish("t", b"1", qos=1)
+    bench.steps()
+    bench.exchange(b"\x40\x02\x00\x01")
+    client.publish("t", b"2", qos=2, expiry_s=3)
+    bench.steps()
+    bench.exchange(b"\x50\x02\x00\x02")
+    for connack, again in (
+        (CONNACK_SESSION, b"\x62\x02\x00\x02"),
+        (CONNACK, b"\x34\x06\x00\x01t\x00\x022"),
+    ):
+        bench.clock.advance(1000)
+        assert reconnect(bench, connack) == again, connack
+    bench.exchange(b"\x50\x02\x00\x02")
+    bench.clock.advance(1000)
+    # The server has it for good: what is overdue does not change that.
+    assert reconnect(bench, CONNACK_SESSION) == b"\x62\x02\x00\x02"
+    bench.take_events()
+    assert reconnect(bench, CONNACK) == b"" and ("dropped", 2) in bench.take_events()
+    assert client.is_done(2) and client._pipe.head == client._pipe.tail
+
+
+def test_what_begins_anew_and_has_to_wait_expires_in_its_time():
+    needs("offline", "qos2")
+    bench = offline(clean_session=False, reconnect_min_ms=0, keep_alive_s=0).go_online()
+    bench.client.publish("t", b"1", qos=2, expiry_s=5)
+    bench.steps()
+    bench.exchange(b"\x50\x02\x00\x01")
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.server.write_credit = 0
+    bench.server.received()
+    bench.client.subscribe("a")
+    bench.client.in_flight_max = 0  # as if others were in flight
+    bench.server.send(CONNACK)
+    bench.steps()
+    bench.take_events()
+    bench.clock.advance(5000)
+    bench.steps()
+    assert bench.take_events() == [("dropped", 1)]
 
 
 def test_a_callback_told_of_a_drop_may_publish():

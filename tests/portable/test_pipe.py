@@ -12,6 +12,7 @@ SENT = 0x100
 FLYING = 0x200
 RELEASED = 0x400
 MUTE = 0x800
+TURN_SHIFT = 15  # above it: which PUBREC it was
 
 
 def make(slots):
@@ -104,12 +105,13 @@ def test_a_session_that_goes_on_sends_again_and_pubrels_in_the_order_of_the_pubr
     for i in range(4):
         pipe.put(b"t", b"%d" % i, QOS_2)
         take(pipe)
-    for turn, at in enumerate((2, 0, 3)):
-        pipe.firsts[at] |= RELEASED
-        pipe.extras[at] = turn
-    pipe.rewind()
-    assert pipe.resume(True) == [3, 1, 4]
-    assert pipe.firsts[1] == QOS_2 | SENT, "this one goes again, with DUP"
+    for turns in ((1, 2, 3), (0x7FFE, 0x7FFF, 1), (0x7FFF, 1, 2)):  # they begin anew
+        for turn, at in zip(turns, (2, 0, 3)):
+            pipe.firsts[at] = QOS_2 | SENT | RELEASED | turn << TURN_SHIFT
+            pipe.last_turn = turn
+        pipe.rewind()
+        assert pipe.resume(True) == [3, 1, 4], turns
+        assert pipe.firsts[1] == QOS_2 | SENT, "this one goes again, with DUP"
 
 
 def test_a_pubrel_in_vain_is_sent_by_four_connections_and_changes_no_order():
@@ -119,11 +121,10 @@ def test_a_pubrel_in_vain_is_sent_by_four_connections_and_changes_no_order():
     for i in range(3):
         pipe.put(b"t", b"%d" % i, QOS_2)
         take(pipe)
-    pipe.firsts[0] |= RELEASED
-    pipe.extras[0] = 2
+    pipe.firsts[0] |= RELEASED | 2 << TURN_SHIFT
     pipe.give_up(1)
-    pipe.firsts[1] |= RELEASED
-    pipe.extras[1] = 1
+    pipe.firsts[1] |= RELEASED | 1 << TURN_SHIFT
+    pipe.last_turn = 2
     pipe.give_up(2)
     for turn in range(6):
         pipe.rewind()
@@ -136,11 +137,10 @@ def test_without_a_session_all_exchanges_begin_anew():
     for first_byte in (QOS_1, QOS_2, QOS_2):
         pipe.put(b"t", b"%d" % first_byte, first_byte)
         take(pipe)
-    pipe.firsts[1] |= RELEASED
-    pipe.extras[1] = 7
+    pipe.firsts[1] |= RELEASED | 7 << TURN_SHIFT
     pipe.rewind()
     assert pipe.resume(False) == []
-    assert pipe.firsts[:3] == [QOS_1, QOS_2, QOS_2] and pipe.extras == [None] * 4
+    assert pipe.firsts[:3] == [QOS_1, QOS_2, QOS_2]
     assert pipe.tokens[:3] == [1, 2, 3]
 
 
