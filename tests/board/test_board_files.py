@@ -7,10 +7,13 @@ time is on the path, as on a board.
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
+
+from summary import record_portable
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PORTABLE = pathlib.Path(__file__).resolve().parent / "portable"
@@ -56,7 +59,7 @@ def compiled(tmp_path_factory, compile_mpy, compile_client):
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("port", PORTS)
 @pytest.mark.parametrize("name", INTERPRETERS)
-def test_board_files(name, port, module, get_interpreter, request):
+def test_board_files(name, port, module, get_interpreter, request, record_property):
     interpreter = get_interpreter(name)
     command = list(interpreter.command)
     path = [str(folder) for folder in [ROOT / "boards" / port, *SOURCES]]
@@ -76,7 +79,12 @@ def test_board_files(name, port, module, get_interpreter, request):
         timeout=TIMEOUT_S,
         text=True,
     )
-    if ran.returncode != 0 or " 0 failed" not in ran.stdout:
+    lines = ran.stdout.splitlines()
+    last = re.fullmatch(r"(\d+) passed, (\d+) failed, (\d+) skipped", lines[-1] if lines else "")
+    results = [int(number) for number in last.groups()] if last else [0, 1, 0]
+    skips = [line for line in lines if line.startswith("skip ")]
+    record_portable(record_property, "board files, " + name, interpreter.version, results, skips)
+    if ran.returncode != 0 or results[1]:
         pytest.fail("%s in %s:\n%s" % (module, name, ran.stdout), pytrace=False)
 
 

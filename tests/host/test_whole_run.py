@@ -72,6 +72,12 @@ def test_what_only_long_runs_is_left_out_in_one_line():
     assert re.fullmatch(r"LEFT OUT: \d+ tests with RabbitMQ, .*\(--long runs them\)", line)
 
 
+def test_what_a_test_of_the_board_files_can_not_do_is_told_at_the_end():
+    said = run_pytest("tests/board/test_board_files.py", "-k", "CPython-esp32-test_station")
+    assert re.search(r"^board files, CPython +\d+ passed, 0 failed, 1 skipped ", said, re.M), said
+    assert "_allocates_nothing_but_for_the_led: CPython does not tell" in said
+
+
 @pytest.fixture
 def started(monkeypatch):
     """A function: arguments of tools/test.py -> those that pytest is started with."""
