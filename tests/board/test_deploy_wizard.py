@@ -26,6 +26,7 @@ import setup_env
 
 TYPED_S = 30
 ONLINE_S = 100
+SEARCHES_S = (2, 5, 20)  # a busy machine answers late
 SECRET = "password of jo, that no tool prints"
 
 
@@ -248,7 +249,10 @@ def test_servers_that_announce_themselves_are_found(announce):
     announce("_mqtt._tcp.local.", "Mosquitto on nas", "nas.local.", 1883)
     announce("_secure-mqtt._tcp.local.", "the other", "pi.local.", 18883)
     announce("_mqtt._tcp.local.", "an evil one", "a b\x1b[2J.local.", 1883)
-    found = wizard.find_servers(interfaces=["127.0.0.1"])
+    for search_s in SEARCHES_S:
+        found = wizard.find_servers(search_s, interfaces=["127.0.0.1"])
+        if len(found) == 2:
+            break
     assert found == ["mqtt://nas.local", "mqtts://pi.local:18883"]
     assert wizard.checked_server("2", found) == "mqtts://pi.local:18883"
 

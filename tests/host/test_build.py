@@ -38,7 +38,7 @@ BOARD_HEAPS = {"mqtt5": "136k"}  # of another than BOARD_HEAP
 TABLE_STEP_BYTES = 64
 
 WORKERS = 2
-TIMEOUT_S = 150
+TIMEOUT_S = 600
 
 # So many tests try a share of the combinations each: they may run side by side.
 SHARES = 6
@@ -136,10 +136,12 @@ def test_the_combinations_are_all_or_have_each_two_parts_alone_and_left_out():
 
 
 # It takes a second to make a build as small as those that are shipped, so only those combinations
-# are that have, or lack, one part at most.
-@pytest.mark.timeout(600)
+# are that have, or lack, one part at most. The short form tries no others.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("share", range(SHARES))
-def test_each_combination_of_parts_compiles_and_makes_a_client(share, get_interpreter, tmp_path):
+def test_each_combination_of_parts_compiles_and_makes_a_client(
+    share, get_interpreter, request, tmp_path
+):
     micropython = get_interpreter(BOARD)
 
     def check(numbered):
@@ -152,8 +154,11 @@ def test_each_combination_of_parts_compiles_and_makes_a_client(share, get_interp
         status, output = run([*micropython.command, "-c", USE], MICROPYPATH=folder)
         return parts, status, output
 
-    tried = in_parallel(check, enumerate(combinations()[share::SHARES]))
-    assert len(tried) >= len(combinations()) // SHARES
+    some = combinations()
+    if not request.config.getoption("--long"):
+        some = [parts for parts in some if not 1 < len(parts) < len(NAMES) - 1]
+    tried = in_parallel(check, enumerate(some[share::SHARES]))
+    assert len(tried) >= len(some) // SHARES
     for parts, status, output in tried:
         assert status == 0 and output.endswith("False\n"), "%s:\n%s" % (sorted(parts), output)
         lacking = [name for name in TOLD if name not in parts]
@@ -197,7 +202,21 @@ test_remaining_length test_stalls test_stalls_on_the_way test_subscribe test_sub
 test_timer
 """.split()
 
+# Those that try each call, or each byte, of a session: half of the time that all take. Which
+# builds run them, beside tests/test_portable.py:
+EACH_CALL = (
+    "test_failing_calls test_mqtt5_failing_calls test_stalls test_stalls_on_the_way".split()
+)
+EACH_CALL_IN = ("full", "mqtt5")
 
+
+def portable_modules(with_each_call):
+    modules = sorted(source.stem for source in PORTABLE.glob("test_*.py"))
+    assert set(LOOK_INSIDE) | set(EACH_CALL) < set(modules)
+    return [module for module in modules if with_each_call or module not in EACH_CALL]
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("keeps_names", [False, True], ids=["as it is shipped", "with all names"])
 @pytest.mark.parametrize("profile", build.PROFILES)
 def test_each_profile_passes_the_portable_tests_on_a_board(
@@ -214,9 +233,8 @@ def test_each_profile_passes_the_portable_tests_on_a_board(
         command = [*micropython.command, "-X", "heapsize=" + heap, "-c", code, module]
         return run(command, MICROPYPATH=path)[1]
 
-    modules = sorted(source.stem for source in PORTABLE.glob("test_*.py"))
+    modules = portable_modules(profile in EACH_CALL_IN)
     if not keeps_names:
-        assert set(LOOK_INSIDE) < set(modules)
         modules = [module for module in modules if module not in LOOK_INSIDE]
     outputs = in_parallel(run_module, modules)
     totals = [0, 0, 0]
@@ -231,7 +249,7 @@ def test_each_profile_passes_the_portable_tests_on_a_board(
         assert name in lacks, name
 
 
-@pytest.mark.timeout(600)  # half a minute, if nothing else runs
+@pytest.mark.timeout(900)  # half a minute, if nothing else runs
 @pytest.mark.parametrize("profile", build.PROFILES)
 def test_each_profile_passes_them_as_source(profile, get_interpreter, tmp_path):
     parts = build.parts_of(profile, SWITCHES)
@@ -240,13 +258,13 @@ def test_each_profile_passes_them_as_source(profile, get_interpreter, tmp_path):
     # Not the folder of the runner: what stands beside it is a module, too (lwip is a port's).
     (tmp_path / RUNNER.name).symlink_to(RUNNER)
     code = "import sys; sys.path[:0] = %r; import mqttpipe, run_portable; print(mqttpipe.__file__)"
-    code += "; run_portable.main(%r, [])"
+    code += "; run_portable.main(%r, %r)"
 
     def run_all(interpreter):
         folders = [tmp_path, PORTABLE]
         if interpreter.name == "CPython":
             folders.append(ROOT / "cpython_shim")
-        arguments = [str(folder) for folder in folders], str(PORTABLE)
+        arguments = [str(folder) for folder in folders], str(PORTABLE), portable_modules(False)
         return run([*interpreter.command, "-c", code % arguments])[1]
 
     interpreters = [get_interpreter(name) for name in ("CPython", "MicroPython 64-bit")]
@@ -257,6 +275,7 @@ def test_each_profile_passes_them_as_source(profile, get_interpreter, tmp_path):
         assert not failed and passed > 300, interpreter.name + failures_of(output)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("keeps_names", [False, True], ids=["as it is shipped", "with all names"])
 def test_a_board_that_compiles_the_source_passes_them(
     keeps_names, get_interpreter, portable_folder, tmp_path
@@ -274,7 +293,7 @@ def test_a_board_that_compiles_the_source_passes_them(
         command = [*micropython.command, "-X", "heapsize=" + SOURCE_HEAP, "-c", code, module]
         return run(command, MICROPYPATH=path)[1]
 
-    modules = sorted(source.stem for source in PORTABLE.glob("test_*.py"))
+    modules = portable_modules(False)
     if not keeps_names:
         modules = [module for module in modules if module not in LOOK_INSIDE]
     for module, output in zip(modules, in_parallel(run_module, modules)):

@@ -73,8 +73,9 @@ def test_a_cable_that_is_out_for_long_loses_nothing(start_client, broker, topic,
     time.sleep(6)
     board.plug_cable()
     errors = finish_echo(board)
-    assert errors[0][1] == ("TransportError" if is_seen else "TimedOut"), errors
-    assert "EHOSTUNREACH" in errors[0][3] or not is_seen
+    # (A busy machine's broker may be too slow for a board whose time counts instructions.)
+    assert ("TransportError" if is_seen else "TimedOut") in kinds_of(errors), errors
+    assert not is_seen or any("EHOSTUNREACH" in error[3] for error in errors), errors
 
 
 def test_a_broker_that_stands_still_is_noticed_and_found_again(start_client, own_broker, topic):
@@ -106,7 +107,7 @@ def test_a_broker_that_is_killed_is_noticed_at_once_and_found_again(
     print("longest step: %d us in %s -> %s" % longest)
     assert is_complete and not story[2], (events, story)
     errors = [event for event in events if event != ("online",)]
-    assert kinds_of(errors) == {"TransportError"} and events[-1] == ("online",), events
+    assert "TransportError" in kinds_of(errors) and events[-1] == ("online",), events
     assert longest[0] <= STEP_US_MAX, longest
 
 
