@@ -206,18 +206,22 @@ SHORT_NAMES = 126
 PRIVATE_CLASSES = ("Outbox", "Decoder", "Filters", "Pipe")  # made and called by the client alone
 
 
-def arrange(text, is_stripped=False):
+def arrange(text, is_stripped=False, hot=()):
     """Return a configured client's text with the names that are used most named first.
+
+    And before them those in `hot`, in a row: see shrink.HOT.
 
     They stand behind a `break`: mpy-cross puts them into its table, and drops the code. The line
     takes the place of an empty one, so that the lines' numbers stay.
     """
     names = most_used_names(text, is_stripped)
+    hot = [name for name in hot if name in names]
+    names = [*hot, *[name for name in names if name not in hot]][:SHORT_NAMES]
     first = ast.parse(text).body[1].lineno  # behind the docstring
     lines = text.split("\n")
     if len(names) < 2 or lines[first - 2]:
         return text
-    lines[first - 2] = "while True: break; " + ".".join(names)
+    lines[first - 2] = "while True: break; _." + ".".join(names)  # a name without a dot is dropped
     return "\n".join(lines)
 
 
@@ -244,7 +248,7 @@ def most_used_names(text, is_stripped=False):
             if field in ("id", "attr", "arg", "name") and isinstance(getattr(node, field), str):
                 count[getattr(node, field)] += 1
     most = [name for name, _ in count.most_common() if name.isidentifier()]
-    return [name for name in most if not keyword.iskeyword(name)][:SHORT_NAMES]
+    return [name for name in most if not keyword.iskeyword(name)]
 
 
 def share_names(text, is_stripped=False):
@@ -485,10 +489,11 @@ def remembered(make, *what):
 def make_small(text, kept, keeps_names):
     """Return the text of which mpy-cross makes the smallest .mpy."""
     tree = shrink.shrink(ast.parse(strip(text)), kept, keeps_names=keeps_names)
+    hot = shrink.hot_names(tree)
     # With a docstring and the empty line that arrange() wants.
     text = '"""Small."""\n\n%s\n' % ast.unparse(tree)
     text = share_names(text, is_stripped=True)
-    return arrange(pool_texts(text, is_coded=True), is_stripped=True)
+    return arrange(pool_texts(text, is_coded=True), is_stripped=True, hot=hot)
 
 
 def compile_mpy(text, opt=DEFAULT_OPT, keeps_names=False):

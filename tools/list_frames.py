@@ -70,7 +70,10 @@ class Frame:
 
 
 class Reader:
-    """Reads a .mpy of version 6 (MicroPython's docs/reference/mpyfiles.rst)."""
+    """Reads a .mpy of version 6 (MicroPython's docs/reference/mpyfiles.rst).
+
+    Attributes: names, its table.
+    """
 
     def __init__(self, mpy):
         self._mpy = mpy
@@ -80,7 +83,7 @@ class Reader:
         self._take(4)
         name_count = self._uint()
         object_count = self._uint()
-        self._names = [self._name() for _ in range(name_count)]
+        self.names = [self._name() for _ in range(name_count)]
         for _ in range(object_count):
             self._skip_object()
 
@@ -154,7 +157,7 @@ class Reader:
                 break
             at += 1
         words = state + 1 + tries * EXCEPTION_WORDS
-        return Frame(prefix + self._names[number], words, bool(flags & GENERATOR))
+        return Frame(prefix + self.names[number], words, bool(flags & GENERATOR))
 
 
 def read_frames(mpy):

@@ -31,6 +31,20 @@ from self_compiling import is_private_constant
 # Nobody but the client makes objects of these, so that all of their attributes are private.
 PRIVATE_CLASSES = ("Outbox", "Decoder", "Filters", "Pipe")
 
+# The names on the way of a message, the most frequent first. MicroPython remembers for each name
+# where it was found last, in 64 places that all objects share; a name's place is its number in
+# the table of names, modulo 64. Two names of one place, or one name in two kinds of objects, send
+# each other back to searching: four times as long, and most of a client's hash table is full. So
+# each of these attributes gets a name of its own, and build.arrange() numbers them in a row.
+HOT = (
+    "tail head pending sent _now_ms bytes_left _unproven is_signalled left sent_count firsts room "
+    "is_looking _ZERO tokens last_token _has_marks length byte_count _len _pipe payloads topics "
+    "on_published _flying _driver _advance is_dropping has_chores _last _bytes _interrupt "
+    "_acquire easy_bytes _release is_changed _is_enough _is_held size _EVERYTHING packet_count "
+    "_timers have state at _ping_mark _sent_ms end _packets_left _is_quiet _full _has_said_bye "
+    "part _outbox _counts extras view"
+).split()
+
 # What an interpreter asks of an object derived from io.IOBase.
 STREAM_NAMES = frozenset(dir(io.RawIOBase)) | {"ioctl"}
 
@@ -377,14 +391,29 @@ def merge_attributes(tree, kept=frozenset()):
         if isinstance(node, ast.Name) and node.id in lasting:
             uses[node.id] += 1
     renamed = {}
-    # Those first that have the least choice, and of these the longest.
-    merged.sort(key=lambda name: (owners[name] <= set(PRIVATE_CLASSES), -len(name), name))
+    lasting -= set(HOT)
+    # No firmware has these, so that they are numbered one after the other.
+    ours = {
+        n.name for n in trees.walk(tree) if hasattr(n, "name") and is_underscored(n.name or "")
+    }
+    # The hot ones first; then those that have the least choice, and of these the longest.
+    merged.sort(
+        key=lambda name: (
+            name not in HOT,
+            owners[name] <= set(PRIVATE_CLASSES),
+            -len(name),
+            name,
+        )
+    )
     for name in merged:
-        for other in sorted(lasting, key=lambda each: (-uses[each], each)):
+        is_hot = name in HOT
+        for other in sorted(lasting, key=lambda o: (is_hot and o not in ours, -uses[o], o)):
             if all(
                 other not in members[owner] and (owner in PRIVATE_CLASSES or is_unlikely(other))
                 for owner in owners[name]
             ):
+                if is_hot:
+                    lasting.remove(other)
                 renamed[name] = other
                 uses[other] += uses[name]
                 break
@@ -393,8 +422,15 @@ def merge_attributes(tree, kept=frozenset()):
         for owner in owners[name]:
             members[owner].add(renamed.get(name, name))
     for node in asked:
+        node.was = node.attr
         node.attr = renamed.get(node.attr, node.attr)
     return renamed
+
+
+def hot_names(tree):
+    """Return what those in HOT are called after shrink(), in the same order."""
+    now = {node.was: node.attr for node in trees.walk(tree) if hasattr(node, "was")}
+    return [now.get(name, name) for name in HOT]
 
 
 def asks_for_any(tree):

@@ -409,7 +409,7 @@ def test_the_names_that_are_used_most_come_first_and_make_it_smaller(profile, mo
         small = len(build.compile_mpy(text, keeps_names=keeps_names))
         with monkeypatch.context() as plain:
             plain.setattr(build, "remembered", lambda make, *what: make())
-            plain.setattr(build, "arrange", lambda same, is_stripped=False: same)
+            plain.setattr(build, "arrange", lambda same, is_stripped=False, hot=(): same)
             large = len(build.compile_mpy(text, keeps_names=keeps_names))
         assert small < large - bytes_less
 

@@ -56,12 +56,12 @@ def test_a_walk_has_the_nodes_of_pythons_own_in_the_same_order():
 CLIENT = """\
 class Pipe:
     def __init__(self, size):
-        self.size = size
+        self.amount = size
         self.first_byte = self.longer_name = 0
 
     def put(self, value):
         self.first_byte += value
-        self.longer_name = self.first_byte * self.size
+        self.longer_name = self.first_byte * self.amount
         return self.longer_name
 
 class MQTTClient:
@@ -90,7 +90,7 @@ def vars_of(thing):
 def test_private_attributes_get_names_that_are_there_anyway():
     text = small(CLIENT, is_inlined=False)
     assert outcome(text, "play()") == outcome(CLIENT, "play()")
-    for gone in ("_a_private_name", "first_byte", "longer_name", "size"):
+    for gone in ("_a_private_name", "first_byte", "longer_name", "amount"):
         assert "." + gone not in text, text
     for kept in ("self.public_name", "class Pipe", "def put", "def _helper"):
         assert kept in text, text
@@ -120,6 +120,29 @@ def test_two_attributes_of_a_class_never_share_a_name():
             assert len(set(after)) == len(after), owner
             for name in names:
                 assert renamed.get(name, name) == name or renamed[name] not in members[owner]
+
+
+def test_a_name_on_the_way_of_a_message_is_no_other_objects_too():
+    tree = ast.parse(build.strip(configured("full")))
+    shrink.merge_classes(tree)
+    shrink.find_owners(tree)
+    names = {getattr(n, "attr", getattr(n, "id", "")) for n in ast.walk(tree)}
+    assert set(shrink.HOT) <= names, set(shrink.HOT) - names
+    renamed = shrink.merge_attributes(tree)
+    hot = shrink.hot_names(tree)
+    assert len(set(hot)) == len(hot) <= 64 and len(set(hot) - set(shrink.HOT)) > 25
+    assert not set(hot) & {new for old, new in renamed.items() if old not in shrink.HOT}
+
+
+@pytest.mark.parametrize("profile", build.PROFILES)
+def test_the_names_on_the_way_of_a_message_stand_in_a_row(profile):
+    text = configured(profile)
+    tree = shrink.shrink(
+        ast.parse(build.strip(text)), build.names_kept(*build.COMPANIONS), is_inlined=True
+    )
+    names = list_frames.Reader(build.compile_mpy(text)).names
+    hot = [name for name in shrink.hot_names(tree) if name in names]
+    assert len(hot) > 45 and names[2 : 2 + len(hot)] == hot
 
 
 def attributes_by_class(tree):
