@@ -2117,6 +2117,9 @@ class Decoder:
         body_max = len(buf) - 2  # longest body kept: the packet less two bytes of fixed header
         at = have = 0  # buf[at:have] came with the last body
         reads = 0
+        if _STATS:
+            packet_count = self.packet_count
+            byte_count = self.byte_count
         self.late_at = self.late_id = 0
         self.have = _COUNT_MASK
         while True:
@@ -2153,9 +2156,14 @@ class Decoder:
                     break
                 length |= (byte & 0x7F) << shift
                 shift += 7
+                if _STATS:
+                    byte_count += 1
                 if shift == 28:
                     raise ServerError("remaining length goes on after four bytes [2.2.3]")
-            length |= byte << shift
+            if shift:
+                length |= byte << shift
+            else:
+                length = byte
             # QoS 0 is legal. (With DUP it breaks [MQTT-3.3.1-2] and means nothing: aedes passes it
             # on.) QoS 3 is not [MQTT-3.3.1-4] [MQTT5-3.3.1-4].
             if first_byte & (_TYPE_MASK | _QOS_MASK) != _PUBLISH and (
@@ -2202,8 +2210,8 @@ class Decoder:
                 yield _MOVES if reads > 1 or at else _STUCK
                 reads = 0
             if _STATS:
-                self.packet_count = self.packet_count + 1 & _COUNT_MASK
-                self.byte_count = self.byte_count + length + 2 + shift // 7 & _COUNT_MASK
+                self.packet_count = packet_count = packet_count + 1 & _COUNT_MASK
+                self.byte_count = byte_count = byte_count + length + 2 & _COUNT_MASK
             yield first_byte
             at = length
             if spare:
@@ -2281,7 +2289,7 @@ class Message:
     # to an attribute, which takes ten times as long. The view is made when it is asked for.
     def __getattr__(self, name):
         if name == "payload":
-            return bytes(self.view)
+            return _bytes(self.view)
         if name != "view":
             raise AttributeError(name)
         name = self.view = self._buf[self._start : self._end]
@@ -3477,6 +3485,7 @@ class _Receiving(_Serving):
             received = self._received
         if _STATS:
             counts = self._counts
+        on_ack = self._on_ack  # bound once: every QoS 1 message needs it
         topics = []  # (length and name as on the wire, name as str, callbacks) of the last ones
         if _MQTT5:
             is_5 = self._is_5
@@ -3484,19 +3493,21 @@ class _Receiving(_Serving):
             aliases = [None] * (_ALIASES + 1)
             alias = at = 0
             identifiers = None
-        turn = held = 0
+        known = turn = held = 0  # how many topics; the last one found
         key = text = callbacks = last_byte = None
         default = [None]
         qos = 0
         start = end = -1  # of the payload; start: -1: to be looked at
+        set_start = -1  # what Message has
         key_len = _COUNT_MASK  # no topic name is known
         heard = False
+        is_new = True  # False: a QoS 2 message that came again
         while True:
             first_byte = yield heard
             if held:
                 first_byte = held
                 held = 0
-            self._now_ms = now()
+            self._now_ms = now_ms = now()
             heard = self._is_held = False
             free = _PUBLISH | _RETAIN  # up to this byte packets need no answer, and no room
             if _ASYNCIO and self._full:
@@ -3506,6 +3517,7 @@ class _Receiving(_Serving):
                 if filters.is_changed:  # also by a callback, or an answer, of this step
                     filters.is_changed = False
                     topics = []
+                    known = 0
                     key_len = _COUNT_MASK
                     if _MQTT5:
                         for at in range(len(aliases)):
@@ -3517,7 +3529,6 @@ class _Receiving(_Serving):
                     held = first_byte
                     self._is_held = True
                     break
-                heard = True
                 left -= 1
                 length = decoder.length
                 if (
@@ -3526,7 +3537,7 @@ class _Receiving(_Serving):
                     or decoder.have < length
                 ):
                     if (not _MQTT5 or length < 3) and first_byte == _PUBACK:
-                        token = self._on_ack(_PUBACK, buf[0] << 8 | buf[1])
+                        token = on_ack(_PUBACK, buf[0] << 8 | buf[1])
                     else:
                         token = self._on_packet(first_byte)
                     if _OFFLINE:
@@ -3593,21 +3604,27 @@ class _Receiving(_Serving):
                             message.topic_name = text = at[1]
                             callbacks = at[2]
                     if length < key_len or not begins_with(key):
-                        key_len = 2 + (buf[0] << 8 | buf[1]) if length > 1 else 0
-                        if key_len < 3 or key_len > length:
-                            raise ServerError("PUBLISH of %d bytes is too short [3.3]" % length)
                         for _ in topics:
-                            turn = (turn + 1) % _len(topics)
+                            turn += 1
+                            if turn == known:
+                                turn = 0
                             key, text, callbacks = topics[turn]
-                            if _len(key) == key_len and begins_with(key):
+                            key_len = length_of(key)
+                            if length >= key_len and begins_with(key):
                                 break
                         else:
+                            key_len = 2 + (buf[0] << 8 | buf[1]) if length > 1 else 0
+                            if key_len < 3 or key_len > length:
+                                raise ServerError(
+                                    "PUBLISH of %d bytes is too short [3.3]" % length
+                                )
                             key, text, callbacks = self._new_topic(key_len)
                             if key_len < _KNOWN_TOPIC_BYTES_MAX:
                                 turn = (turn + 1) % _KNOWN_TOPICS
-                                if _len(topics) < _KNOWN_TOPICS:
-                                    turn = _len(topics)
+                                if known < _KNOWN_TOPICS:
+                                    turn = known
                                     topics.append(None)
+                                    known += 1
                                 topics[turn] = (key, text, callbacks)
                         message.topic_name = text
                         start = -1
@@ -3623,17 +3640,16 @@ class _Receiving(_Serving):
                         start = -1
                     if _MQTT5 and is_5:
                         start = end_5
-                        if start != message._start:
-                            message._start = start
+                        if start != set_start:
+                            message._start = set_start = start
                             end = -1
                     elif start < 0:
                         start = key_len + 2 if qos else key_len
-                        if start != message._start:
-                            message._start = start
+                        if start != set_start:
+                            message._start = set_start = start
                             end = -1
                     # -- the packet identifier. If Ctrl-C comes here, the connection ends, and the
                     # server sends it again: _close() forgets an identifier that is `_arriving`.
-                    is_new = True
                     if qos:
                         packet_id = buf[key_len] << 8 | buf[key_len + 1]
                         if start > length or not packet_id:  # [MQTT-2.3.1-1]
@@ -3707,8 +3723,9 @@ class _Receiving(_Serving):
                         if _QOS2:
                             self._arriving = 0  # also if nobody took it
                         outbox.put_ack(_PUBREC if qos == 4 else _PUBACK, packet_id)
+                        is_new = True
                     # Slow callbacks: what is owed leaves before the next message.
-                    if since(now(), self._now_ms) >= _SLOW_MS:
+                    if since(now(), now_ms) >= _SLOW_MS:
                         left = 0
                 if self._is_enough:
                     self._is_enough = False
@@ -3718,6 +3735,7 @@ class _Receiving(_Serving):
                     break
                 first_byte = next_packet(None)
             if left != _PACKETS_PER_STEP:
+                heard = True
                 self._packets_left = left
                 self._is_quiet = False
             if first_byte >= 0:
@@ -4082,6 +4100,7 @@ class _Sending(_Receiving):
         write = self._write
         free = self._leaving().send
         free(None)
+        next_id = self._next_id
         again = self._again if _QOS2 else ()
         if _MQTT5:
             # Topic name -> its alias as properties [MQTT5-3.3.2-8]: of this connection
@@ -4123,7 +4142,8 @@ class _Sending(_Receiving):
 
                 # -- messages: from the ring to the outbox. is_stuck: they wait for something other
                 # than room
-                if not is_rare and not outbox.pending and pipe.sent == pipe.tail:
+                pending = outbox.pending
+                if not is_rare and not pending and pipe.sent == pipe.tail:
                     break
                 is_stuck = is_rare and (again or self._has_said_bye)
                 if _OFFLINE:
@@ -4180,7 +4200,7 @@ class _Sending(_Receiving):
                         break
                     if qos:
                         is_qos_0 = False
-                        packet_id = self._next_id(at)
+                        packet_id = next_id(at)
                         if packet_id < 0:
                             is_stuck = True
                             break
@@ -4207,43 +4227,43 @@ class _Sending(_Receiving):
                     at += 1
                     if at == size:
                         at = 0
-                # If the outbox has nothing else, and no more fit or wait: write them at once.
+                # If no more fit or wait, and the outbox has nothing else, or acknowledgements and
+                # a PINGREQ that were not offered yet: write them at once.
                 count = -1
                 if (
                     at != begin
-                    and not outbox.pending
                     and not is_unproven
                     and (at == tail or is_stuck or room < need)
+                    and (
+                        not pending or not outbox.end and outbox.part is buf and pipe.left == begin
+                    )
                 ):
                     pipe.sent = at
                     if _OFFLINE:
                         pipe.is_looking = False
                     if unproven_max:
                         self._unproven += 1
-                    limit -= room
+                    limit += pending - room
                     count = write(buf, 0, limit) or 0
                     if count == limit:
                         buf[_EVERYTHING] = b""
                         outbox.sent_count = outbox.sent_count + count & _COUNT_MASK
-                        if (
-                            is_qos_0
-                            and self.on_published is None
-                            and not (is_rare and self._has_marks)
-                        ):
+                        if pending:
+                            outbox.pending = 0
+                            outbox.room = outbox.capacity
+                        if is_qos_0 and self.on_published is None:
                             moved = True
                             pipe.left = at
                             count = at - begin if at > begin else at - begin + size
                             if _STATS:
                                 counts[_N_SENT] = counts[_N_SENT] + count & _COUNT_MASK
-                            first = begin
-                            for _ in range(count):
+                            for first in range(at - count, at):  # before 0: at the lists' ends
                                 firsts[first] = 0
                                 topics[first] = payloads[first] = None
-                                first += 1
-                                if first == size:
-                                    first = 0
                             if pipe.head == begin:
                                 pipe.head = at
+                            if is_rare and self._has_marks:
+                                self._on_left()
                             if at == tail:
                                 break
                             continue
@@ -4268,7 +4288,7 @@ class _Sending(_Receiving):
                         if first:
                             packet_id = 0
                             if first & _QOS_MASK:
-                                packet_id = self._next_id(at)
+                                packet_id = next_id(at)
                                 if first & _SENT:
                                     first |= _DUP  # [MQTT-3.3.1-1] [MQTT5-3.3.1-1]
                             elif self.state == _SUBSCRIBING:
@@ -4367,6 +4387,8 @@ class _Sending(_Receiving):
         if _STATS:
             counts = self._counts
         size = pipe.size
+        now = ticks_ms
+        since = ticks_diff
         while True:
             is_all = yield
             if pipe.left == pipe.sent:
@@ -4409,7 +4431,7 @@ class _Sending(_Receiving):
                         self._report(error)
                     except BaseException as error:
                         self._interrupt = error
-                    if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
+                    if since(now(), self._now_ms) >= _SLOW_MS:
                         self._ping_meanwhile()
                         sent_count = outbox.sent_count
                     at = pipe.left  # a writer may have moved what is empty
@@ -5454,6 +5476,16 @@ class MQTTClient(_Driving):
         properties: "dict | None" = None,  # _MQTT5
         auth: "tuple | None" = None,  # _MQTT5
     ) -> None:
+        # What every message or step asks for comes first. The instance dict is a hash table, and
+        # nearly full: what comes last stands far from its place. Methods stand in it, too: else
+        # MicroPython searches all of it in vain before it looks in the class.
+        self.step = self.step  # type: ignore
+        self.publish = self.publish  # type: ignore
+        self._advance = self._live().__next__
+        self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it
+        self._now_ms = self._attempt_end_ms = self._sent_ms = 0
+        self._unproven = 0  # writes since the last PINGREQ left, where they are counted
+        self._has_marks = False  # of _ping_mark, _pubrel_mark, or a filter: one has not left
         if not isinstance(uri, (list, tuple)):
             uri = (uri,)
         elif not _FAILOVER:
@@ -5592,32 +5624,23 @@ class MQTTClient(_Driving):
         self._is_quiet = False  # no packet has come since _TIMER_PING ran out the last time
         self._failed = None  # what ended a life, until that is told
         self._happened = False
-        self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it
         self._is_enough = False  # a slow callback, much work or a full queue: no more in this step
         if _BACKGROUND or _ASYNCIO:
             self._driver = None  # get_ident() of the thread that drives step() for the application
         self._socket = self._poll = self._interest = None
         self._bad_poll = None  # that has failed, and is asked again
-        self._now_ms = self._attempt_end_ms = self._sent_ms = 0
         # A connection in service.
         self._timers = [None] * (_TIMERS + 1)  # ticks_ms() of each deadline, or None; and _DUE
         self._is_held = False  # a packet waits for room for its answer
         self._flying = 0  # QoS 1 and 2 messages in flight
         self._is_resending = False
-        self._unproven = 0  # writes since the last PINGREQ left, where they are counted
         # Positions in the outbox of a PINGREQ, and of the last PUBREL, that have not left.
         self._ping_mark = self._pubrel_mark = None
-        self._has_marks = False  # one of these, or a filter's packet, has not left
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
         self._is_time_up = False  # for draining
         self._read = self._write = self._packets = None
         if _MQTT5:
             self._set_protocol(protocol, session_expiry_s, properties, auth, packet_bytes_max)
-        self._advance = self._live().__next__
-        # The methods that each message calls are in the instance dict, too: else MicroPython
-        # searches all of that before it looks in the class.
-        self.publish = self.publish  # type: ignore
-        self.step = self.step  # type: ignore
 
     if _MQTT5:
 
@@ -5788,7 +5811,7 @@ class MQTTClient(_Driving):
             # The easy case of Pipe.put(), inlined: the call alone would be a tenth of the cost of
             # a message. No new variable and no `try`: they would move the frame to the heap
             # (rule 6). So arguments are reused: retain is the pipe, offline the slot, topic_name
-            # the slot after it, expiry_s the size and then the token.
+            # the slot after it, expiry_s the size and then the token, qos what bytes_left will be.
             expiry_s = retain[2] + _len(payload)  # type: ignore
             retain = self._pipe
             if not retain._acquire(False):
@@ -5801,13 +5824,15 @@ class MQTTClient(_Driving):
             topic_name = offline + 1
             if topic_name == retain.size:
                 topic_name = 0
+            if _OFFLINE:
+                qos = retain.bytes_left - expiry_s
             if (
                 topic_name != retain.head
                 and expiry_s <= retain.easy_bytes
-                and (not _OFFLINE or expiry_s <= retain.bytes_left)
+                and (not _OFFLINE or qos >= 0)
             ):
                 if _OFFLINE:
-                    retain.bytes_left -= expiry_s
+                    retain.bytes_left = qos
                 expiry_s = retain.last_token + 1 & _COUNT_MASK or 1
                 retain.last_token = expiry_s
                 retain.tokens[offline] = expiry_s

@@ -37,6 +37,31 @@ def test_a_ping_goes_ahead_of_the_thirteenth_write(bench):
     assert bench.server.received() == PINGREQ + PUBLISH + PUBLISH
 
 
+def test_a_ping_and_the_messages_behind_it_leave_whole_wherever_the_stack_divides_them():
+    for taken in range(3 * len(PUBLISH) + len(PINGREQ) + 1):
+
+        @on_lwip
+        def test(bench, taken=taken):
+            client, server = bench.client, bench.server
+            publish_each_step(client, AT_ONCE)
+            server.received()
+            tokens = [client.publish(b"t", b"x") for _ in range(3)]
+            server.write_credit = taken
+            client.step()
+            left = max(0, taken - len(PINGREQ)) // len(PUBLISH)
+            done = [client.is_done(token) for token in tokens]
+            assert done == [True] * left + [False] * (3 - left), (taken, done)
+            server.write_credit = 1 << 30
+            server.send(PINGRESP)
+            bench.steps()
+            assert server.received() == PINGREQ + 3 * PUBLISH, taken
+            assert all([client.is_done(token) for token in tokens])
+            publish_each_step(client, AT_ONCE - 2)
+            assert server.received() == (AT_ONCE - 2) * PUBLISH
+
+        test()
+
+
 @on_lwip
 def test_a_server_that_does_not_answer_gets_no_more_and_then_all_at_once(bench):
     publish_each_step(bench.client, 100)
