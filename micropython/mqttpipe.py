@@ -600,10 +600,11 @@ class _KeyOf:
         return key
 
 
-# The slice [:] made once: `buf[:] = b""` would allocate a slice for each call. An emptied
-# bytearray keeps its memory on MicroPython, so that append() and extend() allocate nothing until
-# it is as long as it ever was.
+# Slices made once: `buf[:] = b""` would allocate a slice for each call. An emptied bytearray
+# keeps its memory on MicroPython, so that append() and extend() allocate nothing until it is as
+# long as it ever was.
 _EVERYTHING = _KeyOf()[:]
+_NAME = _KeyOf()[4:]  # of a small PUBLISH, behind its header
 del _KeyOf  # a class takes more than 100 bytes
 
 
@@ -4113,8 +4114,8 @@ class _Sending(_Receiving):
             more = 0
             alias_topic_min = _ALIAS_TOPIC_MIN if self._alias_max else _PACKET_BYTES_LIMIT
             need_max = min(0x81, pipe.packet_bytes_max)  # else an alias may not fit
-        # How the last small PUBLISH began, and how many bytes it needs.
-        head = bytearray(4)
+        # How the last small PUBLISH began, up to its topic name, and how many bytes it needs.
+        head = bytearray(0x81)  # reserves the memory
         last_topic = last_first = last_size = None
         qos = need = 0
         unproven_max = _linger_ms and _UNPROVEN_MAX
@@ -4196,6 +4197,7 @@ class _Sending(_Receiving):
                             last_size = None
                             break
                         head[1] = need - 2
+                        head[_NAME] = wire if _MQTT5 else last_topic  # [MQTT-3.3.2-1]
                     if room < need:
                         break
                     if qos:
@@ -4205,7 +4207,6 @@ class _Sending(_Receiving):
                             is_stuck = True
                             break
                         extend(head)
-                        extend(wire if _MQTT5 else last_topic)
                         buf.append(packet_id >> 8)  # [MQTT-2.3.1-5]
                         buf.append(packet_id & 0xFF)
                         self._flying += 1
@@ -4214,7 +4215,6 @@ class _Sending(_Receiving):
                             counts[_N_SENT] = counts[_N_SENT] + 1 & _COUNT_MASK
                     else:
                         extend(head)
-                        extend(wire if _MQTT5 else last_topic)  # [MQTT-3.3.2-1]
                     if _MQTT5:
                         marks[at] = need
                         if is_5:
