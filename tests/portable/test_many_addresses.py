@@ -78,18 +78,20 @@ def test_an_address_where_nothing_answers_costs_its_share_only():
 
 def is_found_within(bench, ms, stands_after_ms, reachable):
     """Are these addresses, to which a connection takes that long, reached in that time?"""
-    began_ms = {}
+    network = bench.network
+    sock = None
+    began_ms = 0
     for _ in range(ms // 100):
-        connections = bench.network.connections
-        if connections:
-            sock = connections[-1]
-            began_ms.setdefault(len(connections), bench.clock.now_ms)
-            age_ms = bench.clock.now_ms - began_ms[len(connections)]
-            bench.network.is_silent = not (
-                sock.address[0] in reachable and age_ms >= stands_after_ms
-            )
+        if network.connections:
+            if network.connections[-1] is not sock:
+                sock = network.connections[-1]
+                began_ms = bench.clock.now_ms
+                del network.connections[:-1]  # a board's heap has no room for them
+            age_ms = bench.clock.now_ms - began_ms
+            network.is_silent = sock.address[0] not in reachable or age_ms < stands_after_ms
         wait(bench, 100)
-        for lookup in bench.network.lookups:
+        del network.lookups[:-1]
+        for lookup in network.lookups:
             if not lookup.is_closed and not lookup.answers:
                 is_ipv6 = lookup.query[-3] == 28
                 lookup.answers.append(answer(lookup.query, IPV6 if is_ipv6 else IPV4))
@@ -116,7 +118,7 @@ def test_a_link_over_which_tcp_takes_two_seconds_reaches_one_of_eight():
 
 
 def test_the_only_one_of_eight_that_is_alive_is_reached_over_such_a_link():
-    for n in (1, 4, 5, 8):
+    for n in (5, 8):
         bench = start(reconnect_min_ms=100, reconnect_max_ms=100)
         bench.network.is_silent = bench.network.tls.stuck_at = 1
         assert is_found_within(bench, 40_000, 2000, ["192.0.2.%d" % n]), n
