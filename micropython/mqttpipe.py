@@ -4661,6 +4661,8 @@ class _Closing(_Sending):
         self._failed = None
         if state > _WAITING:
             self._emit(self.on_offline, error)
+            if (_BACKGROUND or _ASYNCIO) and self._is_stopping and self._driver is not None:
+                self._is_wanted = False  # a connect() in there would have stop() wait in vain
         elif error is not None:  # of the poll, mostly: there was no connection to end
             self._report(error)
 
@@ -5136,7 +5138,6 @@ class _Driving(_Closing):
                     except BaseException as error:
                         self._report(error)
                         if not isinstance(error, Exception):  # SystemExit of a callback
-                            self._is_stopping = True
                             self._quit()
                     self._is_ticking = False
                     is_over = self._is_stopping and self.state == _DOWN and not self._is_wanted
@@ -5175,6 +5176,7 @@ class _Driving(_Closing):
 
         # run() was cancelled, or the thread must end: disconnect without waiting for anything.
         def _quit(self):
+            self._is_stopping = True
             self.disconnect()
             if self._is_open:
                 self._is_time_up = True
@@ -5213,6 +5215,7 @@ class _Driving(_Closing):
             loop = self._loop = get_loop()
             self._driver = get_ident()
             self._is_running = True
+            self._is_stopping = False
             self.connect()
             self._poll = None  # _is_ready() polls only the socket: asyncio polls the pipe
             try:
@@ -5582,8 +5585,9 @@ class MQTTClient(_Driving):
         if _STATS:
             self._counts = [0] * _COUNTS
             self._ping_ms = 0  # ticks_ms() of the last PINGREQ
+        if _BACKGROUND or _ASYNCIO:
+            self._is_stopping = False  # stop(), or the end of a task: no connect() from on_offline
         if _BACKGROUND:
-            self._is_stopping = False
             self._timer = None
         if _ASYNCIO:
             self._changed = None  # asyncio.Event: something happened in step()
