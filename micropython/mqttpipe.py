@@ -4056,7 +4056,11 @@ class _Receiving(_Serving):
         is_refused = is_suback and code > 2  # a reserved code is one [MQTT-3.9.3-2]
         filters.on_answer(row, _REFUSED if is_refused else _GRANTED)
         pipe = self._pipe
-        if pipe._acquire(False):  # else another thread adds a row; the next answer does it
+        # What one answer may end, or all. (Looking at all rows for each would take long.)
+        is_over = row[_QOS] < 0 or not row[_IS_LAST] or not filters.asked_count
+        if is_over and pipe._acquire(
+            False
+        ):  # else another thread adds a row; the next one does it
             try:
                 filters.prune()
             finally:
@@ -4146,7 +4150,7 @@ class _Sending(_Receiving):
                 pending = outbox.pending
                 if not is_rare and not pending and pipe.sent == pipe.tail:
                     break
-                is_stuck = is_rare and (again or self._has_said_bye)
+                is_stuck = is_rare and (again or self._has_said_bye or filters.is_unsent)
                 if _OFFLINE:
                     pipe.is_looking = True  # before the places are read: no writer moves them now
                     is_away = pipe.is_dropping
@@ -4530,10 +4534,12 @@ class _Sending(_Receiving):
             self._outbox.properties = _with_length(more) if more else b"\x00"
             return topic_name
 
+    # One SUBSCRIBE or UNSUBSCRIBE for each row that needs it, many in one write. Each is looked
+    # for in all rows, so there is a limit for one step. Messages wait until all have gone.
     def _send_filters(self):
         filters = self._filters
         outbox = self._outbox
-        while True:
+        for _ in range(_PACKETS_PER_STEP):
             row = filters.next_unsent()
             if row is None:
                 return

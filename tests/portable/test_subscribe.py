@@ -10,6 +10,7 @@ from fakes import (
     needs,
     raises,
 )
+from wire import serve
 
 import mqttpipe
 
@@ -266,3 +267,14 @@ def test_subscribe_unsubscribe_and_subscribe_again_leave_the_last_word():
     bench.steps()
     bench.server.received()
     assert bench.exchange(CONNACK) == b"\x82\x06\xff\x04\x00\x01a\x00", "once, not twice"
+
+
+def test_rows_that_others_have_replaced_are_gone_when_all_have_their_answers():
+    bench = Bench().go_online()
+    for _ in range(3):
+        for n in range(5):
+            bench.client.subscribe("f/%d" % n)
+    for n in range(4):
+        bench.client.unsubscribe("f/%d" % n)
+    serve(bench)
+    assert [row[0] for row in bench.client._filters.rows] == [b"f/4"]
