@@ -4056,11 +4056,10 @@ class _Receiving(_Serving):
         is_refused = is_suback and code > 2  # a reserved code is one [MQTT-3.9.3-2]
         filters.on_answer(row, _REFUSED if is_refused else _GRANTED)
         pipe = self._pipe
-        # What one answer may end, or all. (Looking at all rows for each would take long.)
+        # What one answer may end, or all. (Looking at all rows for each would take long.) While
+        # another thread adds a row, the next answer does it.
         is_over = row[_QOS] < 0 or not row[_IS_LAST] or not filters.asked_count
-        if is_over and pipe._acquire(
-            False
-        ):  # else another thread adds a row; the next one does it
+        if is_over and pipe._acquire(False):
             try:
                 filters.prune()
             finally:
