@@ -3482,8 +3482,6 @@ class _Receiving(_Serving):
         now = ticks_ms
         since = ticks_diff
         length_of = len
-        if _QOS2:
-            received = self._received
         if _STATS:
             counts = self._counts
         on_ack = self._on_ack  # bound once: every QoS 1 message needs it
@@ -3660,21 +3658,7 @@ class _Receiving(_Serving):
                         if qos == 4:
                             if not _QOS2:
                                 raise ServerError(_NOT_BUILT % "PUBLISH at QoS 2, which")
-                            is_new = packet_id not in received
-                            if not is_new:
-                                if _STATS:
-                                    self._count(_N_SUPPRESSED)
-                            elif _MQTT5 and is_5 and _len(received) >= self._received_max:
-                                raise _server_error(
-                                    _RECEIVE_MAXIMUM_EXCEEDED, "more than our receive maximum"
-                                )
-                            elif _len(received) >= _RECEIVED_MAX:
-                                raise TransportError(
-                                    "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX
-                                )
-                            else:
-                                self._arriving = packet_id
-                                received.append(packet_id)
+                            is_new = self._is_first(packet_id)
                     # -- deliver
                     if is_new:
                         if length != end:
@@ -3746,6 +3730,22 @@ class _Receiving(_Serving):
                     heard = True
                 if heard or timers[_TIMER_PACKET] is None:
                     self._arm(_TIMER_PACKET, self.connect_timeout_ms)
+
+    if _QOS2:
+        # A QoS 2 message has come. True: for the first time since its identifier was released.
+        def _is_first(self, packet_id):
+            received = self._received
+            if packet_id in received:
+                if _STATS:
+                    self._count(_N_SUPPRESSED)
+                return False
+            if _MQTT5 and self._is_5 and len(received) >= self._received_max:
+                raise _server_error(_RECEIVE_MAXIMUM_EXCEEDED, "more than our receive maximum")
+            if len(received) >= _RECEIVED_MAX:
+                raise TransportError("more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX)
+            self._arriving = packet_id
+            received.append(packet_id)
+            return True
 
     # A topic name that is not known: the first `end` bytes of the packet, with its length. Returns
     # (these bytes, the name as str, its callbacks). Instead of callbacks: None for on_message, an
