@@ -62,8 +62,8 @@ LEFT_OUT = {
 # their own: but for the long ones, which begin first: see tests/workers.py.
 SIDE_BY_SIDE = ["--dist=loadfile", "--no-loadscope-reorder"]
 # Most of a test's time is waiting: for a network, an emulated board, a pause that is tested.
-WORKERS_PER_PROCESSOR = 2
-WORKERS_MAX = 4
+WORKERS_PER_PROCESSOR = 3
+WORKERS_MAX = 6
 
 
 def say(text):
