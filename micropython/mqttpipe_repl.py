@@ -760,9 +760,13 @@ def mqtt_test(action="show", rate_hz=10, qos=1, payload_bytes=32):
     if client is None:
         return
     if action == "start" and _test is None:
-        if not 1 <= rate_hz <= 100:
-            print("mqtt_test: rate_hz is %r, must be in 1..100" % rate_hz)
-            return
+        for name, value, least, most in (
+            ("rate_hz", rate_hz, 1, 100),
+            ("payload_bytes", payload_bytes, 0, 900),
+        ):
+            if not isinstance(value, int) or not least <= value <= most:
+                print("mqtt_test: %s is %r, must be an int in %d..%d" % (name, value, least, most))
+                return
         try:
             _test = _Test(client, rate_hz, qos, payload_bytes)
         except _MQTTError as error:

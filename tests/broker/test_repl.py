@@ -251,6 +251,8 @@ def test_a_retained_message_is_marked(online, peer, topic):
         ("mqtt_publish('a', 'b', 'c')", "mqtt_publish([topic,] message)"),
         ("mqtt_subscribe('a/#/b')", "mqtt_subscribe: topic filter has # before its last level"),
         ("mqtt_test('start', 1000)", "rate_hz is 1000"),
+        ("mqtt_test('start', 'x')", "rate_hz is 'x'"),
+        ("mqtt_test('start', 1, 1, None)", "payload_bytes is None"),
         ("mqtt_test('stop')", "no test runs"),
     ),
 )
