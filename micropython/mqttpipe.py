@@ -5622,7 +5622,9 @@ class MQTTClient(_Driving):
         if _HINTS:
             self._suspected = None  # why the server closes soon after CONNECT,
             self._kicks = 0  # and how often in a row
-        # The life: see _live().
+        self._password = None  # of this attempt
+        # The life: see _live(). (All attributes are made in here: where threads have no lock of
+        # the interpreter's, none may look into a table that grows.)
         self.state = _DOWN
         self._is_wanted = False  # connect() and disconnect()
         self._is_open = False  # a life has begun, and is not closed
@@ -5698,6 +5700,7 @@ class MQTTClient(_Driving):
             self._is_clean = self.clean_session
             self._bye = _DISCONNECT_PACKET
             self._is_alias_new = False
+            self._aliases = self._alias_topics = self._next_alias = None  # see _sending()
             # Of each request that waits: (correlation data, callback, ticks_ms() of its end).
             self._requests = ()
             self._last_request = 0
