@@ -1,4 +1,4 @@
-"""tests/portable/ on the emulated board, in each profile, a board for each module.
+"""tests/portable/ on the emulated board, in two profiles (--long: in each), a board for a module.
 
 The client is in the board's flash, as deployed; the tests are in its ROMFS, so that its heap is
 the client's. The clock jumps over pauses: the tests bring their own servers, or use lwIP's way to
@@ -24,7 +24,14 @@ SEMANTICS = "test_board_semantics"
 LWIP_SEMANTICS = "test_lwip_semantics"
 
 # They play a session once for each byte or call: of the client alone, and for minutes.
-EXHAUSTIVE = ("test_failing_calls", "test_stalls", "test_stalls_on_the_way")
+EXHAUSTIVE = (
+    "test_failing_calls",
+    "test_mqtt5_failing_calls",
+    "test_stalls",
+    "test_stalls_on_the_way",
+)
+# tests/host/test_build.py runs all of them in each profile on MicroPython 32-bit.
+PROFILES = ("full", "mqtt5")
 
 # What a test may be left out for, beside a part that this build has not.
 TOO_LARGE = "needs more than a board's memory"
@@ -34,7 +41,7 @@ TIMEOUT_S = 110
 
 
 def cases(is_long):
-    for profile in build.PROFILES:
+    for profile in build.PROFILES if is_long else PROFILES:
         for module in MODULES:
             # The one has nothing to do with the client: see below.
             if module != SEMANTICS and (is_long or module not in EXHAUSTIVE):
