@@ -5371,11 +5371,262 @@ class _Driving(_Closing):
 
 
 # ---------------------------------------------------------------------------
+# Calls: what MQTT 5.0 adds to them
+# ---------------------------------------------------------------------------
+# The part of the constructor, disconnect(), publish() and subscribe() that protocol=5 needs, and
+# the calls that only MQTT 5.0 has. (A class of its own for the reader; a build merges it.)
+
+
+class _Calls5(_Driving):
+    if _MQTT5:
+
+        def _set_protocol(self, protocol, session_expiry_s, properties, auth, packet_bytes_max):
+            self._is_5 = self._decoder.is_mqtt5 = _integer("protocol", protocol, 4, 5) == 5
+            if not self._is_5 and (session_expiry_s or properties or auth):
+                raise LocalError(_NEEDS_5 % "session_expiry_s, properties or auth")
+            self.session_expiry_s = _integer("session_expiry_s", session_expiry_s, 0, 0xFFFFFFFF)
+            if auth is not None:
+                if not isinstance(auth, (tuple, list)) or len(auth) != 2 or not callable(auth[1]):
+                    raise LocalError("auth is %r, must be (method, function)" % (auth,))
+                auth = _to_field("auth method", auth[0]), auth[1]
+            self._auth = auth
+            self._auth_data = None
+            self._wants_auth = False  # reauthenticate()
+            self._is_authenticating = False  # and it goes on
+            self._auth_packet = None  # AUTH that waits for room
+            self._auth_mark = None  # as _ping_mark, of the AUTH that is in the outbox
+            self._auth_ms = None  # when it has left; None: no answer is due
+            # Announced: what comes must fit. A program may want less of it.
+            data = encode_properties(properties, _CONNECT)
+            limits = []
+            for identifier, limit in (
+                (0x21, _RECEIVED_MAX),
+                (0x27, packet_bytes_max),
+                (0x22, _ALIASES),
+            ):
+                name = _property(_PROPERTIES.find(";%02x" % identifier))[4]
+                value = (properties or _NO_PROPERTIES).get(name)
+                if value is None:
+                    data += encode_properties({name: limit}, _CONNECT)
+                else:
+                    limit = _integer(name, value, 0, limit)
+                limits.append(limit)
+            self._received_max, _, self._alias_limit = limits
+            self._properties = data
+            # Of the server in service, or of the last one: see _on_connack_5().
+            self.server_properties = _NO_PROPERTIES
+            self._asked_keep_alive_s = self._server_keep_alive_s = None
+            self._flying_max = self.in_flight_max
+            self._packet_bytes_max = packet_bytes_max
+            self._alias_max = self._forbidden = self._lacks = 0
+            self._refused = []  # errors to be told: what this server does not take
+            self._home = self._server
+            self._referred = None  # the server that another one has named
+            self._is_clean = self.clean_session
+            self._bye = _DISCONNECT_PACKET
+            self._is_alias_new = False
+            self._aliases = self._alias_topics = self._next_alias = None  # see _sending()
+            # Of each request that waits: (correlation data, callback, ticks_ms() of its end).
+            self._requests = ()
+            self._last_request = 0
+            self._request_seed = None
+            if self._is_5:
+                self._pipe.properties = [None] * self._pipe.size
+                self._set_easy_bytes()
+
+        def _set_bye(self, reason_code, properties):
+            if not self._is_5:
+                raise LocalError(_NEEDS_5 % "reason_code or properties")
+            if not isinstance(reason_code, int) or reason_code not in tuple(_GOODBYES):
+                raise LocalError("a client can't say reason code %r [5: 3.14.2]" % (reason_code,))
+            data = encode_properties(properties, _DISCONNECT)
+            if not self.session_expiry_s and properties:
+                if properties.get("session_expiry_interval"):
+                    raise LocalError("it was 0 in CONNECT: session_expiry_interval [5: 3.14.2]")
+            data = _with_length(data) if data else b""
+            data = _packet(_DISCONNECT, bytes((reason_code,)) + data)
+            if len(data) > self._pipe.packet_bytes_max:  # [MQTT5-3.14.2-3, -4]
+                raise LocalError(
+                    _TOO_LARGE % ("DISCONNECT", len(data), self._pipe.packet_bytes_max)
+                )
+            self._bye = data
+
+        # publish() with `offline`, `expiry_s` or `properties`.
+        def _put_wish_5(self, message, wish):
+            offline, expiry_s, properties = wish
+            if not _OFFLINE and (offline is not None or expiry_s is not None):
+                raise LocalError(_NOT_BUILT % "offline or expiry_s")
+            if properties is not None and not self._is_5:
+                raise LocalError(_NEEDS_5 % "properties")
+            data = encode_properties(properties, _PUBLISH)
+            if _OFFLINE:
+                if offline is not None:
+                    offline = _policy(offline)
+                interval_s = properties and _value(properties, _EXPIRY_ID)
+                if interval_s and interval_s <= _EXPIRY_MAX_S:  # counted, and sent, by ourselves
+                    if expiry_s is not None:
+                        raise LocalError("both expiry_s and message_expiry_interval")
+                    expiry_s = interval_s
+                    properties = dict(properties)
+                    del properties[_property(_PROPERTIES.find(";02"))[4]]
+                    data = encode_properties(properties, _PUBLISH)
+                if expiry_s is not None:
+                    expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
+                    expiry_s = ticks_add(ticks_ms(), expiry_s)
+            pipe = self._pipe
+            pipe.wait_for_lock()  # and then as put()
+            at = pipe.tail
+            pipe.topics[at] = message[0]
+            pipe.payloads[at] = message[1]
+            pipe.firsts[at] = message[2]
+            if data:
+                pipe.properties[at] = data
+                pipe.firsts[at] |= _HAS_PROPERTIES
+            return pipe.place(offline, expiry_s)
+
+        # What a row has as _OPTIONS.
+        def _options_of(self, topic_filter, qos, options, properties):
+            if not self._is_5:
+                if options or properties is not None:
+                    raise LocalError(_NEEDS_5 % "an option or properties")
+                return None
+            if topic_filter.startswith(b"$share/"):
+                group, _, rest = topic_filter[7:].partition(b"/")
+                if not group or not rest or b"+" in group or b"#" in group:
+                    raise LocalError(
+                        "%r is not $share/group/filter [MQTT5-4.8.2-1, -2]" % topic_filter
+                    )
+                if options & _NO_LOCAL:
+                    raise LocalError("no_local of a shared subscription [MQTT5-3.8.3-4]")
+            data = encode_properties(properties, _SUBSCRIBE if qos >= 0 else _UNSUBSCRIBE)
+            options = options, data, properties and _value(properties, 0x0B, 0) or 0
+            if qos >= 0:
+                error = self._lacks_for(topic_filter, options)
+                if error:
+                    raise error
+            return options
+
+        def _on_response(self, client, message):
+            mark = _value(message.properties, 0x09)
+            for at in range(_REQUESTS):
+                request = self._requests[at]
+                if request is not None and request[0] == mark:
+                    self._requests[at] = None
+                    request[1](self, message)
+                    return
+            if _STATS:
+                self._count(_N_IGNORED)  # it is late
+
+        def reauthenticate(self) -> None:
+            """Authenticate again, with `auth`, on the open connection. Returns at once.
+
+            If it succeeds, on_authenticated is called. If it fails, or an answer takes longer than
+            connect_timeout_ms, the connection ends. Without a connection there is no need for it:
+            each CONNECT authenticates.
+
+            Raises: LocalError: without auth. Allocates: nothing. Blocks: never. Spec: [5: 4.12.1].
+            """
+            if self._auth is None:  # [MQTT5-4.12.0-7]
+                raise LocalError(_IN_VAIN % "reauthenticate() without auth")
+            self._wants_auth = True
+            self._pipe.has_chores = self._pipe.is_signalled = True
+
+        def request(
+            self,
+            topic_name: "str | bytes",
+            payload: "str | bytes | bytearray | memoryview | int | float",
+            callback,
+            timeout_ms: int,
+            qos: int = 0,
+            properties: "dict | None" = None,
+        ) -> int:
+            """Publish a message, and wait for the one that answers it.
+
+            The first request subscribes to `response_topic`, by default "response/" and the
+            client_id. Whoever answers publishes to the message's response_topic with its
+            correlation_data.
+
+            Args:
+                topic_name, payload, qos, properties: as for publish().
+                callback: callback(client, message) with the response, or callback(client, None) if
+                    none came within timeout_ms (int).
+
+            Returns: A token, as publish() does.
+
+            Raises:
+                LocalError: an argument is wrong, or this is not MQTT 5.0. QueueFull: eight
+                    requests wait already, or the pipe is full.
+
+            Allocates: the properties. Blocks: see Pipe.put(). Spec: [5: 4.10].
+            """
+            if not self._is_5:
+                raise LocalError(_NEEDS_5 % "request()")
+            if not callable(callback):
+                raise LocalError("callback is %r, must be callable" % (callback,))
+            _integer("timeout_ms", timeout_ms, 1, _MS_MAX)
+            if not self._requests:
+                if self.response_topic is None:
+                    self.response_topic = b"response/" + self.client_id
+                self._request_seed = urandom(2)
+                self.subscribe(self.response_topic, self._on_response, qos)
+                self._requests = [None] * _REQUESTS  # last: from here on the rest is there
+            if None not in self._requests:
+                raise QueueFull("%d requests wait for their responses" % _REQUESTS)
+            at = self._requests.index(None)
+            self._last_request = self._last_request + 1 & _COUNT_MASK
+            mark = self._request_seed + self._last_request.to_bytes(4, "big")
+            properties = dict(properties or _NO_PROPERTIES)
+            properties["response_topic"] = self.response_topic
+            properties["correlation_data"] = mark
+            self._requests[at] = mark, callback, ticks_add(ticks_ms(), timeout_ms)
+            token = 0
+            try:
+                token = self.publish(topic_name, payload, qos, properties=properties)
+            finally:
+                if not token:
+                    self._requests[at] = None
+            self._pipe.has_chores = self._pipe.is_signalled = True
+            return token
+
+    if _MQTT5 and _ASYNCIO:
+
+        async def request_wait(self, topic_name, payload, timeout_ms, qos=0, properties=None):
+            """request(), and wait for the response.
+
+            Args: as for request().
+
+            Returns:
+                The response, a Message that stays valid; None: none came in time, or run() ended
+                first.
+
+            Raises: as request(); LocalError: there is no run() to wait for.
+            """
+            if not self._is_running:
+                from asyncio import sleep
+
+                await sleep(0)  # the task of run() may be about to begin
+                if not self._is_running:
+                    raise LocalError(_IN_VAIN % "request_wait() without run()")
+            changed = self._event()
+            found = []
+
+            def keep(client, message):
+                found.append(message and message.copy())
+
+            self.request(topic_name, payload, keep, timeout_ms, qos, properties)
+            while not found:
+                await changed.wait()
+                if changed is not self._changed:  # another run() has another
+                    return None
+            return found[0]
+
+
+# ---------------------------------------------------------------------------
 # The client: what the application calls
 # ---------------------------------------------------------------------------
 
 
-class MQTTClient(_Driving):
+class MQTTClient(_Calls5):
     """MQTT client that never blocks: MQTT 3.1.1, or 5.0 with protocol=5.
 
     Example:
@@ -5653,62 +5904,6 @@ class MQTTClient(_Driving):
         if _MQTT5:
             self._set_protocol(protocol, session_expiry_s, properties, auth, packet_bytes_max)
 
-    if _MQTT5:
-
-        def _set_protocol(self, protocol, session_expiry_s, properties, auth, packet_bytes_max):
-            self._is_5 = self._decoder.is_mqtt5 = _integer("protocol", protocol, 4, 5) == 5
-            if not self._is_5 and (session_expiry_s or properties or auth):
-                raise LocalError(_NEEDS_5 % "session_expiry_s, properties or auth")
-            self.session_expiry_s = _integer("session_expiry_s", session_expiry_s, 0, 0xFFFFFFFF)
-            if auth is not None:
-                if not isinstance(auth, (tuple, list)) or len(auth) != 2 or not callable(auth[1]):
-                    raise LocalError("auth is %r, must be (method, function)" % (auth,))
-                auth = _to_field("auth method", auth[0]), auth[1]
-            self._auth = auth
-            self._auth_data = None
-            self._wants_auth = False  # reauthenticate()
-            self._is_authenticating = False  # and it goes on
-            self._auth_packet = None  # AUTH that waits for room
-            self._auth_mark = None  # as _ping_mark, of the AUTH that is in the outbox
-            self._auth_ms = None  # when it has left; None: no answer is due
-            # Announced: what comes must fit. A program may want less of it.
-            data = encode_properties(properties, _CONNECT)
-            limits = []
-            for identifier, limit in (
-                (0x21, _RECEIVED_MAX),
-                (0x27, packet_bytes_max),
-                (0x22, _ALIASES),
-            ):
-                name = _property(_PROPERTIES.find(";%02x" % identifier))[4]
-                value = (properties or _NO_PROPERTIES).get(name)
-                if value is None:
-                    data += encode_properties({name: limit}, _CONNECT)
-                else:
-                    limit = _integer(name, value, 0, limit)
-                limits.append(limit)
-            self._received_max, _, self._alias_limit = limits
-            self._properties = data
-            # Of the server in service, or of the last one: see _on_connack_5().
-            self.server_properties = _NO_PROPERTIES
-            self._asked_keep_alive_s = self._server_keep_alive_s = None
-            self._flying_max = self.in_flight_max
-            self._packet_bytes_max = packet_bytes_max
-            self._alias_max = self._forbidden = self._lacks = 0
-            self._refused = []  # errors to be told: what this server does not take
-            self._home = self._server
-            self._referred = None  # the server that another one has named
-            self._is_clean = self.clean_session
-            self._bye = _DISCONNECT_PACKET
-            self._is_alias_new = False
-            self._aliases = self._alias_topics = self._next_alias = None  # see _sending()
-            # Of each request that waits: (correlation data, callback, ticks_ms() of its end).
-            self._requests = ()
-            self._last_request = 0
-            self._request_seed = None
-            if self._is_5:
-                self._pipe.properties = [None] * self._pipe.size
-                self._set_easy_bytes()
-
     def connect(self) -> None:
         """Connect, and stay connected until disconnect(). Returns at once.
 
@@ -5742,25 +5937,6 @@ class MQTTClient(_Driving):
                 self._bye = _DISCONNECT_PACKET
         self._is_wanted = False
         self._pipe.has_chores = self._pipe.is_signalled = True
-
-    if _MQTT5:
-
-        def _set_bye(self, reason_code, properties):
-            if not self._is_5:
-                raise LocalError(_NEEDS_5 % "reason_code or properties")
-            if not isinstance(reason_code, int) or reason_code not in tuple(_GOODBYES):
-                raise LocalError("a client can't say reason code %r [5: 3.14.2]" % (reason_code,))
-            data = encode_properties(properties, _DISCONNECT)
-            if not self.session_expiry_s and properties:
-                if properties.get("session_expiry_interval"):
-                    raise LocalError("it was 0 in CONNECT: session_expiry_interval [5: 3.14.2]")
-            data = _with_length(data) if data else b""
-            data = _packet(_DISCONNECT, bytes((reason_code,)) + data)
-            if len(data) > self._pipe.packet_bytes_max:  # [MQTT5-3.14.2-3, -4]
-                raise LocalError(
-                    _TOO_LARGE % ("DISCONNECT", len(data), self._pipe.packet_bytes_max)
-                )
-            self._bye = data
 
     def publish(
         self,
@@ -5886,40 +6062,6 @@ class MQTTClient(_Driving):
                 self._topics = topics
         self._last = known
         return known
-
-    if _MQTT5:
-        # publish() with `offline`, `expiry_s` or `properties`.
-        def _put_wish_5(self, message, wish):
-            offline, expiry_s, properties = wish
-            if not _OFFLINE and (offline is not None or expiry_s is not None):
-                raise LocalError(_NOT_BUILT % "offline or expiry_s")
-            if properties is not None and not self._is_5:
-                raise LocalError(_NEEDS_5 % "properties")
-            data = encode_properties(properties, _PUBLISH)
-            if _OFFLINE:
-                if offline is not None:
-                    offline = _policy(offline)
-                interval_s = properties and _value(properties, _EXPIRY_ID)
-                if interval_s and interval_s <= _EXPIRY_MAX_S:  # counted, and sent, by ourselves
-                    if expiry_s is not None:
-                        raise LocalError("both expiry_s and message_expiry_interval")
-                    expiry_s = interval_s
-                    properties = dict(properties)
-                    del properties[_property(_PROPERTIES.find(";02"))[4]]
-                    data = encode_properties(properties, _PUBLISH)
-                if expiry_s is not None:
-                    expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
-                    expiry_s = ticks_add(ticks_ms(), expiry_s)
-            pipe = self._pipe
-            pipe.wait_for_lock()  # and then as put()
-            at = pipe.tail
-            pipe.topics[at] = message[0]
-            pipe.payloads[at] = message[1]
-            pipe.firsts[at] = message[2]
-            if data:
-                pipe.properties[at] = data
-                pipe.firsts[at] |= _HAS_PROPERTIES
-            return pipe.place(offline, expiry_s)
 
     if _OFFLINE and not _MQTT5:
 
@@ -6051,29 +6193,6 @@ class MQTTClient(_Driving):
         else:
             return self._put_filter(topic_filter, None, -1)
 
-    if _MQTT5:
-        # What a row has as _OPTIONS.
-        def _options_of(self, topic_filter, qos, options, properties):
-            if not self._is_5:
-                if options or properties is not None:
-                    raise LocalError(_NEEDS_5 % "an option or properties")
-                return None
-            if topic_filter.startswith(b"$share/"):
-                group, _, rest = topic_filter[7:].partition(b"/")
-                if not group or not rest or b"+" in group or b"#" in group:
-                    raise LocalError(
-                        "%r is not $share/group/filter [MQTT5-4.8.2-1, -2]" % topic_filter
-                    )
-                if options & _NO_LOCAL:
-                    raise LocalError("no_local of a shared subscription [MQTT5-3.8.3-4]")
-            data = encode_properties(properties, _SUBSCRIBE if qos >= 0 else _UNSUBSCRIBE)
-            options = options, data, properties and _value(properties, 0x0B, 0) or 0
-            if qos >= 0:
-                error = self._lacks_for(topic_filter, options)
-                if error:
-                    raise error
-            return options
-
     def _put_filter(
         self,
         topic_filter,
@@ -6108,124 +6227,6 @@ class MQTTClient(_Driving):
             pipe.has_chores = True
             pipe.release_lock()
         return token
-
-    # -- MQTT 5.0 -----------------------------------------------------------
-
-    if _MQTT5:
-
-        def reauthenticate(self) -> None:
-            """Authenticate again, with `auth`, on the open connection. Returns at once.
-
-            If it succeeds, on_authenticated is called. If it fails, or an answer takes longer than
-            connect_timeout_ms, the connection ends. Without a connection there is no need for it:
-            each CONNECT authenticates.
-
-            Raises: LocalError: without auth. Allocates: nothing. Blocks: never. Spec: [5: 4.12.1].
-            """
-            if self._auth is None:  # [MQTT5-4.12.0-7]
-                raise LocalError(_IN_VAIN % "reauthenticate() without auth")
-            self._wants_auth = True
-            self._pipe.has_chores = self._pipe.is_signalled = True
-
-        def request(
-            self,
-            topic_name: "str | bytes",
-            payload: "str | bytes | bytearray | memoryview | int | float",
-            callback,
-            timeout_ms: int,
-            qos: int = 0,
-            properties: "dict | None" = None,
-        ) -> int:
-            """Publish a message, and wait for the one that answers it.
-
-            The first request subscribes to `response_topic`, by default "response/" and the
-            client_id. Whoever answers publishes to the message's response_topic with its
-            correlation_data.
-
-            Args:
-                topic_name, payload, qos, properties: as for publish().
-                callback: callback(client, message) with the response, or callback(client, None) if
-                    none came within timeout_ms (int).
-
-            Returns: A token, as publish() does.
-
-            Raises:
-                LocalError: an argument is wrong, or this is not MQTT 5.0. QueueFull: eight
-                    requests wait already, or the pipe is full.
-
-            Allocates: the properties. Blocks: see Pipe.put(). Spec: [5: 4.10].
-            """
-            if not self._is_5:
-                raise LocalError(_NEEDS_5 % "request()")
-            if not callable(callback):
-                raise LocalError("callback is %r, must be callable" % (callback,))
-            _integer("timeout_ms", timeout_ms, 1, _MS_MAX)
-            if not self._requests:
-                if self.response_topic is None:
-                    self.response_topic = b"response/" + self.client_id
-                self._request_seed = urandom(2)
-                self.subscribe(self.response_topic, self._on_response, qos)
-                self._requests = [None] * _REQUESTS  # last: from here on the rest is there
-            if None not in self._requests:
-                raise QueueFull("%d requests wait for their responses" % _REQUESTS)
-            at = self._requests.index(None)
-            self._last_request = self._last_request + 1 & _COUNT_MASK
-            mark = self._request_seed + self._last_request.to_bytes(4, "big")
-            properties = dict(properties or _NO_PROPERTIES)
-            properties["response_topic"] = self.response_topic
-            properties["correlation_data"] = mark
-            self._requests[at] = mark, callback, ticks_add(ticks_ms(), timeout_ms)
-            token = 0
-            try:
-                token = self.publish(topic_name, payload, qos, properties=properties)
-            finally:
-                if not token:
-                    self._requests[at] = None
-            self._pipe.has_chores = self._pipe.is_signalled = True
-            return token
-
-        def _on_response(self, client, message):
-            mark = _value(message.properties, 0x09)
-            for at in range(_REQUESTS):
-                request = self._requests[at]
-                if request is not None and request[0] == mark:
-                    self._requests[at] = None
-                    request[1](self, message)
-                    return
-            if _STATS:
-                self._count(_N_IGNORED)  # it is late
-
-    if _MQTT5 and _ASYNCIO:
-
-        async def request_wait(self, topic_name, payload, timeout_ms, qos=0, properties=None):
-            """request(), and wait for the response.
-
-            Args: as for request().
-
-            Returns:
-                The response, a Message that stays valid; None: none came in time, or run() ended
-                first.
-
-            Raises: as request(); LocalError: there is no run() to wait for.
-            """
-            if not self._is_running:
-                from asyncio import sleep
-
-                await sleep(0)  # the task of run() may be about to begin
-                if not self._is_running:
-                    raise LocalError(_IN_VAIN % "request_wait() without run()")
-            changed = self._event()
-            found = []
-
-            def keep(client, message):
-                found.append(message and message.copy())
-
-            self.request(topic_name, payload, keep, timeout_ms, qos, properties)
-            while not found:
-                await changed.wait()
-                if changed is not self._changed:  # another run() has another
-                    return None
-            return found[0]
 
     def is_online(self) -> bool:
         """True while the connection is in service (state ONLINE)."""

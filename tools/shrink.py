@@ -60,10 +60,11 @@ def shrink(tree, kept=frozenset(), is_inlined=True, keeps_names=False):
             others use: they stay, and nothing else gets them. is_inlined: functions may grow.
         keeps_names: all functions and attributes stay.
     """
+    if not keeps_names:
+        merge_classes(tree)  # those without a body, too
     make_plain_classes(tree)
     make_dicts(tree)
     if not keeps_names:
-        merge_classes(tree)
         find_owners(tree)
         if is_inlined:
             inlining.inline(tree, kept, PRIVATE_CLASSES)
