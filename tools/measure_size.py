@@ -4,7 +4,8 @@
     python3 tools/measure_size.py --check          compare docs/size.md with what is measured now;
                                                    exit 1 if a figure is off by more than 2 %
     python3 tools/measure_size.py --json FILE      the figures as JSON as well
-    python3 tools/measure_size.py --short          without the parts of the file, half the time
+    python3 tools/measure_size.py --short          without the tables of switches and of the parts
+                                                   of the file, which are a hundred builds
     python3 tools/measure_size.py --no-broker      without what needs a connection (mosquitto)
     python3 tools/measure_size.py --functions tiny only list the functions of a profile, by what
                                                    each adds to its .mpy
@@ -322,18 +323,25 @@ def difference(whole, rest):
     return [None if one is None else one - other for one, other in zip(whole, rest)]
 
 
-def measure_switches(client, vm):
+def measure_switches(client, vm, is_short):
     """What each switch adds to the full build; the same as `build.py --list` prints."""
     table = Table("switch, bytes in the full build", [".mpy", "RAM of import and client"])
+    if is_short:
+        for switch in client.switches:
+            table.rows[row_of(switch)] = dict.fromkeys(table.columns)
+        return table
     everything = client.parts_of(build.WHOLE)
     texts = [client.configured(everything)]
     texts += [client.configured(everything ^ {switch.name}) for switch in client.switches]
     whole, *others = measure_all(texts, vm, is_with_client=True)
     for switch, other in zip(client.switches, others):
-        name = "`%s`: %s" % (switch.name, switch.about)
         costs = build.costs_of(switch.name, everything, whole, other)
-        table.rows[name] = dict(zip(table.columns, costs))
+        table.rows[row_of(switch)] = dict(zip(table.columns, costs))
     return table
+
+
+def row_of(switch):
+    return "`%s`: %s" % (switch.name, switch.about)
 
 
 # The last two rows of the table of the parts.
@@ -382,7 +390,7 @@ class Measurement:
 
     def __init__(self, client, with_broker, is_short):
         vm = vm_memory.find()
-        self.left_out = ["the parts of the file: --short"] if is_short else []
+        self.left_out = ["switches and parts of the file: --short"] if is_short else []
         self.versions = [compiler_version()]
         with contextlib.ExitStack() as stack:
             brokers = None
@@ -399,7 +407,7 @@ class Measurement:
             self.tables = [
                 measure_profiles(client, vm, brokers),
                 measure_allocations(client, vm, brokers),
-                measure_switches(client, vm),
+                measure_switches(client, vm, is_short),
                 measure_parts(client, vm, is_short),
             ]
 
@@ -520,7 +528,7 @@ def parse_arguments(arguments):
     )
     parser.add_argument("--check", action="store_true", help="compare and write nothing")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write this file, too")
-    parser.add_argument("--short", action="store_true", help="leave out the parts of the file")
+    parser.add_argument("--short", action="store_true", help="only profiles and allocations")
     parser.add_argument("--no-broker", action="store_true", help="measure no connection")
     parser.add_argument(
         "--functions", choices=build.PROFILES, metavar="PROFILE", help="only list its functions"

@@ -4,7 +4,7 @@ On CPython, where one thread at a time is in the interpreter, and in MicroPython
 all of them are (its Makefile has MICROPY_PY_THREAD_GIL=0): what holds there holds on an rp2's two
 cores, as far as the memory of a PC is one for the other.
 
-Each thread publishes 5,000 messages on CPython and in the 64-bit unix port, half of them at QoS 1,
+Each thread publishes 2,000 messages on CPython and in the 64-bit unix port, half of them at QoS 1,
 half at QoS 2, and fewer in the 32-bit one, with a board's heap. With `--long` it is 10,000
 in all of them, and fewer on the ESP32's sockets: its poll() looks at the network every 10 ms, and
 in that time no more than in_flight_max messages can be acknowledged.
@@ -22,8 +22,8 @@ THREADS = 8
 # Messages of each thread at each QoS, cuts of the connection meanwhile, and the most bytes that go
 # through one.
 WORK = {
-    "CPython": (2500, 50, 20_000),
-    "MicroPython 64-bit": (2500, 50, 20_000),
+    "CPython": (1000, 20, 20_000),
+    "MicroPython 64-bit": (1000, 20, 20_000),
     ends.BOARD: (250, 12, 6000),
     ends.ESP32_SOCKETS: (120, 12, 3000),
 }

@@ -107,7 +107,7 @@ def test_what_an_application_has_gets_no_name_that_it_may_give_itself():
 
 
 def test_a_private_base_of_which_a_build_has_left_nothing_is_gone():
-    text = "class _A:\n    pass\n\nclass _B(_A):\n    pass\n\nclass C(_B):\n    def f(self): return 1\n"
+    text = "class _A: pass\nclass _B(_A): pass\nclass C(_B):\n    def f(self): return 1\n"
     tree = ast.parse(small(text))
     assert [node.name for node in tree.body if hasattr(node, "name")] == ["C"]
     assert "type(" not in ast.unparse(tree) and not tree.body[0].bases
