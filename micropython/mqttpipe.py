@@ -1229,7 +1229,8 @@ class Pipe(IOBase):
         self._lock = allocate_lock()
         self._acquire = self._lock.acquire  # bound once: every message needs them
         self._release = self._lock.release
-        self._held_ms = None  # since when mend() has found the lock taken
+        self._held_ms = None  # since when mend() has found the lock taken,
+        self._held_token = 0  # and the last token then
         self.packet_bytes_max = packet_bytes_max
         size += 1
         self.size = size
@@ -1378,25 +1379,29 @@ class Pipe(IOBase):
     def release_lock(self, has_news=True):
         if _OFFLINE:
             self.is_dropping = False
+        self._held_ms = None
         if self._lock.locked():
             self._release()
         if has_news:
             self.is_signalled = True
 
     def mend(self):
-        """Release the lock if it has been found taken for more than _LOCK_STALE_MS.
+        """Release the lock if one call has had it for more than _LOCK_STALE_MS.
 
-        Only a call that Ctrl-C has ended leaves it taken for that long.
+        Only a call that Ctrl-C has ended has it for that long. Many calls of other threads, one
+        behind the other, may: each gives out a token, or ends in release_lock().
         """
         held_ms = self._held_ms
-        self._held_ms = None
-        if self._lock.locked():
-            now_ms = ticks_ms()
-            if held_ms is not None and ticks_diff(now_ms, held_ms) > _LOCK_STALE_MS:
-                self.release_lock()
-            else:
-                self._held_ms = now_ms if held_ms is None else held_ms
-                self.has_chores = self.is_signalled = True
+        if not self._lock.locked():
+            self._held_ms = None
+            return
+        now_ms = ticks_ms()
+        if held_ms is None or self._held_token != self.last_token:  # by another call than before
+            self._held_ms = now_ms
+            self._held_token = self.last_token
+        elif ticks_diff(now_ms, held_ms) > _LOCK_STALE_MS and self._held_ms == held_ms:
+            self.release_lock()
+        self.has_chores = self.is_signalled = True
 
     if _OFFLINE:
 

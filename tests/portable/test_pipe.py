@@ -301,6 +301,24 @@ def test_a_lock_is_left_behind_only_if_it_was_taken_at_each_look():
     assert not pipe._lock.locked()
 
 
+def test_a_lock_that_one_call_after_the_other_takes_is_left_alone():
+    """Found taken each time for a second, it was released while another thread wrote."""
+    needs("offline")
+    for policy in ("refuse", "drop_oldest"):
+        bench = Bench(pipe_slots=1, offline=policy)
+        client, pipe = bench.client, bench.client._pipe
+        for _ in range(5):
+            if policy == "refuse" and client._pipe.tail != client._pipe.head:
+                raises(mqttpipe.QueueFull, client.publish, "t", "x")
+            else:
+                client.publish("t", "x")
+            assert pipe._acquire(False)  # and the next one begins at once
+            bench.clock.advance(600)
+            pipe.mend()
+            assert pipe._lock.locked()
+            pipe._lock.release()
+
+
 def test_cancel_takes_nothing_without_the_lock():
     needs("offline")
     pipe = make(2)
