@@ -1486,16 +1486,10 @@ class Pipe(IOBase):
                     )
 
         # Close the gaps between the messages that wait. True: there was one. Under the lock, while
-        # step() looks away.
+        # step() looks away from them. (It does not look away from head, left and sent: all that
+        # lies before `sent` stays where it is.)
         def _squeeze(self):
             tail = self.tail
-            if self.head == self.sent:  # nothing is in flight: the ring may begin later
-                at = self.head
-                while at != tail and not self.firsts[at]:
-                    at = (at + 1) % self.size
-                if at != self.head:
-                    self.head = self.left = self.sent = at
-                    return True
             to = at = self.sent
             while at != tail:
                 if self.firsts[at]:
@@ -4442,8 +4436,6 @@ class _Sending(_Receiving):
                     if since(now(), self._now_ms) >= _SLOW_MS:
                         self._ping_meanwhile()
                         sent_count = outbox.sent_count
-                    at = pipe.left  # a writer may have moved what is empty
-                    sent = pipe.sent
             pipe.left = at
             if pipe.head != at and not firsts[pipe.head]:
                 pipe.move_head()

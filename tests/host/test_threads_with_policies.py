@@ -162,8 +162,8 @@ class Run:
             self.client.step()
             self.server.look()
             self.server.send()
-            # As time goes by: one that runs faster would find a lock stale that a thread has, which
-            # only waits for its turn (Pipe.mend()).
+            # As time goes by. If it ran faster, Pipe.mend() would take a thread that waits for its
+            # turn for one that Ctrl-C has ended.
             passed_ms = int((time.monotonic() - begin_s) * 1000) - advanced_ms
             self.bench.clock.advance(passed_ms)
             advanced_ms += passed_ms

@@ -102,11 +102,11 @@ def started(monkeypatch):
     return start
 
 
-def test_all_tests_run_in_two_processes_for_each_processor_up_to_a_limit(started, monkeypatch):
-    assert started() == [*test_tool.SIDE_BY_SIDE, "-n4"]
+def test_all_tests_run_in_three_processes_for_each_processor_up_to_a_limit(started, monkeypatch):
+    assert started() == [*test_tool.SIDE_BY_SIDE, "-n6"]
     assert started("--no-lint", "--long") == [
         *test_tool.SIDE_BY_SIDE,
-        "-n4",
+        "-n6",
         "--long",
     ]
     monkeypatch.setattr(test_tool.os, "cpu_count", lambda: 64)

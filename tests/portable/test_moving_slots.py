@@ -69,3 +69,19 @@ def test_a_pubrel_that_is_sent_again_counts_as_one_in_flight_and_as_sent_again()
     assert after["retransmitted"] == before["retransmitted"] + 1
     assert after["packets_sent"] == before["packets_sent"] + 2, "CONNECT and PUBREL"
     assert bench.exchange(b"\x70\x02\x00\x01") == b"\x32\x05\x00\x01b\x00\x02"
+
+
+def test_who_makes_room_moves_nothing_that_step_looks_at_meanwhile():
+    """head, left and sent were moved one after the other: step() saw them in between, and took
+    messages that waited for messages that had left."""
+    for policy in ("drop_oldest", "latest"):
+        bench = offline(pipe_slots=4, offline=policy)
+        client, pipe = bench.client, bench.client._pipe
+        for n in range(12):
+            client.publish("t" if n % 3 else "u", b"%d" % n, n % 3)
+            assert (pipe.head, pipe.left, pipe.sent) == (0, 0, 0), (policy, n)
+        waiting = [pipe.payloads[at] for at in range(pipe.tail)]
+        if policy == "drop_oldest":
+            assert waiting == [b"8", b"9", b"10", b"11"]
+        else:
+            assert waiting == [b"9", b"11"]
