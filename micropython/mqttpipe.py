@@ -1569,11 +1569,12 @@ class Pipe(IOBase):
                 if self.find(token) < 0:
                     return False
                 self.wait_for_lock(True)
+                head = self.head  # before find(): what step() frees from here on is behind it
                 at = self.find(token)  # step() may have moved on meanwhile
                 if at < 0 or self.firsts[at] & _RELEASED:
                     return False
                 # QoS 0 between head and sent is on its way.
-                is_taken = (at - self.head) % self.size < (self.sent - self.head) % self.size
+                is_taken = (at - head) % self.size < (self.sent - head) % self.size
                 if is_taken and not self.firsts[at] & _QOS_MASK:
                     return False
                 self.give_up(at)

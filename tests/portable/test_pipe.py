@@ -392,3 +392,28 @@ def test_rewind_waits_for_a_writer_that_moves_messages():
         mqttpipe.pass_on = before
     assert seen == [(True, (0, 1, 1, 1))] * 3, "it is looking, so nothing moves after that"
     assert places(pipe) == (0, 0, 0, 1) and not pipe.is_looking
+
+
+def test_a_message_that_leaves_while_it_is_taken_back_has_one_end():
+    needs("offline")
+    bench = Bench().go_online()
+    client, pipe = bench.client, bench.client._pipe
+    bench.server.write_credit = 3
+    token = client.publish("t", "x")
+    bench.steps()
+    bench.take_events()
+    find = pipe.find
+    found = []
+
+    def find_and_leave(token):
+        at = find(token)
+        found.append(at)
+        if len(found) == 2:
+            bench.server.write_credit = 1 << 30
+            client.step()  # as another thread does
+        return at
+
+    pipe.find = find_and_leave
+    assert client.cancel(token) is False
+    bench.steps()
+    assert bench.take_events() == [("published", token)] and len(found) == 2
