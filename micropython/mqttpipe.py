@@ -5567,23 +5567,29 @@ class _Calls5(_Driving):
                     self.response_topic = b"response/" + self.client_id
                 self._request_seed = urandom(2)
                 self.subscribe(self.response_topic, self._on_response, qos)
-                self._requests = [None] * _REQUESTS  # last: from here on the rest is there
-            if None not in self._requests:
-                raise QueueFull("%d requests wait for their responses" % _REQUESTS)
-            at = self._requests.index(None)
-            self._last_request = self._last_request + 1 & _COUNT_MASK
-            mark = self._request_seed + self._last_request.to_bytes(4, "big")
-            properties = dict(properties or _NO_PROPERTIES)
-            properties["response_topic"] = self.response_topic
-            properties["correlation_data"] = mark
-            self._requests[at] = mark, callback, ticks_add(ticks_ms(), timeout_ms)
+            pipe = self._pipe
+            pipe.wait_for_lock()  # another thread may ask, too
+            try:
+                requests = self._requests or [None] * _REQUESTS
+                if None not in requests:
+                    raise QueueFull("%d requests wait for their responses" % _REQUESTS)
+                at = requests.index(None)
+                self._last_request = self._last_request + 1 & _COUNT_MASK
+                mark = self._request_seed + self._last_request.to_bytes(4, "big")
+                requests[at] = mark, callback, ticks_add(ticks_ms(), timeout_ms)
+                self._requests = requests  # last: from here on the rest is there
+            finally:
+                pipe.release_lock(False)
             token = 0
             try:
+                properties = dict(properties or _NO_PROPERTIES)
+                properties["response_topic"] = self.response_topic
+                properties["correlation_data"] = mark
                 token = self.publish(topic_name, payload, qos, properties=properties)
             finally:
                 if not token:
-                    self._requests[at] = None
-            self._pipe.has_chores = self._pipe.is_signalled = True
+                    requests[at] = None
+            pipe.has_chores = pipe.is_signalled = True
             return token
 
     if _MQTT5 and _ASYNCIO:
