@@ -5377,6 +5377,7 @@ class _Driving(_Closing):
 
 class _Calls5(_Driving):
     if _MQTT5:
+        on_authenticated = response_topic = None  # to be set by the application
 
         def _set_protocol(self, protocol, session_expiry_s, properties, auth, packet_bytes_max):
             self._is_5 = self._decoder.is_mqtt5 = _integer("protocol", protocol, 4, 5) == 5
@@ -5706,9 +5707,6 @@ class MQTTClient(_Calls5):
 
     # To be set by the application. Most are not, so they are no attributes of each client.
     on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
-    if _MQTT5:
-        on_authenticated = response_topic = None
-
     _made = 0  # clients of this process, so that two have two identifiers
 
     def __init__(

@@ -19,6 +19,12 @@ LONG_FIRST = [
     "tests/broker/test_asyncio.py",
     "tests/host/test_stall_matrix.py",
     "tests/host/test_release.py",
+    "tests/lwip/test_serial_port.py",
+    "tests/lwip/test_lwip_faults.py",
+    "tests/lwip/test_lwip_examples.py",
+    "tests/lwip/test_installed_tools.py",
+    "tests/lwip/test_lwip_traffic.py",
+    "tests/lwip/test_measure_lwip.py",
 ]
 
 # Of these any worker takes a test, or all portable tests in one interpreter or profile.

@@ -58,7 +58,7 @@ def kinds_of(errors):
 
 def test_a_cable_that_is_out_for_a_moment_is_not_noticed(start_client, broker, topic):
     """Unless the board watches the cable, which lwIP tells the next write: see below."""
-    patience = {"keep_alive_s": 20, "connect_timeout_ms": 10_000}
+    patience = {"keep_alive_s": 60, "connect_timeout_ms": 30_000}  # of a busy machine's broker
     board = start_echo(start_client, uri_of(broker), topic, watches_cable=False, **patience)
     board.pull_cable()
     time.sleep(2)

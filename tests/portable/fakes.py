@@ -134,8 +134,12 @@ class Connection:
         count = min(count, self.read_max, len(self.to_client))
         if not count:
             return 0 if self.is_ended else None
-        buf[:count] = self.to_client[:count]
-        self.to_client = self.to_client[count:]
+        if isinstance(self.to_client, bytearray):
+            buf[:count] = memoryview(self.to_client)[:count]
+            self.to_client[:count] = b""  # in place: a board's heap is not to end in pieces
+        else:
+            buf[:count] = self.to_client[:count]
+            self.to_client = self.to_client[count:]
         return count
 
     def write(self, buf, offset, count):
