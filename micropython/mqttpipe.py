@@ -583,9 +583,11 @@ _IOCTL_POLL = const(3)
 # What drives step() cannot be entered twice: by a callback, a coroutine, or beside start().
 _IS_DRIVEN = const("step() runs already: by start(), run() or around a callback")
 
+# `x is _ZERO`: an int of this value, and no other that compares equal.
+_ZERO = const(0)
+
 # Names that every message needs: MicroPython looks for a builtin among the globals first, then,
 # one by one, among the builtins.
-_ZERO = 0  # `x is _ZERO`: an int of this value, and no other that compares equal
 _len = len
 _isinstance = isinstance
 _bytes = bytes
@@ -1584,7 +1586,8 @@ class Pipe(IOBase):
 
     def find(self, token):
         """The slot of the message with this token, or -1. Raises: LocalError: not a token."""
-        _integer("token", token, 0, _COUNT_MASK)
+        if token.__class__ is not int or not 0 <= token <= _COUNT_MASK:
+            _integer("token", token, 0, _COUNT_MASK)
         at = self.head
         while at != self.tail:
             if self.tokens[at] == token and self.firsts[at] and not self.firsts[at] & _MUTE:
@@ -1602,7 +1605,7 @@ class Pipe(IOBase):
         """
         firsts = self.firsts
         token = 0 if firsts[at] & _MUTE else self.tokens[at]
-        self.topics[at] = self.payloads[at] = None
+        self.payloads[at] = self.topics[at] = None
         if _OFFLINE:
             self.extras[at] = None
         if _MQTT5 and self.properties:
@@ -1655,7 +1658,7 @@ class Pipe(IOBase):
         at = self.head
         while at != self.tail:
             first = self.firsts[at]
-            if self.topics[at] is None:  # Ctrl-C has ended free()
+            if self.payloads[at] is None:  # Ctrl-C has ended free(), or _sending()
                 self.firsts[at] = 0
             elif first & _QOS_MASK:
                 self.firsts[at] = first & ~_FLYING
@@ -3485,7 +3488,8 @@ class _Receiving(_Serving):
         if _STATS:
             counts = self._counts
         on_ack = self._on_ack  # bound once: every QoS 1 message needs it
-        topics = []  # (length and name as on the wire, name as str, callbacks) of the last ones
+        # (length and name as on the wire, name as str, callbacks, bytes of the first) of the last
+        topics = []
         if _MQTT5:
             is_5 = self._is_5
             # The same, by alias [MQTT5-3.3.2-10]. _NOTHING: find the callbacks anew.
@@ -3607,8 +3611,7 @@ class _Receiving(_Serving):
                             turn += 1
                             if turn == known:
                                 turn = 0
-                            key, text, callbacks = topics[turn]
-                            key_len = length_of(key)
+                            key, text, callbacks, key_len = topics[turn]
                             if length >= key_len and begins_with(key):
                                 break
                         else:
@@ -3624,7 +3627,7 @@ class _Receiving(_Serving):
                                     turn = known
                                     topics.append(None)
                                     known += 1
-                                topics[turn] = (key, text, callbacks)
+                                topics[turn] = (key, text, callbacks, key_len)
                         message.topic_name = text
                         start = -1
                     if _MQTT5 and is_5 and alias and key_len > 2:
@@ -4260,11 +4263,15 @@ class _Sending(_Receiving):
                             count = at - begin if at > begin else at - begin + size
                             if _STATS:
                                 counts[_N_SENT] = counts[_N_SENT] + count & _COUNT_MASK
+                            # A slot behind head is free: its payload is given up, and the rest
+                            # stays until the next message is written over it.
                             for first in range(at - count, at):  # before 0: at the lists' ends
-                                firsts[first] = 0
-                                topics[first] = payloads[first] = None
+                                payloads[first] = None
                             if pipe.head == begin:
                                 pipe.head = at
+                            else:
+                                for first in range(at - count, at):
+                                    firsts[first] = 0
                             if is_rare and self._has_marks:
                                 self._on_left()
                             if at == tail:
@@ -5154,9 +5161,6 @@ class _Driving(_Closing):
                     self._driver = None
 
     if _ASYNCIO or _BACKGROUND:
-        _is_ticking = False  # True while _drive() is in step()
-        _loop = None  # the event loop of run()
-
         # Raises if something drives it already. A run() whose loop was left, by Ctrl-C or an
         # error, does not: what is left of it is cleared away.
         def _check_driver(self):
@@ -5903,6 +5907,9 @@ class MQTTClient(_Calls5):
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
         self._is_time_up = False  # for draining
         self._read = self._write = self._packets = None
+        if _BACKGROUND or _ASYNCIO:
+            self._is_ticking = False  # True while _drive() is in step()
+            self._loop = None  # the event loop of run()
         if _MQTT5:
             self._set_protocol(protocol, session_expiry_s, properties, auth, packet_bytes_max)
 

@@ -31,18 +31,19 @@ from self_compiling import is_private_constant
 # Nobody but the client makes objects of these, so that all of their attributes are private.
 PRIVATE_CLASSES = ("Outbox", "Decoder", "Filters", "Pipe")
 
-# The names on the way of a message, the most frequent first. MicroPython remembers for each name
-# where it was found last, in 64 places that all objects share; a name's place is its number in
-# the table of names, modulo 64. Two names of one place, or one name in two kinds of objects, send
-# each other back to searching: four times as long, and most of a client's hash table is full. So
-# each of these attributes gets a name of its own, and build.arrange() numbers them in a row.
+# The names on the way of a message. MicroPython remembers for each name where it was found last, in
+# 64 places that all objects share; a name's place is its number in the table of names, modulo 64.
+# Two names of one place, or one name in two kinds of objects, send each other back to searching:
+# four times as long, and most of a client's hash table is full. So each of these attributes gets a
+# name of its own, and build.arrange() numbers them in a row. Where the row begins was tried: some
+# places belong to names of the firmware (append, __getattr__).
 HOT = (
-    "tail head pending sent _now_ms bytes_left _unproven is_signalled left sent_count firsts room "
-    "is_looking _ZERO tokens last_token _has_marks length byte_count _len _pipe payloads topics "
-    "on_published _flying _driver _advance is_dropping has_chores _last _bytes _interrupt "
-    "_acquire easy_bytes _release is_changed _is_enough _is_held size _EVERYTHING packet_count "
-    "_timers have state at _ping_mark _sent_ms end _packets_left _is_quiet _full _has_said_bye "
-    "part _outbox _counts extras view"
+    "_sent_ms end _packets_left _is_quiet _full _has_said_bye part _outbox _counts extras view "
+    "tail head pending sent _now_ms bytes_left _unproven is_signalled left sent_count firsts "
+    "room is_looking marks tokens last_token _has_marks length byte_count _len _pipe payloads "
+    "topics on_published _flying _driver _advance is_dropping has_chores _last _bytes "
+    "_interrupt _acquire easy_bytes _release is_changed _is_enough _is_held size _EVERYTHING "
+    "packet_count _timers have state at _ping_mark"
 ).split()
 
 # What an interpreter asks of an object derived from io.IOBase.

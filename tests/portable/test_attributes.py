@@ -4,7 +4,7 @@ Where threads have no lock of the interpreter's, a thread that looks into a tabl
 makes it larger may miss what is there.
 """
 
-from fakes import Bench, needs
+from fakes import Bench, needs, use_real_parts
 from model_server import Play
 
 
@@ -39,3 +39,23 @@ def test_with_mqtt_5_neither():
     bench.steps()
     bench.exchange(b"\xf0\x06\x00\x04\x15\x00\x01m", b"\x30\x04\x00\x01t\x00", b"\xe0\x01\x8b")
     assert bench.events[-1][0] == "offline" and names_of(bench.client) == before
+
+
+def test_nor_does_whatever_drives_it():
+    needs("background", "asyncio")
+    import asyncio
+
+    client = Bench(uri="mqtt://127.0.0.1:1").client  # nobody listens there
+    use_real_parts()
+    before = names_of(client)
+    client.start()
+    client.wait_for(1 << 29, 5)
+    assert client.stop(5000) is True and names_of(client) == before
+
+    async def main():
+        task = asyncio.create_task(client.run())
+        await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(main())
+    assert names_of(client) == before
