@@ -31,12 +31,12 @@ from self_compiling import is_private_constant
 # Nobody but the client makes objects of these, so that all of their attributes are private.
 PRIVATE_CLASSES = ("Outbox", "Decoder", "Filters", "Pipe")
 
-# The names on the way of a message. MicroPython remembers for each name where it was found last, in
-# 64 places that all objects share; a name's place is its number in the table of names, modulo 64.
-# Two names of one place, or one name in two kinds of objects, send each other back to searching:
-# four times as long, and most of a client's hash table is full. So each of these attributes gets a
-# name of its own, and build.arrange() numbers them in a row. Where the row begins was tried: some
-# places belong to names of the firmware (append, __getattr__).
+# The names on the way of a message. MicroPython remembers for each name where it was found last,
+# in 64 places that all objects share; a name's place is its number in the table of names, modulo
+# 64. Two names of one place, or one name in two kinds of objects, send each other back to
+# searching: four times as long, and most of a client's hash table is full. So each of these
+# attributes gets a name of its own, and build.arrange() numbers them in a row. Where the row
+# begins was tried: some places belong to names of the firmware (append, __getattr__).
 HOT = (
     "_sent_ms end _packets_left _is_quiet _full _has_said_bye part _outbox _counts extras view "
     "tail head pending sent _now_ms bytes_left _unproven is_signalled left sent_count firsts "
