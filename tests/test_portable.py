@@ -36,6 +36,15 @@ EXEMPT = {
     ("CPython hostile", "test_board_semantics"): "it counts bytes that hostile sockets divide",
 }
 
+# Modules that play a session once for each call, or each byte, of the client alone: half of the
+# time of all. The short form runs them where client or interpreter is another, and leaves out
+# the unix port's personality, as the port itself is here three times.
+EACH_CALL = (
+    "test_failing_calls test_mqtt5_failing_calls test_stalls test_stalls_on_the_way".split()
+)
+EACH_CALL_IN = ("CPython", "MicroPython 64-bit", BOARD, BOARD_5)
+LONG_ONLY = "CPython as unix"
+
 # About what an ESP32 without PSRAM leaves to a program, and 8 KiB for the tests, which are large.
 BOARD_HEAP = "104k"
 # MQTT 5.0 is a part that a board has room for, or leaves out: there these tests are run.
@@ -111,7 +120,16 @@ def count_results(output):
     return passed, failed + 1, skipped
 
 
-@pytest.mark.parametrize("name, module", CASES)
+def is_short(name, module):
+    return name != LONG_ONLY and (name in EACH_CALL_IN or module not in EACH_CALL)
+
+
+def pytest_generate_tests(metafunc):
+    is_long = metafunc.config.getoption("--long")
+    cases = [case for case in CASES if is_long or is_short(*case)]
+    metafunc.parametrize(("name", "module"), cases)
+
+
 def test_portable(name, module, get_interpreter, record_property, request):
     if (name, module) in EXEMPT:
         pytest.skip(EXEMPT[name, module])

@@ -30,6 +30,7 @@ The long forms are:
     tests/host/test_full_heap_levels.py    the heap is filled to every level, in steps of 8 bytes
     tests/host/test_interrupted_steps.py   Ctrl-C each time that a line runs
     tests/lwip/test_portable_on_lwip.py    each profile, and the tests that take minutes there
+    tests/test_portable.py                 each failing call, and as the unix port, everywhere
 
 Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit, 32-bit and
 Debian's newest in `.cache` (tools/get_micropython.py), beside them one with the ESP32's sockets

@@ -13,6 +13,7 @@ import virtual_board as virtual
 
 import build
 import deploy
+from checkouts import share_environment
 
 ROOT = deploy.ROOT
 PAGE = (ROOT / "boards" / "README.md").read_text(encoding="utf-8")
@@ -40,7 +41,7 @@ def checkout(tmp_path):
         ignored = shutil.ignore_patterns("secrets.py", "__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", folder)  # by which the tools know a checkout
-    (folder / ".venv").symlink_to(deploy.setup_env.VENV)
+    share_environment(folder)
     return folder
 
 

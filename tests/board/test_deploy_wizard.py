@@ -22,7 +22,7 @@ from deploying import PASSWORD, ROOT, SSID, files_on, plug_in
 import certificates
 import deploy
 import servers
-import setup_env
+from checkouts import share_environment
 
 TYPED_S = 30
 ONLINE_S = 100
@@ -39,7 +39,7 @@ def checkout(tmp_path):
         ignored = shutil.ignore_patterns("secrets.py", "*.pem", "*.der", "__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / ".venv").symlink_to(setup_env.VENV)
+    share_environment(folder)
     return folder
 
 

@@ -18,6 +18,7 @@ import build
 import self_compiling
 import setup_env
 import vm_memory
+from test_portable import EACH_CALL
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORTABLE = ROOT / "tests" / "portable"
@@ -135,8 +136,12 @@ def test_the_combinations_are_all_or_have_each_two_parts_alone_and_left_out():
         assert frozenset(pair) in tried and frozenset(NAMES).difference(pair) in tried
 
 
-# It takes a second to make a build as small as those that are shipped, so only those combinations
-# are that have, or lack, one part at most. The short form tries no others.
+# It takes two seconds to make a build as small as those that are shipped. So the short form tries
+# each part alone, and full less each part (which test_the_list_explains_each_switch asks for,
+# too), and the long form makes no others as small.
+SHIPPED = [{name} for name in NAMES] + [set(TOLD) - {name} for name in TOLD]
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("share", range(SHARES))
 def test_each_combination_of_parts_compiles_and_makes_a_client(
@@ -148,15 +153,12 @@ def test_each_combination_of_parts_compiles_and_makes_a_client(
         number, parts = numbered
         folder = tmp_path / str(number)
         folder.mkdir()
-        is_shipped = not 1 < len(parts) < len(NAMES) - 1
-        mpy = build.compile_mpy(configured(parts), keeps_names=not is_shipped)
+        mpy = build.compile_mpy(configured(parts), keeps_names=parts not in SHIPPED)
         (folder / "mqttpipe.mpy").write_bytes(mpy)
         status, output = run([*micropython.command, "-c", USE], MICROPYPATH=folder)
         return parts, status, output
 
-    some = combinations()
-    if not request.config.getoption("--long"):
-        some = [parts for parts in some if not 1 < len(parts) < len(NAMES) - 1]
+    some = combinations() if request.config.getoption("--long") else SHIPPED
     tried = in_parallel(check, enumerate(some[share::SHARES]))
     assert len(tried) >= len(some) // SHARES
     for parts, status, output in tried:
@@ -203,24 +205,23 @@ test_remaining_length test_stalls test_stalls_on_the_way test_subscribe test_sub
 test_timer
 """.split()
 
-# Those that try each call, or each byte, of a session: half of the time that all take. Which
-# builds run them, beside tests/test_portable.py:
-EACH_CALL = (
-    "test_failing_calls test_mqtt5_failing_calls test_stalls test_stalls_on_the_way".split()
-)
-EACH_CALL_IN = ("full", "mqtt5")
 AS_SOURCE = ("standard",)  # by whatever is not the 32-bit board
 
+# (profile, whether all names are kept). tests/test_portable.py has full and mqtt5 with all names.
+ON_A_BOARD = [(profile, False) for profile in build.PROFILES] + [
+    ("tiny", True),
+    ("standard", True),
+]
 
-def portable_modules(with_each_call):
+
+def portable_modules():
     modules = sorted(source.stem for source in PORTABLE.glob("test_*.py"))
     assert set(LOOK_INSIDE) | set(EACH_CALL) < set(modules)
-    return [module for module in modules if with_each_call or module not in EACH_CALL]
+    return [module for module in modules if module not in EACH_CALL]
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("keeps_names", [False, True], ids=["as it is shipped", "with all names"])
-@pytest.mark.parametrize("profile", build.PROFILES)
+@pytest.mark.parametrize("profile, keeps_names", ON_A_BOARD)
 def test_each_profile_passes_the_portable_tests_on_a_board(
     profile, keeps_names, get_interpreter, portable_folder, tmp_path
 ):
@@ -235,7 +236,7 @@ def test_each_profile_passes_the_portable_tests_on_a_board(
         command = [*micropython.command, "-X", "heapsize=" + heap, "-c", code, module]
         return run(command, MICROPYPATH=path)[1]
 
-    modules = portable_modules(profile in EACH_CALL_IN)
+    modules = portable_modules()
     if not keeps_names:
         modules = [module for module in modules if module not in LOOK_INSIDE]
     outputs = in_parallel(run_module, modules)
@@ -266,10 +267,12 @@ def test_each_profile_passes_them_as_source(profile, get_interpreter, request, t
 
     def run_all(interpreter):
         folders = [tmp_path, PORTABLE]
+        options = []
         if interpreter.name == "CPython":
             folders.append(ROOT / "cpython_shim")
-        arguments = [str(folder) for folder in folders], str(PORTABLE), portable_modules(False)
-        return run([*interpreter.command, "-c", code % arguments])[1]
+            options = ["-W", "ignore::SyntaxWarning"]  # `x is 0`, as constants are written out
+        arguments = [str(folder) for folder in folders], str(PORTABLE), portable_modules()
+        return run([*interpreter.command, *options, "-c", code % arguments])[1]
 
     interpreters = [get_interpreter(name) for name in ("CPython", "MicroPython 64-bit")]
     for interpreter, output in zip(interpreters, in_parallel(run_all, interpreters)):
@@ -297,7 +300,7 @@ def test_a_board_that_compiles_the_source_passes_them(
         command = [*micropython.command, "-X", "heapsize=" + SOURCE_HEAP, "-c", code, module]
         return run(command, MICROPYPATH=path)[1]
 
-    modules = portable_modules(False)
+    modules = portable_modules()
     if not keeps_names:
         modules = [module for module in modules if module not in LOOK_INSIDE]
     for module, output in zip(modules, in_parallel(run_module, modules)):

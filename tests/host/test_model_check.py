@@ -51,7 +51,7 @@ FAULTS_5 = {
         mqttpipe.MQTTClient,
         "_on_connack_5",
         without_packet_bytes_max,
-        1,
+        11,
     ),
     "what it refuses is passed over": (mqttpipe.MQTTClient, "_on_failed", lambda *a: 0, 1),
     "an expiry is not sent": (mqttpipe, "_EXPIRES", 0, 1),

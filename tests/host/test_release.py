@@ -18,6 +18,7 @@ import build
 import release
 import setup_env
 import web_server
+from checkouts import share_environment
 
 ROOT = build.ROOT
 VERSION = build.version_of(build.read_source())
@@ -187,7 +188,7 @@ def clone(tmp_path_factory):
         else:
             (target / name).unlink(missing_ok=True)
     subprocess.run(["git", "-C", str(target), "add", "-A"], check=True, timeout=60)
-    (target / ".venv").symlink_to(setup_env.VENV)
+    share_environment(target)
     return target
 
 

@@ -17,20 +17,14 @@ import pytest
 import build
 from emulated_board import BoardError
 from summary import record_portable
-from test_portable import MODULES, PORTABLE, ROOT, TESTS, count_results
+from test_portable import EACH_CALL, MODULES, PORTABLE, ROOT, TESTS, count_results
 
 LWIP_PORTABLE = pathlib.Path(__file__).resolve().parent / "portable"
 SEMANTICS = "test_board_semantics"
 LWIP_SEMANTICS = "test_lwip_semantics"
 
-# They play a session once for each byte or call: of the client alone, and for minutes.
-EXHAUSTIVE = (
-    "test_failing_calls",
-    "test_mqtt5_failing_calls",
-    "test_stalls",
-    "test_stalls_on_the_way",
-)
-# tests/host/test_build.py runs all of them in each profile on MicroPython 32-bit.
+# On MicroPython 32-bit tests/test_portable.py and tests/host/test_build.py run all of them, in
+# each profile. Here "mqtt5" has the tests of MQTT 5.0 only.
 PROFILES = ("full", "mqtt5")
 
 # What a test may be left out for, beside a part that this build has not.
@@ -44,8 +38,12 @@ def cases(is_long):
     for profile in build.PROFILES if is_long else PROFILES:
         for module in MODULES:
             # The one has nothing to do with the client: see below.
-            if module != SEMANTICS and (is_long or module not in EXHAUSTIVE):
+            if module != SEMANTICS and (is_long or is_short(profile, module)):
                 yield profile, module
+
+
+def is_short(profile, module):
+    return module not in EACH_CALL and module.startswith("test_mqtt5_") == (profile == "mqtt5")
 
 
 def pytest_generate_tests(metafunc):
