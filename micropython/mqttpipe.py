@@ -1333,13 +1333,10 @@ class Pipe(IOBase):
 
     # Bytes of topic name, payload and properties. (step() may free the slot meanwhile.)
     def _bytes_of(self, at):
-        if _MQTT5 and self.properties and self.properties[at]:
-            return (
-                _len(self.topics[at] or b"")
-                + _len(self.payloads[at] or b"")
-                + _len(self.properties[at])
-            )
-        return _len(self.topics[at] or b"") + _len(self.payloads[at] or b"")
+        size = _len(self.topics[at] or b"") + _len(self.payloads[at] or b"")
+        if _MQTT5 and self.properties:
+            size += _len(self.properties[at] or b"")
+        return size
 
     def packet_bytes_of(self, at):
         """The exact size of the packet of the message at `at`, without a topic alias."""
