@@ -1585,11 +1585,14 @@ class Pipe(IOBase):
         """The slot of the message with this token, or -1. Raises: LocalError: not a token."""
         if token.__class__ is not int or not 0 <= token <= _COUNT_MASK:
             _integer("token", token, 0, _COUNT_MASK)
-        at = self.head
-        while at != self.tail:
+        # From the newest to the oldest, tail read first: a writer that makes room moves messages
+        # towards head, and so to where we have not looked yet.
+        at = self.tail
+        head = self.head
+        while at != head:
+            at = (at or self.size) - 1
             if self.tokens[at] == token and self.firsts[at] and not self.firsts[at] & _MUTE:
                 return at
-            at = (at + 1) % self.size
         return -1
 
     # -- step() -------------------------------------------------------------

@@ -5,8 +5,73 @@ One of the two is stopped at each of its bytecodes in turn, and all of the other
 
 import fakes
 import preemption
+import pytest
+
+import mqttpipe
 
 fast = preemption.fast
+
+
+class Moving:
+    """The pipe is full, with a gap: whoever publishes drops a message, and moves what waits."""
+
+    def __init__(self):
+        self.bench = bench = fakes.offline(pipe_slots=4, offline="drop_oldest", keep_alive_s=0)
+        preemption.let_time_pass(bench)
+        self.client = client = bench.client
+        self.tokens = [client.publish("t", b"%d" % n, 1) for n in range(4)]
+        client.cancel(self.tokens[1])
+        self.waiting = self.tokens[2:]
+
+    def other(self):
+        for n in range(2):
+            self.client.publish("t", b"new %d" % n, 1)
+
+
+class Turning:
+    """The ring turns once while somebody looks: what he asks for is behind his back then."""
+
+    def __init__(self):
+        self.bench = bench = fakes.offline(pipe_slots=4, keep_alive_s=0).go_online()
+        preemption.let_time_pass(bench)
+        self.client = client = bench.client
+        self.tokens = [client.publish("t", b"%d" % n) for n in range(3)]
+        self.waiting = [client.publish("t", b"last", 1)]  # its PUBACK does not come
+
+    def other(self):
+        for n in range(4):
+            self.client.step()
+            self.client.publish("t", b"new %d" % n)
+
+
+@pytest.mark.parametrize("kind", [Moving, Turning])
+@pytest.mark.parametrize("is_look_first", [True, False])
+def test_what_waits_is_not_done_whatever_others_do_meanwhile(kind, is_look_first):
+    target = 0
+    failures = []
+    while True:
+        target += 1
+        life = kind()
+        answers = []
+
+        def look(life=life, answers=answers):
+            for token in life.waiting:
+                answers.append(life.client.is_done(token))
+
+        def other(life=life):
+            try:
+                life.other()
+            except mqttpipe.QueueFull:
+                pass
+
+        first, second = (look, other) if is_look_first else (other, look)
+        has_switched = preemption.Switch(target, second).run(first)
+        if True in answers:
+            failures.append("bytecode %d: %r" % (target, answers))
+        if not has_switched:
+            break
+    assert target > 50, "the client was not stopped at all"
+    assert failures == []
 
 
 def test_who_counts_bytes_bears_that_step_frees_a_slot_just_then():
