@@ -3949,26 +3949,30 @@ class _Receiving(_Serving):
         # again [MQTT5-4.3.3-4] [MQTT5-4.4.0-2]. Returns as _on_ack().
         def _on_failed(self, kind, packet_id, code, properties):
             pipe = self._pipe
-            if _OFFLINE:
-                pipe.is_looking = True
-                if pipe.is_dropping:
-                    return None
-            at = pipe.find_id(packet_id)
-            first = pipe.firsts[at] if at >= 0 else 0
-            if first & _RELEASED or not first & (0x02 if kind == _PUBACK else 0x04):
-                if _STATS:
+            # Under the lock: see _tell_dropped(). While we have it, no writer drops anything.
+            if _OFFLINE and not pipe._acquire(False):
+                return None
+            error = None
+            try:
+                at = pipe.find_id(packet_id)
+                first = pipe.firsts[at] if at >= 0 else 0
+                if not first & _RELEASED and first & (0x02 if kind == _PUBACK else 0x04):
+                    error = _refusal(
+                        "message %d to %r" % (pipe.tokens[at], pipe.topics[at]), code, properties
+                    )
+                    error.token = pipe.tokens[at]
+                    if first & _FLYING:
+                        self._flying -= 1
+                    if not pipe.free(at):
+                        error = None
+                    elif _OFFLINE:
+                        pipe.dropped.append(error.token)
+                elif _STATS:
                     self._count(_N_IGNORED)
-                return 0
-            error = _refusal(
-                "message %d to %r" % (pipe.tokens[at], pipe.topics[at]), code, properties
-            )
-            error.token = pipe.tokens[at]
-            if first & _FLYING:
-                self._flying -= 1
-            if pipe.free(at):
+            finally:
                 if _OFFLINE:
-                    pipe.dropped.append(error.token)
-                    pipe.is_looking = False  # the callback may drop something
+                    pipe.release_lock(False)
+            if error:
                 pipe.has_chores = pipe.is_signalled = True
                 self._report(error)
             return 0
@@ -6085,18 +6089,20 @@ class MQTTClient(_Calls5):
     if _OFFLINE:
         # on_dropped may publish, and so drop more: report those after it returns, not inside it.
         def _tell_dropped(self):
-            dropped = self._pipe.dropped
+            pipe = self._pipe
             if self._is_telling:
                 return
             self._is_telling = True
             begin_ms = ticks_ms()
             try:
                 for _ in range(_DROPS_PER_CALL):
-                    if not dropped:
+                    # Under the lock, as all that changes this list. If another thread has it,
+                    # step() tells the rest.
+                    if not pipe.dropped or not pipe._acquire(False):
                         break
-                    try:
-                        token = dropped.pop(0)
-                    except IndexError:  # another thread has told it
+                    token = pipe.dropped.pop(0) if pipe.dropped else 0
+                    pipe.release_lock(False)
+                    if not token:  # another thread has told it
                         break
                     self._happened = True
                     if _STATS:
@@ -6104,14 +6110,14 @@ class MQTTClient(_Calls5):
                     if _ASYNCIO and token in self._awaited:
                         self._awaited[token] = True
                         self._is_drop_told = True
-                        self._pipe.is_signalled = True
+                        pipe.is_signalled = True
                     self._emit(self.on_dropped, token)
                     if ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
                         break  # what is owed leaves before the next one
             finally:
                 self._is_telling = False
-                if dropped:  # step() tells the rest, or what another thread has dropped just now
-                    self._pipe.has_chores = self._pipe.is_signalled = True
+                if pipe.dropped:  # step() tells the rest, or what was dropped just now
+                    pipe.has_chores = pipe.is_signalled = True
 
         def cancel(self, token: int) -> bool:
             """Take a message back.

@@ -429,6 +429,25 @@ def reconnect(bench, connack):
     return bench.server.received()
 
 
+class Guarded:
+    """Stands for Pipe.dropped: a list that nobody may change without the lock."""
+
+    def __init__(self, lock):
+        self.lock = lock
+        self.items = []
+
+    def __len__(self):
+        return len(self.items)
+
+    def append(self, token):
+        assert self.lock.locked()
+        self.items.append(token)
+
+    def pop(self, at):
+        assert self.lock.locked()
+        return self.items.pop(at)
+
+
 def use_real_parts():
     """Give mqttpipe back the clock and the sockets of this machine."""
     for name, part in zip(_REPLACED, _REAL):

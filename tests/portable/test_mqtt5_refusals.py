@@ -1,6 +1,6 @@
 """MQTT 5.0: a message that the server refuses, at a moment that rarely comes."""
 
-from fakes import ECONNRESET, needs
+from fakes import ECONNRESET, Guarded, needs
 from mqtt5 import connack, online
 
 PUBACK_FAILED = b"\x40\x04\x00%c\x97\x00"
@@ -127,9 +127,21 @@ def test_no_cancel_of_another_thread_comes_between_it_and_its_message():
     bench.steps()
     pipe = bench.client._pipe
     find_id, noted = pipe.find_id, []
-    pipe.find_id = lambda packet_id: noted.append(pipe.is_looking) or find_id(packet_id)
+    pipe.find_id = lambda packet_id: noted.append(pipe._lock.locked()) or find_id(packet_id)
+    pipe.dropped = Guarded(pipe._lock)
     bench.exchange(PUBACK_FAILED % 1)
-    assert noted == [True] and not pipe.is_looking
+    assert noted == [True] and not pipe._lock.locked() and not pipe.is_looking
+    assert ("dropped", 1) in bench.take_events()
+    bench.client.publish("t", b"x", 1)
+    bench.steps()
+    pipe.wait_for_lock()  # another thread writes
+    bench.server.send(PUBACK_FAILED % 2)
+    for _ in range(3):
+        bench.client.step()
+    assert bench.take_events() == [] and bench.client.is_online()
+    pipe.release_lock()
+    bench.steps()
+    assert sorted(bench.take_events()) == [("dropped", 2), ("error", 2)]
 
 
 def test_a_pubrec_for_nothing_at_qos_2_is_told_with_both_bytes_of_its_identifier():

@@ -4,6 +4,7 @@ from fakes import (
     CONNACK,
     CONNACK_SESSION,
     ECONNRESET,
+    Guarded,
     needs,
     offline,
     raises,
@@ -440,3 +441,39 @@ def test_a_callback_that_answers_each_drop_with_a_message_does_not_go_round_for_
     assert told[0] == 1000, "as many as are told at once"
     bench.client.on_dropped = None
     bench.client.publish("t", b"")
+
+
+def test_the_list_of_what_was_dropped_changes_under_the_lock_only():
+    """Without a GIL two threads that change it at once break it: tokens were never told, or an
+    item was no object at all."""
+    needs("offline")
+    bench = offline(pipe_slots=2, offline="drop_oldest")
+    pipe = bench.client._pipe
+    pipe.dropped = Guarded(pipe._lock)
+    tokens = [bench.client.publish("t", b"%d" % n, 1, expiry_s=5) for n in range(5)]
+    bench.client.cancel(tokens[3])
+    bench.clock.advance(6000)
+    bench.steps()
+    assert bench.take_events() == [("dropped", token) for token in tokens]
+
+
+def test_what_another_thread_keeps_from_being_told_is_told_by_step():
+    needs("offline")
+    bench = offline(pipe_slots=2)
+    pipe = bench.client._pipe
+    token = bench.client.publish("t", b"x", 1)
+    cancel = pipe.cancel
+
+    def cancel_and_lose_the_lock(token):
+        is_taken_back = cancel(token)
+        pipe.wait_for_lock()  # the other thread was faster
+        return is_taken_back
+
+    pipe.cancel = cancel_and_lose_the_lock
+    assert bench.client.cancel(token) and bench.take_events() == []
+    assert pipe.is_signalled, "nobody wakes step()"
+    bench.client.step()
+    assert bench.take_events() == []
+    pipe.release_lock()
+    bench.client.step()
+    assert bench.take_events() == [("dropped", token)]
