@@ -5131,7 +5131,11 @@ class _Driving(_Closing):
         def _has_stopped(self):
             self._is_stopping = True
             self.disconnect()
-            return self._driver is None and self.state == _DOWN
+            if self._driver is not None:
+                return False
+            if self.state != _DOWN:  # what has driven it ended before the connection
+                self._step(0)
+            return self.state == _DOWN
 
         # The thread, from start() to stop(); or one tick of the timer.
         def _drive(self, timer=None):
@@ -5248,13 +5252,13 @@ class _Driving(_Closing):
                     self._poll = None
                     self._is_running = False
                     self._changed = None  # the next run() may be another loop's
-                    changed.set()
-                    changed.clear()
                     try:
                         self._quit()
                     finally:
                         self._driver = None
                         wait_no_more(self._pipe)
+                        changed.set()  # last: in a closed loop CPython raises
+                        changed.clear()
 
         def _event(self):
             if self._changed is None:
@@ -6295,18 +6299,21 @@ class MQTTClient(_Calls5):
 
     # Drive step(), or just watch while something else drives it, until the condition holds. Refuse
     # to wait in the thread that drives step(): it could not go on. (The timer of rp2 uses the main
-    # program's thread: there, refuse only while the timer is in step().)
+    # program's thread: there, refuse only while the timer is in step().) Who watches goes on
+    # watching when nothing drives it any more: another thread may have watched, too.
     def _wait(self, timeout_ms, is_done=None, *arguments):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
         if (_BACKGROUND or _ASYNCIO) and self._driver == get_ident():
             if self._is_ticking or not _BACKGROUND or self._timer is None:
                 self._check_driver()
-        left_ms = 0
+        left_ms = is_driven = 0
         while True:
-            if not (_BACKGROUND or _ASYNCIO) or self._driver is None:
-                self.step(left_ms)
-            else:
+            if (_BACKGROUND or _ASYNCIO) and self._driver is not None:
+                is_driven = 1
+            if is_driven:
                 sleep_ms(min(left_ms, _NAP_MS))
+            else:
+                self.step(left_ms)
             if is_done(*arguments) if is_done else self.state == _DOWN:
                 return True
             left_ms = ticks_diff(deadline_ms, ticks_ms())

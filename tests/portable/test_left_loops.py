@@ -5,7 +5,7 @@ anew is asyncio.new_event_loop().
 """
 
 import board_heap  # noqa: F401
-from fakes import Bench, needs, raises, use_real_parts
+from fakes import DISCONNECT, Bench, needs, raises, use_real_parts
 
 import mqttpipe
 
@@ -122,3 +122,61 @@ def test_a_full_queue_that_nobody_takes_from_any_more_does_not_stop_the_others()
     client.subscribe("u", None)
     bench.steps()
     assert came == [b"2"]
+
+
+def test_a_task_that_ends_after_its_loop_was_closed_lets_go_of_the_client():
+    """CPython's Event.set() raises then, if somebody waits for it, and the client seemed driven
+    for ever."""
+    client = mqttpipe.MQTTClient("mqtt://192.0.2.1", link=Down())
+    loop, task = left = leave(client)
+    changed = client._changed
+
+    def is_closed():
+        raise RuntimeError("Event loop is closed")
+
+    changed.set = is_closed
+    try:
+        forget(left)
+    except RuntimeError:
+        pass
+    client.step()
+    assert client.wait_online(0) is False if client._is_wanted else client.wait_offline(1000)
+
+
+def test_who_watched_does_not_step_when_nobody_drives_it_any_more():
+    """Several threads may have watched: they would all be in step() at once."""
+    needs("background")
+    use_real_parts()
+    client = mqttpipe.MQTTClient("mqtt://192.0.2.1", link=Down())
+    token = client.publish("t", "x", 1)
+    client._driver = 0  # start(), in another thread
+    is_done = client.is_done
+    drivers = []
+
+    def look(token):
+        client._driver = drivers.pop() if drivers else None
+        return is_done(token)
+
+    client.is_done = look
+    step, client.step = client.step, None
+    assert client.wait_for(token, 20) is False
+    client.step = step  # and if start() comes while somebody drives it, he watches from there on
+    drivers.append(0)
+    assert client.wait_for(token, 20) is False
+
+
+def test_stop_drives_what_the_background_has_left():
+    """A callback that raised SystemExit has ended the thread, and the connection is still open."""
+    needs("background")
+    bench = Bench().go_online()
+    client = bench.client
+    client._driver = 0
+    has_stopped = client._has_stopped
+
+    def has_left_and_stopped():
+        client._driver = None
+        return has_stopped()
+
+    client._has_stopped = has_left_and_stopped
+    assert client.stop(1000) and client.state_name == "DOWN"
+    assert bench.server.received().endswith(DISCONNECT)
