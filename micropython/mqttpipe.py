@@ -206,7 +206,7 @@ if implementation.name == "micropython":
 
         try:
             import mqttpipe_unix as select  # type: ignore
-            from mqttpipe_unix import wait_no_more, wait_ready  # type: ignore
+            from mqttpipe_unix import pass_on, wait_no_more, wait_ready  # type: ignore
         except ImportError:  # no board has such a file, or needs it
             pass
 
@@ -1651,8 +1651,9 @@ class Pipe(IOBase):
         if _OFFLINE:
             self.is_online = False
             self.is_looking = True
-            for _ in range(_LOCK_WAITS):
-                if not self.is_dropping:  # another thread will have done in a moment
+            begin_ms = ticks_ms()
+            for _ in range(_LOCK_WAITS):  # another thread will have done in a moment
+                if not self.is_dropping or ticks_diff(ticks_ms(), begin_ms) > _LOCK_WAIT_MS:
                     break
                 pass_on()
         at = self.head

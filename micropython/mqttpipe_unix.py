@@ -7,11 +7,13 @@ millisecond whether it is ready (extmod/modselect.c: MICROPY_PY_SELECT_IOCTL_CAL
 On a PC these wake-ups alone take about 2 % of a processor, whatever the object answers. Here they
 become rarer when nothing has happened for a while: then a call of another thread, or a message
 over TLS, may wait for NAP_MS.
+
+And who waits for another thread sleeps for a moment, in place of keeping a processor from it.
 """
 
 import select as _select
 from select import POLLIN, POLLOUT
-from time import ticks_add, ticks_diff, ticks_ms
+from time import sleep_us, ticks_add, ticks_diff, ticks_ms
 
 from micropython import const
 
@@ -60,6 +62,11 @@ class poll:
                 return self._all.ipoll(0)
             for _ in self._asked.ipoll(0):
                 return self._all.ipoll(0)
+
+
+def pass_on():
+    """Let the thread go on that we wait for: here the system may have stopped it for a while."""
+    sleep_us(50)
 
 
 def wait_ready(client, pipe):

@@ -32,6 +32,7 @@ class Bench:
     def __init__(self):
         self.now_ms = 1000
         self.slept = []
+        self.naps = []  # microseconds
         self.ready_at_ms = {}  # thing: when it is ready
         self.stream = Stream()
         self.asked = Asked()
@@ -77,10 +78,16 @@ def bench(monkeypatch):
     monkeypatch.setattr(time, "ticks_ms", lambda: bench.now_ms, raising=False)
     monkeypatch.setattr(time, "ticks_add", lambda ticks, delta: ticks + delta, raising=False)
     monkeypatch.setattr(time, "ticks_diff", lambda one, another: one - another, raising=False)
+    monkeypatch.setattr(time, "sleep_us", bench.naps.append, raising=False)
     module = importlib.import_module("mqttpipe_unix")
     monkeypatch.setattr(module, "_select", bench)
     yield bench.watch(module.poll())
     del sys.modules["mqttpipe_unix"]  # it has taken this clock
+
+
+def test_who_waits_for_another_thread_lets_the_processor_go(bench):
+    sys.modules["mqttpipe_unix"].pass_on()
+    assert len(bench.naps) == 1 and 0 < bench.naps[0] <= 100
 
 
 def test_a_short_sleep_is_one_poll_of_all(bench):

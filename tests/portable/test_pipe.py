@@ -394,6 +394,22 @@ def test_rewind_waits_for_a_writer_that_moves_messages():
     assert places(pipe) == (0, 0, 0, 1) and not pipe.is_looking
 
 
+def test_rewind_waits_no_longer_than_a_writer_would():
+    """Ctrl-C has ended that one: step() does not block for longer, however slow a turn is."""
+    needs("offline")
+    bench = Bench()
+    pipe = bench.client._pipe
+    pipe.wait_for_lock(True)
+    before = mqttpipe.pass_on
+    mqttpipe.pass_on = lambda: bench.clock.advance(1)
+    begin_ms = bench.clock.ticks_ms()
+    try:
+        pipe.rewind()
+    finally:
+        mqttpipe.pass_on = before
+    assert 20 <= bench.clock.ticks_ms() - begin_ms <= 22 and not pipe.is_looking
+
+
 def test_a_message_that_leaves_while_it_is_taken_back_has_one_end():
     needs("offline")
     bench = Bench().go_online()
