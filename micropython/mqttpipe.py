@@ -1744,13 +1744,15 @@ class Filters:
         options=None,  # _MQTT5
     ):
         """Add a row. Under the Pipe's lock. Allocates: the row, and the table anew."""
-        for row in self.rows:
-            if row[_FILTER] == topic_filter and qos >= 0 and row[_QOS] >= 0:
-                row[_IS_LAST] = False
+        rows = self.rows
         row = [topic_filter, callback, qos, token, _UNSENT, 0, True, 0]
         if _MQTT5:
             row.append(options)
-        self.rows = self.rows + [row]
+        self.rows = rows + [row]
+        # Now that there is a new one: step() may look for callbacks at any moment.
+        for row in rows:
+            if row[_FILTER] == topic_filter and qos >= 0 and row[_QOS] >= 0:
+                row[_IS_LAST] = False
         self.is_changed = self.is_unsent = True
 
     def callbacks(self, buf, start, end):
@@ -1758,13 +1760,16 @@ class Filters:
 
         In the order of subscription. Allocates: the list.
         """
-        found = []
-        for row in self.rows:
-            if row[_CALLBACK] is not None and row[_IS_LAST]:
-                if _MQTT5 and row[_OPTIONS] and row[_OPTIONS][2]:
-                    continue  # what comes for it has its identifier [MQTT5-3.3.4-3, -5]
-                if topic_matches(row[_FILTER], buf, start, end):
-                    found.append(row[_CALLBACK])
+        rows = None
+        while rows is not self.rows:  # put() of another thread has come between
+            rows = self.rows
+            found = []
+            for row in rows:
+                if row[_CALLBACK] is not None and row[_IS_LAST]:
+                    if _MQTT5 and row[_OPTIONS] and row[_OPTIONS][2]:
+                        continue  # what comes for it has its identifier [MQTT5-3.3.4-3, -5]
+                    if topic_matches(row[_FILTER], buf, start, end):
+                        found.append(row[_CALLBACK])
         return found
 
     if _MQTT5:
@@ -1775,16 +1780,19 @@ class Filters:
             A filter that has one is not compared [MQTT5-3.3.4-4]. The others match as ever: the
             message may have been sent for them, too.
             """
-            found = []
-            for row in self.rows:
-                if row[_CALLBACK] is not None and row[_IS_LAST]:
-                    identifier = row[_OPTIONS][2]
-                    if (
-                        identifier in identifiers
-                        if identifier
-                        else topic_matches(row[_FILTER], topic_name, 0, _len(topic_name))
-                    ):
-                        found.append(row[_CALLBACK])
+            rows = None
+            while rows is not self.rows:
+                rows = self.rows
+                found = []
+                for row in rows:
+                    if row[_CALLBACK] is not None and row[_IS_LAST]:
+                        identifier = row[_OPTIONS][2]
+                        if (
+                            identifier in identifiers
+                            if identifier
+                            else topic_matches(row[_FILTER], topic_name, 0, _len(topic_name))
+                        ):
+                            found.append(row[_CALLBACK])
             return found
 
     def find(self, token):

@@ -93,3 +93,37 @@ def test_no_filter_is_forgotten_whoever_comes_first(moment, verb, name, is_step_
             break
     assert target > 100, "the client was not stopped at all"
     assert failures == []
+
+
+@pytest.mark.parametrize("is_step_first", [True, False])
+def test_a_message_goes_to_one_callback_of_its_filter_while_that_is_replaced(is_step_first):
+    """It went to on_message, or to nobody."""
+    target = 0
+    failures = []
+    while True:
+        target += 1
+        bench = fakes.Bench(keep_alive_s=0).go_online()
+        preemption.let_time_pass(bench)
+        client = bench.client
+        taken = []
+        client.on_message = lambda client, message, taken=taken: taken.append("on_message")
+        client.subscribe("t/#", lambda client, message, taken=taken: taken.append("old"))
+        bench.steps()
+        bench.exchange(answers(bench.server.received()))
+        bench.server.send(b"\x30\x06\x00\x03t/nx\x30\x06\x00\x03t/mx")
+
+        def replace(client=client, taken=taken):
+            try:
+                client.subscribe("t/#", lambda client, message: taken.append("new"))
+            except mqttpipe.QueueFull:
+                pass
+
+        first, second = (client.step, replace) if is_step_first else (replace, client.step)
+        has_switched = preemption.Switch(target, second).run(first)
+        bench.steps()
+        if "on_message" in taken or not taken:
+            failures.append("bytecode %d: %r" % (target, taken))
+        if not has_switched:
+            break
+    assert target > 100, "the client was not stopped at all"
+    assert failures == []
