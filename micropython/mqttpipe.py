@@ -5528,7 +5528,7 @@ class _Calls5(_Driving):
 
         def _on_response(self, client, message):
             mark = _value(message.properties, 0x09)
-            for at in range(_REQUESTS):
+            for at in range(len(self._requests)):
                 request = self._requests[at]
                 if request is not None and request[0] == mark:
                     self._requests[at] = None
@@ -5598,7 +5598,7 @@ class _Calls5(_Driving):
                 at = requests.index(None)
                 self._last_request = self._last_request + 1 & _COUNT_MASK
                 mark = self._request_seed + self._last_request.to_bytes(4, "big")
-                requests[at] = mark, callback, ticks_add(ticks_ms(), timeout_ms)
+                request = requests[at] = mark, callback, ticks_add(ticks_ms(), timeout_ms)
                 self._requests = requests  # last: from here on the rest is there
             finally:
                 pipe.release_lock(False)
@@ -5609,7 +5609,7 @@ class _Calls5(_Driving):
                 properties["correlation_data"] = mark
                 token = self.publish(topic_name, payload, qos, properties=properties)
             finally:
-                if not token:
+                if not token and requests[at] is request:
                     requests[at] = None
             pipe.has_chores = pipe.is_signalled = True
             return token
