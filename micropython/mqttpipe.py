@@ -5298,11 +5298,17 @@ class _Driving(_Closing):
             try:
                 while True:
                     if not token:
+                        # Until it is in the table nobody tells that it was dropped.
+                        self._is_unlisted = True
                         try:
                             token = self.publish(topic_name, payload, qos, retain)
                             self._awaited[token] = False
                         except QueueFull:
                             pass
+                        finally:
+                            self._is_unlisted = False
+                        if _OFFLINE:
+                            self._tell_dropped()
                     if token and self.is_done(token):
                         if _OFFLINE and token in self._pipe.dropped:  # not told yet
                             return False
@@ -5872,6 +5878,7 @@ class MQTTClient(_Calls5):
             self._changed = None  # asyncio.Event: something happened in step()
             self._is_running = False  # run()
             self._is_drop_told = False  # to publish_wait(): run() has to wake it
+            self._is_unlisted = False  # publish_wait() is in publish()
             self._awaited = {}  # token of publish_wait(): has it been dropped?
             self._full = []  # Messages that have no room: nothing is read until they have
         if _ISR:
@@ -6113,9 +6120,11 @@ class MQTTClient(_Calls5):
                     # step() tells the rest.
                     if not pipe.dropped or not pipe._acquire(False):
                         break
-                    token = pipe.dropped.pop(0) if pipe.dropped else 0
+                    token = 0
+                    if pipe.dropped and not (_ASYNCIO and self._is_unlisted):
+                        token = pipe.dropped.pop(0)
                     pipe.release_lock(False)
-                    if not token:  # another thread has told it
+                    if not token:  # another thread has told it, or will
                         break
                     self._happened = True
                     if _STATS:

@@ -6,6 +6,13 @@ from wire import serve, split, suback
 import mqttpipe
 
 
+class Down:
+    """A link that is never up: no network is needed."""
+
+    def is_up(self):
+        return False
+
+
 def meanwhile(bench, deliver):
     """The server does `deliver` as soon as the client sleeps."""
     advance = bench.clock.advance
@@ -162,3 +169,37 @@ def test_a_refused_filter_that_is_granted_later_is_refused_no_more():
     serve(bench)
     assert bench.client.is_done(token) and not bench.client.was_refused(token)
     assert bench.client.is_online()
+
+
+def test_publish_wait_hears_of_a_drop_by_another_thread_right_behind_it():
+    """That was told before anybody noted that it is waited for: publish_wait() said True."""
+    needs("asyncio", "offline")
+    import asyncio
+
+    use_real_parts()
+    client = mqttpipe.MQTTClient(
+        "mqtt://192.0.2.1", link=Down(), pipe_slots=1, offline="drop_oldest"
+    )
+    publish = client.publish
+    dropped = []
+    client.on_dropped = lambda client, token: dropped.append(token)
+
+    def publish_and_lose(*arguments):
+        token = publish(*arguments)
+        client.publish = publish
+        publish("t", "of another thread")
+        return token
+
+    client.publish = publish_and_lose
+
+    async def main():
+        task = asyncio.create_task(client.run())
+        answer = await asyncio.wait_for(client.publish_wait("t", "x", 1), 2)
+        client.disconnect()
+        await task
+        return answer
+
+    answer = asyncio.run(main())
+    assert answer is False and dropped == [1], (answer, dropped)
+    publish("t", "y")
+    assert dropped == [1, 2], "nothing is held back any more"
