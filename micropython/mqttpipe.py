@@ -1741,17 +1741,25 @@ class Filters:
         callback,
         qos,
         token,
+        is_away,
         options=None,  # _MQTT5
     ):
-        """Add a row. Under the Pipe's lock. Allocates: the row, and the table anew."""
-        rows = self.rows
-        row = [topic_filter, callback, qos, token, _UNSENT, 0, True, 0]
+        """Add a row. Under the Pipe's lock. Allocates: the row, and the table anew.
+
+        Args: is_away: there is no connection, so a row that this one replaces can go.
+        """
+        rows = []
+        for row in self.rows:
+            if not is_away or row[_FILTER] != topic_filter or (qos < 0) != (row[_QOS] < 0):
+                rows.append(row)
+        new = [topic_filter, callback, qos, token, _UNSENT, 0, True, 0]
         if _MQTT5:
-            row.append(options)
-        self.rows = rows + [row]
-        # Now that there is a new one: step() may look for callbacks at any moment.
+            new.append(options)
+        rows.append(new)
+        self.rows = rows
+        # Only now, when nothing can fail for want of memory: until here the others are in force.
         for row in rows:
-            if row[_FILTER] == topic_filter and qos >= 0 and row[_QOS] >= 0:
+            if row is not new and row[_FILTER] == topic_filter and qos >= 0 and row[_QOS] >= 0:
                 row[_IS_LAST] = False
         self.is_changed = self.is_unsent = True
 
@@ -1807,6 +1815,11 @@ class Filters:
         self.is_unsent = False  # before it looks: another thread may raise it meanwhile
         for row in self.rows:
             if row[_STATE] == _UNSENT:
+                # Another one, of on_connect, asks for the same. Twice would bring each retained
+                # message twice.
+                if not row[_IS_LAST] and row[_TOKEN] < 0:
+                    row[_STATE] = _GRANTED
+                    continue
                 self.is_unsent = True
                 for _ in range(256):
                     self.last_id = self.last_id % 255 + 1
@@ -5894,6 +5907,13 @@ class MQTTClient(_Calls5):
             self._arriving = 0  # packet_id of the QoS 2 message that no callback has had yet
             self._again = None  # packet identifiers whose PUBREL is to be sent again
             self._is_qos1_told = False  # a server that does not do QoS 2
+            if not clean_session:
+                # The server may still have a message of this device's life before a reset, with
+                # its identifier. A new one with the same would count as a repetition of that.
+                token = int.from_bytes(urandom(2), "big")
+                self._pipe.last_token = token
+                if _STATS:
+                    self._counts[_N_FILTERS] = token
         self._is_resumed = True  # no session was lost for want of memory
         self._longest_ms = 0  # upper bound of the last random pause; the next one's is double
         self._pause_end_ms = None
@@ -6256,6 +6276,7 @@ class MQTTClient(_Calls5):
                 callback,
                 qos,
                 token,
+                self.state < _SUBSCRIBING,  # with the lock, no CONNACK comes in between
                 options,  # _MQTT5
             )
             if _STATS:

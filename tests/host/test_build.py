@@ -195,7 +195,8 @@ def failures_of(output):
 LOOK_INSIDE = """
 test_allocation test_answers_and_cancel test_arguments test_attributes test_conformance
 test_decoder
-test_dns_answers test_failing_calls test_full_heap test_hard_moments test_identifiers test_isr
+test_dns_answers test_failing_calls test_full_heap test_habits test_hard_moments
+test_identifiers test_isr
 test_left_loops
 test_moving_slots test_mqtt5_allocation test_mqtt5_failing_calls test_mqtt5_lives
 test_mqtt5_properties test_mqtt5_refusals test_mqtt5_request_table

@@ -2,6 +2,8 @@
 
 from fakes import CONNACK_SESSION, ECONNRESET, Bench, needs, reconnect
 
+import mqttpipe
+
 
 def test_identifiers_follow_from_the_tokens_and_leave_256_to_filters():
     """[MQTT-2.3.1-1, -2]: 1..65279, never 0."""
@@ -84,3 +86,30 @@ def test_identifiers_go_on_counting_through_connections():
     bench.client.publish("t", b"", qos=1)
     bench.steps()
     assert bench.server.received() == b"\x32\x05\x00\x01t\x00\x02"
+
+
+def test_a_message_after_a_reset_is_no_repetition_of_one_before_it():
+    """The server may keep the identifier of a QoS 2 message whose exchange a reset has cut off."""
+    needs("qos2")
+    seen = set()
+    for drawn in (b"\x00\x00", b"\x31\x07", b"\xff\xff"):
+        bench = Bench(
+            clean_session=False, prepare=lambda d=drawn: setattr(mqttpipe, "urandom", lambda n: d)
+        )
+        bench.go_online(CONNACK_SESSION)
+        token = bench.client.publish("t", b"x", qos=2)
+        bench.steps()
+        sent = bench.server.received()
+        assert sent[:5] == b"\x34\x06\x00\x01t" and token < 1 << 30
+        assert sent[5:7] != b"\x00\x00" and sent[5] != 0xFF, "those are the filters'"
+        seen.add(sent[5:7])
+        stats = getattr(bench.client, "stats", {"queued": 1})
+        assert stats["queued"] == 1
+        bench.exchange(b"\x50\x02" + sent[5:7], b"\x70\x02" + sent[5:7])
+        assert bench.client.is_done(token)
+    assert len(seen) == 3
+
+
+def test_without_a_session_of_an_earlier_life_tokens_begin_with_one():
+    bench = Bench(prepare=lambda: setattr(mqttpipe, "urandom", lambda n: b"\x31\x07"))
+    assert bench.client.publish("t", b"x", qos=1) == 1
