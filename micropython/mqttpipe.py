@@ -1786,7 +1786,7 @@ class Filters:
             """The callbacks of a message that came with these subscription identifiers.
 
             A filter that has one is not compared [MQTT5-3.3.4-4]. The others match as ever: the
-            message may have been sent for them, too.
+            message may have been sent for them, too. Without identifiers each filter is compared.
             """
             rows = None
             while rows is not self.rows:
@@ -1797,7 +1797,7 @@ class Filters:
                         identifier = row[_OPTIONS][2]
                         if (
                             identifier in identifiers
-                            if identifier
+                            if identifier and identifiers
                             else topic_matches(row[_FILTER], topic_name, 0, _len(topic_name))
                         ):
                             found.append(row[_CALLBACK])
@@ -3692,8 +3692,11 @@ class _Receiving(_Serving):
                             end = message._end = length
                         takers = callbacks
                         if _MQTT5 and identifiers and takers != ():
-                            takers = filters.callbacks_of(identifiers, message.topic_name.encode())
-                            takers = takers or None
+                            at = message.topic_name.encode()
+                            takers = filters.callbacks_of(identifiers, at)
+                            # An identifier that is ours no more: of another program's life, or
+                            # of the subscribe() that another one has replaced.
+                            takers = takers or filters.callbacks_of((), at) or None
                         if takers is None:
                             default[0] = self.on_message
                             takers = () if default[0] is None else default
@@ -5605,7 +5608,9 @@ class _Calls5(_Driving):
             _integer("timeout_ms", timeout_ms, 1, _MS_MAX)
             if not self._requests:
                 if self.response_topic is None:
-                    self.response_topic = b"response/" + self.client_id
+                    # Without a client_id yet: no other client's topic either.
+                    mark = self.client_id or urandom(8).hex().encode()
+                    self.response_topic = b"response/" + mark
                 self._request_seed = urandom(2)
                 self.subscribe(self.response_topic, self._on_response, qos)
             pipe = self._pipe

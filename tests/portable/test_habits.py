@@ -73,7 +73,7 @@ def test_asking_for_the_same_all_the_time_while_offline_takes_no_memory():
         seen = []
         for n in range(200):
             bench.client.unsubscribe("b")
-            token = bench.client.subscribe("a", lambda c, m, n=n: seen.append(n), qos=n % 2)
+            token = bench.client.subscribe("a", lambda c, m, n=n, s=seen: s.append(n), qos=n % 2)
         assert len(bench.client._filters.rows) <= 3
         bench.network.connect_error = 0
         bench.client.connect()

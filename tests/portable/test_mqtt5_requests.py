@@ -1,7 +1,7 @@
 """MQTT 5.0: request and response (section 4.10)."""
 
 from fakes import ECONNRESET, Bench, needs, raises
-from mqtt5 import connack, online
+from mqtt5 import asked, connack, online
 
 import mqttpipe
 
@@ -96,6 +96,20 @@ def test_a_request_before_the_connection_waits_for_it():
     assert bench.exchange(connack())[:1] == b"\x82"
     wire = bench.exchange(b"\x90\x04\xff\x01\x00\x00")
     assert wire[:1] == b"\x30", "the subscription was there before it"
+
+
+def test_without_a_client_id_responses_have_a_topic_of_their_own():
+    """The server assigns one later: "response/" alone would be every such client's."""
+    topics = set()
+    for drawn in (0, 0x1234):
+        bench = asked(client_id="")
+        bench.random = drawn
+        bench.client.request("ask", b"?", lambda client, message: None, 5000)
+        topics.add(bench.client.response_topic)
+        bench.server.received()
+        sent = bench.exchange(connack(b"\x12\x00\x05srv-1"))
+        assert bench.client.response_topic in sent
+    assert len(topics) == 2 and b"response/" not in topics
 
 
 def test_an_answer_whose_callback_raises_is_reported():

@@ -269,6 +269,24 @@ def test_a_callback_is_found_by_the_identifier_of_its_last_call_or_else_by_its_f
         assert seen == ["g", "g", "g"], more
 
 
+def test_a_message_with_an_identifier_that_is_ours_no_more_goes_by_its_topic_name():
+    """Of the subscription that another has replaced, or from before a reset of this device."""
+    bench = online()
+    seen = []
+    for identifier in (1, 2):
+        bench.client.subscribe(
+            "a",
+            lambda client, message, by=identifier: seen.append((by, message.payload)),
+            properties={"subscription_identifier": identifier},
+        )
+        bench.steps()
+    bench.server.received()
+    bench.exchange(b"\x30\x07\x00\x01a\x02\x0b\x01x", b"\x30\x07\x00\x01a\x02\x0b\x02y")
+    assert seen == [(2, b"x"), (2, b"y")]
+    bench.exchange(b"\x30\x07\x00\x01b\x02\x0b\x01z")
+    assert bench.take_events() == [("message", "b", b"z", 0)], "nobody's"
+
+
 def test_an_answer_without_properties_or_code_is_malformed():
     """As MQTT 3.1.1 has UNSUBACK, and as none has SUBACK; whether it was asked for or not."""
     for packet in (
