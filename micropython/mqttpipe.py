@@ -2602,7 +2602,7 @@ class _Connecting:
         self._now_ms = ticks_ms()
 
         # -- pause, and a link that is not up
-        is_up = False
+        is_up = is_told = False
         while not is_up:
             end_ms = self._pause_end_ms
             while end_ms is not None and ticks_diff(end_ms, self._now_ms) > 0:
@@ -2612,8 +2612,10 @@ class _Connecting:
             self._pause_end_ms = None
             try:
                 is_up = self.link is None or self.link.is_up()
-            except Exception as error:  # it is down, and the reason is told
-                self._report(error)
+            except Exception as error:  # it is down, and the reason is told, once
+                if not is_told:
+                    is_told = True
+                    self._report(error)
             if not is_up:
                 self._pause_end_ms = ticks_add(self._now_ms, _LINK_CHECK_MS)
                 if _RESOLVER:

@@ -398,6 +398,36 @@ def test_no_attempt_while_the_link_is_down():
     assert len(bench.network.connections) == 1
 
 
+def test_a_link_that_raises_is_told_once_until_it_is_up():
+    """It is asked four times a second: a report for each would fill a console, or a log."""
+
+    class Link:
+        is_broken = True
+
+        def is_up(self):
+            if self.is_broken:
+                raise OSError(5, "by the test")
+            return True
+
+    link = Link()
+    bench = Bench(link=link, reconnect_min_ms=0)
+    bench.client.connect()
+    for _ in range(2):
+        for _ in range(100):
+            bench.steps()
+            bench.clock.advance(250)
+        errors = [event for event in bench.take_events() if event[0] == "error"]
+        assert len(errors) == 1, len(errors)
+        link.is_broken = False
+        bench.steps()
+        bench.exchange(CONNACK)
+        assert bench.client.is_online()
+        bench.take_events()
+        link.is_broken = True
+        bench.server.error = ECONNRESET
+        bench.steps()
+
+
 def test_disconnect_drains_sends_disconnect_and_closes():
     """[MQTT-3.14.4-1, -2]"""
     bench = Bench().go_online()
