@@ -4713,7 +4713,11 @@ class _Closing(_Sending):
         def _say_why(self, error):
             try:
                 code = error.reason_code or _PROTOCOL_ERROR
-                is_clear = not self._outbox.pending and not self._has_said_bye
+                outbox = self._outbox
+                # Acknowledgements of this step may go first; not messages, which count as unsent.
+                if self._pipe.left == self._pipe.sent and isinstance(error, ServerError):
+                    outbox.flush(self._write)
+                is_clear = not outbox.pending and not self._has_said_bye
                 if isinstance(error, ServerError) and is_clear and self._write:
                     packet = bytes((_DISCONNECT, 1, code))
                     self._write(packet, 0, len(packet))

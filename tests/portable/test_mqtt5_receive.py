@@ -184,6 +184,28 @@ def test_more_at_qos_2_than_we_announced_end_the_connection():
     assert type(error) is mqttpipe.ServerError and answer[-3:] == b"\xe0\x01\x93"
 
 
+def test_the_server_hears_why_also_behind_what_it_is_owed():
+    """All in one segment: the acknowledgements of what was in order go before the reason."""
+    needs("qos2")
+    bench = online(properties={"receive_maximum": 2})
+    bench.client.on_message = None
+    flood = b"".join(b"\x34\x07\x00\x01t\x00" + bytes((n,)) + b"\x00x" for n in (1, 2, 3))
+    error, answer = refused(bench, flood)
+    assert type(error) is mqttpipe.ServerError
+    assert answer == b"\x50\x02\x00\x01\x50\x02\x00\x02\xe0\x01\x93"
+
+
+def test_a_message_that_waits_to_leave_is_not_sent_for_that():
+    """It counts as unsent, and would come twice."""
+    bench = online()
+    bench.server.write_credit = 0
+    bench.client.publish("t", b"x" * 20)
+    bench.steps()
+    bench.server.write_credit = 1 << 20
+    error, answer = refused(bench, b"\x00\x00")
+    assert type(error) is mqttpipe.ServerError and answer == b""
+
+
 def test_what_is_malformed_ends_the_connection_and_the_server_hears_why():
     """[MQTT5-4.13.1-1] [MQTT5-2.1.3-1] [MQTT5-3.14.1-1] [MQTT5-3.3.1-4] [MQTT5-3.6.1-1]
 
