@@ -103,3 +103,33 @@ def test_what_was_unsubscribed_and_subscribed_while_offline_goes_in_that_order()
     bench.server.send(CONNACK_SESSION)
     bench.steps()
     assert kinds(bench.server.received()) == [0xA0, 0x80]
+
+
+class Full:
+    """A table of filters; when one has been looked at, there is no memory left."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        yield self.rows[0]
+        raise MemoryError
+
+
+def test_a_subscribe_that_finds_no_memory_leaves_the_one_before_in_force():
+    bench = Bench(reconnect_min_ms=0).go_online()
+    seen = []
+    bench.client.subscribe("a", lambda client, message: seen.append(message.payload))
+    serve(bench)
+    table = bench.client._filters
+    rows = table.rows
+    table.rows = Full(rows)
+    try:
+        bench.client.subscribe("a", lambda client, message: seen.append("the new one"))
+        raise AssertionError("there was memory")
+    except MemoryError:
+        pass
+    table.rows = rows
+    bench.exchange(b"\x30\x04\x00\x01ax")
+    assert seen == [b"x"]
+    assert filters(reconnect(bench, CONNACK)), "and it is subscribed again"
