@@ -6154,16 +6154,16 @@ class MQTTClient(_Calls5):
                     token = 0
                     if pipe.dropped and not (_ASYNCIO and self._is_unlisted):
                         token = pipe.dropped.pop(0)
+                        if _ASYNCIO and token in self._awaited:
+                            self._awaited[token] = True
+                            self._is_drop_told = True
+                            pipe.is_signalled = True
                     pipe.release_lock(False)
                     if not token:  # another thread has told it, or will
                         break
                     self._happened = True
                     if _STATS:
                         self._count(_N_DROPPED)
-                    if _ASYNCIO and token in self._awaited:
-                        self._awaited[token] = True
-                        self._is_drop_told = True
-                        pipe.is_signalled = True
                     self._emit(self.on_dropped, token)
                     if ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
                         break  # what is owed leaves before the next one
