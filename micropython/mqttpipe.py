@@ -1741,26 +1741,24 @@ class Filters:
         callback,
         qos,
         token,
-        is_away,
+        is_lost,
         options=None,  # _MQTT5
     ):
         """Add a row. Under the Pipe's lock. Allocates: the row, and the table anew.
 
-        Args: is_away: there is no connection, so a row that this one replaces can go.
+        Args: is_lost: there is no connection, so a row that this one replaces can go.
         """
-        rows = []
-        for row in self.rows:
-            if not is_away or row[_FILTER] != topic_filter or (qos < 0) != (row[_QOS] < 0):
-                rows.append(row)
-        new = [topic_filter, callback, qos, token, _UNSENT, 0, True, 0]
+        row = [topic_filter, callback, qos, token, _UNSENT, 0, True, 0]
         if _MQTT5:
-            new.append(options)
-        rows.append(new)
+            row.append(options)
+        rows = self.rows + [row]
+        # Only now, when nothing can fail for want of memory: until here the earlier is in force.
+        for one in self.rows:
+            if one[_FILTER] == topic_filter and qos >= 0 and one[_QOS] >= 0:
+                one[_IS_LAST] = False
+                if is_lost:
+                    rows.remove(one)
         self.rows = rows
-        # Only now, when nothing can fail for want of memory: until here the others are in force.
-        for row in rows:
-            if row is not new and row[_FILTER] == topic_filter and qos >= 0 and row[_QOS] >= 0:
-                row[_IS_LAST] = False
         self.is_changed = self.is_unsent = True
 
     def callbacks(self, buf, start, end):
@@ -2602,7 +2600,8 @@ class _Connecting:
         self._now_ms = ticks_ms()
 
         # -- pause, and a link that is not up
-        is_up = is_told = False
+        is_up = False
+        is_first = True
         while not is_up:
             end_ms = self._pause_end_ms
             while end_ms is not None and ticks_diff(end_ms, self._now_ms) > 0:
@@ -2613,8 +2612,8 @@ class _Connecting:
             try:
                 is_up = self.link is None or self.link.is_up()
             except Exception as error:  # it is down, and the reason is told, once
-                if not is_told:
-                    is_told = True
+                if is_first:
+                    is_first = False
                     self._report(error)
             if not is_up:
                 self._pause_end_ms = ticks_add(self._now_ms, _LINK_CHECK_MS)
