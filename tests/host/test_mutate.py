@@ -42,8 +42,8 @@ def test_a_mutant_is_killed_by_a_test_that_fails_or_survives(ask):
 
 
 def test_a_mutant_that_turns_in_circles_is_ended(ask):
-    assert ask("(at + 1)", "(at + 0)", limit_s=0.5) == "timed out"
-    assert ask("(at + 1)", "(at + 1)") == "survived", "each has a process of its own"
+    assert ask("self.size) - 1", "self.size) - 0", limit_s=0.5) == "timed out"
+    assert ask("self.size) - 1", "self.size) - 1") == "survived", "each has a process of its own"
 
 
 def test_what_is_equivalent_has_a_reason_and_stands_in_the_client():
