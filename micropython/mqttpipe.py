@@ -1751,13 +1751,17 @@ class Filters:
         row = [topic_filter, callback, qos, token, _UNSENT, 0, True, 0]
         if _MQTT5:
             row.append(options)
-        rows = self.rows + [row]
-        # Only now, when nothing can fail for want of memory: until here the earlier is in force.
-        for one in self.rows:
-            if one[_FILTER] == topic_filter and qos >= 0 and one[_QOS] >= 0:
-                one[_IS_LAST] = False
+        earlier = self.rows
+        rows = earlier + [row]
+        # Only now, when nothing can fail for want of memory. And before the earlier row goes out
+        # of force, as step() may look for callbacks at any moment.
+        if not is_lost:
+            self.rows = rows
+        for row in earlier:
+            if row[_FILTER] == topic_filter and qos >= 0 and row[_QOS] >= 0:
+                row[_IS_LAST] = False
                 if is_lost:
-                    rows.remove(one)
+                    rows.remove(row)
         self.rows = rows
         self.is_changed = self.is_unsent = True
 

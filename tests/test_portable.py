@@ -54,7 +54,7 @@ CASES = [(name, module) for name in INTERPRETERS for module in MODULES]
 CASES += [(BOARD_5, module) for module in MODULES if not module.startswith("test_mqtt5_")]
 
 # For one module; the limit of the pytest test is a little more, and would not show the output.
-TIMEOUT_S = 100
+TIMEOUT_S = 300
 
 
 @pytest.fixture(scope="session")

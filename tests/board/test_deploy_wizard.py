@@ -298,7 +298,11 @@ def test_an_answer_that_is_no_service_s_name_is_no_server(announce, name):
     thread = threading.Thread(target=send)
     thread.start()
     try:
-        assert wizard.find_servers(interfaces=["127.0.0.1"]) == ["mqtt://nas.local"]
+        for search_s in SEARCHES_S:
+            found = wizard.find_servers(search_s, interfaces=["127.0.0.1"])
+            if found:
+                break
+        assert found == ["mqtt://nas.local"]
     finally:
         is_over.set()
         thread.join()

@@ -289,7 +289,7 @@ def test_both_take_retained_messages_alike(loud_broker, launch, topic):
     for publisher in BOTH:
         launch(publisher, "pub", loud_broker, "-t", topic, "-r", "-m", "old").finish()
         runs = {
-            whose: [launch(whose, "sub", loud_broker, "-t", topic, "-W", 1, *way) for way in ways]
+            whose: [launch(whose, "sub", loud_broker, "-t", topic, "-W", 4, *way) for way in ways]
             for whose in BOTH
         }
         seen = {whose: [run.finish()[:2] for run in runs[whose]] for whose in BOTH}

@@ -259,8 +259,10 @@ class App:
 
     def go(self):
         """Step until nothing moves."""
-        for _ in range(STEPS_MAX):
+        for number in range(STEPS_MAX):
             moved, is_interrupted = self.trace(self.client.step)
+            if number > STEPS_MAX // 5:  # it waits for a lock that Ctrl-C has left taken
+                self.clock.advance(10)
             for lookup in self.bench.network.lookups:
                 answer(lookup)
             if self.broker.look():

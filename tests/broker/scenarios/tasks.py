@@ -430,6 +430,7 @@ async def check_what_has_no_room_waits_at_the_server(case):
     tokens = [client.publish(case.topic, b"%d" % number, 1) for number in range(5)]
     await until(lambda: len(messages._queue) == 3, "messages")
     await asyncio.sleep(2)  # two keep alives in which nothing is read
+    await until(lambda: case.errors, "the error")
     assert client.is_online() and len(messages._queue) == 3
     came = []
     async for message in messages:
