@@ -610,6 +610,13 @@ _NAME = _KeyOf()[4:]  # of a small PUBLISH, behind its header
 del _KeyOf  # a class takes more than 100 bytes
 
 
+# How many ms there are until end_ms; 0 or less: none. No deadline is more than _MS_MAX ahead. What
+# seems to be was more than half a period of ticks_ms() ago: nobody called step() for a week.
+def left_of(end_ms, now_ms):
+    left_ms = ticks_diff(end_ms, now_ms)
+    return left_ms if left_ms <= _MS_MAX else -_MS_MAX
+
+
 # ---------------------------------------------------------------------------
 # Errors
 # ---------------------------------------------------------------------------
@@ -1534,7 +1541,7 @@ class Pipe(IOBase):
                     _MQTT5 and self.properties and first & _SENT and first & 0x04
                 ):
                     expiry_ms = self.extras[at]
-                    if ticks_diff(now_ms, expiry_ms) >= 0:
+                    if left_of(expiry_ms, now_ms) <= 0:
                         self.give_up(at)
                         if _STATS:
                             self.expired_count = self.expired_count + 1 & _COUNT_MASK
@@ -2549,7 +2556,7 @@ class _Connecting:
     # there already.
     def _rest(self, deadline_ms):
         if deadline_ms is not None:
-            if ticks_diff(deadline_ms, self._now_ms) > 0:
+            if left_of(deadline_ms, self._now_ms) > 0:
                 self._is_late = False
             elif self._is_late:
                 raise TimedOut(_NO_ANSWER, self._stage())
@@ -2608,7 +2615,7 @@ class _Connecting:
         is_first = True
         while not is_up:
             end_ms = self._pause_end_ms
-            while end_ms is not None and ticks_diff(end_ms, self._now_ms) > 0:
+            while end_ms is not None and left_of(end_ms, self._now_ms) > 0:
                 if self.state != _WAITING:
                     self._move(_WAITING)
                 yield self._rest(end_ms)
@@ -2667,7 +2674,7 @@ class _Connecting:
                         kind != first
                         or addresses is None
                         and failed.errno != _NO_ADDRESS
-                        or ticks_diff(self._attempt_end_ms, self._now_ms) <= 0
+                        or left_of(self._attempt_end_ms, self._now_ms) <= 0
                     ):
                         raise failed
                     self._drop_socket()
@@ -2717,7 +2724,7 @@ class _Connecting:
         # A generator: the addresses of a host, as a list of str. Raises if there is none.
         def _resolve(self, host, kind):
             known = self._known.get(host)
-            if known and known[2] == kind and ticks_diff(known[0], self._now_ms) > 0:
+            if known and known[2] == kind and left_of(known[0], self._now_ms) > 0:
                 return known[1]
             found = []
             error = None
@@ -2739,7 +2746,7 @@ class _Connecting:
                 query = urandom(2) + encode_query(0, host, kind)[2:]
                 try:
                     self._dial(server[0], server[1], query)
-                    left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
+                    left_ms = left_of(self._attempt_end_ms, self._now_ms)
                     wait_ms = _DNS_RETRY_MS
                     if turn == _DNS_TRIES:  # over a slow link the others' answers came too late
                         wait_ms = max(wait_ms, self.connect_timeout_ms // 3)
@@ -2769,7 +2776,7 @@ class _Connecting:
                 except OSError as failure:  # nobody listens at that address
                     error = self._explain(failure)
                 except TimedOut as failure:
-                    if ticks_diff(self._attempt_end_ms, self._now_ms) <= 0:
+                    if left_of(self._attempt_end_ms, self._now_ms) <= 0:
                         raise
                     error = failure
                     if server[0] == _MDNS_ADDRESS:
@@ -2860,7 +2867,7 @@ class _Connecting:
             # The next attempt begins with the next address, if this one does not prove good: it
             # may take us and say nothing.
             self._address_turn = first + i + 1
-            left_ms = ticks_diff(self._attempt_end_ms, self._now_ms)
+            left_ms = left_of(self._attempt_end_ms, self._now_ms)
             share_ms = left_ms // (count - i + shares - 1)
             if self._longest_ms:
                 # An attempt has failed. Perhaps the link is slow, and each of many addresses had
@@ -2870,7 +2877,7 @@ class _Connecting:
                 yield from self._open(literal, ticks_add(self._now_ms, share_ms))
                 return
             except _FAILURES:
-                is_late = ticks_diff(self._attempt_end_ms, self._now_ms) <= 0
+                is_late = left_of(self._attempt_end_ms, self._now_ms) <= 0
                 if i == count - 1 or is_late:
                     if (
                         _RESOLVER
@@ -3234,7 +3241,7 @@ class _Serving(_Connecting):
             else:
                 now_ms = now()
             due_ms = timers[_DUE]
-            if due_ms is not None and since(now_ms, due_ms) >= 0:
+            if due_ms is not None and not -_MS_MAX <= since(now_ms, due_ms) < 0:  # see left_of()
                 self._now_ms = now_ms
                 if since(sent_ms, self._sent_ms) > 0:  # else see _ping_meanwhile()
                     self._sent_ms = sent_ms
@@ -3274,7 +3281,7 @@ class _Serving(_Connecting):
             self._now_ms = ticks_ms()
             self._on_ping_time(True)
         if oldest_ms is not None:
-            return ticks_diff(oldest_ms, self._now_ms) + self.connect_timeout_ms
+            return left_of(ticks_add(oldest_ms, self.connect_timeout_ms), self._now_ms)
 
     # What is rare, for all stages of a life. True: something happened.
     def _do_chores(self):
@@ -3290,7 +3297,7 @@ class _Serving(_Connecting):
         if _ISR and self._isr_head != self._isr_tail:
             self._take_isr()
         if _OFFLINE and pipe.next_expiry_ms is not None:
-            is_due = ticks_diff(self._now_ms, pipe.next_expiry_ms) >= 0
+            is_due = left_of(pipe.next_expiry_ms, self._now_ms) <= 0
             if is_due and pipe._acquire(False):  # else another thread writes just now
                 try:
                     pipe.drop_expired(self._now_ms)
@@ -3379,7 +3386,7 @@ class _Serving(_Connecting):
             moves_ms = ticks_diff(timers[_TIMER_PACKET], now_ms) - self.connect_timeout_ms // 2
         for timer in range(_TIMERS):
             at_ms = timers[timer]
-            if at_ms is None or ticks_diff(now_ms, at_ms) < 0:
+            if at_ms is None or left_of(at_ms, now_ms) > 0:
                 continue
             happened = True
             timers[timer] = None
@@ -3412,7 +3419,7 @@ class _Serving(_Connecting):
                 self._arm(timer, self.connect_timeout_ms)
             elif heard and not self._is_late:
                 is_put_off = True
-                timers[timer] = at_ms
+                timers[timer] = now_ms
             else:  # it ends the connection
                 if timer == _TIMER_ACK and self.state == _SUBSCRIBING:
                     timer = _SUBSCRIBING - _TIMER_WORDS
@@ -3434,7 +3441,7 @@ class _Serving(_Connecting):
     def _on_ping_time(self, is_slow=False):
         if not self.keep_alive_s:  # the application has switched it off
             return
-        left_ms = self.keep_alive_s * 1000 - ticks_diff(self._now_ms, self._sent_ms)
+        left_ms = left_of(ticks_add(self._sent_ms, self.keep_alive_s * 1000), self._now_ms)
         if left_ms <= 0 or self._is_quiet and not is_slow and not self._outbox.pending:
             left_ms = self.keep_alive_s * 1000
             if is_slow or self._is_held or self._timers[_TIMER_PINGRESP] is None:
@@ -4052,7 +4059,7 @@ class _Receiving(_Serving):
             for at in range(len(self._requests)):
                 request = self._requests[at]
                 if request is not None:
-                    left_ms = ticks_diff(request[2], now_ms)
+                    left_ms = left_of(request[2], now_ms)
                     if left_ms <= 0:
                         self._requests[at] = None
                         self._happened = True
@@ -4658,7 +4665,7 @@ class _Closing(_Sending):
             self._server_keep_alive_s = None
         is_short = isinstance(error, MemoryError)
         at_ms = self._timers[_TIMER_STATE]
-        if state == _ONLINE and at_ms is not None and ticks_diff(ticks_ms(), at_ms) >= 0:
+        if state == _ONLINE and at_ms is not None and left_of(at_ms, ticks_ms()) <= 0:
             self._is_stable = True  # its timer is due, and was not looked at yet
         if _MQTT5 and self._is_5 and state >= _AWAITING_CONNACK:
             self._say_why(error)
@@ -5116,7 +5123,7 @@ class _Driving(_Closing):
         due_ms = self._timers[_DUE]
         if due_ms is None:
             return None
-        return max(0, ticks_diff(due_ms, ticks_ms()))
+        return max(0, left_of(due_ms, ticks_ms()))
 
     if _BACKGROUND:
 

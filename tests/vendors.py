@@ -171,7 +171,7 @@ class Gateway:
             self.broken.append(str(error))
             with contextlib.suppress(OSError):
                 client.sendall(error.answer)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, ValueError) as error:  # ValueError: closed by the test's end
             if not isinstance(error, EOFError) and server is None:
                 self.broken.append("TLS: %s" % error)
         finally:

@@ -6,7 +6,8 @@ While MicroPython compiles a file, all of it is in memory as a tree: two KB and 
 text. Here the file is a loader, and behind it the text in pieces of some KB, as comments, which
 cost nothing. The loader reads its own file, and compiles and executes each piece in the module's
 namespace. A class that is too large for a piece comes as a class without methods, which then get
-their place in it, the largest first.
+their place in it, the largest first; and methods that are themselves too large come before those
+of all other classes.
 
 A constant `_NAME = const(...)` is known in one piece only, so it is written where it is used; text
 and bytes that several pieces use become variables of the module.
@@ -16,6 +17,7 @@ cost 2 KB. A traceback still names the functions.
 """
 
 import ast
+import builtins
 
 import trees
 
@@ -74,6 +76,12 @@ class Piece:
         self.is_shell = is_shell
         self.nodes = []
 
+    def size(self):
+        return sum(map(size_of, self.nodes))
+
+    def needs(self):
+        return {name for node in self.nodes for name in names_needed(node)}
+
     def text(self):
         """The statements, indented by single blanks."""
         tree = ast.Module(body=self.nodes, type_ignores=[])
@@ -119,10 +127,52 @@ def divide(statements):
             pieces += divide_class(node)
             pieces.append(Piece())
             continue
-        if sum(map(size_of, pieces[-1].nodes)) + size_of(node) > PIECE_BYTES_MAX:
+        if pieces[-1].size() + size_of(node) > PIECE_BYTES_MAX:
             pieces.append(Piece())
         pieces[-1].nodes.append(node)
-    return largest_first([piece for piece in pieces if piece.nodes])
+    return giants_first(largest_first([piece for piece in pieces if piece.nodes]))
+
+
+def giants_first(pieces):
+    """Put what is too large for a piece before all methods: the largest methods, and long texts.
+
+    They need the largest heap of all. What needs more than there is by then, in a default value or
+    in its class, stays where it is.
+    """
+    begin = next((at for at, piece in enumerate(pieces) if piece.is_shell), 0)
+    known = set(dir(builtins)) | {
+        name for piece in pieces[:begin] for node in piece.nodes for name in names_made(node)
+    }
+    shells = {piece.nodes[0].name: piece for piece in pieces if piece.is_shell}
+    moved = []
+    for piece in sorted(pieces[begin:], key=lambda one: -one.size()):
+        parts = [shells[piece.owner], piece] if piece.owner else [piece]
+        is_giant = piece.size() > PIECE_BYTES_MAX and not piece.is_shell
+        if is_giant and all(part.needs() <= known for part in parts):
+            moved += [part for part in parts if part not in moved]
+    rest = [piece for piece in pieces[begin:] if piece not in moved]
+    return [*pieces[:begin], *moved, *rest]
+
+
+def names_made(node):
+    """Return the names that a statement of a module gives something to."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return {node.id}
+    return {name for each in ast.iter_child_nodes(node) for name in names_made(each)}
+
+
+def names_needed(node):
+    """Return the names that are looked up when a statement is executed, not when it is called."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        parts = [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
+        return {name for each in parts for name in names_needed(each)}
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        return {node.id}
+    return {name for each in ast.iter_child_nodes(node) for name in names_needed(each)}
 
 
 def largest_first(pieces):
@@ -139,7 +189,7 @@ def largest_first(pieces):
         elif piece.is_shell:
             shells.append(piece)
         else:
-            methods.sort(key=lambda one: -sum(map(size_of, one.nodes)))
+            methods.sort(key=lambda one: -one.size())
             ordered += [*shells, *methods, piece]
             shells, methods = [], []
     return ordered[:-1]
@@ -162,7 +212,7 @@ def divide_class(node):
     alone.nodes.append(shell)
     pieces = [alone, Piece(node.name)]
     for each in node.body[first:]:
-        if sum(map(size_of, pieces[-1].nodes)) + size_of(each) > PIECE_BYTES_MAX:
+        if pieces[-1].size() + size_of(each) > PIECE_BYTES_MAX:
             pieces.append(Piece(node.name))
         pieces[-1].nodes.append(each)
     return pieces
