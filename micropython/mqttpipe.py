@@ -477,6 +477,7 @@ _POLLNVAL = const(0x20)  # closed; not exported by `select`
 _BACK_OFF_MS = const(50)  # the back-off doubles from here up: 0 (reconnect_min_ms) would not grow
 _KICKS_MIN = const(3)  # so many short connections in a row are no accident
 _MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
+_AHEAD_MAX_MS = const(0x18000000)  # 4.7 days: no deadline is farther ahead
 
 # The states of the connection, as in `MQTTClient.state`.
 _DOWN = const(0)  # no connection, and none wanted
@@ -610,11 +611,17 @@ _NAME = _KeyOf()[4:]  # of a small PUBLISH, behind its header
 del _KeyOf  # a class takes more than 100 bytes
 
 
-# How many ms there are until end_ms; 0 or less: none. No deadline is more than _MS_MAX ahead. What
-# seems to be was more than half a period of ticks_ms() ago: nobody called step() for a week.
+# How many ms there are until end_ms; 0 or less: none. An end that looks farther ahead than any
+# deadline may be has passed, more than half a period of ticks_ms() ago: nobody called step() for a
+# week.
 def left_of(end_ms, now_ms):
     left_ms = ticks_diff(end_ms, now_ms)
-    return left_ms if left_ms <= _MS_MAX else -_MS_MAX
+    return left_ms if left_ms <= _AHEAD_MAX_MS else -_MS_MAX
+
+
+# True if there is no other deadline, or this one comes before it.
+def is_earlier(at_ms, other_ms, now_ms):
+    return other_ms is None or left_of(at_ms, now_ms) < left_of(other_ms, now_ms)
 
 
 # ---------------------------------------------------------------------------
@@ -1211,7 +1218,7 @@ if _MQTT5:
 # A ring of slots in parallel lists; slot `at` is one item of each:
 #
 #   firsts    first byte of its PUBLISH, the flags above it (_SENT, ...), and the turn of its
-#             PUBREC; 0: free
+#             PUBREC; 0: free. Outside head..tail nothing counts.
 #   tokens    what publish() returned
 #   topics, payloads   bytes
 #   marks     while in the Outbox: the value of `sent_count` at which it has left; after that, at
@@ -1318,7 +1325,7 @@ class Pipe(IOBase):
                 self.firsts[at] |= _EXPIRES
                 self.extras[at] = expiry_ms
                 # step() looks when the next one expires.
-                if self.next_expiry_ms is None or ticks_diff(expiry_ms, self.next_expiry_ms) < 0:
+                if is_earlier(expiry_ms, self.next_expiry_ms, ticks_ms()):
                     self.next_expiry_ms = expiry_ms
                 self.has_chores = True
             size = self.packet_bytes_of(at)
@@ -1545,10 +1552,7 @@ class Pipe(IOBase):
                         self.give_up(at)
                         if _STATS:
                             self.expired_count = self.expired_count + 1 & _COUNT_MASK
-                    elif (
-                        self.next_expiry_ms is None
-                        or ticks_diff(expiry_ms, self.next_expiry_ms) < 0
-                    ):
+                    elif is_earlier(expiry_ms, self.next_expiry_ms, now_ms):
                         self.next_expiry_ms = expiry_ms
                 at = (at + 1) % self.size
 
@@ -1758,18 +1762,19 @@ class Filters:
         row = [topic_filter, callback, qos, token, _UNSENT, 0, True, 0]
         if _MQTT5:
             row.append(options)
-        earlier = self.rows
-        rows = earlier + [row]
-        # Only now, when nothing can fail for want of memory. And before the earlier row goes out
-        # of force, as step() may look for callbacks at any moment.
-        if not is_lost:
-            self.rows = rows
-        for row in earlier:
-            if row[_FILTER] == topic_filter and qos >= 0 and row[_QOS] >= 0:
-                row[_IS_LAST] = False
-                if is_lost:
-                    rows.remove(row)
+        rows = self.rows + [row]
+        # Only now, when nothing can fail for want of memory, an earlier row goes; by one
+        # assignment, as step() may look for callbacks at any moment. One whose answer is awaited
+        # stays until that has come.
+        for one in self.rows:
+            if one[_FILTER] == topic_filter and qos >= 0 and one[_QOS] >= 0:
+                if is_lost or one[_STATE] >= _GRANTED:
+                    rows.remove(one)
+        self.is_changed = self.is_unsent = True  # before, in case that Ctrl-C comes
         self.rows = rows
+        for one in rows:
+            if one[_FILTER] == topic_filter and qos >= 0 and one[_QOS] >= 0 and one is not row:
+                one[_IS_LAST] = False
         self.is_changed = self.is_unsent = True
 
     def callbacks(self, buf, start, end):
@@ -1815,7 +1820,7 @@ class Filters:
     def find(self, token):
         """The row of this token, its answer told or not; or None."""
         for row in self.rows:
-            if abs(row[_TOKEN]) == token:
+            if row[_TOKEN] == token or row[_TOKEN] == -token:
                 return row
         return None
 
@@ -1824,8 +1829,8 @@ class Filters:
         self.is_unsent = False  # before it looks: another thread may raise it meanwhile
         for row in self.rows:
             if row[_STATE] == _UNSENT:
-                # Another one, of on_connect, asks for the same. Twice would bring each retained
-                # message twice.
+                # A later row, such as on_connect adds, asks for the same filter. Twice would
+                # bring each retained message twice.
                 if not row[_IS_LAST] and row[_TOKEN] < 0:
                     row[_STATE] = _GRANTED
                     continue
@@ -2567,7 +2572,11 @@ class _Connecting:
         timers[_TIMER_EXPIRY] = timers[_DUE] = None
         happened = self._do_chores()  # wakes up for the next message that expires, too
         due_ms = timers[_DUE]
-        if due_ms is None or deadline_ms is not None and ticks_diff(deadline_ms, due_ms) < 0:
+        if (
+            due_ms is None
+            or deadline_ms is not None
+            and is_earlier(deadline_ms, due_ms, self._now_ms)
+        ):
             due_ms = deadline_ms
         timers[_DUE] = self._now_ms if self._is_late else due_ms
         return happened
@@ -3195,6 +3204,7 @@ class _Serving(_Connecting):
         pipe.has_chores = pipe.is_signalled = True
         yield True  # CONNACK is enough for one step
         sent_ms = self._sent_ms
+        long_ago_ms = -_AHEAD_MAX_MS  # see left_of()
         is_held = is_partial = happened = False
         heard = is_busy = True  # there may be more behind CONNACK
         while True:
@@ -3241,7 +3251,7 @@ class _Serving(_Connecting):
             else:
                 now_ms = now()
             due_ms = timers[_DUE]
-            if due_ms is not None and not -_MS_MAX <= since(now_ms, due_ms) < 0:  # see left_of()
+            if due_ms is not None and not long_ago_ms <= since(now_ms, due_ms) < 0:
                 self._now_ms = now_ms
                 if since(sent_ms, self._sent_ms) > 0:  # else see _ping_meanwhile()
                     self._sent_ms = sent_ms
@@ -3261,21 +3271,22 @@ class _Serving(_Connecting):
             if timers[timer] is not None:
                 timers[timer] = ticks_add(timers[timer], timeout_ms)
         oldest_ms = None
+        now_ms = self._now_ms
         at = pipe.head
         while at != pipe.left:
             if pipe.firsts[at] & _FLYING:
                 at_ms = pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
-                if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
+                if is_earlier(at_ms, oldest_ms, now_ms):
                     oldest_ms = at_ms
             at = (at + 1) % pipe.size
         if _MQTT5 and self._is_5 and self._auth_ms is not None:
             at_ms = self._auth_ms = ticks_add(self._auth_ms, timeout_ms)
-            if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
+            if is_earlier(at_ms, oldest_ms, now_ms):
                 oldest_ms = at_ms
         for row in self._filters.rows:
             if row[_STATE] == _ASKED:
                 at_ms = row[_MARK] = ticks_add(row[_MARK], timeout_ms)
-                if oldest_ms is None or ticks_diff(at_ms, oldest_ms) < 0:
+                if is_earlier(at_ms, oldest_ms, now_ms):
                     oldest_ms = at_ms
         if timeout_ms:
             self._now_ms = ticks_ms()
@@ -3304,7 +3315,7 @@ class _Serving(_Connecting):
                 finally:
                     pipe.release_lock()
             if pipe.next_expiry_ms is not None:
-                self._arm(_TIMER_EXPIRY, ticks_diff(pipe.next_expiry_ms, self._now_ms))
+                self._arm(_TIMER_EXPIRY, left_of(pipe.next_expiry_ms, self._now_ms))
         if _OFFLINE and pipe.dropped:
             self._ping_meanwhile()
             self._tell_dropped()
@@ -3369,7 +3380,7 @@ class _Serving(_Connecting):
         at_ms = ticks_add(self._now_ms, timeout_ms)
         self._timers[timer] = at_ms
         due_ms = self._timers[_DUE]
-        if due_ms is None or ticks_diff(at_ms, due_ms) < 0:
+        if is_earlier(at_ms, due_ms, self._now_ms):
             self._timers[_DUE] = at_ms
 
     # A deadline has passed. It is put off once, by one step, if we heard the server in this step.
@@ -3383,7 +3394,7 @@ class _Serving(_Connecting):
         happened = is_put_off = False
         moves_ms = 0
         if timers[_TIMER_PACKET] is not None:
-            moves_ms = ticks_diff(timers[_TIMER_PACKET], now_ms) - self.connect_timeout_ms // 2
+            moves_ms = left_of(timers[_TIMER_PACKET], now_ms) - self.connect_timeout_ms // 2
         for timer in range(_TIMERS):
             at_ms = timers[timer]
             if at_ms is None or left_of(at_ms, now_ms) > 0:
@@ -3428,7 +3439,7 @@ class _Serving(_Connecting):
         due_ms = None
         timers[_DUE] = None
         for at_ms in timers:
-            if at_ms is not None and (due_ms is None or ticks_diff(at_ms, due_ms) < 0):
+            if at_ms is not None and is_earlier(at_ms, due_ms, now_ms):
                 due_ms = at_ms
         timers[_DUE] = due_ms
         return happened
@@ -3522,7 +3533,8 @@ class _Receiving(_Serving):
         if _STATS:
             counts = self._counts
         on_ack = self._on_ack  # bound once: every QoS 1 message needs it
-        # (length and name as on the wire, name as str, callbacks, bytes of the first) of the last
+        # (length and name as on the wire, name as str, callbacks, bytes of the first of these)
+        # of the last topics.
         topics = []
         if _MQTT5:
             is_5 = self._is_5
@@ -4066,7 +4078,7 @@ class _Receiving(_Serving):
                         self._emit(request[1], None)
                     else:
                         due_ms = self._timers[_TIMER_EXPIRY]
-                        if due_ms is None or ticks_diff(request[2], due_ms) < 0:
+                        if is_earlier(request[2], due_ms, now_ms):
                             self._arm(_TIMER_EXPIRY, left_ms)
 
     # SUBACK or UNSUBACK (sections 3.9 and 3.11).
@@ -4304,8 +4316,8 @@ class _Sending(_Receiving):
                             count = at - begin if at > begin else at - begin + size
                             if _STATS:
                                 counts[_N_SENT] = counts[_N_SENT] + count & _COUNT_MASK
-                            # A slot behind head is free: its payload is given up, and the rest
-                            # stays until the next message is written over it.
+                            # A slot that head has passed is free: its payload is given up, and the
+                            # rest stays until the next message is written over it.
                             for first in range(at - count, at):  # before 0: at the lists' ends
                                 payloads[first] = None
                             if pipe.head == begin:
@@ -4566,7 +4578,7 @@ class _Sending(_Receiving):
             more = pipe.properties[at] or b""
             if _OFFLINE and pipe.firsts[at] & _EXPIRES:
                 # It has waited here: the rest of its time, in whole seconds.
-                left_s = (ticks_diff(pipe.extras[at], self._now_ms) + 999) // 1000
+                left_s = (left_of(pipe.extras[at], self._now_ms) + 999) // 1000
                 more = bytes((_EXPIRY_ID,)) + max(1, left_s).to_bytes(4, "big") + more
             if self._is_alias_new:
                 more = bytes((_ALIAS, 0, self._next_alias)) + more
@@ -6315,7 +6327,8 @@ class MQTTClient(_Calls5):
         """True when nothing more will happen for this token.
 
         QoS 0: handed to the socket. QoS 1, 2, subscribe, unsubscribe: acknowledged (see
-        was_refused()). Or dropped by a policy, cancel() or expiry; then on_dropped was called.
+        was_refused()), or replaced by a later subscribe() of the same filter. Or dropped by a
+        policy, cancel() or expiry; then on_dropped was called, or will be in a moment.
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """

@@ -22,8 +22,8 @@ import builtins
 import trees
 
 # Larger pieces need a larger heap, smaller ones more time and, as they share less, more RAM.
-# Measured with 1,500, 2,000 and 3,000, standard: 53, 53 and 54 KiB of heap, 38.4, 37.8 and 37.3 KB
-# of RAM; tiny: 44, 42 and 48 KiB.
+# Measured with 1,500, 2,000 and 3,000 when this was written, standard: 53, 53 and 54 KiB of heap,
+# 38.4, 37.8 and 37.3 KB of RAM; tiny: 44, 42 and 48 KiB.
 PIECE_BYTES_MAX = 2000
 
 HEAD = """\
