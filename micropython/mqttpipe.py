@@ -614,14 +614,14 @@ del _KeyOf  # a class takes more than 100 bytes
 # How many ms there are until end_ms; 0 or less: none. An end that looks farther ahead than any
 # deadline may be has passed, more than half a period of ticks_ms() ago: nobody called step() for a
 # week.
-def left_of(end_ms, now_ms):
+def _left_of(end_ms, now_ms):
     left_ms = ticks_diff(end_ms, now_ms)
     return left_ms if left_ms <= _AHEAD_MAX_MS else -_MS_MAX
 
 
 # True if there is no other deadline, or this one comes before it.
-def is_earlier(at_ms, other_ms, now_ms):
-    return other_ms is None or left_of(at_ms, now_ms) < left_of(other_ms, now_ms)
+def _is_earlier(at_ms, other_ms, now_ms):
+    return other_ms is None or _left_of(at_ms, now_ms) < _left_of(other_ms, now_ms)
 
 
 # ---------------------------------------------------------------------------
@@ -1325,7 +1325,7 @@ class Pipe(IOBase):
                 self.firsts[at] |= _EXPIRES
                 self.extras[at] = expiry_ms
                 # step() looks when the next one expires.
-                if is_earlier(expiry_ms, self.next_expiry_ms, ticks_ms()):
+                if _is_earlier(expiry_ms, self.next_expiry_ms, ticks_ms()):
                     self.next_expiry_ms = expiry_ms
                 self.has_chores = True
             size = self.packet_bytes_of(at)
@@ -1548,11 +1548,11 @@ class Pipe(IOBase):
                     _MQTT5 and self.properties and first & _SENT and first & 0x04
                 ):
                     expiry_ms = self.extras[at]
-                    if left_of(expiry_ms, now_ms) <= 0:
+                    if _left_of(expiry_ms, now_ms) <= 0:
                         self.give_up(at)
                         if _STATS:
                             self.expired_count = self.expired_count + 1 & _COUNT_MASK
-                    elif is_earlier(expiry_ms, self.next_expiry_ms, now_ms):
+                    elif _is_earlier(expiry_ms, self.next_expiry_ms, now_ms):
                         self.next_expiry_ms = expiry_ms
                 at = (at + 1) % self.size
 
@@ -2561,7 +2561,7 @@ class _Connecting:
     # there already.
     def _rest(self, deadline_ms):
         if deadline_ms is not None:
-            if left_of(deadline_ms, self._now_ms) > 0:
+            if _left_of(deadline_ms, self._now_ms) > 0:
                 self._is_late = False
             elif self._is_late:
                 raise TimedOut(_NO_ANSWER, self._stage())
@@ -2575,7 +2575,7 @@ class _Connecting:
         if (
             due_ms is None
             or deadline_ms is not None
-            and is_earlier(deadline_ms, due_ms, self._now_ms)
+            and _is_earlier(deadline_ms, due_ms, self._now_ms)
         ):
             due_ms = deadline_ms
         timers[_DUE] = self._now_ms if self._is_late else due_ms
@@ -2624,7 +2624,7 @@ class _Connecting:
         is_first = True
         while not is_up:
             end_ms = self._pause_end_ms
-            while end_ms is not None and left_of(end_ms, self._now_ms) > 0:
+            while end_ms is not None and _left_of(end_ms, self._now_ms) > 0:
                 if self.state != _WAITING:
                     self._move(_WAITING)
                 yield self._rest(end_ms)
@@ -2683,7 +2683,7 @@ class _Connecting:
                         kind != first
                         or addresses is None
                         and failed.errno != _NO_ADDRESS
-                        or left_of(self._attempt_end_ms, self._now_ms) <= 0
+                        or _left_of(self._attempt_end_ms, self._now_ms) <= 0
                     ):
                         raise failed
                     self._drop_socket()
@@ -2733,7 +2733,7 @@ class _Connecting:
         # A generator: the addresses of a host, as a list of str. Raises if there is none.
         def _resolve(self, host, kind):
             known = self._known.get(host)
-            if known and known[2] == kind and left_of(known[0], self._now_ms) > 0:
+            if known and known[2] == kind and _left_of(known[0], self._now_ms) > 0:
                 return known[1]
             found = []
             error = None
@@ -2755,7 +2755,7 @@ class _Connecting:
                 query = urandom(2) + encode_query(0, host, kind)[2:]
                 try:
                     self._dial(server[0], server[1], query)
-                    left_ms = left_of(self._attempt_end_ms, self._now_ms)
+                    left_ms = _left_of(self._attempt_end_ms, self._now_ms)
                     wait_ms = _DNS_RETRY_MS
                     if turn == _DNS_TRIES:  # over a slow link the others' answers came too late
                         wait_ms = max(wait_ms, self.connect_timeout_ms // 3)
@@ -2785,7 +2785,7 @@ class _Connecting:
                 except OSError as failure:  # nobody listens at that address
                     error = self._explain(failure)
                 except TimedOut as failure:
-                    if left_of(self._attempt_end_ms, self._now_ms) <= 0:
+                    if _left_of(self._attempt_end_ms, self._now_ms) <= 0:
                         raise
                     error = failure
                     if server[0] == _MDNS_ADDRESS:
@@ -2876,7 +2876,7 @@ class _Connecting:
             # The next attempt begins with the next address, if this one does not prove good: it
             # may take us and say nothing.
             self._address_turn = first + i + 1
-            left_ms = left_of(self._attempt_end_ms, self._now_ms)
+            left_ms = _left_of(self._attempt_end_ms, self._now_ms)
             share_ms = left_ms // (count - i + shares - 1)
             if self._longest_ms:
                 # An attempt has failed. Perhaps the link is slow, and each of many addresses had
@@ -2886,7 +2886,7 @@ class _Connecting:
                 yield from self._open(literal, ticks_add(self._now_ms, share_ms))
                 return
             except _FAILURES:
-                is_late = left_of(self._attempt_end_ms, self._now_ms) <= 0
+                is_late = _left_of(self._attempt_end_ms, self._now_ms) <= 0
                 if i == count - 1 or is_late:
                     if (
                         _RESOLVER
@@ -3204,7 +3204,7 @@ class _Serving(_Connecting):
         pipe.has_chores = pipe.is_signalled = True
         yield True  # CONNACK is enough for one step
         sent_ms = self._sent_ms
-        long_ago_ms = -_AHEAD_MAX_MS  # see left_of()
+        long_ago_ms = -_AHEAD_MAX_MS  # see _left_of()
         is_held = is_partial = happened = False
         heard = is_busy = True  # there may be more behind CONNACK
         while True:
@@ -3276,23 +3276,23 @@ class _Serving(_Connecting):
         while at != pipe.left:
             if pipe.firsts[at] & _FLYING:
                 at_ms = pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
-                if is_earlier(at_ms, oldest_ms, now_ms):
+                if _is_earlier(at_ms, oldest_ms, now_ms):
                     oldest_ms = at_ms
             at = (at + 1) % pipe.size
         if _MQTT5 and self._is_5 and self._auth_ms is not None:
             at_ms = self._auth_ms = ticks_add(self._auth_ms, timeout_ms)
-            if is_earlier(at_ms, oldest_ms, now_ms):
+            if _is_earlier(at_ms, oldest_ms, now_ms):
                 oldest_ms = at_ms
         for row in self._filters.rows:
             if row[_STATE] == _ASKED:
                 at_ms = row[_MARK] = ticks_add(row[_MARK], timeout_ms)
-                if is_earlier(at_ms, oldest_ms, now_ms):
+                if _is_earlier(at_ms, oldest_ms, now_ms):
                     oldest_ms = at_ms
         if timeout_ms:
             self._now_ms = ticks_ms()
             self._on_ping_time(True)
         if oldest_ms is not None:
-            return left_of(ticks_add(oldest_ms, self.connect_timeout_ms), self._now_ms)
+            return _left_of(ticks_add(oldest_ms, self.connect_timeout_ms), self._now_ms)
 
     # What is rare, for all stages of a life. True: something happened.
     def _do_chores(self):
@@ -3308,14 +3308,14 @@ class _Serving(_Connecting):
         if _ISR and self._isr_head != self._isr_tail:
             self._take_isr()
         if _OFFLINE and pipe.next_expiry_ms is not None:
-            is_due = left_of(pipe.next_expiry_ms, self._now_ms) <= 0
+            is_due = _left_of(pipe.next_expiry_ms, self._now_ms) <= 0
             if is_due and pipe._acquire(False):  # else another thread writes just now
                 try:
                     pipe.drop_expired(self._now_ms)
                 finally:
                     pipe.release_lock()
             if pipe.next_expiry_ms is not None:
-                self._arm(_TIMER_EXPIRY, left_of(pipe.next_expiry_ms, self._now_ms))
+                self._arm(_TIMER_EXPIRY, _left_of(pipe.next_expiry_ms, self._now_ms))
         if _OFFLINE and pipe.dropped:
             self._ping_meanwhile()
             self._tell_dropped()
@@ -3380,7 +3380,7 @@ class _Serving(_Connecting):
         at_ms = ticks_add(self._now_ms, timeout_ms)
         self._timers[timer] = at_ms
         due_ms = self._timers[_DUE]
-        if is_earlier(at_ms, due_ms, self._now_ms):
+        if _is_earlier(at_ms, due_ms, self._now_ms):
             self._timers[_DUE] = at_ms
 
     # A deadline has passed. It is put off once, by one step, if we heard the server in this step.
@@ -3394,10 +3394,10 @@ class _Serving(_Connecting):
         happened = is_put_off = False
         moves_ms = 0
         if timers[_TIMER_PACKET] is not None:
-            moves_ms = left_of(timers[_TIMER_PACKET], now_ms) - self.connect_timeout_ms // 2
+            moves_ms = _left_of(timers[_TIMER_PACKET], now_ms) - self.connect_timeout_ms // 2
         for timer in range(_TIMERS):
             at_ms = timers[timer]
-            if at_ms is None or left_of(at_ms, now_ms) > 0:
+            if at_ms is None or _left_of(at_ms, now_ms) > 0:
                 continue
             happened = True
             timers[timer] = None
@@ -3439,7 +3439,7 @@ class _Serving(_Connecting):
         due_ms = None
         timers[_DUE] = None
         for at_ms in timers:
-            if at_ms is not None and is_earlier(at_ms, due_ms, now_ms):
+            if at_ms is not None and _is_earlier(at_ms, due_ms, now_ms):
                 due_ms = at_ms
         timers[_DUE] = due_ms
         return happened
@@ -3452,7 +3452,7 @@ class _Serving(_Connecting):
     def _on_ping_time(self, is_slow=False):
         if not self.keep_alive_s:  # the application has switched it off
             return
-        left_ms = left_of(ticks_add(self._sent_ms, self.keep_alive_s * 1000), self._now_ms)
+        left_ms = _left_of(ticks_add(self._sent_ms, self.keep_alive_s * 1000), self._now_ms)
         if left_ms <= 0 or self._is_quiet and not is_slow and not self._outbox.pending:
             left_ms = self.keep_alive_s * 1000
             if is_slow or self._is_held or self._timers[_TIMER_PINGRESP] is None:
@@ -4071,14 +4071,14 @@ class _Receiving(_Serving):
             for at in range(len(self._requests)):
                 request = self._requests[at]
                 if request is not None:
-                    left_ms = left_of(request[2], now_ms)
+                    left_ms = _left_of(request[2], now_ms)
                     if left_ms <= 0:
                         self._requests[at] = None
                         self._happened = True
                         self._emit(request[1], None)
                     else:
                         due_ms = self._timers[_TIMER_EXPIRY]
-                        if is_earlier(request[2], due_ms, now_ms):
+                        if _is_earlier(request[2], due_ms, now_ms):
                             self._arm(_TIMER_EXPIRY, left_ms)
 
     # SUBACK or UNSUBACK (sections 3.9 and 3.11).
@@ -4578,7 +4578,7 @@ class _Sending(_Receiving):
             more = pipe.properties[at] or b""
             if _OFFLINE and pipe.firsts[at] & _EXPIRES:
                 # It has waited here: the rest of its time, in whole seconds.
-                left_s = (left_of(pipe.extras[at], self._now_ms) + 999) // 1000
+                left_s = (_left_of(pipe.extras[at], self._now_ms) + 999) // 1000
                 more = bytes((_EXPIRY_ID,)) + max(1, left_s).to_bytes(4, "big") + more
             if self._is_alias_new:
                 more = bytes((_ALIAS, 0, self._next_alias)) + more
@@ -4677,7 +4677,7 @@ class _Closing(_Sending):
             self._server_keep_alive_s = None
         is_short = isinstance(error, MemoryError)
         at_ms = self._timers[_TIMER_STATE]
-        if state == _ONLINE and at_ms is not None and left_of(at_ms, ticks_ms()) <= 0:
+        if state == _ONLINE and at_ms is not None and _left_of(at_ms, ticks_ms()) <= 0:
             self._is_stable = True  # its timer is due, and was not looked at yet
         if _MQTT5 and self._is_5 and state >= _AWAITING_CONNACK:
             self._say_why(error)
@@ -5135,7 +5135,7 @@ class _Driving(_Closing):
         due_ms = self._timers[_DUE]
         if due_ms is None:
             return None
-        return max(0, left_of(due_ms, ticks_ms()))
+        return max(0, _left_of(due_ms, ticks_ms()))
 
     if _BACKGROUND:
 
