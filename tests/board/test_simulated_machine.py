@@ -121,10 +121,14 @@ def test_timers_threads_and_calls_of_the_hardware_get_along(console):
         "    count[1] += 1 - pin.value()\n"
         "timer = machine.Timer(%s)\n"
         "timer.init(period=2, callback=tick)\n"
+        # A function: a name that is new among the globals, while a thread reads them, may end an
+        # interpreter without a GIL.
+        "def main():\n"
+        "    for i in range(300):\n"
+        "        assert pin.value() == 0 and bytes(100)\n"
+        "    wait_for(lambda: count[0] == 300 and count[1] > 3)\n"
         "_thread.start_new_thread(work, ())\n"
-        "for i in range(300):\n"
-        "    assert pin.value() == 0 and bytes(100)\n"
-        "wait_for(lambda: count[0] == 300 and count[1] > 3)\n"
+        "main()\n"
         "timer.deinit()\n" % number
     )
 
