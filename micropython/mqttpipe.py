@@ -5193,8 +5193,10 @@ class _Driving(_Closing):
         # The thread, from start() to stop(); or one tick of the timer.
         def _drive(self, timer=None):
             # A tick that has interrupted a put(), which holds the lock: a callback that publishes
-            # would wait for it in vain. The next tick is in 10 ms.
+            # would wait for it in vain. The next tick is in 10 ms. But one that Ctrl-C has ended
+            # holds it for ever.
             if timer and self._pipe._lock.locked():
+                self._pipe.mend()
                 return
             is_over = False
             try:

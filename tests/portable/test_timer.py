@@ -201,6 +201,28 @@ def test_a_tick_inside_publish_leaves_all_to_the_next_one():
     with_bench(test)
 
 
+def test_the_ticks_give_back_what_a_publish_that_ctrl_c_has_ended_still_holds():
+    def test(bench):
+        client = bench.go_online_by_timer().client
+        pipe = client._pipe
+        topics = pipe.topics
+        pipe.topics = None  # assigning to it raises, as Ctrl-C may there
+        try:
+            client.publish("t", "x")
+        except TypeError:
+            pass
+        pipe.topics = topics
+        assert pipe._lock.locked()
+        for _ in range(110):
+            bench.sleep_ms(10)
+        client.publish("t", "y")
+        bench.tick(3)
+        assert bench.server.received() == b"\x30\x04\x00\x01ty"
+        assert client.stop()
+
+    with_bench(test)
+
+
 class InterruptedList:
     """The payloads of the Pipe's ring; a tick comes in the middle of the first put()."""
 
