@@ -4927,6 +4927,7 @@ class _Closing(_Sending):
             self._report(error)
         except BaseException as error:
             self._interrupt = error
+            self._happened = True  # or step() does not look
         if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
             self._is_enough = True  # what is owed leaves before the next one
 
@@ -4941,6 +4942,7 @@ class _Closing(_Sending):
             error = another
         except BaseException as another:
             self._interrupt = another
+            self._happened = True
         try:
             print_exception(error)
         except Exception:  # its output is closed

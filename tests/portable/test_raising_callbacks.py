@@ -72,6 +72,39 @@ def test_what_is_more_than_an_error_leaves_step_and_all_goes_on():
     assert len(called) == len(NAMES) + 1 and 3 < len(caught) <= len(called)
 
 
+def test_what_is_more_than_an_error_leaves_a_step_in_which_nothing_else_happened():
+    """Ctrl-C in on_error, which is told that the link can't be asked."""
+
+    class Stop(BaseException):
+        pass
+
+    class Link:
+        error = None
+
+        def is_up(self):
+            if self.error:
+                raise self.error
+            return False
+
+    def stop(client, error):
+        raise Stop
+
+    link = Link()
+    bench = Bench(link=link)
+    bench.client.on_error = stop
+    bench.client.connect()
+    bench.steps()
+    link.error = OSError(5)
+    caught = 0
+    for _ in range(5):
+        bench.clock.advance(250)
+        try:
+            bench.client.step()
+        except Stop:
+            caught += 1
+    assert caught == 1
+
+
 def test_an_on_error_that_raises_is_no_end():
     bench = Bench().go_online()
 
