@@ -5318,6 +5318,9 @@ class _Driving(_Closing):
                         changed.clear()
 
         def _event(self):
+            if not self._is_running and self._loop is not get_loop():
+                self._loop = get_loop()
+                self._changed = None  # an Event of another loop
             if self._changed is None:
                 from asyncio import Event
 

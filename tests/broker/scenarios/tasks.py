@@ -266,7 +266,7 @@ async def check_run_in_one_loop_after_another(case):
     await case.end(client, task)
 
 
-LOOPS = {"run_in_one_loop_after_another": 3}
+LOOPS = {"run_in_one_loop_after_another": 3, "a_loop_over_messages_before_run_waits_for_it": 2}
 
 
 async def check_idle_it_does_nothing(case):
@@ -511,6 +511,11 @@ async def check_a_loop_over_messages_before_run_waits_for_it(case):
     await asyncio.sleep(0.05)
     await cancelled(task)
     assert await asyncio.wait_for(taking, WAIT_S) == [b"x"]
+    # One that waits when the event loop ends leaves nothing of it to the client in the next one.
+    async with client.messages(case.topic, 1) as messages:
+        waiting = asyncio.create_task(all_of(messages))
+        await asyncio.sleep(0.05)
+        await cancelled(waiting)
 
 
 async def check_waiting_for_a_message_can_be_cancelled(case):
