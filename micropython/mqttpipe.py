@@ -5123,8 +5123,11 @@ class _Driving(_Closing):
         Allocates: the list. Blocks: never.
         """
         found = [(self._pipe, select.POLLIN)]
-        if self._socket is not None:
-            found.append((self._socket, self._watch()))
+        sock = self._socket
+        if sock is not None:
+            events = self._watch()
+            # A TLS stream of the shim may wait for another direction. (The VM's polls know that.)
+            found.append((sock, getattr(sock, "wanted", int)() or events))
         return found
 
     def next_deadline_ms(self):

@@ -44,6 +44,17 @@ def refused_by(error, **options):
     return bench, bench.error()
 
 
+def test_pollables_ask_for_what_the_library_waits_for():
+    """CPython's says so; a socket that only waits for bytes can be written to all the time."""
+    bench = secure()
+    begin(bench)
+    stream = bench.network.tls.streams[0]
+    wanted = bench.client.pollables()[1]
+    assert wanted == (stream, 5), wanted
+    stream.wanted = lambda: 1
+    assert bench.client.pollables()[1] == (stream, 1)
+
+
 def test_connect_goes_through_tcp_tls_and_connack():
     bench = secure()
     begin(bench)
