@@ -2641,6 +2641,7 @@ class _Connecting:
                     self._known.clear()  # another network, other addresses
 
         # -- one attempt: from here to CONNACK within connect_timeout_ms
+        self._now_ms = ticks_ms()  # the link may be slow to say it
         if _STATS:
             self._count(_N_ATTEMPTS)
         self._is_stable = False

@@ -3,7 +3,7 @@
 import gc
 
 import board_heap  # noqa: F401
-from fakes import PINGREQ, PINGRESP, Bench, needs
+from fakes import CONNACK, PINGREQ, PINGRESP, Bench, needs
 from wire import answers, publish, publishes
 
 SIZE = 3000
@@ -198,3 +198,17 @@ def test_a_server_that_floods_and_never_answers_is_given_up():
         assert 20 <= turns <= 220 and not bench.client.is_online(), (flood, turns)
         name, error = bench.take_events()[0]
         assert name == "offline" and error.stage == "ACK", (flood, error)
+
+
+def test_the_time_that_a_link_takes_to_say_that_it_is_up_is_not_taken_from_the_attempt():
+    class Link:
+        def is_up(self):
+            bench.clock.advance(12_000)
+            return True
+
+    bench = Bench(link=Link(), connect_timeout_ms=10_000)
+    bench.client.connect()
+    bench.steps()
+    bench.clock.advance(9_000)
+    bench.exchange(CONNACK)
+    assert bench.client.is_online(), bench.take_events()
