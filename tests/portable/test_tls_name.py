@@ -27,6 +27,16 @@ def test_without_it_the_host_is_verified_as_ever():
     assert name_of("mqtts://192.0.2.1") == "192.0.2.1"
 
 
+def test_a_dot_at_the_end_of_the_host_is_no_part_of_its_name():
+    """RFC 6066 section 3: it is not sent."""
+    needs("resolver")
+    assert name_of("mqtts://localhost.", prepare=know_localhost) == "localhost"
+
+
+def know_localhost():
+    mqttpipe.hosts = lambda name: ["127.0.0.1"]
+
+
 def test_it_holds_for_each_server_and_each_attempt():
     needs("tls", "failover")
     bench = Bench(
