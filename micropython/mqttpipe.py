@@ -2377,6 +2377,7 @@ if _RESOLVER:
         """Return the addresses that this machine itself knows for a name, as a list of str."""
         name = name.lower().rstrip(".")
         found = _look_up("/etc/hosts", name.encode(), 0)
+        found = [one for one in found if is_literal(one)]
         return found or (["127.0.0.1"] if name == "localhost" else [])
 
     def encode_query(query_id, host, kind):
@@ -2441,7 +2442,9 @@ if _RESOLVER:
                         addresses.append("%d.%d.%d.%d" % field)
                     elif kind == _DNS_AAAA and len(field) == 16:
                         addresses.append(("%02x%02x:" * 8)[:-1] % field)
-                ttl_s = min(ttl_s, int.from_bytes(data[at + 4 : at + 8], "big"))
+                # With the top bit set it means 0 (RFC 2181 section 8).
+                field = data[at + 4 : at + 8] if data[at + 4] < 0x80 else b""
+                ttl_s = min(ttl_s, int.from_bytes(field, "big"))
                 at = end
         except IndexError:
             pass  # it ends in the middle of a record

@@ -35,6 +35,12 @@ def test_answers_are_read_through_aliases_and_with_the_shortest_ttl():
     assert decoded(answer([named])) == (0, ["192.0.2.7"], 60)
 
 
+def test_a_time_to_live_with_its_top_bit_set_is_none():
+    """RFC 2181 section 8."""
+    for ttl in (b"\x80\x00\x00\x00", b"\x80\x00\x00\x3c", b"\xff\xff\xff\xff"):
+        assert decoded(answer([record(b"\xc0\x00\x02\x07", ttl=ttl)])) == (0, ["192.0.2.7"], 0)
+
+
 def test_an_ipv6_answer_is_an_address():
     needs("resolver")
     query = mqttpipe.encode_query(7, "mq.example", 28)

@@ -10,6 +10,7 @@ HOSTS = b"""# des serveurs \xe9teints et d\xe9mont\xe9s
 192.0.2.8 own.example.org\xff
 
 192.0.2.9
+gateway own.example
 2001:DB8::9 OWN.example
 """
 
@@ -55,7 +56,7 @@ def with_files(ask, *arguments):
         mqttpipe.WLAN = wlan
 
 
-def test_a_name_is_found_among_lines_that_are_no_text():
+def test_a_name_is_found_among_lines_that_are_no_text_or_begin_with_no_address():
     found = with_files("hosts", "own.example")
     assert found == ["127.0.0.1", "2001:db8::9"], found
     assert with_files("hosts", "other.example") == []
