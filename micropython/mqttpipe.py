@@ -2737,8 +2737,11 @@ class _Connecting:
         # A generator: the addresses of a host, as a list of str. Raises if there is none.
         def _resolve(self, host, kind):
             known = self._known.get(host)
-            if known and known[2] == kind and _left_of(known[0], self._now_ms) > 0:
-                return known[1]
+            kept_ms = 0
+            if known and known[2] == kind:
+                if _left_of(known[0], self._now_ms) > 0:
+                    return known[1]
+                kept_ms = self.connect_timeout_ms // 3  # for these, if no server answers
             found = []
             error = None
             for one in hosts(host):
@@ -2759,7 +2762,7 @@ class _Connecting:
                 query = urandom(2) + encode_query(0, host, kind)[2:]
                 try:
                     self._dial(server[0], server[1], query)
-                    left_ms = _left_of(self._attempt_end_ms, self._now_ms)
+                    left_ms = _left_of(self._attempt_end_ms, self._now_ms) - kept_ms
                     wait_ms = _DNS_RETRY_MS
                     if turn == _DNS_TRIES:  # over a slow link the others' answers came too late
                         wait_ms = max(wait_ms, self.connect_timeout_ms // 3)
@@ -2799,7 +2802,7 @@ class _Connecting:
                     self._drop_socket()
                 yield True  # without a network each fails at once: one a step
             # Where no server answers, the address that was good the last time is better than none.
-            if known and known[2] == kind:
+            if kept_ms:
                 return known[1]
             raise error or TransportError("no DNS server is known", "DNS")
 

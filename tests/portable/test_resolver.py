@@ -295,6 +295,23 @@ def test_without_an_answer_the_last_good_address_is_used():
     assert bench.client.is_online()
 
 
+def test_there_is_time_left_for_the_last_good_address_however_little_an_attempt_has():
+    bench = start(reconnect_min_ms=0, connect_timeout_ms=3000)
+    bench.network.lookups[0].answers.append(answer([A1]))
+    bench.steps()
+    bench.exchange(CONNACK)
+    bench.clock.advance(61_000)
+    bench.server.is_ended = True
+    bench.steps()
+    bench.take_events()
+    for _ in range(28):
+        bench.clock.advance(100)
+        bench.steps()
+    assert len(bench.network.connections) == 2 and not bench.events, bench.take_events()
+    bench.exchange(CONNACK)
+    assert bench.client.is_online()
+
+
 def test_the_next_address_of_a_name_is_tried_when_one_fails():
     bench = start()
     bench.network.is_silent = True
