@@ -472,6 +472,7 @@ _TLS_ERRNO_MAX = const(-256)  # what mbedTLS itself has to say is below
 _TLS_ALERT = const(-0x7780)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
 _ALERT = const(0x15)  # a record that is an alert; its last byte is the reason (RFC 5246 7.2)
 _ALERT_BYTES = const(7)
+_FAMILY = const(5)  # index into a server: the record type to begin with, behind parse_uri()'s
 _NO_ADDRESS = const(-1)  # MQTTError.errno: the name has no address of this family
 _POLLNVAL = const(0x20)  # closed; not exported by `select`
 _BACK_OFF_MS = const(50)  # the back-off doubles from here up: 0 (reconnect_min_ms) would not grow
@@ -2670,22 +2671,24 @@ class _Connecting:
             # Both families: where the one has no address, or none that takes us, the other is
             # asked for. A name server that fails would do so again.
             failed = None
-            first = self._family
+            first = server[_FAMILY]
             for kind in (first, _DNS_A + _DNS_AAAA - first):
                 addresses = None
                 try:
                     addresses = yield from self._resolve(host, kind)
                     yield from self._connect_to(addresses, 2 if kind == first else 1)
-                    self._family = kind
+                    server[_FAMILY] = kind
                     break
                 except _FAILURES as error:
                     if addresses is None:
-                        self._family = _DNS_A
+                        server[_FAMILY] = _DNS_A
                     if failed is None or failed.errno == _NO_ADDRESS:
                         failed = self._explain(error)
+                    # (Some name servers fail at AAAA, and only there: RFC 4074.)
                     if (
                         kind != first
                         or addresses is None
+                        and kind == _DNS_A
                         and failed.errno != _NO_ADDRESS
                         or _left_of(self._attempt_end_ms, self._now_ms) <= 0
                     ):
@@ -2902,7 +2905,7 @@ class _Connecting:
                         and self.state == _TCP_CONNECTING
                         and self._address_turn >= count
                     ):
-                        self._family = _DNS_A + _DNS_AAAA - self._family
+                        self._server[_FAMILY] = _DNS_A + _DNS_AAAA - self._server[_FAMILY]
                     # A server that refuses us says why before it closes (TLS 1.2: in clear). If
                     # our next write fails before the library has read that, it never will.
                     if _TLS and self.state == _TLS_HANDSHAKE:
@@ -3178,8 +3181,11 @@ class _Connecting:
                 self._report(failure)
                 return None
             found = [found[0], found[1], server[2], server[3], server[4]]
-            if self._referred != found:
-                self._referred = found
+            referred = self._referred
+            if not referred or referred[:_FAMILY] != found:
+                if _RESOLVER and referred:  # a server may name a new one each time
+                    self._known.pop(referred[0], None)
+                self._referred = found + [_DNS_A]
             return self._referred
 
 
@@ -4791,17 +4797,29 @@ class _Closing(_Sending):
         if self._is_stable:
             self._longest_ms = 0
         pause_ms = 0
+        # Resolve the name again after a stable connection, and if the address did not lead to the
+        # server.
+        if _RESOLVER and (self._is_stable or state <= _AWAITING_CONNACK):
+            server = self._server
+            known = self._known.get(server[0])
+            if known:
+                known[0] = self._now_ms
+            # All addresses of this family accepted TCP, and none answered: begin with the other.
+            is_mute = _TCP_CONNECTING < state <= _AWAITING_CONNACK
+            if is_mute and not self._address_turn % self._address_count:
+                server[_FAMILY] = _DNS_A + _DNS_AAAA - server[_FAMILY]
         # The first server is tried first when a good connection has ended. The others follow at
-        # once; the pause comes after the last.
-        if _MQTT5:
-            referred = self._refer(error) if self._is_5 else None
-        if _FAILOVER:
+        # once; the pause comes after the last. A server that is referred to comes between.
+        referred = None
+        if _MQTT5 and self._is_5:
+            referred = self._refer(error)
+        if _MQTT5 and referred:
+            self._server = referred
+        elif _FAILOVER:
             self._turn = 0 if self._is_stable else (self._turn + 1) % len(self._servers)
             self._server = self._servers[self._turn]
         elif _MQTT5:
             self._server = self._home
-        if _MQTT5 and referred:
-            self._server = referred
         if (not _MQTT5 or not referred) and (not _FAILOVER or not self._turn):
             # A random pause: its longest doubles with each failure in a row, and even the first is
             # drawn, so that a thousand devices do not come back to a restarted server at once.
@@ -4819,16 +4837,6 @@ class _Closing(_Sending):
         # the next connection blocks.
         if _linger_ms and state > _TCP_CONNECTING and isinstance(error, TimedOut):
             pause_ms = max(pause_ms, _linger_ms)
-        # Resolve the name again after a stable connection, and if the address did not lead to the
-        # server.
-        if _RESOLVER and (self._is_stable or state <= _AWAITING_CONNACK):
-            known = self._known.get(self._server[0])
-            if known:
-                known[0] = self._now_ms
-            # All addresses of this family accepted TCP, and none answered: begin with the other.
-            is_mute = _TCP_CONNECTING < state <= _AWAITING_CONNACK
-            if is_mute and not self._address_turn % self._address_count:
-                self._family = _DNS_A + _DNS_AAAA - self._family
         self._pause_end_ms = ticks_add(ticks_ms(), pause_ms)
 
     # What went wrong, in our own terms.
@@ -5851,6 +5859,7 @@ class MQTTClient(_Calls5):
         is_tls = False
         for one in uri:
             server = list(parse_uri(one))
+            server.append(_DNS_A)
             if user is not None:
                 server[2] = user
             if password is not None:
@@ -5969,7 +5978,6 @@ class MQTTClient(_Calls5):
         self._pause_end_ms = None
         self._address_turn = 0  # the address of the server's name to begin with
         self._address_count = 1
-        self._family = _DNS_A  # and the record type
         if _HINTS:
             self._suspected = None  # why the server closes soon after CONNECT,
             self._kicks = 0  # and how often in a row
