@@ -248,6 +248,31 @@ def test_policies_allocate_no_slot_and_lose_no_token():
     assert bench.client._pipe._survey(None)[0] == 0
 
 
+def test_nothing_is_kept_of_a_message_that_has_gone():
+    """A payload may be as large as packet_bytes_max: memory of a board."""
+    needs("offline")
+    for policy in ("drop_oldest", "latest"):
+        bench = offline(pipe_slots=4, offline=policy)
+        client = bench.client
+        pipe = client._pipe
+        tokens = []
+        for name in "abcdabacdbabcdaabd":
+            tokens.append(client.publish(name, b"x", 1, expiry_s=60, offline=policy))
+            if len(tokens) % 3 == 0:
+                client.cancel(tokens[-2])
+            waiting = range(pipe.head, pipe.tail + pipe.size * (pipe.tail < pipe.head))
+            waiting = sum(1 for at in waiting if pipe.firsts[at % pipe.size])
+            for kept in (pipe.payloads, pipe.extras):
+                assert sum(1 for one in kept if one is not None) == waiting, (policy, kept)
+    bench = offline().go_online()
+    pipe = bench.client._pipe
+    bench.client.publish("t", b"x", 1, expiry_s=60)
+    bench.client.publish("t", b"x", 0, expiry_s=60)
+    bench.steps()
+    bench.exchange(b"\x40\x02\x00\x01")
+    assert pipe.payloads == pipe.extras == [None] * pipe.size
+
+
 def test_step_does_not_look_at_the_ring_while_a_message_is_being_dropped():
     needs("offline")
     bench = offline().go_online()
