@@ -55,6 +55,7 @@ def test_home_assistant_finds_both_and_is_told_when_the_board_is_gone(
         check_configuration(found, "sensor", "temperature")
         relay = check_configuration(found, "switch", "relay")
         assert found[TOPIC + "status"] == b"online"
+        board.wait_for_output(r"relay/config, \d+ bytes\n")
         sizes = re.findall(r"^announced: \S+, (\d+) bytes$", board.output, re.M)
         assert len(sizes) == 2 and max(map(int, sizes)) < 1024 - 9
         listener.publish(relay["command_topic"], "ON")
