@@ -71,6 +71,18 @@ def test_a_program_looks_for_messages_and_goes_on(run, broker, peer, topic):
     assert shown == ["(b'%s/%s', b'%s')" % (topic, *each) for each in expected]
 
 
+def test_a_second_connect_makes_the_subscriptions_that_stood_and_no_others(
+    run, broker, peer, topic
+):
+    program = run("again", broker.host, broker.port, topic)
+    program.wait_for("wrong LocalError")
+    program.wait_for("again False")
+    peer.publish(topic + "/left", "not for it")
+    peer.publish(topic + "/right", "for it")
+    status, lines = program.wait_for_end()
+    assert (status, lines[-1]) == (0, "(b'%s/right', b'for it')" % topic), lines
+
+
 ACCESS = """\
 allow_anonymous false
 password_file {folder}/users

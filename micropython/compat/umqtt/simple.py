@@ -29,6 +29,11 @@ class MQTTException(Exception):
     pass
 
 
+# Programs write the same topic as str here and as bytes there.
+def _to_bytes(topic):
+    return topic.encode() if isinstance(topic, str) else bytes(topic)
+
+
 class MQTTClient:
     TIMEOUT_MS = 10_000  # for an answer of the server, a reconnection included
     PACKET_BYTES_MAX = 4096  # of the largest message, either way; so much memory is taken
@@ -59,7 +64,7 @@ class MQTTClient:
         self.lw_qos = 0
         self.lw_retain = False
         self._client = None
-        self._filters = {}  # topic filter: QoS
+        self._filters = {}  # topic filter as bytes: QoS
         self._messages = []  # (topic, payload, first byte) that wait for check_msg()
         self._error = None  # why we are offline
         self._session_present = False
@@ -176,8 +181,8 @@ class MQTTClient:
         """
         assert self.cb is not None, "Subscribe callback is not set"
         client = self._client
-        self._filters[topic] = qos
         token = client.subscribe(topic, None, qos)
+        self._filters[_to_bytes(topic)] = qos  # it was taken: connect() may ask for it again
         if not self._wait(lambda: client.is_done(token), self.TIMEOUT_MS):
             self._on_unanswered()
         elif client.was_refused(token):
@@ -185,8 +190,8 @@ class MQTTClient:
 
     def unsubscribe(self, topic):
         client = self._client
-        self._filters.pop(topic, None)
         token = client.unsubscribe(topic)
+        self._filters.pop(_to_bytes(topic), None)
         if not self._wait(lambda: client.is_done(token), self.TIMEOUT_MS):
             self._on_unanswered()
 
