@@ -142,6 +142,22 @@ def test_a_subclass_of_robust_says_that_it_is_online_after_each_reconnection(
     peer.publish(topic, b"", retain=True)
 
 
+def test_what_waits_in_robust_s_queue_outlives_disconnect_and_connect(
+    run, broker, add_proxy, peer, topic
+):
+    proxy = add_proxy()
+    peer.subscribe(topic)
+    program = run("keep", "127.0.0.1", proxy.port, topic)
+    program.wait_for("connected")
+    proxy.refuse()
+    proxy.cut(RST)
+    program.wait_for("disconnected")
+    program.wait_for("not yet")
+    proxy.resume()
+    assert program.wait_for_end()[0] == 0
+    assert [peer.next_message().payload for _ in range(2)] == [b"fire", b"out"]
+
+
 def test_a_dead_connection_ends_no_call_after_its_time(run, broker, add_proxy, topic):
     """The bytes go nowhere and nobody tells: umqtt.simple waits for ever there."""
     proxy = add_proxy()

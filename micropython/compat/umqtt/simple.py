@@ -12,6 +12,8 @@ What a program gains:
 
 What differs: there is no `sock`; keepalive=0 asks for pings every 300 s, as who only waits would
 never learn of a dead connection; one call of connect() while connected keeps the connection.
+server, port, user, pswd, keepalive, client_id and the will may be set before each connect(), as
+ever: it makes a new client of mqttpipe if one of them or clean_session has changed since the last.
 Callbacks are called as ever, by wait_msg(), check_msg() and whatever waits for an answer, so they
 may publish and subscribe.
 """
@@ -64,6 +66,7 @@ class MQTTClient:
         self.lw_qos = 0
         self.lw_retain = False
         self._client = None
+        self._made = None  # _settings() of that
         self._filters = {}  # topic filter as bytes: QoS
         self._messages = []  # (topic, payload, first byte) that wait for check_msg()
         self._error = None  # why we are offline
@@ -87,9 +90,13 @@ class MQTTClient:
         """
         client = self._client
         if client is None or client.state_name == "DOWN":
-            client = self._client = self._make(clean_session)
-            for topic_filter in self._filters:
-                client.subscribe(topic_filter, None, self._filters[topic_filter])
+            # With the same settings the old one goes on: it knows its filters, and what is queued.
+            settings = self._settings(clean_session)
+            if settings != self._made:
+                client = self._client = self._make(settings)
+                self._made = settings
+                for topic_filter in self._filters:
+                    client.subscribe(topic_filter, None, self._filters[topic_filter])
         self._error = None
         client.connect()
         timeout_ms = self.TIMEOUT_MS if timeout is None else int(timeout * 1000)
@@ -104,8 +111,19 @@ class MQTTClient:
             raise MQTTException(error.return_code)
         raise OSError(getattr(error, "errno", None) or ETIMEDOUT)
 
-    def _make(self, clean_session):
-        options = {}
+    # The arguments for a client of mqttpipe.
+    def _settings(self, clean_session):
+        scheme = "mqtts" if self.ssl else "mqtt"
+        host = "[%s]" % self.server if ":" in self.server else self.server
+        options = {
+            "uri": "%s://%s:%d" % (scheme, host, self.port),
+            "client_id": self.client_id,
+            "clean_session": bool(clean_session),
+            "keep_alive_s": self.keepalive or _SILENCE_S,
+            "packet_bytes_max": self.PACKET_BYTES_MAX,
+            "connect_timeout_ms": self.TIMEOUT_MS,
+            "offline": self._offline,
+        }
         if self.lw_topic:
             options["will"] = (self.lw_topic, self.lw_msg, self.lw_qos, bool(self.lw_retain))
         if self.user:
@@ -121,18 +139,10 @@ class MQTTClient:
                 options["tls"] = "insecure"  # ssl.wrap_socket() verified nothing, either
         elif self.ssl:
             options["tls"] = self.ssl
-        scheme = "mqtts" if self.ssl else "mqtt"
-        host = "[%s]" % self.server if ":" in self.server else self.server
-        client = mqttpipe.MQTTClient(
-            "%s://%s:%d" % (scheme, host, self.port),
-            client_id=self.client_id,
-            clean_session=bool(clean_session),
-            keep_alive_s=self.keepalive or _SILENCE_S,
-            packet_bytes_max=self.PACKET_BYTES_MAX,
-            connect_timeout_ms=self.TIMEOUT_MS,
-            offline=self._offline,
-            **options,
-        )
+        return options
+
+    def _make(self, settings):
+        client = mqttpipe.MQTTClient(**settings)
         client.on_connect = self._on_connect
         client.on_offline = self._on_offline
         client.on_message = self._on_message
