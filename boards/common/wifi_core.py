@@ -97,7 +97,7 @@ _NTP_PORT = const(123)
 _DNS_PORT = const(53)
 _NTP_ANSWER_MS = const(3_000)  # then the next server is asked
 # The same server is asked again after 15 s at the earliest (section 10, rule 1), and after longer
-# and longer if none answers.
+# and longer if none answers, until the link breaks: hurry().
 _NTP_RETRY_MS = const(15_000)
 _NTP_RETRY_DOUBLINGS = const(8)
 _NTP_AGAIN_MS = const(86_400_000)  # a day: a clock drifts by seconds in it
@@ -477,6 +477,7 @@ class WifiCore:
         self.signal_dbm = None
         if self._sntp is not None:
             self._sntp.close()
+            self._sntp.hurry(self._now_ms)
 
     # A callback that raises must not take the link with it.
     def _tell(self, callback, reason=None):
@@ -580,9 +581,27 @@ class Sntp:
         return False
 
     def close(self) -> None:
-        """Give the socket back, and ask again at the next step() if the clock is not set."""
+        """Give the socket back. What is due is asked by the next step()."""
         self._drop_socket()
         self._query = self._request = b""
+
+    def hurry(self, now_ms) -> None:
+        """The link has ended: forget the long pauses. The next one may have what this one had not.
+
+        If the clock is not set, the next question comes in 15 s at the latest. Raises: nothing.
+        """
+        try:
+            if self._due_ms is None:
+                return
+            left_ms = ticks_diff(self._due_ms, now_ms)
+            if left_ms <= 0:
+                self._due_ms = None  # a link may be away for so long that the ticks wrap
+            if not self.is_clock_set():
+                self._asked %= len(self._servers)
+                if left_ms > _NTP_RETRY_MS:
+                    self._due_ms = ticks_add(now_ms, _NTP_RETRY_MS)
+        except Exception:
+            pass  # no memory for the date: it is asked later
 
     def _drop_socket(self):
         sock = self._socket

@@ -261,6 +261,67 @@ def test_closing_gives_the_socket_back_and_may_be_repeated():
     assert len(bench.network.sockets) == 2
 
 
+def never_set(*seconds):
+    return REAL_GMTIME(*seconds) if seconds else (2000, 1, 1, 0, 0, 0, 5, 1)
+
+
+def test_a_new_link_forgets_the_long_pauses_and_asks_no_server_twice_within_15_s():
+    for count in (1, 2, 3, 7):
+        bench = Bench(*["192.0.2.%d" % n for n in range(count)])
+        wifi_core.gmtime = never_set
+        bench.run(900_000)
+        last_ms = {}
+        asked = 0
+        for turn in range(4_000):
+            if turn % 31 == 0:
+                bench.sntp.close()
+                bench.sntp.hurry(bench.clock.now_ms)
+            before = len(bench.network.sockets)
+            bench.step()
+            if len(bench.network.sockets) > before:
+                asked += 1
+                host = bench.socket.where[0]
+                now_ms = bench.clock.now_ms
+                assert now_ms - last_ms.get(host, -15_000) >= 15_000, (count, host)
+                last_ms[host] = now_ms
+                bench.network.sockets = bench.network.sockets[-1:]
+            bench.clock.advance(250)
+        assert asked > 50 and len(last_ms) == count, (count, asked, last_ms)
+
+
+def test_a_new_link_changes_nothing_for_a_clock_that_is_set():
+    bench = Bench("192.0.2.1")
+    bench.step()
+    bench.socket.answers.append(answer(bench.socket.sent))
+    assert bench.step()
+    bench.sntp.hurry(bench.clock.now_ms)
+    bench.run(60_000)
+    assert len(bench.network.sockets) == 1
+
+
+def test_a_question_that_was_due_while_the_link_was_away_is_asked_after_however_long():
+    """ticks_ms() wraps: behind its half, 6.2 days, what is past would seem to come."""
+    bench = Bench("192.0.2.1")
+    bench.step()
+    for _ in range(9):  # days, of attempts to find a network
+        bench.clock.advance(DAY_MS)
+        bench.sntp.close()
+        bench.sntp.hurry(bench.clock.now_ms)
+    bench.step()
+    assert len(bench.network.sockets) == 2
+
+
+def test_a_new_link_without_memory_for_the_date_raises_nothing():
+    bench = Bench("192.0.2.1")
+    bench.step()
+
+    def gmtime(*seconds):
+        raise MemoryError("by the test")
+
+    wifi_core.gmtime = gmtime
+    bench.sntp.hurry(bench.clock.now_ms)
+
+
 def board_gmtime(epoch):
     """gmtime() of a board: what is not in 32 bits is an error (extmod/modtime.c)."""
 

@@ -65,3 +65,67 @@ def test_a_link_that_breaks_meanwhile_gives_the_socket_back():
     bench.until("LOST", 300)
     assert all(one.is_closed for one in sockets.sockets)
     assert bench.take_events() == [], "what was never up does not go down"
+
+
+def bench_without_answers():
+    """UP, the clock not set, and two hours without an answer: the pauses are long by now."""
+    bench, sockets = bench_with_clock(2000)
+    bench.wifi.start()
+    bench.until("JOINING")
+    bench.driver.is_linked = True
+    bench.until("UP")
+    bench.run(2 * 3_600_000, 250)
+    return bench, sockets
+
+
+def drop_and_return(bench):
+    bench.driver.is_linked = False
+    bench.until("LOST", 300)
+    bench.run(1_000)
+    bench.driver.is_linked = True
+
+
+def test_a_link_that_comes_back_is_soon_asked_for_the_time():
+    """Another network may have what the one before had not."""
+    bench, sockets = bench_without_answers()
+    asked = len(sockets.sockets)
+    drop_and_return(bench)
+    bench.run(15_000)
+    assert len(sockets.sockets) == asked + 1
+    sockets.sockets[-1].answers.append(answer(sockets.sockets[-1].sent))
+    Rtc.set_to = None
+    bench.run(250)
+    assert Rtc.set_to[0] == 2026
+
+
+def test_so_is_one_after_stop_and_start():
+    bench, sockets = bench_without_answers()
+    asked = len(sockets.sockets)
+    bench.wifi.stop()
+    bench.wifi.start()
+    bench.until("JOINING")
+    bench.driver.is_linked = True
+    bench.run(15_500)
+    assert len(sockets.sockets) == asked + 1
+
+
+def test_a_link_that_breaks_again_and_again_asks_once_in_15_s():
+    bench, sockets = bench_without_answers()
+    asked = len(sockets.sockets)
+    bench.run(60_000)
+    assert len(sockets.sockets) == asked, "the pause is long"
+    count = 0
+    before_ms = least_ms = None
+    for _ in range(100):
+        drop_and_return(bench)
+        for _ in range(16):
+            sockets.sockets = sockets.sockets[-1:]  # a board's heap has no room for all of them
+            last = sockets.sockets[-1]
+            bench.run(250, 250)
+            if sockets.sockets[-1] is not last:
+                count += 1
+                if before_ms is not None:
+                    pause_ms = bench.clock.now_ms - before_ms
+                    least_ms = pause_ms if least_ms is None else min(least_ms, pause_ms)
+                before_ms = bench.clock.now_ms
+    assert count > 20 and least_ms >= 15_000, (count, least_ms)
