@@ -2292,6 +2292,8 @@ class Message:
     each time you read it; view: a memoryview of the payload in the client's buffer.
 
     Valid only during the callback. Keep the attributes that you need, or a copy(), not the object.
+    Only read them: what you assign to one stays there for messages that follow. So does a view
+    that you have released, as CPython's `with message.view` does.
 
     Allocates: payload: the bytes. view: nothing if the last message had a topic name and a payload
     of the same lengths, else a memoryview.
