@@ -26,7 +26,7 @@ import time
 
 import pyte
 
-WAIT_S = 10
+WAIT_S = 60  # a busy machine; who waits sees the end at once
 COLUMNS = 80
 ROWS = 24
 

@@ -265,6 +265,9 @@ class Show:
                 broker.start(self._deadline, check_stopped)
                 break
             except DemoError as error:
+                if time.monotonic() >= self._deadline:
+                    reason = str(error).partition("; ")[0]
+                    raise DemoError("%s %s" % (reason, self._late())) from error
                 if broker is self._brokers[-1]:
                     raise
                 self._screen.say("broker", "%s; taking the next one" % error)
@@ -481,6 +484,9 @@ class Show:
         end = time.monotonic() + seconds
         self._wait(lambda: time.monotonic() >= end, seconds + 1, lambda: "nothing ended")
 
+    def _late(self):
+        return "before --timeout, %g s, was over" % self._timeout_s
+
     def _wait(self, is_done, timeout_s, lack):
         """Take events until is_done(); raise DemoError with lack() after timeout_s."""
         deadline = min(self._deadline, time.monotonic() + timeout_s)
@@ -488,7 +494,7 @@ class Show:
             if time.monotonic() >= deadline:
                 limit = "within %g s" % timeout_s
                 if deadline == self._deadline:
-                    limit = "before --timeout, %g s, was over" % self._timeout_s
+                    limit = self._late()
                 raise DemoError("%s %s" % (lack(), limit))
             self._broker.check()
             check_stopped()

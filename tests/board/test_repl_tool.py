@@ -20,7 +20,8 @@ SERVER = "mqtt://%s"
 USER = PASSWORD = CA = None
 """
 PROMPT = ">>>"
-ENDED_S = 20
+ENDED_S = 60
+SET_UP_S = 300  # another set-up may be at work, and then this one
 ONLINE_S = 40  # with Wi-Fi to be joined first
 FOLDERS = {virtual.ESP32: "esp32", virtual.PICO_W: "rp2_pico_w"}
 
@@ -66,7 +67,7 @@ def open_repl():
     def run(board):
         terminal = Terminal([sys.executable, tool.__file__, "--port", board.port])
         opened.append(terminal)
-        terminal.wait_for_line(PROMPT, ENDED_S)
+        terminal.wait_for_line(PROMPT, SET_UP_S)
         return terminal
 
     yield run
