@@ -313,6 +313,8 @@ _STRING_BYTES_MAX = const(65535)
 _PACKET_BYTES_LIMIT = const(268435460)
 # PUBLISH less topic name and payload: fixed header, the name's length, the identifier.
 _PUBLISH_HEADER_MAX = const(9)
+# MQTT 5.0: SUBSCRIBE less filter and properties: fixed header, identifier, two lengths, options.
+_FILTER_HEADER_MAX = const(14)
 _ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
 _ACK_ROOM = const(4 + _MQTT5)  # of MQTT 5.0, with a reason code
 
@@ -3141,11 +3143,16 @@ class _Connecting:
         def _why_not(self, first_byte):
             return _server_error(0x9A if first_byte & _RETAIN & self._forbidden else 0x9B)
 
-        # The error, if a subscription can't be had from this server; or None.
-        def _lacks_for(self, topic_filter, options):
-            lacks = self._lacks
-            if len(topic_filter) + len(options[1]) + 14 > self._pipe.packet_bytes_max:
+        # The error, if a subscription can't be had from this server, or its end (qos: -1) can't be
+        # told to it; or None. The first look, at the most that its packet may take, costs less.
+        def _lacks_for(self, topic_filter, qos, options):
+            limit = self._pipe.packet_bytes_max
+            if (
+                len(topic_filter) + len(options[1]) + _FILTER_HEADER_MAX > limit
+                and len(encode_filter(0, topic_filter, qos, options)) > limit
+            ):
                 return _server_error(_PACKET_TOO_LARGE)
+            lacks = self._lacks if qos >= 0 else 0
             if lacks & _LACKS_SHARED and topic_filter.startswith(b"$share/"):
                 return _server_error(0x9E)
             if lacks & _LACKS_WILDCARDS and (b"+" in topic_filter or b"#" in topic_filter):
@@ -3157,10 +3164,11 @@ class _Connecting:
         # What was queued before the server said that it can't do it. No lock is held.
         def _tell_refused(self):
             for row in self._filters.rows:
-                if self._is_5 and row[_STATE] == _UNSENT and row[_QOS] >= 0:
-                    error = self._lacks_for(row[_FILTER], row[_OPTIONS])
+                if self._is_5 and row[_STATE] == _UNSENT:
+                    error = self._lacks_for(row[_FILTER], row[_QOS], row[_OPTIONS])
                     if error:
-                        row[_STATE] = _REFUSED
+                        # An UNSUBSCRIBE is over, as one that the server refuses: prune() takes it.
+                        row[_STATE] = _REFUSED if row[_QOS] >= 0 else _GRANTED
                         error.token = abs(row[_TOKEN])
                         row[_TOKEN] = -error.token
                         self._refused.append(error)  # as _on_suback() tells every refusal
@@ -5597,10 +5605,9 @@ class _Calls5(_Driving):
                     raise LocalError("no_local of a shared subscription [MQTT5-3.8.3-4]")
             data = encode_properties(properties, _SUBSCRIBE if qos >= 0 else _UNSUBSCRIBE)
             options = options, data, properties and _value(properties, 0x0B, 0) or 0
-            if qos >= 0:
-                error = self._lacks_for(topic_filter, options)
-                if error:
-                    raise error
+            error = self._lacks_for(topic_filter, qos, options)
+            if error:
+                raise error
             return options
 
         def _on_response(self, client, message):

@@ -236,6 +236,51 @@ def test_or_told_if_another_server_had_granted_it():
             assert bench.client.was_refused(1)
 
 
+SIXTY_FOUR = b"\x27\x00\x00\x00\x40"  # its Maximum Packet Size
+
+
+def test_an_unsubscribe_that_the_server_does_not_take_is_refused_at_the_call():
+    """[MQTT5-3.2.2-15] Its properties count; one byte less is sent."""
+    bench = online(SIXTY_FOUR)
+    for topic_filter, properties in (
+        ("a" * 58, None),
+        ("a", {"user_property": [("k", "v" * 51)]}),
+        ("a", {"user_property": [("k", "v" * 300)]}),
+    ):
+        error = raises(mqttpipe.LocalError, bench.client.unsubscribe, topic_filter, properties)
+        assert "large" in error, error
+    bench.steps()
+    assert bench.server.received() == b""
+    bench.client.unsubscribe("a", {"user_property": [("k", "v" * 50)]})
+    bench.steps()
+    wire = bench.server.received()
+    assert len(wire) == 64 and wire.endswith(b"v\x00\x01a"), wire
+
+
+def test_an_unsubscribe_from_before_the_server_said_so_is_told_and_over():
+    """[MQTT5-3.2.2-15] It is not sent at the next CONNACK either, and the session goes on."""
+    needs("mqtt5")
+    bench = online(clean_session=False, session_expiry_s=60, reconnect_max_ms=1000)
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.client.unsubscribe("x" * 200)
+    bench.client.unsubscribe("y")
+    for small in (b"\xa2\x06\xff\x01\x00\x00\x01y", b""):
+        bench.clock.advance(1000)
+        bench.steps()
+        bench.server.received()
+        bench.take_events()
+        assert bench.exchange(connack(SIXTY_FOUR, 1)) == small
+        errors = [one[1] for one in bench.take_events() if one[0] == "error"]
+        told = [(one.token, one.reason_code) for one in errors]
+        assert told == ([(1, 0x95)] if small else []), told
+        assert bench.client.is_done(1) and not bench.client.was_refused(1)
+        bench.exchange(b"\xb0\x04\xff\x01\x00\x00")
+        assert bench.client.is_online(), "nothing waits for it"
+        bench.server.error = ECONNRESET
+        bench.steps()
+
+
 def test_a_session_that_is_there_is_not_subscribed_to_again():
     """[MQTT5-4.1.0-1] [MQTT5-3.1.2-23]"""
     needs("mqtt5")
