@@ -3611,6 +3611,11 @@ class _Receiving(_Serving):
                     if (not _MQTT5 or length < 3) and first_byte == _PUBACK:
                         token = on_ack(_PUBACK, buf[0] << 8 | buf[1])
                     else:
+                        # A message that is passed over may have given an alias anew. No other may
+                        # go under the name that it had before.
+                        if _MQTT5 and decoder.have < length:
+                            if first_byte < _LATE and not begins_with(_NO_TOPIC):
+                                aliases = [None] * (_ALIASES + 1)
                         token = self._on_packet(first_byte)
                     if _OFFLINE:
                         pipe.is_looking = False

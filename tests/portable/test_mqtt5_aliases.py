@@ -210,3 +210,30 @@ def test_an_alias_that_was_never_given_or_is_none_ends_the_connection():
     bench.exchange(connack())
     error, _ = refused(bench, b"\x30\x07\x00\x00\x03\x23\x00\x01x")
     assert error.reason_code == 0x82, "it was the last connection's"
+
+
+def test_a_message_that_is_passed_over_leaves_no_alias_to_the_name_before():
+    """It is larger than we take, and may have given the alias to another topic name."""
+    for qos, packet_id in ((0, b""), (1, b"\x00\x09")):
+        bench = online(packet_bytes_max=64)
+        first_byte = bytes((0x30 | qos << 1,))
+        end = packet_id + b"\x03\x23\x00\x01"
+        answer = b"\x40\x02" + packet_id if qos else b""
+        bench.exchange(b"\x30\x0d\x00\x07valve/1\x03\x23\x00\x01")
+        large = b"\x00\x07valve/2" + end + b"x" * (100 - len(end))
+        assert bench.exchange(first_byte + b"\x6d" + large) == answer
+        assert bench.client.is_online(), "that one alone is passed over"
+        assert [one[0] for one in bench.take_events()] == ["message", "error"]
+        error, _ = refused(bench, b"\x30\x07\x00\x00\x03\x23\x00\x01x")
+        assert error.reason_code == 0x82 and "alias" in str(error)
+
+
+def test_a_large_message_by_an_alias_alone_takes_none_away():
+    for qos, packet_id in ((0, b""), (1, b"\x00\x09")):
+        bench = online(packet_bytes_max=64)
+        bench.exchange(b"\x30\x0d\x00\x07valve/1\x03\x23\x00\x01")
+        large = b"\x00\x00" + packet_id + b"\x03\x23\x00\x01"
+        bench.exchange(bytes((0x30 | qos << 1, 0x6A)) + large + b"x" * (0x6A - len(large)))
+        bench.take_events()
+        bench.exchange(b"\x30\x07\x00\x00\x03\x23\x00\x01x")
+        assert bench.take_events() == [("message", "valve/1", b"x", 0)], qos
