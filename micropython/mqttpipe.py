@@ -1228,7 +1228,8 @@ if _MQTT5:
 #             QoS 1 and 2: ticks_ms() when it left
 #   extras    ticks_ms() of its expiry, or None. With _RELEASED, if it was given up before its
 #             PUBREC: how often its PUBREL was sent again
-#   properties   MQTT 5.0: bytes, without their length, a topic alias and an expiry; or None
+#   properties   MQTT 5.0: bytes, without their length, a topic alias and an expiry; or None.
+#             Without _HAS_PROPERTIES they are another message's, which Ctrl-C has left there
 #
 # The top of this file explains head, left, sent and tail, and who moves them. A writer that drops
 # or moves waiting messages sets `is_dropping` and waits until step() clears `is_looking`. step()
@@ -1351,7 +1352,7 @@ class Pipe(IOBase):
     # Bytes of topic name, payload and properties. (step() may free the slot meanwhile.)
     def _bytes_of(self, at):
         size = _len(self.topics[at] or b"") + _len(self.payloads[at] or b"")
-        if _MQTT5 and self.properties:
+        if _MQTT5 and self.firsts[at] & _HAS_PROPERTIES:
             size += _len(self.properties[at] or b"")
         return size
 
@@ -1360,7 +1361,7 @@ class Pipe(IOBase):
         first = self.firsts[at]
         size = self._bytes_of(at) + (4 if first & _QOS_MASK else 2)
         if _MQTT5 and self.properties:
-            more = _len(self.properties[at] or b"")
+            more = _len(self.properties[at] or b"") if first & _HAS_PROPERTIES else 0
             if first & _EXPIRES:
                 more += _EXPIRY_BYTES
                 size += _EXPIRY_BYTES
@@ -1524,6 +1525,8 @@ class Pipe(IOBase):
             return True
 
         def _copy(self, source, target):
+            if _MQTT5 and self.properties:
+                self.properties[target] = self.properties[source]
             for field in (
                 self.tokens,
                 self.topics,
@@ -1533,8 +1536,6 @@ class Pipe(IOBase):
                 self.firsts,
             ):
                 field[target] = field[source]
-            if _MQTT5 and self.properties:
-                self.properties[target] = self.properties[source]
 
         def drop_expired(self, now_ms):
             """Drop what waits and has expired, and look when the next one expires.
@@ -4603,8 +4604,9 @@ class _Sending(_Receiving):
                 and len(topic_name) >= _ALIAS_TOPIC_MIN
                 and pipe.packet_bytes_of(at) + 2 * _ALIAS_BYTES <= pipe.packet_bytes_max
             )
-            more = pipe.properties[at] or b""
-            if _OFFLINE and pipe.firsts[at] & _EXPIRES:
+            first = pipe.firsts[at]
+            more = first & _HAS_PROPERTIES and pipe.properties[at] or b""
+            if _OFFLINE and first & _EXPIRES:
                 # It has waited here: the rest of its time, in whole seconds.
                 left_s = (_left_of(pipe.extras[at], self._now_ms) + 999) // 1000
                 more = bytes((_EXPIRY_ID,)) + max(1, left_s).to_bytes(4, "big") + more

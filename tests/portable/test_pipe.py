@@ -242,7 +242,8 @@ def test_the_size_of_a_packet_of_mqtt_5_is_told_to_the_byte():
                 for more, rest in ((0, bound), (20, bound), (bound - expiry_bytes, bound + 20)):
                     size = 3 + id_bytes + length_bytes(more + expiry_bytes) + more + expiry_bytes
                     at = pipe.tail
-                    pipe.firsts[at] = first_byte | (0x2000 if expiry_bytes else 0)
+                    flags = 0x4000 if more else 0  # has properties
+                    pipe.firsts[at] = first_byte | flags | (0x2000 if expiry_bytes else 0)
                     pipe.topics[at] = b"t"
                     pipe.payloads[at] = Long(rest - size if rest > size else 0)
                     pipe.properties[at] = Long(more) if more else None
@@ -251,7 +252,7 @@ def test_the_size_of_a_packet_of_mqtt_5_is_told_to_the_byte():
                     assert pipe.packet_bytes_of(at) == size
                     # And put() finds that it is just too large.
                     pipe.packet_bytes_max = size - 1
-                    pipe.firsts[at] = first_byte
+                    pipe.firsts[at] = first_byte | flags
                     message = raises(mqttpipe.LocalError, pipe.place, None, expiry_bytes or None)
                     assert "message of %d bytes" % size in message, message
 
