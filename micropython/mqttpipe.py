@@ -3019,6 +3019,13 @@ class _Connecting:
             self._again = again
         if _QOS2 and not is_ours:  # [MQTT-3.1.2-6]
             self._received = []
+        if _MQTT5 and _QOS2 and self._is_5:
+            # What stands before the 0 does not count against our receive maximum: the server
+            # counts from 0 on each connection [5: 4.9].
+            received = self._received
+            if 0 in received:
+                received.remove(0)
+            received.append(0)
         self._is_resumed = True
         self._address_turn -= 1  # this address proved good: the next attempt begins with it
         self._is_resending = True
@@ -3820,9 +3827,11 @@ class _Receiving(_Serving):
                 if _STATS:
                     self._count(_N_SUPPRESSED)
                 return False
-            if _MQTT5 and self._is_5 and len(received) >= self._received_max:
-                raise _server_error(_RECEIVE_MAXIMUM_EXCEEDED, "more than our receive maximum")
-            if len(received) >= _RECEIVED_MAX:
+            if _MQTT5 and self._is_5:
+                # See _on_connack() for the 0.
+                if len(received) - received.index(0) > self._received_max:
+                    raise _server_error(_RECEIVE_MAXIMUM_EXCEEDED, "more than our receive maximum")
+            if len(received) >= (_RECEIVED_MAX + self._is_5 if _MQTT5 else _RECEIVED_MAX):
                 raise TransportError("more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX)
             self._arriving = packet_id
             received.append(packet_id)
@@ -4714,7 +4723,7 @@ class _Closing(_Sending):
         self._drop_socket()
         self._read = self._write = self._packets = None
         if _QOS2 and self._arriving in self._received:
-            # Ctrl-C, before a callback had the message: it will come again.
+            # Ctrl-C, before a callback had the message: it will come again. Or it is the 0.
             self._received.remove(self._arriving)
         self._pipe.rewind()
         if _OFFLINE:
@@ -5978,7 +5987,7 @@ class MQTTClient(_Calls5):
             self._known = {}  # host name: [ticks_ms() of its end, addresses, record type]
         # What outlives a connection: with the Pipe and the Filters the session (section 4.1).
         if _QOS2:
-            self._received = []  # packet_id of each QoS 2 message that awaits its PUBREL
+            self._received = []  # packet_id of each QoS 2 message that awaits its PUBREL; a 0
             self._arriving = 0  # packet_id of the QoS 2 message that no callback has had yet
             self._again = None  # packet identifiers whose PUBREL is to be sent again
             self._is_qos1_told = False  # a server that does not do QoS 2

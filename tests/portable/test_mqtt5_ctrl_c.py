@@ -1,7 +1,7 @@
-"""MQTT 5.0: Ctrl-C at a moment that leaves properties in a slot: no other message has them."""
+"""MQTT 5.0: Ctrl-C at a moment that leaves something behind; it does no harm to what follows."""
 
 from fakes import ECONNRESET, needs, raises
-from mqtt5 import CONNACK, online
+from mqtt5 import CONNACK, CONNACK_SESSION, online
 
 import mqttpipe
 
@@ -28,6 +28,32 @@ class Interrupted:
             self.is_over = True
             raise KeyboardInterrupt
         self.things[at] = value
+
+
+class Received:
+    """The identifiers of QoS 2 messages: Ctrl-C comes when the second one is noted."""
+
+    def __init__(self, things):
+        self.things = things
+        self.is_over = False
+
+    def __len__(self):
+        return len(self.things)
+
+    def __contains__(self, packet_id):
+        return packet_id in self.things
+
+    def append(self, packet_id):
+        self.things.append(packet_id)
+        if packet_id == 2 and not self.is_over:
+            self.is_over = True
+            raise KeyboardInterrupt
+
+    def index(self, packet_id):
+        return self.things.index(packet_id)
+
+    def remove(self, packet_id):
+        self.things.remove(packet_id)
 
 
 def interrupted(function, *arguments, **options):
@@ -94,3 +120,25 @@ def test_a_message_that_has_left_leaves_none_to_the_next_in_its_slot():
         bench.client.publish("b", LARGE)
         bench.steps()
         assert bench.server.received() == LARGE_WIRE
+
+
+def test_the_receive_maximum_of_the_next_connection_counts_from_0():
+    needs("qos2")
+    bench = online(
+        clean_session=False,
+        session_expiry_s=60,
+        reconnect_max_ms=1000,
+        properties={"receive_maximum": 2},
+    )
+    bench.client._received = Received(bench.client._received)
+    one, two, three = [b"\x34\x06\x00\x01t\x00%c\x00" % n for n in (1, 2, 3)]
+    bench.exchange(one)
+    bench.server.send(two)
+    interrupted(bench.steps)
+    bench.steps()
+    bench.clock.advance(1000)
+    bench.steps()
+    bench.server.received()
+    bench.exchange(CONNACK_SESSION)
+    assert bench.exchange(two, three) == b"\x50\x02\x00\x02\x50\x02\x00\x03"
+    assert bench.client.is_online()

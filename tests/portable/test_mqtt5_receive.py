@@ -184,6 +184,36 @@ def test_more_at_qos_2_than_we_announced_end_the_connection():
     assert type(error) is mqttpipe.ServerError and answer[-3:] == b"\xe0\x01\x93"
 
 
+def test_what_came_on_the_last_connection_does_not_count_against_the_receive_maximum():
+    """[5: 4.9] The quota begins anew; PUBRELs may come behind new messages."""
+    needs("qos2")
+    messages = [b"\x34\x06\x00\x01t\x00" + bytes((number,)) + b"\x00" for number in range(10)]
+    bench = online(
+        clean_session=False,
+        session_expiry_s=60,
+        reconnect_max_ms=1000,
+        properties={"receive_maximum": 2},
+    )
+    for first in (1, 3, 5):
+        for number in (first, first + 1):
+            assert bench.exchange(messages[number]) == b"\x50\x02\x00" + bytes((number,))
+        bench.server.error = ECONNRESET
+        bench.steps()
+        bench.clock.advance(1000)
+        bench.steps()
+        bench.server.received()
+        bench.exchange(CONNACK_SESSION)
+    for number in range(1, 7):
+        packet = b"\x62\x02\x00" + bytes((number,))
+        assert bench.exchange(packet) == b"\x70" + packet[1:]
+        if number == 2 or number == 4:
+            bench.exchange(messages[6 + number // 2])
+    bench.exchange(b"\x62\x02\x00\x07", messages[9])
+    assert bench.client.is_online(), "never more than two"
+    error, answer = refused(bench, messages[1])
+    assert error.reason_code == 0x93 and answer[-3:] == b"\xe0\x01\x93"
+
+
 def test_the_server_hears_why_also_behind_what_it_is_owed():
     """All in one segment: the acknowledgements of what was in order go before the reason."""
     needs("qos2")
