@@ -1907,7 +1907,6 @@ class Filters:
         self.rows = rows
         self.asked_count = 0
         self.is_changed = self.is_unsent = True
-        self.is_doubtful = False
 
 
 def topic_matches(topic_filter, buf, start, end):
@@ -3821,12 +3820,16 @@ class _Receiving(_Serving):
 
     if _QOS2:
         # A QoS 2 message has come. True: for the first time since its identifier was released.
+        # What comes again has DUP [MQTT-3.3.1-1] [MQTT5-3.3.1-1]. That is looked at only where the
+        # server may have begun a new session, with the same identifiers: not all have it right.
         def _is_first(self, packet_id):
             received = self._received
             if packet_id in received:
-                if _STATS:
-                    self._count(_N_SUPPRESSED)
-                return False
+                if self._message.dup or not self._filters.is_doubtful:
+                    if _STATS:
+                        self._count(_N_SUPPRESSED)
+                    return False
+                received.remove(packet_id)
             if _MQTT5 and self._is_5:
                 # See _on_connack() for the 0.
                 if len(received) - received.index(0) > self._received_max:
@@ -4741,8 +4744,8 @@ class _Closing(_Sending):
             self._is_authenticating = self._wants_auth = False
             self._auth_packet = self._auth_mark = self._auth_ms = None
             self._outbox.properties = b""
-        if state == _AWAITING_CONNACK:
-            self._filters.is_doubtful = True
+        if state >= _AWAITING_CONNACK:
+            self._filters.is_doubtful = state == _AWAITING_CONNACK
         if error is not None:
             try:
                 error = self._explain(error)

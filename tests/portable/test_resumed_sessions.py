@@ -1,6 +1,6 @@
 """The first messages of a resumed session come with CONNACK, before the program has subscribed."""
 
-from fakes import CONNACK_SESSION, Bench, needs
+from fakes import CONNACK_SESSION, ECONNRESET, Bench, needs
 from wire import kinds, publish, serve
 
 
@@ -67,3 +67,57 @@ def test_they_are_heard_when_the_bytes_come_one_by_one():
     bench.server.read_max = 1
     serve(bench, CONNACK_SESSION + publish(b"a", b"x", 1))
     assert seen == [b"x"]
+
+
+def with_a_message_whose_pubrec_was_lost(is_connack_lost):
+    """Message 1 came at QoS 2, and the connection broke; so may the next, before CONNACK."""
+    bench = Bench(clean_session=False, reconnect_min_ms=0)
+    bench.go_online()
+    bench.exchange(publish(b"a", b"one", 2, b"\x00\x01"))
+    for _ in range(1 + is_connack_lost):
+        bench.server.error = ECONNRESET
+        bench.steps()
+        bench.server.received()
+    bench.exchange(CONNACK_SESSION)
+    assert bench.client.is_online()
+    bench.take_events()
+    return bench
+
+
+def test_behind_a_lost_connack_a_message_without_dup_is_a_new_one():
+    """[MQTT-3.3.1-1] The server has begun a new session, and may use the same identifier."""
+    needs("qos2")
+    bench = with_a_message_whose_pubrec_was_lost(True)
+    assert bench.exchange(publish(b"a", b"two", 2, b"\x00\x01")) == b"\x50\x02\x00\x01"
+    assert bench.take_events() == [("message", "a", b"two", 2)]
+    assert bench.exchange(publish(b"a", b"two", 2, b"\x00\x01", 8)) == b"\x50\x02\x00\x01"
+    assert bench.exchange(b"\x62\x02\x00\x01") == b"\x70\x02\x00\x01"
+    assert bench.take_events() == [], "once"
+
+
+def test_behind_a_lost_connack_a_message_with_dup_is_the_old_one():
+    needs("qos2")
+    bench = with_a_message_whose_pubrec_was_lost(True)
+    assert bench.exchange(publish(b"a", b"one", 2, b"\x00\x01", 8)) == b"\x50\x02\x00\x01"
+    assert bench.take_events() == []
+
+
+def test_where_no_connack_was_lost_dup_is_not_looked_at():
+    """A server that forgets it still has each message received once."""
+    needs("qos2")
+    bench = Bench().go_online()
+    bench.exchange(publish(b"a", b"one", 2), publish(b"a", b"one", 2))
+    assert bench.take_events() == [("message", "a", b"one", 2)]
+    for packet_id in (b"\x00\x01", b"\x00\x02"):
+        bench = with_a_message_whose_pubrec_was_lost(False)
+        bench.exchange(publish(b"a", b"one", 2, packet_id))
+        expected = [("message", "a", b"one", 2)] if packet_id[1] == 2 else []
+        assert bench.take_events() == expected
+    bench = with_a_message_whose_pubrec_was_lost(True)
+    bench.server.error = ECONNRESET  # the doubt is over: that CONNACK was seen
+    bench.steps()
+    bench.server.received()
+    bench.exchange(CONNACK_SESSION)
+    bench.take_events()
+    bench.exchange(publish(b"a", b"one", 2, b"\x00\x01"))
+    assert bench.take_events() == []
