@@ -1803,20 +1803,22 @@ class Filters:
         def callbacks_of(self, identifiers, topic_name):
             """The callbacks of a message that came with these subscription identifiers.
 
-            A filter that has one is not compared [MQTT5-3.3.4-4]. The others match as ever: the
-            message may have been sent for them, too. Without identifiers each filter is compared.
+            A filter that has one is not compared [MQTT5-3.3.4-4]; without a callback it adds a
+            None. The others match as ever: the message may have been sent for them, too. Without
+            identifiers each filter is compared.
             """
             rows = None
             while rows is not self.rows:
                 rows = self.rows
                 found = []
                 for row in rows:
-                    if row[_CALLBACK] is not None and row[_IS_LAST]:
+                    if row[_IS_LAST]:
                         identifier = row[_OPTIONS][2]
                         if (
                             identifier in identifiers
                             if identifier and identifiers
-                            else topic_matches(row[_FILTER], topic_name, 0, _len(topic_name))
+                            else row[_CALLBACK] is not None
+                            and topic_matches(row[_FILTER], topic_name, 0, _len(topic_name))
                         ):
                             found.append(row[_CALLBACK])
             return found
@@ -3755,7 +3757,10 @@ class _Receiving(_Serving):
                             takers = filters.callbacks_of(identifiers, at)
                             # An identifier that is ours no more: of another program's life, or
                             # of the subscribe() that another one has replaced.
-                            takers = takers or filters.callbacks_of((), at) or None
+                            takers = takers or filters.callbacks_of((), at)
+                            while None in takers:
+                                takers.remove(None)
+                            takers = takers or None
                         if takers is None:
                             default[0] = self.on_message
                             takers = () if default[0] is None else default

@@ -117,6 +117,25 @@ def test_an_identifier_finds_the_callback_without_comparing_the_topic():
     assert bench.take_events() == [("message", "x", b"", 0)], "nobody's: on_message"
 
 
+def test_an_identifier_of_a_subscription_without_callback_is_for_on_message():
+    """Its topic name is not compared either: another callback would get what is not its own."""
+    bench = online()
+    got = []
+    subscribed(bench, "a/#", lambda c, m: got.append(1), 1)
+    subscribed(bench, "a/b", None, 2)
+    subscribed(bench, "a/+", None)
+    for properties, expected, told in (
+        (b"\x0b\x01", [1], 0),
+        (b"\x0b\x02", [], 1),
+        (b"\x0b\x02\x0b\x01", [1], 0),
+        (b"\x0b\x03", [1], 0),  # nobody's: now names are compared
+    ):
+        body = b"\x00\x03a/b" + bytes((len(properties),)) + properties
+        bench.exchange(bytes((0x30, len(body))) + body)
+        assert got == expected and len(bench.take_events()) == told, (properties, got)
+        got.clear()
+
+
 def test_qos_2_is_delivered_once_and_what_is_unknown_is_told_so():
     """[MQTT5-4.3.3-8, -9, -10, -11, -12, -13] [MQTT5-3.5.2-1] [MQTT5-3.7.2-1] [MQTT5-4.5.0-2]"""
     needs("qos2")
