@@ -1271,6 +1271,7 @@ class Pipe(IOBase):
             self.extras = [None] * size
         if _MQTT5:
             self.properties = None  # a list for MQTT 5.0; else nobody looks
+            self.our_bytes_max = packet_bytes_max  # a server may take less than we do
         if _ASYNCIO:
             self.is_ready = None  # a function of run(), which ioctl() asks, too
         if _OFFLINE:
@@ -1334,7 +1335,10 @@ class Pipe(IOBase):
                 self.has_chores = True
             size = self.packet_bytes_of(at)
             if size > self.packet_bytes_max:
-                raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
+                if _MQTT5:
+                    raise self.why_too_large("message", size)
+                else:
+                    raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
             if _OFFLINE:
                 at = self._make_room(self.policy if policy is None else policy)
             elif (at + 1) % self.size == self.head:
@@ -1348,6 +1352,14 @@ class Pipe(IOBase):
                 self._clear(self.tail)
             self.release_lock(token)
         return token
+
+    if _MQTT5:
+
+        def why_too_large(self, what, size):
+            """The error for a packet of ours that is larger than packet_bytes_max."""
+            if self.packet_bytes_max < self.our_bytes_max:
+                return _server_error(_PACKET_TOO_LARGE)
+            return LocalError(_TOO_LARGE % (what, size, self.packet_bytes_max))
 
     # Bytes of topic name, payload and properties. (step() may free the slot meanwhile.)
     def _bytes_of(self, at):
@@ -3109,7 +3121,7 @@ class _Connecting:
             pipe = self._pipe
             # The largest packet that it takes [MQTT5-3.2.2-15].
             pipe.packet_bytes_max = min(
-                self._packet_bytes_max, _value(properties, 0x27, self._packet_bytes_max)
+                pipe.our_bytes_max, _value(properties, 0x27, pipe.our_bytes_max)
             )
             self._set_easy_bytes()
             # Flags of a PUBLISH that it does not take [MQTT5-3.2.2-11, -14].
@@ -3155,12 +3167,13 @@ class _Connecting:
         # The error, if a subscription can't be had from this server, or its end (qos: -1) can't be
         # told to it; or None. The first look, at the most that its packet may take, costs less.
         def _lacks_for(self, topic_filter, qos, options):
-            limit = self._pipe.packet_bytes_max
-            if (
-                len(topic_filter) + len(options[1]) + _FILTER_HEADER_MAX > limit
-                and len(encode_filter(0, topic_filter, qos, options)) > limit
-            ):
-                return _server_error(_PACKET_TOO_LARGE)
+            pipe = self._pipe
+            size = len(topic_filter) + len(options[1]) + _FILTER_HEADER_MAX
+            if size > pipe.packet_bytes_max:
+                size = len(encode_filter(0, topic_filter, qos, options))
+                if size > pipe.packet_bytes_max:
+                    kind = "SUBSCRIBE" if qos >= 0 else "UNSUBSCRIBE"
+                    return pipe.why_too_large(kind, size)
             lacks = self._lacks if qos >= 0 else 0
             if lacks & _LACKS_SHARED and topic_filter.startswith(b"$share/"):
                 return _server_error(0x9E)
@@ -4089,7 +4102,7 @@ class _Receiving(_Serving):
         def _put_auth(self, code, data):
             packet = _packet(_AUTH, bytes((code,)) + _with_length(self._auth_fields(data)))
             if self.state == _ONLINE and len(packet) > self._pipe.packet_bytes_max:
-                raise LocalError(_TOO_LARGE % ("AUTH", len(packet), self._pipe.packet_bytes_max))
+                raise self._pipe.why_too_large("AUTH", len(packet))
             self._auth_packet = packet
             self._send_auth()
 
@@ -5546,7 +5559,6 @@ class _Calls5(_Driving):
             self.server_properties = _NO_PROPERTIES
             self._asked_keep_alive_s = self._server_keep_alive_s = None
             self._flying_max = self.in_flight_max
-            self._packet_bytes_max = packet_bytes_max
             self._alias_max = self._forbidden = self._lacks = 0
             self._refused = []  # errors to be told: what this server does not take
             self._home = self._server
@@ -5575,9 +5587,7 @@ class _Calls5(_Driving):
             data = _with_length(data) if data else b""
             data = _packet(_DISCONNECT, bytes((reason_code,)) + data)
             if len(data) > self._pipe.packet_bytes_max:  # [MQTT5-3.14.2-3, -4]
-                raise LocalError(
-                    _TOO_LARGE % ("DISCONNECT", len(data), self._pipe.packet_bytes_max)
-                )
+                raise self._pipe.why_too_large("DISCONNECT", len(data))
             self._bye = data
 
         # publish() with `offline`, `expiry_s` or `properties`.
@@ -6355,7 +6365,8 @@ class MQTTClient(_Calls5):
         pipe = self._pipe
         if _MQTT5:
             options = self._options_of(topic_filter, qos, options, properties)
-        if len(topic_filter) + 10 > pipe.packet_bytes_max:
+        # (MQTT 5.0: _options_of() has seen to it, to the byte.)
+        if (not _MQTT5 or options is None) and len(topic_filter) + 10 > pipe.packet_bytes_max:
             raise LocalError(
                 _TOO_LARGE % ("topic filter", len(topic_filter), pipe.packet_bytes_max)
             )

@@ -239,6 +239,33 @@ def test_or_told_if_another_server_had_granted_it():
 SIXTY_FOUR = b"\x27\x00\x00\x00\x40"  # its Maximum Packet Size
 
 
+def test_a_packet_that_just_fits_the_server_is_sent_and_one_byte_more_is_refused_in_its_name():
+    """No larger packet_bytes_max would help; with our own as the smaller one it does."""
+    for bench, words in (
+        (online(SIXTY_FOUR), "the server says: packet too large"),
+        (online(packet_bytes_max=64), "of 65 bytes does not fit: raise packet_bytes_max, 64"),
+    ):
+        client = bench.client
+        assert len(sent(bench, "f" * 56)) == 64
+        error = raises(mqttpipe.LocalError, client.subscribe, "f" * 57)
+        assert words in error, error
+        client.unsubscribe("f" * 57)
+        bench.steps()
+        assert len(bench.server.received()) == 64
+        error = raises(mqttpipe.LocalError, client.unsubscribe, "f" * 58)
+        assert words in error, error
+        client.publish("a", "x" * 58)
+        bench.steps()
+        assert len(bench.server.received()) == 64
+        error = raises(mqttpipe.LocalError, client.publish, "a", "x" * 59)
+        assert words in error, error
+        reason = {"reason_string": "x" * 58}
+        error = raises(mqttpipe.LocalError, client.disconnect, 0, reason)
+        assert words in error, error
+        reason["reason_string"] = "x" * 57
+        client.disconnect(0, reason)
+
+
 def test_an_unsubscribe_that_the_server_does_not_take_is_refused_at_the_call():
     """[MQTT5-3.2.2-15] Its properties count; one byte less is sent."""
     bench = online(SIXTY_FOUR)

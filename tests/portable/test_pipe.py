@@ -251,7 +251,7 @@ def test_the_size_of_a_packet_of_mqtt_5_is_told_to_the_byte():
                     size = 1 + length_bytes(rest) + rest
                     assert pipe.packet_bytes_of(at) == size
                     # And put() finds that it is just too large.
-                    pipe.packet_bytes_max = size - 1
+                    pipe.packet_bytes_max = pipe.our_bytes_max = size - 1
                     pipe.firsts[at] = first_byte | flags
                     message = raises(mqttpipe.LocalError, pipe.place, None, expiry_bytes or None)
                     assert "message of %d bytes" % size in message, message
