@@ -2680,6 +2680,7 @@ class _Connecting:
             self._now_ms = ticks_ms()
         self._password = password
         if _MQTT5 and self._auth:
+            self._wants_auth = False  # this is it
             self._auth_data = self._authenticate(None)
             self._now_ms = ticks_ms()
         self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
@@ -3387,6 +3388,8 @@ class _Serving(_Connecting):
                 pipe.is_online = True
             self._arm(_TIMER_STATE, _STABLE_MS)
             pipe.is_signalled = True  # messages may go now
+            if _MQTT5:
+                pipe.has_chores = True  # and so may the AUTH of reauthenticate()
             self._emit(self.on_online, _NOTHING)
         while self._is_wanted:
             yield False

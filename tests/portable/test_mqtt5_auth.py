@@ -168,6 +168,31 @@ def test_once_more_while_online():
     assert bench.take_events() == [("authenticated",)]
 
 
+def test_asked_for_between_connect_and_online_it_begins_with_online():
+    teller = Teller(b"1", None, b"again")
+    bench = asked(auth=("m", teller))
+    bench.client.subscribe("a")
+    bench.client.reauthenticate()  # CONNECT has left
+    bench.server.received()
+    bench.exchange(connack(METHOD))
+    assert teller.heard == [None, b""], "not before ONLINE"
+    assert bench.exchange(b"\x90\x04\xff\x01\x00\x00") == auth(0x19, METHOD + data(b"again"))
+
+
+def test_asked_for_before_connect_it_is_done_by_that():
+    needs("mqtt5")
+    teller = Teller()
+    bench = Bench(protocol=5, auth=("m", teller))
+    bench.client.reauthenticate()
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(connack(METHOD)) == b""
+    bench.client.subscribe("a")  # a chore
+    bench.steps()
+    assert bench.server.received()[:1] == b"\x82" and teller.heard == [None, b""]
+
+
 def test_it_fails_by_the_servers_good_bye_or_by_our_function():
     """[MQTT5-4.12.1-2]"""
     bench = online(Teller())
