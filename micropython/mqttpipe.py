@@ -4093,7 +4093,8 @@ class _Receiving(_Serving):
             if self._auth is None or not is_due or code not in (0, _CONTINUE_AUTH):
                 # [MQTT5-4.12.0-6] [MQTT5-3.15.2-1]
                 raise _server_error(_PROTOCOL_ERROR, "AUTH that was not asked for")
-            self._check_auth(properties)
+            if self._decoder.length:  # else success, in the short form [5: 3.15.2.1]
+                self._check_auth(properties)
             self._auth_ms = None
             data = self._authenticate(_value(properties, 0x16, b""))
             if code:  # [MQTT5-4.12.0-3]

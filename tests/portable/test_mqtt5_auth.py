@@ -168,6 +168,25 @@ def test_once_more_while_online():
     assert bench.take_events() == [("authenticated",)]
 
 
+def test_an_auth_without_anything_is_success():
+    """[5: 3.15.2.1] Remaining length 0: no reason code, no properties."""
+    teller = Teller(b"1", None, b"again")
+    bench = online(teller)
+    bench.client.reauthenticate()
+    bench.exchange()
+    assert bench.exchange(b"\xf0\x00") == b"" and bench.client.is_online()
+    assert bench.take_events() == [("authenticated",)]
+    assert teller.heard == [None, b"", None, b""]
+    error, answer = refused(bench, b"\xf0\x00")
+    assert answer == b"\xe0\x01\x82", "once"
+    for packet in (b"\xf0\x01\x00", b"\xf0\x02\x00\x00"):
+        bench = online(Teller())
+        bench.client.reauthenticate()
+        bench.exchange()
+        error, answer = refused(bench, packet)
+        assert answer == b"\xe0\x01\x82", packet
+
+
 def test_asked_for_between_connect_and_online_it_begins_with_online():
     teller = Teller(b"1", None, b"again")
     bench = asked(auth=("m", teller))
