@@ -5685,8 +5685,8 @@ class _Calls5(_Driving):
             """Publish a message, and wait for the one that answers it.
 
             The first request subscribes to `response_topic`, by default "response/" and the
-            client_id. Whoever answers publishes to the message's response_topic with its
-            correlation_data.
+            client_id, or random digits if that holds a wildcard. Whoever answers publishes to the
+            message's response_topic with its correlation_data.
 
             Args:
                 topic_name, payload, qos, properties: as for publish().
@@ -5708,11 +5708,13 @@ class _Calls5(_Driving):
             _integer("timeout_ms", timeout_ms, 1, _MS_MAX)
             if not self._requests:
                 if self.response_topic is None:
-                    # Without a client_id yet: no other client's topic either.
-                    mark = self.client_id or urandom(8).hex().encode()
+                    mark = self.client_id
+                    # No client_id yet, or none for a topic name: no other client's topic either.
+                    if not mark or b"+" in mark or b"#" in mark:
+                        mark = urandom(8).hex().encode()
                     self.response_topic = b"response/" + mark
                 self._request_seed = urandom(2)
-                self.subscribe(self.response_topic, self._on_response, qos)
+                self.subscribe(_to_topic(self.response_topic), self._on_response, qos)
             pipe = self._pipe
             pipe.wait_for_lock()  # another thread may ask, too
             try:

@@ -112,6 +112,25 @@ def test_without_a_client_id_responses_have_a_topic_of_their_own():
     assert len(topics) == 2 and b"response/" not in topics
 
 
+def test_with_a_client_id_that_no_topic_name_can_hold_they_have_one_as_well():
+    for client_id in ("#", "x+y", "a/#"):
+        bench = online(client_id=client_id)
+        bench.random = 0x1234
+        bench.client.request("ask", "?", print, 5000)
+        assert bench.client.response_topic == b"response/1234"
+        assert bench.exchange().count(b"\x00\x0dresponse/1234") == 2, "filter and property"
+    bench = online(client_id="a/b")
+    bench.client.request("ask", "?", print, 5000)
+    assert bench.client.response_topic == b"response/a/b"
+
+
+def test_a_response_topic_with_a_wildcard_is_not_subscribed_to():
+    bench = online()
+    bench.client.response_topic = "mine/#"
+    raises(mqttpipe.LocalError, bench.client.request, "a", "x", print, 1000)
+    assert bench.exchange() == b""
+
+
 def test_an_answer_whose_callback_raises_is_reported():
     asker = Asker()
 
