@@ -2081,7 +2081,10 @@ class Outbox:
         if _MQTT5:
             buf.extend(self.properties)
         if buf is not self.buf:
-            return self.put_packet(bytes(buf) + payload)
+            self.put_packet(bytes(buf) + payload)
+            if _STATS:
+                self.packet_count -= 1  # it counts itself
+            return True
         if self.tail is None:
             buf.extend(payload)
         return True
