@@ -102,6 +102,8 @@ class Expected(fuzz_client.Expected):
             return
         topic_end = 2 + int.from_bytes(packet.body[:2], "big")
         fields_end = topic_end + (2 if packet.qos else 0)
+        if topic_end > 2:
+            self.aliases = {}  # it may have given one of them anew
         if fields_end > packet.size:
             self.end = "ServerError"
         elif packet.is_whole and packet.qos:
