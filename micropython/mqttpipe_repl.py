@@ -375,7 +375,7 @@ def mqtt_start(uri=None, **options):
         print("connecting to %s" % _servers())
         client.start()
     except (_MQTTError, TypeError) as error:  # TypeError: protocol=5, and the build has it not
-        print("mqtt_start: %s" % error)
+        print("mqtt_start: %s" % _error_text(error))
         return
     _client = client
     begin_ms = _ticks_ms()
@@ -440,7 +440,7 @@ def mqtt_publish(*topic_and_message, qos=1, retain=False):
     try:
         token = client.publish(topic, message, qos, retain)
     except _MQTTError as error:
-        print("mqtt_publish: %s" % error)
+        print("mqtt_publish: %s" % _error_text(error))
         return
     _is_done(token, "-> %s" % _shown(topic if isinstance(topic, bytes) else topic.encode()))
 
@@ -469,7 +469,7 @@ def mqtt_subscribe(topic_filter, qos=1):
         else:
             _filters[topic_filter] = _answer[1][0]
     except _MQTTError as error:
-        print("mqtt_subscribe: %s" % error)
+        print("mqtt_subscribe: %s" % _error_text(error))
     finally:
         _is_asking = False
 
@@ -491,7 +491,7 @@ def mqtt_unsubscribe(topic_filter):
     try:
         token = client.unsubscribe(topic_filter)
     except _MQTTError as error:
-        print("mqtt_unsubscribe: %s" % error)
+        print("mqtt_unsubscribe: %s" % _error_text(error))
         return
     del _filters[topic_filter]
     _is_done(token, "unsubscribe %s" % topic_filter)
@@ -506,7 +506,7 @@ def mqtt_status():
     if client.is_online():
         state += " for " + _age(_online_ms)
     elif _last_error is not None:
-        state += ", after: %s" % _last_error
+        state += ", after: %s" % _error_text(_last_error)
     print("state       ", state)
     print("server      ", _servers())
     print("client id   ", _shown(client.client_id))
@@ -632,7 +632,7 @@ class _Test:
             self.refused += 1
         except Exception as error:  # a thread must not end in silence
             self.is_running = False
-            _tell("mqtt_test has stopped: %s" % error)
+            _tell("mqtt_test has stopped: %s" % _error_text(error))
             return
         else:
             self.published = number
@@ -770,7 +770,7 @@ def mqtt_test(action="show", rate_hz=10, qos=1, payload_bytes=32):
         try:
             _test = _Test(client, rate_hz, qos, payload_bytes)
         except _MQTTError as error:
-            print("mqtt_test: %s" % error)
+            print("mqtt_test: %s" % _error_text(error))
             return
         print("%d messages/s to %s" % (rate_hz, _shown(_test.topic)))
         print('mqtt_test() shows how it is, mqtt_test("stop") ends it')

@@ -3,6 +3,8 @@
 What a person sees is in tests/broker/test_repl.py.
 """
 
+import sys
+
 from fakes import SkipTest, needs
 
 import mqttpipe
@@ -224,3 +226,70 @@ def test_what_an_error_says_of_a_server_can_not_control_the_terminal():
     assert repl._error_text(OSError("refused")) == "refused"
     assert repl._error_text("topic \x1b[2J") == "b'topic \\x1b[2J'"
     assert repl._error_text("topic \u202e") == "b'topic \\xe2\\x80\\xae'"
+
+
+class Online:
+    """A client as mqtt_start() makes it; `given` has what it was made with."""
+
+    given = None
+    state_name = "WAITING"
+    client_id = b"c"
+
+    def __init__(self, uri, **options):
+        Online.given = (uri, options)
+
+    def is_online(self):
+        return False
+
+    def start(self):
+        pass
+
+    def wait_online(self, timeout_ms):
+        return True
+
+    def publish(self, topic_name, payload, qos, retain):
+        raise mqttpipe.LocalError("the server says: \x1b[2J")
+
+
+class Desk:
+    """The commands with a client of this file; `lines` has what was printed."""
+
+    def __init__(self, secrets=None, wifi=None):
+        skip_without_it()
+        self.lines = []
+        self.modules = {"secrets": secrets, "wifi": wifi}
+
+    def __enter__(self):
+        repl.print = lambda *words: self.lines.append(" ".join(map(str, words)))
+        self.kept = repl._MQTTClient, mqttpipe.WLAN, getattr(mqttpipe, "STA_IF", None)
+        repl._MQTTClient = Online
+        for name in list(self.modules):
+            new = self.modules[name]
+            self.modules[name] = sys.modules.pop(name, None)
+            if new is not None:
+                sys.modules[name] = new
+        return self
+
+    def __exit__(self, *_):
+        del repl.print
+        repl._MQTTClient, mqttpipe.WLAN, mqttpipe.STA_IF = self.kept
+        for name in self.modules:
+            sys.modules.pop(name, None)
+            if self.modules[name] is not None:
+                sys.modules[name] = self.modules[name]
+        repl._client = repl._last_error = None
+
+
+class Settings:
+    SERVER = "mqtt://localhost"
+
+
+def test_what_a_server_says_can_not_control_the_terminal_by_way_of_a_command():
+    with Desk() as desk:
+        repl._client = Online("mqtt://localhost")
+        repl._last_error = mqttpipe.TransportError("not authorized: \x1b[2J", "CONNACK")
+        repl.mqtt_status()
+        repl.mqtt_publish("t", "x")
+        text = "\n".join(desk.lines)
+        assert "not authorized" in text and "the server says" in text, text
+        assert "\x1b" not in text, text
