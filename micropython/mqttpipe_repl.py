@@ -336,8 +336,8 @@ def mqtt_start(uri=None, **options):
     """Connect, and stay connected in the background until mqtt_stop().
 
     Args:
-        uri: as for MQTTClient. None: SERVER, USER, PASSWORD and CA of the board's secrets.py,
-            which boards/secrets_example.py explains.
+        uri: as for MQTTClient. None: SERVER of the board's secrets.py, with CLIENT_ID, USER,
+            PASSWORD, CA, CERT, KEY and TLS, which boards/secrets_example.py explains.
         options: further arguments of MQTTClient, such as protocol=5. Without link=, a Wi-Fi that
             is not connected is joined with wifi.py and secrets.py, if the board has them.
 
@@ -353,7 +353,8 @@ def mqtt_start(uri=None, **options):
             print('mqtt_start("mqtt://host"), or put SERVER = "mqtt://host" into secrets.py')
             return
         uri = secrets.SERVER
-        for name in ("USER", "PASSWORD", "CA", "TLS"):  # of no other server
+        # Of no other server.
+        for name in ("CLIENT_ID", "USER", "PASSWORD", "CA", "CERT", "KEY", "TLS"):
             if getattr(secrets, name, None) is not None:
                 options.setdefault(name.lower(), getattr(secrets, name))
     _ansi = None
@@ -374,7 +375,8 @@ def mqtt_start(uri=None, **options):
             raise _LocalError("this build has no start(): build it --with background")
         print("connecting to %s" % _servers())
         client.start()
-    except (_MQTTError, TypeError) as error:  # TypeError: protocol=5, and the build has it not
+    # TypeError: protocol=5, and the build has it not. ValueError: a setting of the Wi-Fi is wrong.
+    except (_MQTTError, TypeError, ValueError) as error:
         print("mqtt_start: %s" % _error_text(error))
         return
     _client = client

@@ -293,3 +293,61 @@ def test_what_a_server_says_can_not_control_the_terminal_by_way_of_a_command():
         text = "\n".join(desk.lines)
         assert "not authorized" in text and "the server says" in text, text
         assert "\x1b" not in text, text
+
+
+def test_mqtt_start_connects_as_secrets_py_says():
+    settings = Settings()
+    settings.CLIENT_ID = "lamp-1"
+    settings.USER = "u"
+    settings.PASSWORD = "p"
+    settings.CA = "ca.der"
+    settings.CERT = "cert.der"
+    settings.KEY = "key.der"
+    settings.TLS = None
+    with Desk(secrets=settings) as desk:
+        repl.mqtt_start(key="other.der")
+        assert Online.given == (
+            "mqtt://localhost",
+            {
+                "client_id": "lamp-1",
+                "user": "u",
+                "password": "p",
+                "ca": "ca.der",
+                "cert": "cert.der",
+                "key": "other.der",
+                "link": None,
+            },
+        ), Online.given
+        repl._client = None
+        repl.mqtt_start("mqtt://elsewhere")  # another server gets nothing of it
+        assert Online.given == ("mqtt://elsewhere", {"link": None}), Online.given
+        assert desk.lines[-1].startswith("online after"), desk.lines
+
+
+class NoWifi:
+    """A driver that has not joined."""
+
+    def __init__(self, interface):
+        pass
+
+    def isconnected(self):
+        return False
+
+
+class WifiModule:
+    """A wifi.py that finds its settings wrong. Never made: its function is taken from it."""
+
+    def Wifi(networks, **_):
+        raise ValueError("a network's password must have 8..64 characters, or be None")
+
+
+def test_a_wrong_wifi_in_secrets_py_is_told_in_one_line():
+    settings = Settings()
+    settings.WIFI = [("home", "short")]
+    with Desk(secrets=settings, wifi=WifiModule) as desk:
+        mqttpipe.WLAN, mqttpipe.STA_IF = NoWifi, 0
+        repl.mqtt_start()
+        assert desk.lines == [
+            "mqtt_start: a network's password must have 8..64 characters, or be None"
+        ], desk.lines
+        assert repl._client is None
