@@ -1,7 +1,8 @@
 """docs/troubleshooting.md has an entry for every error text of client, tools and boards/.
 
 The texts come from the sources: what a `raise` names, what an error class is called with, the
-doctor's lines that begin with "- ", a Wi-Fi driver's reasons. Of the client, every text counts,
+doctor's lines that begin with "- ", a Wi-Fi driver's reasons, what a function returns whose name
+asks why. Of the client, every text counts,
 wherever it stands. `…` on the page stands for a placeholder.
 """
 
@@ -107,10 +108,15 @@ def of_errors(path):
                 first = first.left if isinstance(first, ast.BinOp) else first
                 if not str(getattr(first, "value", "")).startswith("- "):
                     continue
-            elif not re.search(r"(Error|Failed|Ended|^error|^exit|__init__|^_fail)$", name):
+            elif not re.search(
+                r"(Error|Failed|Ended|^error|^exit|__init__|^_fail|^_lose|^end)$", name
+            ):
                 continue
         elif isinstance(node, ast.Dict) and path.name == "wifi.py":  # REASONS
             parts = node.values
+        elif isinstance(node, ast.FunctionDef) and re.match("why_|hint$", node.name):
+            returned = [one.value for one in ast.walk(node) if isinstance(one, ast.Return)]
+            parts = [one for value in returned if value for one in ast.walk(value)]
         else:
             continue
         for part in parts:
@@ -164,6 +170,7 @@ def test_texts_are_found_where_they_are_known_to_be():
     deploy = texts_of(ROOT / "tools" / "deploy.py")
     assert "the board at… answers nonsense" in deploy
     assert any(text.startswith("no board: no serial port") for text in deploy)
+    assert "no board: there is no port" in {text.strip(ENDS) for text in deploy}
     assert "Wi-Fi: this firmware has none" in texts_of(ROOT / "tools" / "deploy" / "doctor.py")
 
 
@@ -223,3 +230,11 @@ def test_each_tool_that_is_left_out_is_one_for_developers():
         "vm_memory",
         "wheel_hook",
     }, "new in tools/: is it for users? Then its errors belong into docs/troubleshooting.md"
+
+
+def test_the_chapter_on_deploying_names_options_of_that_tool_only():
+    chapter = PAGE.partition("\n## Deploying to a board\n")[2].partition("\n## ")[0]
+    source = (ROOT / "tools" / "deploy.py").read_text(encoding="utf-8")
+    named = set(re.findall(r"--[a-z][a-z-]+", chapter))
+    assert {"--wait", "--force"} <= named
+    assert {name for name in named if '"%s"' % name not in source} == set()
