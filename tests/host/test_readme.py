@@ -68,6 +68,16 @@ def test_the_figures_are_those_of_the_pages_that_are_measured():
     assert rows >= 9
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/zh/README.md"])
+def test_the_longest_step_is_that_of_the_page_that_is_measured(page):
+    ports = (TOP / "docs" / "ports.md").read_text(encoding="utf-8")
+    table = ports.partition("| longest step in a fault")[2].partition("\n\n")[0]
+    longest_us = max(int(text.replace(",", "")) for text in re.findall(r"\| ([\d,]+) \|", table))
+    row = re.search(r"\| `step\(\)` .*", (TOP / page).read_text(encoding="utf-8")).group()
+    told_ms = [int(text) for text in re.findall(r"(\d+) ms", row)]
+    assert told_ms[-1] == -(-longest_us // 1000), row
+
+
 def test_each_link_leads_somewhere():
     for target in re.findall(r"\]\((?!https:)([^)#]+)", README):
         assert (TOP / target).exists(), target
