@@ -398,6 +398,24 @@ def test_no_attempt_while_the_link_is_down():
     assert len(bench.network.connections) == 1
 
 
+def test_disconnect_while_nothing_is_attempted_ends_that_in_silence():
+    class Link:
+        def is_up(self):
+            return False
+
+    for link in (None, Link()):
+        bench = Bench(link=link)
+        bench.network.connect_error = ECONNREFUSED
+        bench.client.connect()
+        bench.steps()
+        if link is None:  # the pause after an attempt that has failed
+            assert bench.error().errno == ECONNREFUSED
+        assert bench.client.state_name == "WAITING"
+        bench.client.disconnect()
+        bench.steps()
+        assert bench.client.state_name == "DOWN" and bench.take_events() == []
+
+
 def test_a_link_that_raises_is_told_once_until_it_is_up():
     """It is asked four times a second: a report for each would fill a console, or a log."""
 
