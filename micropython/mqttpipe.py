@@ -1071,7 +1071,7 @@ if _MQTT5:
         said = _value(properties, 0x1F)
         for more in (said, _value(properties, 0x1C)):  # and another server
             if more:
-                words += ": " + more
+                words += ": %r" % more  # it may hold what controls a terminal
         error = Refused(words, stage, None, reason_code)
         error.reason_code = reason_code
         error.reason = said or reason
@@ -3885,7 +3885,7 @@ class _Receiving(_Serving):
         if buf.find(b"+", 2, end) >= 0 or buf.find(b"#", 2, end) >= 0:
             # ActiveMQ delivers such. The stream and the session are whole: it is passed over.
             self._report(
-                ServerError("topic name holds a wildcard, ignored [MQTT-3.3.2-2]: " + text)
+                ServerError("topic name holds a wildcard, ignored [MQTT-3.3.2-2]: %r" % text)
             )
             return key, text, ()
         return key, text, self._filters.callbacks(buf, 2, end) or None

@@ -307,10 +307,18 @@ def test_a_refusal_is_told_in_words_and_tried_again_later():
     # Whatever it says, it is no other protocol.
     wire = connack(b"\x1f\x00\x0eillegal packet\x26\x00\x01a\x00\x01b", reason_code=0x87)
     error, _ = refused(bench, wire)
-    assert type(error) is mqttpipe.Refused and str(error).endswith("(0x87): illegal packet")
+    assert type(error) is mqttpipe.Refused and str(error).endswith("(0x87): 'illegal packet'")
     assert error.reason == "illegal packet"
     assert error.properties == {"reason_string": "illegal packet", "user_property": [("a", "b")]}
     assert bench.client.state_name == "WAITING"
+
+
+def test_no_refusal_controls_the_terminal_that_shows_it():
+    said = b"\x1b[2J\xe2\x80\xae\n"  # clears it, writes from right to left, begins a line
+    bench = asked()
+    error, _ = refused(bench, connack(b"\x1f\x00\x08" + said, reason_code=0x87))
+    assert all(" " <= one <= "~" for one in str(error)), repr(str(error))
+    assert error.reason.encode() == said
 
 
 def test_a_server_that_knows_only_3_1_1_is_told_as_that():

@@ -92,6 +92,13 @@ def test_a_topic_name_with_a_wildcard_is_dropped_and_acknowledged():
         assert bench.take_events() == [("message", "a", b"good", 0)]
 
 
+def test_what_is_told_of_such_a_name_does_not_control_a_terminal():
+    bench = online()
+    bench.exchange(publish(b"#\x1b[2J\n", b""))
+    (error,) = errors(bench)
+    assert all(" " <= one <= "~" for one in str(error)), str(error)
+
+
 def test_at_qos_2_its_exchange_is_gone_through():
     """[MQTT-4.3.3-2]"""
     needs("qos2")
