@@ -58,11 +58,8 @@ async def wait_ready(client, pipe):
         timer = loop.call_later(delay_ms / 1000, wake)
     try:
         for pollable, events in client.pollables():
-            # A TLS stream: what is decrypted already, and what its library waits for.
-            if hasattr(pollable, "pending"):
-                if pollable.pending():
-                    wake()
-                events = pollable.wanted() or events
+            if hasattr(pollable, "pending") and pollable.pending():
+                wake()  # a TLS stream: what is decrypted already
             descriptor = pollable.fileno()
             if events & select.POLLIN:
                 watched.append((loop.remove_reader, descriptor))

@@ -3610,7 +3610,7 @@ class _Receiving(_Serving):
             self._now_ms = now_ms = now()
             heard = self._is_held = False
             free = _PUBLISH | _RETAIN  # up to this byte packets need no answer, and no room
-            if _ASYNCIO and self._full:
+            if _ASYNCIO and self._full and not self._waiting:
                 free = 0
             left = _PACKETS_PER_STEP
             while first_byte > 0:
@@ -5317,6 +5317,7 @@ class _Driving(_Closing):
                 for messages in self._full:
                     messages._filter = None  # closed: nobody is left who would take from it
                 self._full = []
+                self._waiting = []
 
         # run() was cancelled, or the thread must end: disconnect without waiting for anything.
         def _quit(self):
@@ -5419,6 +5420,8 @@ class _Driving(_Closing):
             changed = self._event()
             token = 0
             try:
+                self._waiting.append(changed)
+                self._pipe.is_signalled = True
                 while True:
                     if not token:
                         # Until it is in the table nobody tells that it was dropped.
@@ -5441,6 +5444,11 @@ class _Driving(_Closing):
                         return False
             finally:
                 self._awaited.pop(token, None)
+                self._wait_no_more(changed)
+
+        def _wait_no_more(self, changed):
+            if changed in self._waiting:  # else the loop was left, see _check_driver()
+                self._waiting.remove(changed)
 
         def messages(self, topic_filter, qos=0, queue_max=16):
             """Subscribe, for `async for message in client.messages(...)`.
@@ -5448,7 +5456,8 @@ class _Driving(_Closing):
             Args:
                 topic_filter, qos: as for subscribe(). queue_max: how many messages wait until
                     you take them. While the queue is full, the client does not read from the
-                    server, so nothing is lost.
+                    server, so nothing is lost. It may get longer while a task is in
+                    publish_wait() or request_wait(): the answer comes behind what is on its way.
 
             Returns:
                 A Messages. Call its close() after the loop, or use it in `async with`. The loop
@@ -5768,12 +5777,20 @@ class _Calls5(_Driving):
             def keep(client, message):
                 found.append(message and message.copy())
 
-            self.request(topic_name, payload, keep, timeout_ms, qos, properties)
-            while not found:
-                await changed.wait()
-                if changed is not self._changed:  # another run() has another
-                    return None
-            return found[0]
+            try:
+                self._waiting.append(changed)
+                self.request(topic_name, payload, keep, timeout_ms, qos, properties)
+                while not found:
+                    await changed.wait()
+                    if changed is not self._changed:  # another run() has another
+                        return None
+                return found[0]
+            finally:
+                self._wait_no_more(changed)
+                for at in range(len(self._requests)):
+                    request = self._requests[at]
+                    if request is not None and request[1] is keep:
+                        self._requests[at] = None  # cancelled: nobody waits for it
 
 
 # ---------------------------------------------------------------------------
@@ -6004,7 +6021,8 @@ class MQTTClient(_Calls5):
             self._is_drop_told = False  # to publish_wait(): run() has to wake it
             self._is_unlisted = False  # publish_wait() is in publish()
             self._awaited = {}  # token of publish_wait(): has it been dropped?
-            self._full = []  # Messages that have no room: nothing is read until they have
+            self._full = []  # Messages that have no room: nothing is read until they have, but
+            self._waiting = []  # for who waits in publish_wait(): its answer may be behind
         if _ISR:
             self.isr_dropped = 0  # messages that publish_isr() had no room for
             self._isr_ring = [None] * (_ISR_SLOTS * _ISR_FIELDS)
@@ -6514,7 +6532,7 @@ if _ASYNCIO:
             if self._filter is None:
                 return  # closed: UNSUBACK may come behind many more
             self._queue.append(message.copy())
-            if len(self._queue) >= self._queue_max:
+            if len(self._queue) >= self._queue_max and self not in client._full:
                 client._full.append(self)
                 client._is_enough = True  # for this step
 
@@ -6523,12 +6541,14 @@ if _ASYNCIO:
             return self
 
         async def __anext__(self):
+            if self._changed is None:  # made before there was a run()
+                self._changed = self._client._event()
             while not self._queue:
                 if self._filter is None or self._changed is not self._client._changed:
                     raise StopAsyncIteration
                 await self._changed.wait()
             client = self._client
-            if self in client._full:
+            if self in client._full and len(self._queue) <= self._queue_max:
                 client._full.remove(self)
                 self._is_told = False
                 client._pipe.is_signalled = True

@@ -446,6 +446,38 @@ async def check_what_has_no_room_waits_at_the_server(case):
     await case.end(client, task)
 
 
+async def check_publish_wait_in_the_loop_over_messages_comes_to_its_end(case):
+    """Its PUBACK comes behind messages that the queue has no room for."""
+    client, task = await case.online(pipe_slots=64)
+    done = []
+
+    async def obey():
+        async with client.messages(case.topic, 1, queue_max=2) as messages:
+            async for message in messages:
+                assert await client.publish_wait(case.topic + "/state", message.payload, 1)
+                done.append(message.payload)
+
+    obeying = asyncio.create_task(obey())
+    await client.publish_wait(case.topic + "/none", b"", 1)  # the filter is in service by now
+    for number in range(40):
+        client.publish(case.topic, b"%d" % number, 1)
+    await until(lambda: len(done) == 40, "end of the work")
+    assert done == [b"%d" % number for number in range(40)]
+    assert not client._waiting and not client._full
+    await cancelled(obeying)
+    await case.end(client, task)
+
+
+async def check_anext_of_messages_made_before_run_waits(case):
+    messages = case.client.messages(case.topic, 1)
+    client, task = await case.online_of(case.client)
+    client.publish(case.topic, b"x", 1)
+    message = await asyncio.wait_for(messages.__anext__(), WAIT_S)
+    assert message.payload == b"x"
+    messages.close()
+    await case.end(client, task)
+
+
 async def check_close_ends_the_loop_when_what_has_come_is_taken(case):
     client, task = await case.online()
     messages = client.messages(case.topic, 1)
