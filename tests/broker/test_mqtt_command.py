@@ -12,9 +12,12 @@ import pathlib
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+import types
 import urllib.parse
 
 import ends
@@ -446,6 +449,44 @@ def test_a_server_that_says_nothing_is_status_27(add_proxy, broker, launch):
     proxy.host = "127.0.0.1"
     status, _, err = launch(OURS, "pub", proxy, *PUB, "-W", "1").finish()
     assert status == 27 and err == b"Timed out\n"
+
+
+@pytest.fixture
+def silent_server():
+    """A server that answers CONNECT with CONNACK, and nothing else; `.received` is what it got."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(TIMEOUT_S)
+                server.received += connection.recv(1000)
+                connection.sendall(b"\x20\x02\0\0")
+                while data := connection.recv(1000):
+                    server.received += data
+
+        server = types.SimpleNamespace(received=bytearray(), host="127.0.0.1")
+        server.port = listener.getsockname()[1]
+        server.thread = threading.Thread(target=serve, daemon=True)
+        server.thread.start()
+        yield server
+
+
+@pytest.mark.parametrize("how", ("-W", signal.SIGTERM))
+def test_it_says_goodbye_to_a_server_that_answers_nothing(how, silent_server, launch):
+    """It waited 5 s for SUBACK, and left without DISCONNECT: the server published the will."""
+    words = ["-t", "t", "-i", "me", "--will-topic", "w", "-W", 1 if how == "-W" else TIMEOUT_S]
+    started_s = time.monotonic()
+    run = launch(OURS, "sub", silent_server, *words)
+    if how != "-W":
+        while b"\x82" not in silent_server.received:  # SUBSCRIBE
+            assert time.monotonic() - started_s < TIMEOUT_S
+            time.sleep(0.01)
+        run.process.send_signal(how)
+    status = run.finish()[0]
+    assert status == (27 if how == "-W" else 0) and time.monotonic() - started_s < 5
+    silent_server.thread.join(TIMEOUT_S)
+    assert silent_server.received.endswith(b"\xe0\0")
 
 
 def test_quiet_says_nothing(broker, launch, topic):

@@ -17,7 +17,8 @@ STATUS_TLS = 8
 STATUS_TIMEOUT = 27
 
 GIVE_UP_S = 30  # `pub`: from the loss of a connection to the end of hope
-LEAVE_S = 5  # for DISCONNECT
+LEAVE_MS = 250  # for answers that are still to come; after that DISCONNECT goes without them
+LEAVE_S = 1  # for all of it: the socket may be stuck
 STEP_MS = 1000
 
 # The largest packet, either way. The memory is taken at once.
@@ -148,6 +149,7 @@ class Command:
 
     def leave(self):
         """DISCONNECT, so that the server does not publish the will."""
+        self.client.connect_timeout_ms = LEAVE_MS
         try:
             self.client.disconnect(**properties_of(self.options, "disconnect"))
         except mqttpipe.MQTTError as error:
@@ -335,6 +337,7 @@ class Subscribe(Command):
         if not self.was_accepted:
             self.end(128 + number)
         self.is_finished = True
+        self.client.connect_timeout_ms = LEAVE_MS
         self.client.disconnect()  # what -D says of it comes with leave()
 
     def on_subscribed(self, client, token, granted):
