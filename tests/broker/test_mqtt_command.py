@@ -344,6 +344,73 @@ def test_a_session_keeps_what_comes_while_nobody_is_there(loud_broker, launch, t
     assert printed[OURS] == printed[THEIRS] == (0, b"waits\nwaits\n")
 
 
+def offline_session(launch, broker, topic, whose, messages):
+    """Return the options of a session for which these wait at the server, at QoS 1."""
+    client_id = "%s-%s" % (topic.replace("/", "-"), whose)
+    options = ["-i", client_id, "-c", "-q", "1", "-t", topic]
+    assert launch(whose, "sub", broker, *options, "-E").finish()[:2] == (0, b"")
+    lines = b"".join(b"%d\n" % number for number in range(messages))
+    run = launch(THEIRS, "pub", broker, "-t", topic, "-q", "1", "-l", stdin=subprocess.PIPE)
+    assert run.finish(lines)[0] == 0
+    return options
+
+
+def forget_session(launch, broker, options):
+    erase = [each for each in options if each != "-c"]
+    assert launch(OURS, "sub", broker, *erase, "-E").finish()[0] == 0
+
+
+def test_what_c_does_not_print_stays_with_the_server(loud_broker, launch, topic):
+    """Ours acknowledged it, and it was gone: each run but the first found nothing.
+
+    One may come twice: mosquitto, when it finds the connection closed, forgets what it has not
+    read, PUBACKs among it.
+    """
+    for whose in BOTH:
+        options = offline_session(launch, loud_broker, topic, whose, 10)
+        printed = b""
+        for _ in range(4):
+            started_s = time.monotonic()
+            run = launch(whose, "sub", loud_broker, *options, "-C", 1, "-W", TIMEOUT_S)
+            status, out, _ = run.finish()
+            assert status == 0 and out.count(b"\n") == 1, (whose, status, out)
+            assert time.monotonic() - started_s < 5, "it waits for an answer that it won't read"
+            printed += out
+        printed += launch(whose, "sub", loud_broker, *options, "-W", 1).finish()[1]
+        assert sorted(set(printed.split())) == [b"%d" % number for number in range(10)], whose
+        forget_session(launch, loud_broker, options)
+
+
+@pytest.mark.parametrize("how", (signal.SIGTERM, signal.SIGINT, "-W"))
+def test_what_is_acknowledged_while_it_ends_is_printed(how, loud_broker, launch, topic):
+    messages = 900  # mosquitto keeps 1,000
+    options = offline_session(launch, loud_broker, topic, OURS, messages)
+    run = launch(OURS, "sub", loud_broker, *options, "-W", 0.5 if how == "-W" else TIMEOUT_S)
+    printed = b""
+    if how != "-W":
+        printed = os.read(run.process.stdout.fileno(), 10)
+        run.process.send_signal(how)
+    status, out, err = run.finish()
+    assert status == (27 if how == "-W" else 0), err
+    printed += out
+    printed += launch(OURS, "sub", loud_broker, *options, "-W", 3).finish()[1]
+    assert sorted(set(map(int, printed.split()))) == list(range(messages))
+    forget_session(launch, loud_broker, options)
+
+
+def test_c_ends_when_it_removes_what_is_retained(loud_broker, launch, topic):
+    names = ["%s/%03d" % (topic, number) for number in range(60)]
+    peers = [launch(THEIRS, "pub", loud_broker, "-t", each, "-r", "-m", "x") for each in names]
+    assert [peer.finish()[0] for peer in peers] == [0] * len(names)
+    options = ["-t", topic + "/#", "-q", "1", "--remove-retained", "-W", TIMEOUT_S]
+    for count in (50, 10):
+        run = launch(OURS, "sub", loud_broker, *options, "-C", count)
+        status, out, err = run.finish()
+        assert (status, out) == (0, b"x\n" * count), err
+    run = launch(OURS, "sub", loud_broker, "-t", topic + "/#", "-W", 0.3)
+    assert run.finish()[:2] == (27, b"")
+
+
 @pytest.mark.parametrize("how", (signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
 def test_the_will_is_published_when_it_is_killed_and_not_when_it_is_asked_to_end(
     how, loud_broker, launch, peer_of, topic

@@ -119,17 +119,20 @@ class Command:
     def run(self):
         """Do it all; return the exit status."""
         self.client.connect()
+        ended = Ended(0)
         try:
             while not self.is_done():
                 self.work(self.sleep_ms())
                 self.check()
-        except Ended as ended:
+        except Ended as reason:
+            ended = reason
+        try:
             self.leave()
-            if ended.args[0]:
-                self.complain(ended.args[0])
-            return ended.status
-        self.leave()
-        return 0
+        except Ended as reason:
+            ended = ended if ended.status else reason
+        if ended.args[0]:
+            self.complain(ended.args[0])
+        return ended.status
 
     def work(self, timeout_ms):
         self.client.step(timeout_ms)
@@ -307,7 +310,7 @@ class Subscribe(Command):
         self.format = Format(options, sys.stdout.isatty())
         self.out = bytearray()  # to be printed
         self.left = options.get("count")
-        self.is_finished = False
+        self.is_finished = False  # nothing more is read, and none of it printed
         filters = options.get("topic", []) + ([self.url_topic] if self.url_topic else [])
         unwanted = options.get("unsubscribe", [])
         if not filters and not unwanted:
@@ -316,6 +319,7 @@ class Subscribe(Command):
         self.client.on_subscribed = self.on_subscribed
         self.granted = []
         self.to_publish = []  # retained messages to be removed
+        self.tokens = []  # of those that are being removed
         try:
             self.filters = {topic_filter: None for topic_filter in filters}
             for topic_filter in self.filters:
@@ -334,11 +338,19 @@ class Subscribe(Command):
 
     # disconnect() wakes step(), wherever it is.
     def on_signal(self, number, frame):
-        if not self.was_accepted:
-            self.end(128 + number)
-        self.is_finished = True
+        self.end(0 if self.was_accepted else 128 + number)
         self.client.connect_timeout_ms = LEAVE_MS
         self.client.disconnect()  # what -D says of it comes with leave()
+
+    # What follows stays with the server: the client reads it no more, and so does not acknowledge
+    # what nobody prints. There is no call for this: it is what the client does while a messages()
+    # is full. But the answers to --remove-retained come behind messages: for these it reads on.
+    def finish(self):
+        self.is_finished = True
+        if not self.to_publish and not self.tokens:
+            self._is_told = True  # the client need not say that it reads nothing
+            self.client._full.append(self)
+            self.client._is_enough = True  # for this step
 
     def on_subscribed(self, client, token, granted):
         self.granted.append(granted[0])
@@ -346,14 +358,14 @@ class Subscribe(Command):
             if min(self.granted) > 2:
                 self.end(1, "All subscription requests were denied.")
             elif "exit_after_sub" in self.options:
-                self.is_finished = True
+                self.finish()
 
     def on_message(self, client, message):
         options = self.options
         if self.is_finished:
             return
         if "retained_only" in options and not message.retain:
-            self.is_finished = True
+            self.finish()
             return
         if message.retain and "no_retained" in options:
             return
@@ -363,20 +375,32 @@ class Subscribe(Command):
                 return
         if message.retain and "remove_retained" in options:
             self.to_publish.append(name)
-        self.out += self.format.render(name, message)
         if self.left is not None:
             self.left -= 1
-            self.is_finished = not self.left
+            if not self.left:
+                self.finish()
+        self.out += self.format.render(name, message)
 
     def work(self, timeout_ms):
         super().work(timeout_ms)
         self.remove_retained()
+        self.print_out()
+
+    # What comes before the connection is closed is acknowledged: it is printed, too.
+    def leave(self):
+        try:
+            super().leave()
+        finally:
+            self.print_out()
+
+    def print_out(self):
         if self.out:
             try:
                 sys.stdout.buffer.write(self.out)
                 sys.stdout.buffer.flush()
             except OSError as error:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                self.finish()
                 if isinstance(error, BrokenPipeError):  # nobody reads it: `| head`
                     raise Ended(0)
                 raise Ended(1, "Error: can't write the output: %s" % error.strerror)
@@ -385,12 +409,16 @@ class Subscribe(Command):
             self.complain(text)
 
     def remove_retained(self):
+        client = self.client
+        self.tokens = [token for token in self.tokens if not client.is_done(token)]
         while self.to_publish:
             try:
-                self.client.publish(self.to_publish[0], b"", 1, True)
+                self.tokens.append(client.publish(self.to_publish[0], b"", 1, True))
             except mqttpipe.QueueFull:
                 return
             self.to_publish.pop(0)
 
+    # The server sends us, too, what we publish: once we have closed, it drops the connection, with
+    # what it has not read of it. So all of it has to be acknowledged.
     def is_done(self):
-        return self.is_finished and not self.to_publish
+        return self.is_finished and not self.to_publish and not self.tokens
