@@ -270,6 +270,34 @@ def test_json_of_a_payload_that_is_none_is_told_and_not_raised():
     assert not form.take_errors()
 
 
+@pytest.mark.parametrize(
+    "payload",
+    (rb'"\ud800"', rb'{"\udc80": 1}', b"NaN", b"[-Infinity]", '"\u00e9"'.encode("utf-16")),
+)
+def test_what_python_alone_takes_for_json_is_told(payload):
+    """The first two were UnicodeEncodeError: no line, and not counted for -C."""
+    form = Format({"format": "%J"})
+    assert form.render(b"t", Message(payload)) == b"\n"
+    assert [text.endswith("on topic t.") for text in form.take_errors()] == [True]
+
+
+def test_a_number_larger_than_any_is_null():
+    """As mosquitto_sub prints it. It was Infinity, which is no JSON."""
+    line = rendered(Message(b'[1e400, {"a": -1e999}, 1.5e3]'), format="%J")
+    assert json.loads(line)["payload"] == [None, {"a": None}, 1500]
+
+
+def test_a_message_that_can_not_be_printed_is_counted(monkeypatch):
+    monkeypatch.setattr(mqtt_traffic.signal, "signal", lambda number, handler: None)
+    subscribe = mqtt_traffic.Subscribe({"topic": ["a"], "count": 1})
+    monkeypatch.setattr(subscribe.format, "render", lambda name, message: 1 // 0)
+    message = mqttpipe.Message(b"\0\1ax")
+    message.topic_name, message.qos, message.retain = "a", 0, False
+    with pytest.raises(ZeroDivisionError):
+        subscribe.on_message(subscribe.client, message)
+    assert subscribe.is_done()
+
+
 HARMFUL = "\x1b]0;t\x07\r\n\x9b2J\u202e\u2028\x00é".encode() + b"\xff"
 HARMLESS = r"\x1b]0;t\x07\r\n\x9b2J\u202e\u2028\x00é\xff".encode()
 

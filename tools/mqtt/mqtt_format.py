@@ -5,6 +5,7 @@ window, or show one text for another. To a terminal they are escaped, unless --r
 """
 
 import json
+import math
 import os
 import time
 
@@ -196,7 +197,7 @@ class Format:
         fields["payload"] = payload.decode(errors="surrogateescape") if payload else None
         if not is_text and payload:
             try:
-                fields["payload"] = json.loads(payload)
+                fields["payload"] = value_of(payload)
             except (ValueError, RecursionError):  # the latter: of brackets in brackets
                 text = "Error: Message payload is not valid JSON on topic %s."
                 self._errors.append(text % shown(name.decode()))
@@ -211,6 +212,24 @@ class Format:
                 for one in text
             )
         return text.encode(errors="surrogateescape")
+
+
+# Python takes more for JSON than JSON is: NaN and Infinity, UTF-16, half of a surrogate pair. And
+# a number may be larger than any float: null, as mosquitto_sub has it.
+def value_of(payload):
+    text = payload.decode("utf-8-sig")
+    value = json.loads(text, parse_constant=refuse, parse_float=finite_or_none)
+    json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+    return value
+
+
+def refuse(word):
+    raise ValueError(word)
+
+
+def finite_or_none(text):
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 # Of a property: bytes as hex, as mosquitto_sub prints correlation data.
