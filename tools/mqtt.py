@@ -26,8 +26,9 @@ they are, which mosquitto_sub always does. To a file or a pipe every byte goes a
 Secrets. What stands on a command line everybody on the machine can read. So the password may also
 come from a file, `-o FILE`, one option a line (`--pw secret`), or from the environment:
 MQTT_URL, MQTT_USERNAME, MQTT_PASSWORD. The command line goes before the file, and that before the
-environment. User and password of a URL may have any "/" in them, and reach to the last "@"; no
-message shows them.
+environment. A URL stands for the options that it holds: one that stands beside it goes before it,
+and below another host it counts for nothing. User and password of a URL may have any "/" in them,
+and reach to the last "@"; no message shows them.
 
 It is the client of micropython/mqttpipe.py on CPython, and needs nothing but the standard library.
 """

@@ -572,6 +572,16 @@ def test_the_url_says_it_all(broker, launch, topic):
     launch(OURS, "pub", None, "-L", url, "-r", "-n").finish()
 
 
+def test_a_port_and_a_host_go_before_those_of_the_url(broker, launch, topic):
+    url = "mqtt://no-such-host.invalid:1/" + topic
+    for whose in BOTH:
+        words = ["-L", url, "-p", broker.port, "-h", broker.host, "-r", "-m", whose]
+        assert launch(whose, "pub", None, *words).finish() == (0, b"", b"")
+        words = ["-L", "mqtt://%s/%s" % (broker.host, topic), "-p", broker.port, "-C", 1]
+        assert launch(whose, "sub", None, *words).finish()[:2] == (0, whose.encode() + b"\n")
+    launch(OURS, "pub", broker, "-t", topic, "-r", "-n").finish()
+
+
 def test_the_commands_of_the_user_guide_do_what_they_say(broker):
     guide = (ends.ROOT / "docs" / "user-guide.md").read_text(encoding="utf-8")
     lines = re.findall(r"^    python3 (tools/mqtt\.py (?:pub|sub) .+)$", guide, re.M)

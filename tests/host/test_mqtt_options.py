@@ -47,7 +47,8 @@ def test_host_and_port_make_the_uri():
     assert uri_of() == "mqtt://localhost:1883"
     assert uri_of("-h", "broker.example") == "mqtt://broker.example:1883"
     assert uri_of("--host", "::1", "--port", "1884") == "mqtt://[::1]:1884"
-    assert uri_of("-L", "mqtt://u:p@broker.example:99/a/b") == "mqtt://u:p@broker.example:99"
+    assert uri_of("-L", "mqtt://u:p@broker.example:99/a/b") == "mqtt://broker.example:99"
+    assert uri_of("-L", "mqtt://[::1]:1884/a") == "mqtt://[::1]:1884"
 
 
 def test_a_port_behind_the_host_is_an_error_that_names_p():
@@ -59,25 +60,36 @@ def test_a_port_behind_the_host_is_an_error_that_names_p():
 def test_tls_is_asked_for_by_its_options_or_its_port():
     assert uri_of("-p", "8883") == "mqtts://localhost:8883"
     assert uri_of("--tls-use-os-certs", "-p", "1") == "mqtts://localhost:1"
-    assert uri_of("-L", "mqtts://broker.example/t") == "mqtts://broker.example"
+    assert uri_of("-L", "mqtts://broker.example/t") == "mqtts://broker.example:8883"
+    assert uri_of("-L", "mqtts://broker.example/t", "-p", "1883") == "mqtts://broker.example:1883"
+    assert uri_of("-L", "mqtt://broker.example/t", "-p", "8883") == "mqtts://broker.example:8883"
+    with pytest.raises(UsageError, match="--cafile"):  # it was left aside without a word
+        uri_of("-L", "mqtt://broker.example/t", "--cafile", "/nonexistent/ca")
     assert uri_of("-p", "1883") == "mqtt://localhost:1883"
 
 
 def test_the_topic_of_a_url_is_all_behind_the_server():
-    assert split_url("mqtt://h/a/b") == ("mqtt://h", "a/b", False)
-    assert split_url("mqtts://h:1//a") == ("mqtts://h:1", "/a", True)
-    assert split_url("mqtt://h") == ("mqtt://h", None, False)
+    assert split_url("mqtt://h/a/b") == {"host": "h", "port": 1883, "topic": "a/b"}
+    tls = {"port": 1, "tls_use_os_certs": True}
+    assert split_url("mqtts://h:1//a") == {"host": "h", "topic": "/a", **tls}
+    assert split_url("mqtt://h") == {"host": "h", "port": 1883}
     with pytest.raises(UsageError):
         split_url("ws://h/t")
 
 
 def test_a_slash_in_user_or_password_is_theirs():
-    assert split_url("mqtt://u:a/b@h/t/u") == ("mqtt://u:a/b@h", "t/u", False)
-    assert split_url("mqtts://u/v:/@@h:1") == ("mqtts://u/v:/@@h:1", None, True)
-    assert split_url("mqtt://@h/t") == ("mqtt://@h", "t", False)
-    uri = uri_of("-L", "mqtt://jo/e:s/c@t@broker.example:99/a")
-    parsed = mqttpipe.parse_uri(uri)
-    assert parsed == ("broker.example", 99, b"jo/e", b"s/c@t", False)
+    parts = split_url("mqtt://u:a/b@h/t/u")
+    assert (parts["username"], parts["pw"], parts["topic"]) == (b"u", b"a/b", "t/u")
+    parts = split_url("mqtts://u/v:/@@h:1")
+    assert (parts["username"], parts["pw"], parts["port"]) == (b"u/v", b"/@", 1)
+    assert split_url("mqtt://@h/t")["username"] == b""
+    words = ["-L", "mqtt://jo/e:s/c@t@broker.example:99/a"]
+    uri, arguments = client_arguments(read_options("pub", words))
+    assert (uri, arguments["user"], arguments["password"]) == (
+        "mqtt://broker.example:99",
+        b"jo/e",
+        b"s/c@t",
+    )
 
 
 def test_the_next_word_is_the_value_whatever_it_begins_with():
@@ -110,11 +122,47 @@ def test_a_file_may_begin_with_the_mark_that_windows_editors_write(tmp_path):
 
 
 def test_a_host_goes_before_the_url_of_the_environment(monkeypatch):
-    monkeypatch.setenv("MQTT_URL", "mqtt://environment.example/t")
-    assert uri_of() == "mqtt://environment.example"
-    assert uri_of("-h", "broker.example") == "mqtt://broker.example:1883"
-    assert uri_of("-p", "1884") == "mqtt://localhost:1884"
-    assert uri_of("-L", "mqtt://url.example") == "mqtt://url.example"
+    monkeypatch.setenv("MQTT_URL", "mqtt://joe:his@environment.example/t")
+    assert uri_of() == "mqtt://environment.example:1883"
+    for words in (["-h", "broker.example"], ["-L", "mqtt://broker.example"]):
+        options = read_options("sub", words)
+        assert client_arguments(options)[0] == "mqtt://broker.example:1883"
+        assert not {"username", "pw", "topic"} & set(options), "they are for another server"
+    assert uri_of("-p", "1884") == "mqtt://environment.example:1884"
+
+
+def test_a_url_stands_for_options_of_where_it_stands(monkeypatch, tmp_path):
+    """The environment gave the user to any URL, and a host in the file threw a URL away."""
+    monkeypatch.setenv("MQTT_USERNAME", "me")
+    monkeypatch.setenv("MQTT_PASSWORD", "mine")
+    file = tmp_path / "options"
+    file.write_text("-h file.example\n-p 99\n-u file\n-t of/file\n")
+    url = "mqtts://joe:his@url.example/of/url"
+    options = read_options("sub", ["-o", str(file), "-L", url])
+    uri, arguments = client_arguments(options)
+    assert uri == "mqtts://url.example:8883" and options["topic"] == ["of/url"]
+    assert (arguments["user"], arguments["password"]) == (b"joe", b"his")
+    file.write_text("-L %s\n" % url)
+    options = read_options("pub", ["-o", str(file), "-u", "ann", "-t", "mine"])
+    assert client_arguments(options)[0] == "mqtts://url.example:8883"
+    assert (options["username"], options["pw"], options["topic"]) == ("ann", b"his", "mine")
+    options = read_options("sub", ["-o", str(file), "-h", "other.example"])
+    assert client_arguments(options)[0] == "mqtt://other.example:1883"
+    assert (options["username"], options["pw"]) == ("me", "mine") and "topic" not in options
+
+
+def test_an_option_beside_a_url_goes_before_what_the_url_says():
+    """-p was left aside without a word, and -h threw the URL away with its topic."""
+    url = "mqtt://joe:his@url.example:99/of/url"
+    beside = ["-p", "1884", "-h", "broker.example", "-u", "ann", "-P", "hers"]
+    for words in ([*beside, "-L", url], ["-L", url, *beside]):
+        options = read_options("pub", words)
+        uri, arguments = client_arguments(options)
+        assert uri == "mqtt://broker.example:1884" and options["topic"] == "of/url"
+        assert (arguments["user"], arguments["password"]) == ("ann", b"hers")
+    assert read_options("pub", ["-L", url, "-t", "b"])["topic"] == "b"
+    assert read_options("sub", ["-L", url, "-t", "b"])["topic"] == ["b", "of/url"]
+    assert "topic" not in read_options("shell", ["-L", url])
 
 
 @pytest.mark.parametrize(
@@ -374,7 +422,7 @@ def test_a_password_that_is_not_utf_8_goes_out_as_it_was_given():
     """It went out as three bytes for each such one. As the system gives the byte FF: U+DCFF."""
     options = read_options("pub", ["-u", "u", "-P", "\udcff"])
     options.update(will_topic="t", will_payload="\udcfe")
-    _, arguments, _ = client_arguments(options)
+    _, arguments = client_arguments(options)
     assert arguments["password"] == b"\xff" and arguments["will"][1] == b"\xfe"
 
 

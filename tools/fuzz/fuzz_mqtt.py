@@ -89,7 +89,7 @@ def check(case):
     try:
         options = read_options(command, words)
         if command == "shell":
-            uri, arguments, _ = client_arguments(options)
+            uri, arguments = client_arguments(options)
             mqttpipe.MQTTClient(uri, **arguments)
         elif command == "pub":
             mqtt_traffic.Publish(options)

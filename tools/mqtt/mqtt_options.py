@@ -8,6 +8,8 @@ import os
 import pathlib
 import ssl
 
+import mqttpipe
+
 RECONNECT_MIN_MS = 200
 RECONNECT_MAX_MS = 10_000
 
@@ -205,13 +207,16 @@ def read_options(command, words):
     while words:
         name = words.pop(0)
         take_option(table, given, name, words, "")
+    levels = [given, read_environment()]
     if "options" in given:
-        given = dict(read_file(table, given["options"]), **given)
-    options = dict(read_environment(), **given)
-    if "host" in given or "port" in given:
-        options["url"] = given.get("url")  # not the one of the environment
-    if not options.get("url"):
-        options.pop("url", None)
+        levels.insert(1, read_file(table, given["options"]))
+    options = {}
+    for level in levels:  # the first to give an option counts
+        # Not used at all below another server: user and password are not for that one.
+        url = level.pop("url", None)
+        if url is not None and "host" not in options:
+            take_url_apart(table, level, url)
+        options = dict(level, **options)
     check_range(options, "qos", 0, 2, "QoS")
     check_range(options, "will_qos", 0, 2, "will QoS")
     check_range(options, "port", 1, 65535, "port")
@@ -232,6 +237,19 @@ def read_options(command, words):
     return options
 
 
+def take_url_apart(table, level, url):
+    """Put the options that a URL stands for into its level; one that is there goes before."""
+    parts = split_url(url)
+    topic = parts.pop("topic", None)
+    kind = table.get("--topic", ("", ""))[1]  # `shell` has none
+    if topic and kind == LIST:
+        level.setdefault("topic", []).append(topic)
+    elif topic and kind == TEXT:
+        level.setdefault("topic", topic)
+    for key, value in parts.items():
+        level.setdefault(key, value)
+
+
 def check_range(options, key, lowest, highest, name):
     if key in options and not lowest <= options[key] <= highest:
         raise UsageError("Invalid %s given: %s" % (name, options[key]))
@@ -243,7 +261,7 @@ def check_range(options, key, lowest, highest, name):
 
 
 def split_url(url):
-    """Return (the URI without its topic, the topic or None, is it TLS?).
+    """Return the options that a URL stands for: {key: value}.
 
     What stands before the last @ is user and password, with every "/" in it: the "/" that ends
     the host is behind that. A topic with an @ in it has to be given with -t.
@@ -253,32 +271,36 @@ def split_url(url):
         raise UsageError("unsupported URL scheme.")
     secret, at, rest = rest.rpartition("@")
     host, _, topic = rest.partition("/")
-    return "%s://%s%s%s" % (scheme, secret, at, host), topic or None, scheme == "mqtts"
+    try:
+        parsed = mqttpipe.parse_uri("%s://%s%s%s" % (scheme, secret, at, host))
+    except mqttpipe.LocalError as error:
+        raise UsageError(str(error))
+    keys = ("host", "port", "username", "pw", "tls_use_os_certs", "topic")
+    return {key: value for key, value in zip(keys, parsed + (topic,)) if value or value == b""}
 
 
 def as_given(word):
-    """Return the bytes of a word of the command line, which need not be UTF-8; None stays None."""
-    return None if word is None else os.fsencode(word)
+    """Return the bytes of a word of the command line, which need not be UTF-8.
+
+    None stays None, and what comes from a URL are bytes.
+    """
+    return word if word is None or isinstance(word, bytes) else os.fsencode(word)
 
 
 def client_arguments(options):
-    """Return (uri, the other arguments of MQTTClient, the topic of the URL or None)."""
-    topic = None
-    if "url" in options and "host" not in options:
-        uri, topic, is_tls = split_url(options["url"])
-    else:
-        # As mosquitto_pub: TLS is what is asked for by an option, or by the port.
-        is_tls = options.get("port") == 8883
-        is_tls = is_tls or any(key in options for key in ("cafile", "cert", "tls_use_os_certs"))
-        host = options.get("host", "localhost")
-        if host.count(":") == 1:  # an IPv6 address has more
-            raise UsageError("-h takes a host without a port: use -p for that.")
-        host = "[%s]" % host if ":" in host else host
-        uri = "%s://%s:%d" % (
-            "mqtts" if is_tls else "mqtt",
-            host,
-            options.get("port", 8883 if is_tls else 1883),
-        )
+    """Return (uri, the other arguments of MQTTClient)."""
+    # As mosquitto_pub: TLS is what is asked for by an option, a URL, or by the port.
+    is_tls = options.get("port") == 8883
+    is_tls = is_tls or any(key in options for key in ("cafile", "cert", "tls_use_os_certs"))
+    host = options.get("host", "localhost")
+    if host.count(":") == 1:  # an IPv6 address has more
+        raise UsageError("-h takes a host without a port: use -p for that.")
+    host = "[%s]" % host if ":" in host else host
+    uri = "%s://%s:%d" % (
+        "mqtts" if is_tls else "mqtt",
+        host,
+        options.get("port", 8883 if is_tls else 1883),
+    )
     arguments = {
         "user": options.get("username"),
         "password": as_given(options.get("pw")),
@@ -310,7 +332,7 @@ def client_arguments(options):
         arguments["tls"] = make_context(options)
     if options.get("protocol_version") in ("5", "mqttv5"):
         add_mqtt5(arguments, options)
-    return uri, arguments, topic
+    return uri, arguments
 
 
 def add_mqtt5(arguments, options):

@@ -112,7 +112,7 @@ class Shell(cmd.Cmd):
 
 
 def run_shell(options):
-    uri, arguments, _ = client_arguments(options)
+    uri, arguments = client_arguments(options)
     shell = Shell(uri, arguments)
     mqttpipe_repl.mqtt_start(uri, **arguments)
     while True:

@@ -40,7 +40,7 @@ class Command:
 
     def __init__(self, options, **arguments):
         self.options = options
-        uri, more, self.url_topic = client_arguments(options)
+        uri, more = client_arguments(options)
         self.is_tls = uri.startswith("mqtts:")
         self.qos = options.get("qos", 0)
         self.is_lossless = True
@@ -184,7 +184,7 @@ class Publish(Command):
             pipe_slots=PIPE_SLOTS,
             in_flight_max=options.get("max_inflight", 20),
         )
-        self.topic = options.get("topic") or self.url_topic
+        self.topic = options.get("topic")
         if self.topic is None or self.mode is None:
             raise UsageError("Both topic and message must be supplied.")
         self.left = options.get("repeat", 1)
@@ -311,7 +311,7 @@ class Subscribe(Command):
         self.out = bytearray()  # to be printed
         self.left = options.get("count")
         self.is_finished = False  # nothing more is read, and none of it printed
-        filters = options.get("topic", []) + ([self.url_topic] if self.url_topic else [])
+        filters = options.get("topic", [])
         unwanted = options.get("unsubscribe", [])
         if not filters and not unwanted:
             raise UsageError("You must specify a topic to subscribe to.")
