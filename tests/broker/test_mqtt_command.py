@@ -446,6 +446,7 @@ WRONG = {
     "no message": ("pub", ["-t", "t"]),
     "two messages": ("pub", [*PUB, "-n"]),
     "a wildcard": ("pub", ["-t", "a/#", "-m", "x"]),
+    "a wildcard, for lines": ("pub", ["-t", "a/+", "-l"]),
     "a QoS there is not": ("pub", [*PUB, "-q", "3"]),
     "no number": ("pub", [*PUB, "-k", "x"]),
     "a port there is not": ("pub", ["-t", "t", "-m", "x", "-p", "70000"]),
@@ -851,6 +852,15 @@ def test_lines_are_published_as_they_come(broker, launch, add_peer, topic):
             run.process.stdin.flush()
             assert peer.next_message().payload == b"line %d" % number, whose
         assert run.finish()[:2] == (0, b""), whose
+
+
+def test_a_line_that_can_not_be_sent_is_status_1(broker, launch, add_peer, topic):
+    peer = add_peer(broker.uri)
+    peer.subscribe(topic)
+    run = launch(OURS, "pub", broker, "-t", topic, "-l", "-q", "1", stdin=subprocess.PIPE)
+    status, out, err = run.finish(b"x" * (17 << 20) + b"\nshort\n")
+    assert status == 1 and err.startswith(b"Error: ") and err.count(b"\n") == 1, err
+    assert peer.next_message().payload == b"short"
 
 
 def test_a_subscriber_comes_back_to_a_restarted_broker(add_broker, launch, topic):

@@ -418,6 +418,12 @@ def test_what_is_no_filter_can_not_be_filtered_out(word):
         mqtt_traffic.Subscribe({"topic": ["a"], "filter_out": [word]})
 
 
+@pytest.mark.parametrize("topic", ("", "a/#", "+", "\udcff", "a\0"))
+def test_no_line_is_read_for_a_topic_that_is_none(topic):
+    with pytest.raises(UsageError, match="topic"):
+        mqtt_traffic.Publish({"topic": topic, "stdin_line": True})
+
+
 def test_a_password_that_is_not_utf_8_goes_out_as_it_was_given():
     """It went out as three bytes for each such one. As the system gives the byte FF: U+DCFF."""
     options = read_options("pub", ["-u", "u", "-P", "\udcff"])

@@ -44,6 +44,7 @@ class Command:
         self.is_tls = uri.startswith("mqtts:")
         self.qos = options.get("qos", 0)
         self.is_lossless = True
+        self.status = 0  # of a good end
         self.ended = None  # an Ended, from a callback, where it can not be raised
         self.was_accepted = self.has_been_online = False
         self.lost_s = None  # since when the connection has been lost
@@ -119,11 +120,11 @@ class Command:
     def run(self):
         """Do it all; return the exit status."""
         self.client.connect()
-        ended = Ended(0)
         try:
             while not self.is_done():
                 self.work(self.sleep_ms())
                 self.check()
+            ended = Ended(self.status)
         except Ended as reason:
             ended = reason
         try:
@@ -187,6 +188,13 @@ class Publish(Command):
         self.topic = options.get("topic")
         if self.topic is None or self.mode is None:
             raise UsageError("Both topic and message must be supplied.")
+        if any(wildcard in self.topic for wildcard in "+#"):
+            text = "Invalid publish topic '%s', does it contain '+' or '#'?"
+            raise UsageError(text % self.topic)
+        try:
+            mqttpipe._to_topic(self.topic)
+        except mqttpipe.LocalError as error:
+            raise UsageError(str(error))
         self.left = options.get("repeat", 1)
         self.next_s = 0.0  # when the next repetition is due
         self.last_token = 0
@@ -199,11 +207,7 @@ class Publish(Command):
             self.stdin = sys.stdin.fileno()
         else:
             self.payload = self.read_payload()
-            try:  # what is wrong with topic and message is told before anything is sent
-                if any(wildcard in self.topic for wildcard in "+#"):
-                    raise mqttpipe.LocalError(
-                        "Invalid publish topic '%s', does it contain '+' or '#'?" % self.topic
-                    )
+            try:  # what is wrong with the message is told before anything is sent
                 self.publish(self.payload)
                 self.left -= 1
             except mqttpipe.MQTTError as error:
@@ -264,6 +268,7 @@ class Publish(Command):
                 return  # step() makes room
             except mqttpipe.LocalError as error:
                 self.complain("Error: %s" % error)
+                self.status = 1
             self.lines.pop(0)
 
     # Our own poll: for the client and for stdin. While lines wait nothing more is read, so that
