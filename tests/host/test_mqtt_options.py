@@ -244,6 +244,9 @@ def test_a_session_that_is_kept_is_kept_for_ever_or_as_long_as_x_says():
     assert arguments_of()[0]["session_expiry_s"] == 0
     assert arguments_of("-c", "-i", "a")[0]["session_expiry_s"] == 0xFFFFFFFF
     assert arguments_of("-c", "-i", "a", "-x", "9")[0]["session_expiry_s"] == 9
+    assert arguments_of("-c", "-i", "a", "-x", "0")[0]["session_expiry_s"] == 0
+    words = ["-D", "connect", "session-expiry-interval", "0"]
+    assert arguments_of("-c", "-i", "a", *words)[0]["session_expiry_s"] == 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import mqttpipe
 
 RECONNECT_MIN_MS = 200
 RECONNECT_MAX_MS = 10_000
+FOR_EVER = 0xFFFFFFFF  # as a session expiry interval [MQTT 5.0, section 3.1.2.11.2]
 
 
 class UsageError(Exception):
@@ -338,12 +339,11 @@ def client_arguments(options):
 def add_mqtt5(arguments, options):
     properties = {name: dict(value) for name, value in options.get("property", {}).items()}
     of_connect = properties.get("connect", {})
-    expiry_s = of_connect.pop("session_expiry_interval", 0)
+    # As with mosquitto_pub: a session that is kept is kept for ever, unless one says how long.
+    expiry_s = 0 if arguments["clean_session"] else FOR_EVER
+    expiry_s = of_connect.pop("session_expiry_interval", expiry_s)
     arguments["protocol"] = 5
     arguments["session_expiry_s"] = options.get("session_expiry_interval", expiry_s)
-    # As mosquitto_pub does it: who keeps the session keeps it for ever.
-    if not arguments["clean_session"] and not arguments["session_expiry_s"]:
-        arguments["session_expiry_s"] = 0xFFFFFFFF
     if of_connect:
         arguments["properties"] = of_connect
     if "will" in arguments:
