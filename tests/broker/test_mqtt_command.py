@@ -360,6 +360,25 @@ def forget_session(launch, broker, options):
     assert launch(OURS, "sub", broker, *erase, "-E").finish()[0] == 0
 
 
+@pytest.mark.parametrize(
+    "words", (["-U", "TOPIC"], ["-U", "TOPIC", "-t", "TOPIC/b", "-U", "none"])
+)
+def test_what_is_subscribed_and_unsubscribed_ends_with_e(words, loud_broker, launch, topic):
+    """It never ended. And the session has what is left."""
+    words = [word.replace("TOPIC", topic) for word in words]
+    for whose in BOTH:
+        who = ["-i", "%s-%s" % (topic.replace("/", "-"), whose), "-c", "-q", "1"]
+        run = launch(whose, "sub", loud_broker, *who, "-t", topic, *words, "-E")
+        assert run.finish()[:2] == (0, b""), whose
+        for name in (topic, topic + "/b"):
+            launch(THEIRS, "pub", loud_broker, "-t", name, "-q", "1", "-m", name).finish()
+        if whose == OURS:  # (mosquitto_sub does not wait for UNSUBACK.)
+            run = launch(OURS, "sub", loud_broker, *who, "-t", topic + "/x", "-W", 0.5)
+            left = topic.encode() + b"/b\n" if "none" in words else b""
+            assert run.finish()[:2] == (27, left)
+        forget_session(launch, loud_broker, [*who, "-t", topic])
+
+
 def test_what_c_does_not_print_stays_with_the_server(loud_broker, launch, topic):
     """Ours acknowledged it, and it was gone: each run but the first found nothing.
 
@@ -460,6 +479,7 @@ WRONG = {
     "two identifiers": ("pub", [*PUB, "-i", "a", "-I", "b"]),
     "repeat 0": ("pub", [*PUB, "--repeat", "0"]),
     "no filter": ("sub", []),
+    "nothing but a filter to unsubscribe from": ("sub", ["-U", "t", "-E"]),
     "a wrong filter": ("sub", ["-t", "a/#/b"]),
     "count 0": ("sub", ["-t", "t", "-C", "0"]),
     "time 0": ("sub", ["-t", "t", "-W", "0"]),

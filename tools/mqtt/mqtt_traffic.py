@@ -318,7 +318,7 @@ class Subscribe(Command):
         self.is_finished = False  # nothing more is read, and none of it printed
         filters = options.get("topic", [])
         unwanted = options.get("unsubscribe", [])
-        if not filters and not unwanted:
+        if not filters:
             raise UsageError("You must specify a topic to subscribe to.")
         self.client.on_message = self.on_message
         self.client.on_subscribed = self.on_subscribed
@@ -326,7 +326,8 @@ class Subscribe(Command):
         self.to_publish = []  # retained messages to be removed
         self.tokens = []  # of those that are being removed
         try:
-            self.filters = {topic_filter: None for topic_filter in filters}
+            # (One that is in both: unsubscribe() would take subscribe() back.)
+            self.filters = {each: None for each in filters if each not in unwanted}
             for topic_filter in self.filters:
                 more = properties_of(options, "subscribe")
                 self.client.subscribe(topic_filter, None, self.qos, **more)
@@ -362,8 +363,13 @@ class Subscribe(Command):
         if len(self.granted) == len(self.filters):
             if min(self.granted) > 2:
                 self.end(1, "All subscription requests were denied.")
-            elif "exit_after_sub" in self.options:
-                self.finish()
+            elif "exit_after_sub" in self.options and "unsubscribe" not in self.options:
+                self.finish()  # now: what the server had retained comes right behind
+
+    def on_online(self, client):
+        super().on_online(client)
+        if "exit_after_sub" in self.options:
+            self.finish()  # all is acknowledged, -U too
 
     def on_message(self, client, message):
         options = self.options
