@@ -269,6 +269,14 @@ def test_wrong_properties_are_told(words):
         read_options("pub", words)
 
 
+def test_properties_of_disconnect_are_looked_at_before_anything_is_sent():
+    """It was told at the end, and the status was 0."""
+    words = ["-V", "5", "-t", "t", "-n", "-D", "disconnect", "session-expiry-interval", "5"]
+    with pytest.raises(UsageError, match="it was 0 in CONNECT"):
+        mqtt_traffic.Publish(read_options("pub", words))
+    mqtt_traffic.Publish(read_options("pub", [*words, "-x", "9"]))
+
+
 def test_will_properties_need_a_will():
     options = read_options("pub", ["-V", "5", "-D", "will", "will-delay-interval", "5"])
     with pytest.raises(UsageError, match="no will topic"):

@@ -53,6 +53,8 @@ class Command:
             self.deadline_s = time.monotonic() + options["timeout"]
         try:
             self.client = mqttpipe.MQTTClient(uri, **more, **arguments)
+            # It is not connected: so this only looks at what -D says of DISCONNECT.
+            self.client.disconnect(**properties_of(options, "disconnect"))
         except mqttpipe.MQTTError as error:
             raise UsageError(str(error))
         self.client.on_connect = self.on_connect
@@ -154,14 +156,17 @@ class Command:
     def leave(self):
         """DISCONNECT, so that the server does not publish the will."""
         self.client.connect_timeout_ms = LEAVE_MS
+        text = ""
         try:
             self.client.disconnect(**properties_of(self.options, "disconnect"))
-        except mqttpipe.MQTTError as error:
-            self.complain("Error: %s" % error)
+        except mqttpipe.MQTTError as error:  # too large for this server
             self.client.disconnect()
+            text = "Error: %s" % error
         deadline_s = time.monotonic() + LEAVE_S
         while self.client.state_name != "DOWN" and time.monotonic() < deadline_s:
             self.client.step(100)
+        if text:
+            raise Ended(1, text)
 
 
 # ---------------------------------------------------------------------------
