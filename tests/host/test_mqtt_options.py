@@ -245,6 +245,8 @@ def test_a_session_that_is_kept_is_kept_for_ever_or_as_long_as_x_says():
     assert arguments_of("-c", "-i", "a")[0]["session_expiry_s"] == 0xFFFFFFFF
     assert arguments_of("-c", "-i", "a", "-x", "9")[0]["session_expiry_s"] == 9
     assert arguments_of("-c", "-i", "a", "-x", "0")[0]["session_expiry_s"] == 0
+    for word in ("-1", "\u221e", "4294967295"):
+        assert arguments_of("-i", "a", "-x", word)[0]["session_expiry_s"] == 0xFFFFFFFF
     words = ["-D", "connect", "session-expiry-interval", "0"]
     assert arguments_of("-c", "-i", "a", *words)[0]["session_expiry_s"] == 0
 
@@ -262,11 +264,21 @@ def test_a_session_that_is_kept_is_kept_for_ever_or_as_long_as_x_says():
         ["-V", "5", "-D", "publish", "message-expiry-interval", "soon"],
         ["-V", "5", "-D", "publish", "content-type", "x", "-D", "publish", "content-type", "y"],
         ["-V", "5", "-x", "4294967296"],
+        ["-V", "5", "-x", "-2"],
     ],
 )
 def test_wrong_properties_are_told(words):
     with pytest.raises(UsageError):
         read_options("pub", words)
+
+
+def test_who_gives_a_property_and_no_version_gets_mqtt_5(tmp_path):
+    words = ["-D", "publish", "content-type", "x"]
+    assert client_arguments(read_options("pub", words))[1]["protocol"] == 5
+    file = tmp_path / "options"
+    file.write_text("-V 311\n")
+    with pytest.raises(UsageError, match="-D needs -V 5"):
+        read_options("pub", [*words, "-o", str(file)])
 
 
 def test_properties_of_disconnect_are_looked_at_before_anything_is_sent():

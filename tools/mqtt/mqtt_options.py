@@ -38,12 +38,18 @@ OPTIONS = (
     ("-P", "--pw", ALL, TEXT, "password; others can see it: better in MQTT_PASSWORD or -o FILE"),
     ("-o", "--options", ALL, TEXT, "file with options, one a line"),
     ("-i", "--id", ALL, TEXT, "client identifier"),
-    ("-I", "--id-prefix", ALL, TEXT, "client identifier: this, and the process's number"),
+    (
+        "-I",
+        "--id-prefix",
+        ALL,
+        TEXT,
+        "client identifier: this and our process number; not with -c",
+    ),
     ("-c", "--disable-clean-session", ALL, FLAG, "keep the session at the server (needs -i)"),
     ("-k", "--keepalive", ALL, NUMBER, "keep alive in seconds (default: 60)"),
     ("-V", "--protocol-version", ALL, TEXT, "311, mqttv311 (default), 5 or mqttv5"),
-    ("-x", "--session-expiry-interval", ALL, NUMBER, "with -V 5: seconds to keep the session"),
-    ("-D", "--property", TRAFFIC, PROPERTY, "with -V 5: a property; may be repeated"),
+    ("-x", "--session-expiry-interval", ALL, NUMBER, "-V 5: seconds to keep the session, or -1"),
+    ("-D", "--property", TRAFFIC, PROPERTY, "a property, MQTT 5.0; may be repeated"),
     ("-M", "--max-inflight", PUB, NUMBER, "QoS 1 and 2 messages on the way at once (default: 20)"),
     ("-t", "--topic", PUB, TEXT, "topic name to publish to"),
     ("-t", "--topic", SUB, LIST, "topic filter to subscribe to; may be repeated"),
@@ -137,6 +143,8 @@ def take_option(table, options, name, words, where):
         return
     value = words.pop(0)
     if kind == NUMBER:
+        if key == "session_expiry_interval" and value in ("-1", "\u221e"):
+            value = FOR_EVER
         try:
             value = float(value) if key in ("timeout", "repeat_delay") else int(value)
         except ValueError:
@@ -228,6 +236,8 @@ def read_options(command, words):
     check_range(options, "max_inflight", 1, 200, "maximum inflight")
     check_range(options, "timeout", 0.001, 1 << 17, "timeout")
     check_range(options, "session_expiry_interval", 0, 0xFFFFFFFF, "session expiry interval")
+    if "property" in options:  # as with mosquitto_pub; its -x alone does nothing
+        options.setdefault("protocol_version", "5")
     version = options.get("protocol_version", "311")
     if version not in ("311", "mqttv311", "5", "mqttv5"):
         raise UsageError("Invalid protocol version given: only 311 and 5 are known here.")
@@ -312,12 +322,15 @@ def client_arguments(options):
     }
     if "id" in options and "id_prefix" in options:
         raise UsageError("-i and -I argument cannot be used together.")
+    # With the number of a process nobody comes back to a session.
+    if "id" not in options and not arguments["clean_session"]:
+        raise UsageError("You must provide a client id if you are using the -c option.")
+    if "id" not in options and options.get("session_expiry_interval") == FOR_EVER:
+        raise UsageError("You must provide a client id if the session is to be kept for ever.")
     if "id" in options:
         arguments["client_id"] = options["id"]
     elif "id_prefix" in options:
         arguments["client_id"] = "%s%d" % (options["id_prefix"], os.getpid())
-    elif not arguments["clean_session"]:
-        raise UsageError("You must provide a client id if you are using the -c option.")
     if "will_topic" in options:
         arguments["will"] = (
             options["will_topic"],
