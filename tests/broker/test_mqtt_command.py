@@ -1059,3 +1059,34 @@ def test_a_refusal_of_mqtt_5_is_the_status(launch, loud_broker, topic):
         options = ["-V", "5", "-t", topic, "-m", "x", "--will-topic", "w", "--will-qos", "2"]
         status, _, err = launch(OURS, "pub", refusing, *options).finish()
         assert status == 0x9B and b"QoS not supported" in err, (status, err)
+
+
+def test_both_print_the_same_properties(launch, loud_broker, subscribe_both, topic):
+    form = "%A|%5C|%-20C|%.3C|%D|%E|%08E|%3F|%-3F|%P|%R|%20R|%S|%05S|%p"
+    options = ["-V", "5", "-C", "6", "-D", "subscribe", "subscription-identifier", "7"]
+    runs = subscribe_both(*options, "-F", form + "@@%j")
+    words = "content-type text/plain correlation-data co message-expiry-interval 77 "
+    words = (words + "payload-format-indicator 1 response-topic re/sp").split()
+    most = [["-D", "publish", *words[at : at + 2]] for at in range(0, len(words), 2)]
+    most += [["-D", "publish", "user-property", *pair] for pair in ("ab", "cd", "ae")]
+    for whose in BOTH:
+        for given in ([], sum(most, []), ["-D", "publish", "user-property", "a", "b"]):
+            run = launch(whose, "pub", loud_broker, "-t", topic, "-m", "x", "-V", "5", *given)
+            assert run.finish()[0] == 0
+    printed = finish_both(runs)
+    ours, theirs = (
+        [re.sub(rb'"tst":"[^"]*"', b"", line) for line in printed[whose].splitlines()]
+        for whose in BOTH
+    )
+    assert ours == theirs and len(ours) == 6
+    assert ours[0].startswith(b"|     |" + b" " * 20 + b"||||00000000|   |   ||||7|00007|x@{"), (
+        ours
+    )
+
+
+def test_a_property_alone_is_mqtt_5(launch, loud_broker, topic):
+    for whose in BOTH:
+        name = "%s-%s" % (topic.replace("/", "-"), whose)
+        words = ["-t", topic, "-n", "-i", name, "-D", "publish", "content-type", "x"]
+        assert launch(whose, "pub", loud_broker, *words).finish() == (0, b"", b"")
+        assert re.search(r"as %s \(p5" % re.escape(name), loud_broker.log()), whose

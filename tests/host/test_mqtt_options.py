@@ -369,6 +369,22 @@ def test_a_message_that_can_not_be_printed_is_counted(monkeypatch):
     assert subscribe.is_done()
 
 
+def test_a_name_that_stands_twice_is_printed_twice():
+    message = Message(b'{"a": 1, "a": {"b": 2, "b": {}}}')
+    message.properties = {
+        "user_property": [("k", "1"), ("k", "2")],
+        "subscription_identifier": [3, 4],
+        "correlation_data": b"\xff",
+    }
+    for options in ({}, {"pretty": True}):
+        line = b"".join(rendered(message, format="%J", **options).split())
+        assert line.endswith(
+            b'"properties":{"user-properties":{"k":"1","k":"2"},"subscription-identifier":3,'
+            b'"subscription-identifier":4,"correlation-data":"\xff"},'
+            b'"payload":{"a":1,"a":{"b":2,"b":{}}}}'
+        ), line
+
+
 HARMFUL = "\x1b]0;t\x07\r\n\x9b2J\u202e\u2028\x00é".encode() + b"\xff"
 HARMLESS = r"\x1b]0;t\x07\r\n\x9b2J\u202e\u2028\x00é\xff".encode()
 
@@ -383,6 +399,19 @@ def test_control_characters_are_escaped_for_a_terminal():
     assert on_terminal(message, verbose=True) == rb"t\x1b\u202e " + HARMLESS + b"\n"
     assert on_terminal(message, format="%t\\t%p") == rb"t\x1b\u202e" + b"\t" + HARMLESS + b"\n"
     assert on_terminal(Message(), verbose=True) == rb"t\x1b\u202e (null)" + b"\n"
+
+
+def test_control_characters_of_properties_are_escaped_for_a_terminal():
+    message = Message()
+    message.properties = {
+        "content_type": "\x1b",
+        "response_topic": "\r",
+        "correlation_data": b"\x9b",
+        "user_property": [("\x07", "\u202e")],
+    }
+    line = on_terminal(message, format="%C %R %D %P")
+    assert line == rb"\x1b \r \x9b \x07:\u202e" + b"\n"
+    assert rendered(message, format="%C%D") == b"\x1b\x9b\n"
 
 
 def test_what_is_counted_and_what_is_hex_is_of_the_payload_itself():

@@ -35,9 +35,16 @@ VALUES = (
     "0 1 2 3 -1 1.5 nan inf 1e9 65535 65536 8883 1_0 99999999999999999999 \u0661 \u00b2 a a/b # + "
     "a/# a+b $SYS/# $share/g/a localhost ::1 256.1.1.1 mqtt://h/t mqtts://u:s3cret@h:1/t ws://h "
     "mqtt://h:0/t %t %p %j %J %x %5.3t %-020l %\u00b2p %@Y @N @ % \\ \\n \\q %99999p %U %I 311 5 "
-    "/nowhere c\u00e4fe"
+    "%A%C%D%E%F %03S%5P%R /nowhere c\u00e4fe"
 ).split() + [FILE, "", " ", "-t", "--", "\udcff", "x" * 300, "9" * 5000, "%" + "9" * 20 + "l"]
 PAYLOADS = (b"", b"on", b"\xff\0\x1b[2J", b'{"a":1}', b"nan", b"[" * 3000)
+
+PROPERTIES = {
+    "content_type": "\u00e4\x1b",
+    "correlation_data": b"\xff\0",
+    "subscription_identifier": [1, 2],
+    "user_property": [("a", "b"), ("a", "\u202e")],
+}
 
 PACKET_BYTES_MAX = 1024  # the command takes 16 MiB, at once
 
@@ -117,6 +124,7 @@ def message_of(payload, qos):
     message = mqttpipe.Message(b"\x00\x01a\x00\x07" + payload)
     message._start, message._end = 5, 5 + len(payload)
     message.topic_name = "a/\u00e4\x1b" if qos else "$SYS/x"
+    message.properties = PROPERTIES if qos else {}
     message.qos = qos
     message.retain = qos == 1
     return message

@@ -14,11 +14,23 @@ from mqtt_options import UsageError
 FORMAT_HELP = """
 -F: %t topic name, %p payload, %x %X payload as hex, %l its length, %q QoS, %r 1 if retained,
 %m packet identifier, %I %U time, %j all as JSON, %J the same with the payload as JSON, %%;
+MQTT 5.0: %A topic alias, %C content type, %D correlation data, %E expiry, %F payload format,
+%P user properties, %R response topic, %S subscription identifier;
 a width as in %-20t, %010l, %.5t; @Y and the like: strftime(); @N nanoseconds; \\n \\t \\r \\a
 \\e \\v \\0 \\\\
 """
 
-PERCENT = "%tpxXlqrmIUjJ"
+PERCENT = "%tpxXlqrmIUjJACDEFPRS"
+PROPERTIES = {
+    "A": "topic_alias",
+    "C": "content_type",
+    "D": "correlation_data",
+    "E": "message_expiry_interval",
+    "F": "payload_format_indicator",
+    "P": "user_property",
+    "R": "response_topic",
+    "S": "subscription_identifier",
+}
 DIGITS = tuple("0123456789")  # str.isdigit() takes those of other scripts, too
 DIGITS_MAX = 4  # of a width: so many bytes are made of it
 ESCAPES = {
@@ -166,11 +178,31 @@ class Format:
                 payload = payload.hex().encode()
                 payload = payload.upper() if letter == "X" else payload
             return payload.ljust(width) if is_left else payload.rjust(width, fill)
-        if letter in "lm":
-            number = len(payload) if letter == "l" else packet_id(message)
-            text = b"%d" % number
+        if letter == "P":
+            pairs = received_with(message).get(PROPERTIES[letter], ())
+            return self._escaped(" ".join("%s:%s" % pair for pair in pairs).encode())
+        if letter == "D":
+            return self._escaped(received_with(message).get(PROPERTIES[letter], b""))
+        if letter in "lmAEFS":
+            if letter == "l":
+                number = len(payload)
+            elif letter == "m":
+                number = packet_id(message)
+            else:
+                number = received_with(message).get(PROPERTIES[letter])
+            if number is None:
+                return width * (b"0" if "0" in flags else b" ")
+            text = b"%d" % (number[0] if letter == "S" else number)
             return text.ljust(width) if is_left else text.rjust(width, fill)
-        text = self._escaped(name) if letter == "t" else self._stamp(now_s, "%Y-%m-%dT%H:%M:%S%z")
+        if letter == "t":
+            text = self._escaped(name)
+        elif letter == "I":
+            text = self._stamp(now_s, "%Y-%m-%dT%H:%M:%S%z")
+        else:
+            text = received_with(message).get(PROPERTIES[letter])
+            if text is None:  # (mosquitto_sub has no blanks for %R.)
+                return b" " * width if letter == "C" else b""
+            text = self._escaped(text.encode())
         text = text if precision is None else text[:precision]
         return text.ljust(width) if is_left else text.rjust(width)
 
@@ -188,11 +220,8 @@ class Format:
         }
         if message.qos:
             fields["mid"] = packet_id(message)
-        properties = getattr(message, "properties", None)
-        if properties:
-            fields["properties"] = {
-                key.replace("_", "-"): as_json(value) for key, value in properties.items()
-            }
+        if received_with(message):
+            fields["properties"] = Pairs(json_pairs(received_with(message)))
         # What is not UTF-8 goes through as it is.
         fields["payload"] = payload.decode(errors="surrogateescape") if payload else None
         if not is_text and payload:
@@ -218,7 +247,9 @@ class Format:
 # a number may be larger than any float: null, as mosquitto_sub has it.
 def value_of(payload):
     text = payload.decode("utf-8-sig")
-    value = json.loads(text, parse_constant=refuse, parse_float=finite_or_none)
+    value = json.loads(
+        text, parse_constant=refuse, parse_float=finite_or_none, object_pairs_hook=Pairs
+    )
     json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value
 
@@ -232,9 +263,35 @@ def finite_or_none(text):
     return number if math.isfinite(number) else None
 
 
-# Of a property: bytes as hex, as mosquitto_sub prints correlation data.
-def as_json(value):
-    return value.hex() if isinstance(value, bytes) else value
+class Pairs(dict):
+    """A JSON object that may have a name twice. json.dumps() asks for nothing but items()."""
+
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        self._pairs = pairs
+
+    def items(self):
+        return self._pairs
+
+
+# The properties of a message; with MQTT 3.1.1 it has none.
+def received_with(message):
+    return getattr(message, "properties", None) or {}
+
+
+def json_pairs(properties):
+    """Return [(name, value)] of a message's properties, as mosquitto_sub names and prints them."""
+    pairs = []
+    for key, value in properties.items():
+        name = key.replace("_", "-")
+        if key == "user_property":
+            pairs.append(("user-properties", Pairs(value)))
+        elif key == "subscription_identifier":
+            pairs += [(name, number) for number in value]
+        else:  # correlation data that is not UTF-8 goes through as it is, like the payload
+            text = isinstance(value, bytes)
+            pairs.append((name, value.decode(errors="surrogateescape") if text else value))
+    return pairs
 
 
 # Valid in the callback only: the packet is in the client's buffer, and the identifier stands
