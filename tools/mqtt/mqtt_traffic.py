@@ -35,6 +35,11 @@ class Ended(Exception):
         self.status = status
 
 
+# The client's text names an argument, which is no option here.
+def in_our_words(error):
+    return str(error).replace("raise packet_bytes_max,", "the limit here is")
+
+
 class Command:
     """A client, and the loop around it."""
 
@@ -56,11 +61,11 @@ class Command:
             # It is not connected: so this only looks at what -D says of DISCONNECT.
             self.client.disconnect(**properties_of(options, "disconnect"))
         except mqttpipe.MQTTError as error:
-            raise UsageError(str(error))
+            raise UsageError(in_our_words(error))
         self.client.on_connect = self.on_connect
         self.client.on_online = self.on_online
         self.client.on_offline = self.on_offline
-        self.client.on_error = lambda client, error: self.complain("Error: %s" % error)
+        self.client.on_error = lambda client, error: self.tell(error)
         if "debug" in options:
             self.client.on_published = lambda client, token: self.debug("message %d: done" % token)
 
@@ -72,6 +77,9 @@ class Command:
     def complain(self, text):
         if "quiet" not in self.options:
             print(shown(text), file=sys.stderr, flush=True)  # it may name what the server sent
+
+    def tell(self, error):
+        self.complain("Error: %s" % in_our_words(error))
 
     def end(self, status, text=""):
         if self.ended is None:
@@ -199,7 +207,7 @@ class Publish(Command):
         try:
             mqttpipe._to_topic(self.topic)
         except mqttpipe.LocalError as error:
-            raise UsageError(str(error))
+            raise UsageError(in_our_words(error))
         self.left = options.get("repeat", 1)
         self.next_s = 0.0  # when the next repetition is due
         self.last_token = 0
@@ -216,7 +224,7 @@ class Publish(Command):
                 self.publish(self.payload)
                 self.left -= 1
             except mqttpipe.MQTTError as error:
-                raise UsageError(str(error))
+                raise UsageError(in_our_words(error))
 
     def read_payload(self):
         if self.mode == "message":
@@ -272,7 +280,7 @@ class Publish(Command):
             except mqttpipe.QueueFull:
                 return  # step() makes room
             except mqttpipe.LocalError as error:
-                self.complain("Error: %s" % error)
+                self.tell(error)
                 self.status = 1
             self.lines.pop(0)
 
@@ -343,7 +351,7 @@ class Subscribe(Command):
                 for topic_filter in options.get("filter_out", [])
             ]
         except mqttpipe.MQTTError as error:
-            raise UsageError(str(error))
+            raise UsageError(in_our_words(error))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.on_signal)
 
