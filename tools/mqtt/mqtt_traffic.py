@@ -310,6 +310,8 @@ class Publish(Command):
                 self.lines.append(bytes(self.rest))
             return
         self.rest += data
+        if b"\n" not in data:
+            return  # of a long line all would be looked at again, each time
         *whole, rest = self.rest.split(b"\n")
         self.lines += [bytes(line) for line in whole]
         self.rest = bytearray(rest)
