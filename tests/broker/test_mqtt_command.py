@@ -1085,6 +1085,13 @@ def test_both_print_the_same_properties(launch, loud_broker, subscribe_both, top
     )
 
 
+def test_retain_may_come_as_it_was_published(launch, loud_broker, subscribe_both, topic):
+    runs = subscribe_both("-V", "5", "-C", "2", "--retain-as-published", "-F", "%r %p")
+    publish_all(launch, loud_broker, topic, [("", ["-r", "-m", "x"], None)])
+    assert finish_both(runs) == dict.fromkeys(BOTH, b"1 x\n" * 2)
+    launch(OURS, "pub", loud_broker, "-t", topic, "-r", "-n").finish()
+
+
 def test_a_property_alone_is_mqtt_5(launch, loud_broker, topic):
     for whose in BOTH:
         name = "%s-%s" % (topic.replace("/", "-"), whose)

@@ -256,6 +256,7 @@ def test_a_session_that_is_kept_is_kept_for_ever_or_as_long_as_x_says():
     [
         ["-V", "311", "-D", "publish", "content-type", "x"],
         ["-x", "5"],
+        ["-V", "311", "-x", "5"],
         ["-V", "5", "-D", "publish"],
         ["-V", "5", "-D", "puback", "reason-string", "x"],
         ["-V", "5", "-D", "publish", "topic-alias", "1"],

@@ -72,6 +72,7 @@ OPTIONS = (
     ("-E", "--exit-after-sub", SUB, FLAG, "end when the subscriptions are acknowledged"),
     ("-R", "--no-retained", SUB, FLAG, "leave out messages that the server had kept"),
     ("", "--retained-only", SUB, FLAG, "only those; ends with the first other one"),
+    ("", "--retain-as-published", SUB, FLAG, "-V 5: %r of -F tells what the publisher said"),
     ("", "--remove-retained", SUB, FLAG, "have the server forget those that come"),
     ("-T", "--filter-out", SUB, LIST, "do not print what matches this filter; may be repeated"),
     ("-U", "--unsubscribe", SUB, LIST, "topic filter to unsubscribe from; may be repeated"),
@@ -103,6 +104,11 @@ PROPERTIES = {
     "subscribe": "subscription-identifier user-property",
     "unsubscribe": "user-property",
     "disconnect": "reason-string session-expiry-interval user-property",
+}
+NEED_5 = {
+    "property": "-D",
+    "session_expiry_interval": "-x",
+    "retain_as_published": "--retain-as-published",
 }
 TEXTS = "content-type correlation-data response-topic reason-string".split()  # others are numbers
 
@@ -242,7 +248,7 @@ def read_options(command, words):
     if version not in ("311", "mqttv311", "5", "mqttv5"):
         raise UsageError("Invalid protocol version given: only 311 and 5 are known here.")
     if version not in ("5", "mqttv5"):
-        for key, name in (("property", "-D"), ("session_expiry_interval", "-x")):
+        for key, name in NEED_5.items():
             if key in options:
                 raise UsageError("%s needs -V 5." % name)
     return options

@@ -345,6 +345,8 @@ class Subscribe(Command):
             self.filters = {each: None for each in filters if each not in unwanted}
             for topic_filter in self.filters:
                 more = properties_of(options, "subscribe")
+                if "retain_as_published" in options:
+                    more["retain_as_published"] = True
                 self.client.subscribe(topic_filter, None, self.qos, **more)
             for topic_filter in unwanted:
                 self.client.unsubscribe(topic_filter, **properties_of(options, "unsubscribe"))
