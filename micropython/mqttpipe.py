@@ -1279,6 +1279,7 @@ class Pipe(IOBase):
             self.bytes_max = bytes_max  # of topic names and payloads
             self.is_online = False  # "latest" drops nothing then
             self.is_dropping = self.is_looking = False
+            self.is_mixed = False  # a message has the place of an older one: "latest"
             self.next_expiry_ms = None  # the earliest of those that wait, or earlier
             if _STATS:
                 self.expired_count = 0  # since ever, modulo 2**30
@@ -1469,6 +1470,8 @@ class Pipe(IOBase):
         def _make_room(self, policy):
             size = self._bytes_of(self.tail)
             topic = None
+            if self.head == self.tail:
+                self.is_mixed = False
             if policy == _LATEST and not self.is_online:
                 topic = self.topics[self.tail]
             if size > self.bytes_max:
@@ -1500,6 +1503,7 @@ class Pipe(IOBase):
                         self._copy(self.tail, last)
                         self._clear(self.tail)
                         self.bytes_left = 0
+                        self.is_mixed = True  # once, and no longer in the order of tokens
                         return last
                     if policy == _DROP_OLDEST:
                         self.give_up(at)
@@ -4585,7 +4589,11 @@ class _Sending(_Receiving):
             return -1
         token = pipe.tokens[at]
         # Tokens that lie far apart, or have begun anew, may have one identifier.
-        if not 0 <= token - pipe.tokens[pipe.head] <= _MESSAGE_IDS - 1000:
+        if (
+            _OFFLINE
+            and pipe.is_mixed
+            or not 0 <= token - pipe.tokens[pipe.head] <= _MESSAGE_IDS - 1000
+        ):
             if pipe.is_id_taken(at):
                 return -1  # until that one has ended
         return (token - 1) % _MESSAGE_IDS + 1

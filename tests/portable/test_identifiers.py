@@ -113,3 +113,24 @@ def test_a_message_after_a_reset_is_no_repetition_of_one_before_it():
 def test_without_a_session_of_an_earlier_life_tokens_begin_with_one():
     bench = Bench(prepare=lambda: setattr(mqttpipe, "urandom", lambda n: b"\x31\x07"))
     assert bench.client.publish("t", b"x", qos=1) == 1
+
+
+def test_an_identifier_stays_one_message_s_where_the_latest_takes_an_older_one_s_place():
+    """[MQTT-2.3.1-2]: tokens do not rise along the ring then."""
+    needs("qos2", "offline")
+    bench = Bench(clean_session=False, reconnect_min_ms=0, offline="latest")
+    client = bench.client
+    client.publish("a", b"old", 2)
+    client.publish("b", b"", 2)  # token 2
+    client._pipe.last_token = 1501
+    client.publish("a", b"", 2)  # 1502, at the place of 1
+    bench.go_online()
+    bench.server.received()
+    bench.server.error = ECONNRESET
+    bench.steps()
+    client._pipe.last_token = 65280
+    client.publish("c", b"", 2)  # 65281: the identifier would be 2, too
+    again = reconnect(bench, CONNACK_SESSION)
+    assert again == b"\x3c\x05\x00\x01a\x05\xde\x3c\x05\x00\x01b\x00\x02", again
+    bench.exchange(b"\x50\x02\x00\x02")
+    assert bench.exchange(b"\x70\x02\x00\x02") == b"\x34\x05\x00\x01c\x00\x02"
