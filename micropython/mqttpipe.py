@@ -1494,9 +1494,10 @@ class Pipe(IOBase):
                 if at >= 0 and waiting + size - count <= self.bytes_max:
                     # It helps to drop these: nothing is dropped in vain.
                     if topic is not None:
-                        while at >= 0:
-                            self.give_up(at)
-                            at = self._survey(topic)[1]
+                        while at != self.tail:
+                            if self.topics[at] == topic and not self.firsts[at] & _SENT:
+                                self.give_up(at)
+                            at = (at + 1) % self.size
                         if last < 0:
                             topic = None  # its place is behind what was sent
                             continue
