@@ -5521,10 +5521,10 @@ class _Driving(_Closing):
                     return
                 try:
                     self.publish(ring[at], ring[at + 1], ring[at + 2])
-                except QueueFull:
-                    self._pipe.has_chores = True  # again in the next step with something to do
-                    return
-                except Exception as error:  # MemoryError, too: it would come again for ever
+                except Exception as error:
+                    if isinstance(error, QueueFull) or isinstance(error, MemoryError):
+                        self._pipe.has_chores = True  # again in the next step that does anything
+                        return
                     self._report(error)
                 ring[at] = ring[at + 1] = None
                 at += _ISR_FIELDS

@@ -140,3 +140,22 @@ class InterruptedRing:
             self.answers.append(None)
             self.answers[0] = self.client.publish_isr(b"t", b"inner")
         self.ring[at] = value
+
+
+def test_what_finds_no_memory_stays_for_the_next_step():
+    bench = online()
+    publish, failed = bench.client.publish, []
+
+    def fail_once(*message):
+        if not failed:
+            failed.append(message)
+            raise MemoryError
+        return publish(*message)
+
+    bench.client.publish = fail_once
+    bench.client.publish_isr(b"t", b"x")
+    bench.client.step()
+    bench.client.publish("u", b"y")
+    bench.steps()
+    sent = bench.server.received()
+    assert failed and PUBLISH in sent and b"\x30\x04\x00\x01uy" in sent, sent
