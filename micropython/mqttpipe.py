@@ -4178,24 +4178,27 @@ class _Receiving(_Serving):
                     row[_FILTER] = b""  # the subscription stands: nothing before it is over
         elif is_suback and decoder.length != 3:  # [MQTT-3.9.3-1]
             raise ServerError("SUBACK with code 0x%02x, %d bytes [3.9]" % (code, decoder.length))
+        granted = bytes((code,))  # first: without memory for it nothing has changed
         token = row[_TOKEN]
         row[_TOKEN] = -abs(token)
         is_refused = is_suback and code > 2  # a reserved code is one [MQTT-3.9.3-2]
         filters.on_answer(row, _REFUSED if is_refused else _GRANTED)
         pipe = self._pipe
         # What one answer may end, or all. (Looking at all rows for each would take long.) While
-        # another thread adds a row, the next answer does it.
+        # another thread adds a row, or without memory, the next answer does it.
         is_over = row[_QOS] < 0 or not row[_IS_LAST] or not filters.asked_count
         if is_over and pipe._acquire(False):
             try:
                 filters.prune()
+            except MemoryError:
+                pass
             finally:
                 pipe.release_lock(False)
         if _MQTT5 and properties is not None and code >= _FAILED:
             self._report(error)
         # Every first answer, and every refusal of what had been granted before.
         if is_suback and (token > 0 or is_refused):
-            self._emit(self.on_subscribed, abs(token), bytes((code,)))
+            self._emit(self.on_subscribed, abs(token), granted)
 
 
 # ---------------------------------------------------------------------------

@@ -235,3 +235,22 @@ def test_a_callback_that_is_replaced_within_a_step_hears_no_more():
     bench.exchange(b"\x90\x03\xff\x01\x00")
     bench.exchange(b"\x30\x04\x00\x01tx" * 3)
     assert heard == ["old", "new", "new"], heard
+
+
+def test_a_granted_filter_is_told_where_there_is_no_memory_to_prune_the_table():
+    bench = Bench().go_online()
+    filters = bench.client._filters
+    prune, failed = filters.prune, []
+
+    def fail_once():
+        if not failed:
+            failed.append(1)
+            raise MemoryError
+        prune()
+
+    token = bench.client.subscribe("a")
+    bench.steps()
+    filters.prune = fail_once
+    bench.exchange(b"\x90\x03\xff\x01\x01")
+    assert failed and bench.take_events() == [("subscribed", token, b"\x01")]
+    assert bench.client.is_online() and bench.client.is_done(token)
