@@ -2769,7 +2769,7 @@ class _Connecting:
             known = self._known.get(host)
             kept_ms = 0
             if known and known[2] == kind:
-                if _left_of(known[0], self._now_ms) > 0:
+                if known[0] is not None and _left_of(known[0], self._now_ms) > 0:
                     return known[1]
                 kept_ms = self.connect_timeout_ms // 3  # for these, if no server answers
             found = []
@@ -4790,6 +4790,10 @@ class _Closing(_Sending):
                     error = self._suspect(error)
             except Exception:
                 error = _NO_MEMORY  # no memory for the full text
+        if _RESOLVER and (self._is_stable or not self._is_wanted):
+            # Resolve names again, however long from now: ticks_ms() may have come round by then.
+            for host in self._known:
+                self._known[host][0] = None
         if self._is_wanted:
             if error is None:
                 self._pause_end_ms = None  # connect() while it drained: nothing has failed
@@ -4869,7 +4873,7 @@ class _Closing(_Sending):
             server = self._server
             known = self._known.get(server[0])
             if known:
-                known[0] = self._now_ms
+                known[0] = None
             # All addresses of this family accepted TCP, and none answered: begin with the other.
             is_mute = _TCP_CONNECTING < state <= _AWAITING_CONNACK
             if is_mute and not self._address_turn % self._address_count:
@@ -6041,7 +6045,7 @@ class MQTTClient(_Calls5):
             self._isr_lock = allocate_lock()
             self._isr_head = self._isr_tail = 0
         if _RESOLVER:
-            self._known = {}  # host name: [ticks_ms() of its end, addresses, record type]
+            self._known = {}  # host name: [ticks_ms() of its end, or None, addresses, record type]
         # What outlives a connection: with the Pipe and the Filters the session (section 4.1).
         if _QOS2:
             self._received = []  # packet_id of each QoS 2 message that awaits its PUBREL; a 0

@@ -312,6 +312,23 @@ def test_there_is_time_left_for_the_last_good_address_however_little_an_attempt_
     assert bench.client.is_online()
 
 
+def test_no_address_is_good_for_ever_because_the_clock_has_come_round():
+    """Down for days: ticks_ms() cannot tell 8 days ago from 4 days ahead."""
+    bench = start()
+    bench.network.lookups[0].answers.append(answer([A1]))  # for 60 s
+    bench.steps()
+    bench.exchange(CONNACK)
+    bench.client.disconnect()
+    bench.steps()
+    bench.steps()
+    for _ in range(8 * 24):
+        bench.clock.advance(3_600_000)
+        bench.steps()
+    bench.client.connect()
+    bench.steps()
+    assert len(bench.network.lookups) == 2 and len(bench.network.connections) == 1
+
+
 def test_the_next_address_of_a_name_is_tried_when_one_fails():
     bench = start()
     bench.network.is_silent = True
