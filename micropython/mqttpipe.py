@@ -3807,6 +3807,11 @@ class _Receiving(_Serving):
                                     if not to_tell or since(now(), self._now_ms) >= _SLOW_MS:
                                         break
                             except Exception as error:
+                                if _ASYNCIO and qos and error is _NO_MEMORY:
+                                    # messages() can't keep it: not acknowledged, it comes again.
+                                    if qos == 4:
+                                        self._arriving = packet_id
+                                    raise
                                 self._report(error)
                             except BaseException as error:
                                 self._interrupt = error
@@ -4867,9 +4872,8 @@ class _Closing(_Sending):
         if self._is_stable:
             self._longest_ms = 0
         pause_ms = 0
-        # Resolve the name again after a stable connection, and if the address did not lead to the
-        # server.
-        if _RESOLVER and (self._is_stable or state <= _AWAITING_CONNACK):
+        # Resolve the name again if the address did not lead to the server.
+        if _RESOLVER and state <= _AWAITING_CONNACK:
             server = self._server
             known = self._known.get(server[0])
             if known:
@@ -5776,8 +5780,8 @@ class _Calls5(_Driving):
             Args: as for request().
 
             Returns:
-                The response, a Message that stays valid; None: none came in time, or run() ended
-                first.
+                The response, a Message that stays valid; None: none came in time, run() ended
+                first, or there was no memory for it.
 
             Raises: as request(); LocalError: there is no run() to wait for.
             """
@@ -5788,18 +5792,19 @@ class _Calls5(_Driving):
                 if not self._is_running:
                     raise LocalError(_IN_VAIN % "request_wait() without run()")
             changed = self._event()
-            found = []
+            found = [None, False]
 
             def keep(client, message):
-                found.append(message and message.copy())
+                found[1] = True  # also without memory for the copy: nothing else will come
+                found[0] = message and message.copy()
 
             try:
                 self._waiting.append(changed)
                 self.request(topic_name, payload, keep, timeout_ms, qos, properties)
-                while not found:
+                while not found[1]:
                     await changed.wait()
                     if changed is not self._changed:  # another run() has another
-                        return None
+                        break
                 return found[0]
             finally:
                 self._wait_no_more(changed)
@@ -6547,7 +6552,10 @@ if _ASYNCIO:
         def _on_message(self, client, message):
             if self._filter is None:
                 return  # closed: UNSUBACK may come behind many more
-            self._queue.append(message.copy())
+            try:
+                self._queue.append(message.copy())
+            except MemoryError:
+                raise _NO_MEMORY
             if len(self._queue) >= self._queue_max and self not in client._full:
                 client._full.append(self)
                 client._is_enough = True  # for this step

@@ -83,7 +83,8 @@ def record(record_property, interpreter):
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_under_asyncio(name, start, add_proxy, topic, record):
-    run_check(name, start, add_proxy(), topic, record)
+    options = {"protocol": 5} if name.startswith("request_wait") else {}
+    run_check(name, start, add_proxy(), topic, record, **options)
 
 
 @pytest.mark.parametrize("name", TLS_CHECKS)

@@ -406,6 +406,43 @@ async def check_publish_wait_cancelled_anywhere_leaves_nothing_behind(case):
 # ---------------------------------------------------------------------------
 
 
+async def check_request_wait_ends_where_there_is_no_memory_for_the_response(case):
+    client, task = await case.online()
+    message = client._message
+
+    def fail():
+        message.copy = copy
+        raise MemoryError
+
+    copy, message.copy = message.copy, fail
+
+    def answer(client, question):
+        asked = question.properties
+        data = {"correlation_data": asked["correlation_data"]}
+        client.publish(asked["response_topic"], b"answer", properties=data)
+
+    client.subscribe(case.topic, answer)
+    waiting = client.request_wait(case.topic, b"?", 60_000)
+    assert await asyncio.wait_for(waiting, WAIT_S) is None
+    assert [type(error) for error in case.errors] == [MemoryError]
+    response = await asyncio.wait_for(client.request_wait(case.topic, b"?", 60_000), WAIT_S)
+    assert response.payload == b"answer"
+    await case.end(client, task)
+
+
+async def check_request_wait_cancelled_gives_its_place_back(case):
+    client, task = await case.online()
+    for _ in range(20):  # there are eight places
+        waiting = client.request_wait(case.topic, b"?", 3_600_000)
+        try:
+            await asyncio.wait_for(waiting, 0.01)
+            raise AssertionError("who has answered?")
+        except asyncio.TimeoutError:
+            pass
+    assert not client._waiting
+    await case.end(client, task)
+
+
 async def check_messages_come_in_order_and_stay_valid(case):
     client, task = await case.online()
     kept = []

@@ -1,0 +1,38 @@
+"""messages(): what there is no memory to keep is not lost."""
+
+from fakes import CONNACK_SESSION, reconnect
+from test_full_queues import full, take
+from wire import kinds, publish
+
+
+def test_what_there_is_no_memory_to_keep_is_not_acknowledged_and_comes_again():
+    """The server has it yet: the connection ends, and begins again."""
+    for qos, kind in ((1, 0x40), (2, 0x50)):
+        bench, messages = full(qos, 1, clean_session=False, reconnect_min_ms=0)
+        bench.server.received()
+        message = bench.client._message
+
+        def fail(message=message, copy=message.copy):
+            message.copy = copy
+            raise MemoryError
+
+        message.copy = fail
+        wire = bench.exchange(publish(b"a", b"new", qos, b"\x00\x07"))
+        assert kind not in kinds(wire) and not bench.client.is_online()
+        reconnect(bench, CONNACK_SESSION)
+        wire = bench.exchange(publish(b"a", b"new", qos, b"\x00\x07", flags=8))
+        assert kind in kinds(wire)
+        assert [take(messages), take(messages)] == [b"0", b"new"]
+
+
+def test_at_qos_0_it_is_lost_and_told():
+    bench, messages = full(0, 1)
+    bench.take_events()
+
+    def fail():
+        raise MemoryError
+
+    bench.client._message.copy = fail
+    bench.exchange(publish(b"a", b"new", 0))
+    assert [event[0] for event in bench.take_events()] == ["error"]
+    assert bench.client.is_online() and take(messages) == b"0"
