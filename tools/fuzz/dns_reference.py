@@ -72,7 +72,7 @@ def read_answer(data, query):
             if found == kind and found_class & 0x7FFF == CLASS_IN:
                 if size == TYPES[kind](0).max_prefixlen // 8:
                     addresses.append(TYPES[kind](data[at - size : at]))
-            seconds = min(seconds, ttl)
+            seconds = min(seconds, ttl if ttl < 1 << 31 else 0)  # RFC 2181, section 8
     except Malformed:
         is_whole = False
     return flags & 15, addresses, seconds, is_whole
@@ -87,7 +87,7 @@ def make_answer(draw, query):
         what = draw.choice((kind, kind, kind, 1, 28, 5, 41))
         size = draw.choice(({1: 4, 28: 16}.get(what, 6),) * 9 + (0, 3))
         records += draw.choice(NAMES)
-        ttl = draw.choice((0, 60, 60, 3600, 99999))
+        ttl = draw.choice((0, 60, 60, 3600, 99999, 0x8000003C))
         records += struct.pack(">HHIH", what, draw.choice((1, 1, 0x8001)), ttl, size)
         records += draw.randbytes(size)
     flags = draw.choice((0x8180, 0x8180, 0x8180, 0x8183, 0x8182, 0x8380, 0x0180))
