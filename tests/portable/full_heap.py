@@ -405,9 +405,12 @@ def sweep(moment, levels, is_in_pieces=False, once=once):
             once(moment, free_bytes, is_in_pieces)
         except Exception as error:
             failures.append((free_bytes, repr(error)))
-    once(moment, LEVEL_MAX, is_in_pieces)  # the last life stays: the same as before
-    gc.collect()
-    leaked = gc.mem_alloc() - before
+    for _ in range(3):
+        once(moment, LEVEL_MAX, is_in_pieces)  # the last life stays: the same as before
+        gc.collect()
+        leaked = gc.mem_alloc() - before
+        if leaked <= LEAK_MAX:
+            break  # else a stale word on the stack may keep a whole life
     if not failures and leaked > LEAK_MAX:
         failures.append((None, "%d bytes stay in use" % leaked))
     return failures
