@@ -378,6 +378,10 @@ class Stream:
         """Return POLLIN or POLLOUT, for which the library waits whatever was asked; mostly 0."""
         return self._wanted
 
+    def ioctl(self, request, events):
+        """Return what to watch the socket for, in the place of `events`, as pollables() asks."""
+        return self._wanted or events
+
     def _shim_watched_by(self, poller):
         self._polls = tuple(ref for ref in self._polls if ref() not in (None, poller)) + (
             weakref.ref(poller),

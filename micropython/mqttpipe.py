@@ -2403,8 +2403,10 @@ if _RESOLVER:
     def hosts(name):
         """Return the addresses that this machine itself knows for a name, as a list of str."""
         name = name.lower().rstrip(".")
-        found = _look_up("/etc/hosts", name.encode(), 0)
-        found = [one for one in found if is_literal(one)]
+        found = []
+        for one in _look_up("/etc/hosts", name.encode(), 0):
+            if is_literal(one):
+                found.append(one)
         return found or (["127.0.0.1"] if name == "localhost" else [])
 
     def encode_query(query_id, host, kind):
@@ -2767,11 +2769,12 @@ class _Connecting:
         # A generator: the addresses of a host, as a list of str. Raises if there is none.
         def _resolve(self, host, kind):
             known = self._known.get(host)
-            kept_ms = 0
-            if known and known[2] == kind:
-                if known[0] is not None and _left_of(known[0], self._now_ms) > 0:
-                    return known[1]
-                kept_ms = self.connect_timeout_ms // 3  # for these, if no server answers
+            if known and known[2] != kind:
+                known = None
+            if known and known[0] is not None and _left_of(known[0], self._now_ms) > 0:
+                return known[1]
+            # Time for these, if no server answers.
+            kept_ms = self.connect_timeout_ms // 3 if known else 0
             found = []
             error = None
             for one in hosts(host):
@@ -2832,7 +2835,7 @@ class _Connecting:
                     self._drop_socket()
                 yield True  # without a network each fails at once: one a step
             # Where no server answers, the address that was good the last time is better than none.
-            if kept_ms:
+            if known:
                 return known[1]
             raise error or TransportError("no DNS server is known", "DNS")
 
@@ -3858,12 +3861,14 @@ class _Receiving(_Serving):
         # server may have begun a new session, with the same identifiers: not all have it right.
         def _is_first(self, packet_id):
             received = self._received
-            if packet_id in received:
-                if self._message.dup or not self._filters.is_doubtful:
-                    if _STATS:
-                        self._count(_N_SUPPRESSED)
-                    return False
+            is_again = packet_id in received
+            if is_again and not self._message.dup and self._filters.is_doubtful:
                 received.remove(packet_id)
+                is_again = False
+            if is_again:
+                if _STATS:
+                    self._count(_N_SUPPRESSED)
+                return False
             if _MQTT5 and self._is_5:
                 # See _on_connack() for the 0.
                 if len(received) - received.index(0) > self._received_max:
@@ -5216,7 +5221,8 @@ class _Driving(_Closing):
         if sock is not None:
             events = self._watch()
             # A TLS stream of the shim may wait for another direction. (The VM's polls know that.)
-            found.append((sock, getattr(sock, "wanted", int)() or events))
+            ioctl = getattr(sock, "ioctl", None)
+            found.append((sock, ioctl(_IOCTL_POLL, events) if ioctl else events))
         return found
 
     def next_deadline_ms(self):
@@ -5464,11 +5470,8 @@ class _Driving(_Closing):
                         return False
             finally:
                 self._awaited.pop(token, None)
-                self._wait_no_more(changed)
-
-        def _wait_no_more(self, changed):
-            if changed in self._waiting:  # else the loop was left, see _check_driver()
-                self._waiting.remove(changed)
+                if changed in self._waiting:  # else the loop was left, see _check_driver()
+                    self._waiting.remove(changed)
 
         def messages(self, topic_filter, qos=0, queue_max=16):
             """Subscribe, for `async for message in client.messages(...)`.
@@ -5807,7 +5810,8 @@ class _Calls5(_Driving):
                         break
                 return found[0]
             finally:
-                self._wait_no_more(changed)
+                if changed in self._waiting:  # see publish_wait()
+                    self._waiting.remove(changed)
                 for at in range(len(self._requests)):
                     request = self._requests[at]
                     if request is not None and request[1] is keep:

@@ -51,7 +51,7 @@ def test_pollables_ask_for_what_the_library_waits_for():
     stream = bench.network.tls.streams[0]
     wanted = bench.client.pollables()[1]
     assert wanted == (stream, 5), wanted
-    stream.wanted = lambda: 1
+    stream.ioctl = lambda request, events: 1
     assert bench.client.pollables()[1] == (stream, 1)
 
 
