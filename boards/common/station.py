@@ -35,7 +35,7 @@ except ImportError:  # MicroPython's unix port has one, but older ones have not
 _QUICK_MS = const(150)  # half a period of the LED
 _SLOW_MS = const(1_000)
 _KEY_LOOK_MS = const(20)
-_REST_S = const(5)  # between a program that failed and the reset: to read why
+_REST_S = const(5)  # between a program that failed and the reset: to read why; see its text
 
 # The watchdog of this board, once it runs: it can not be stopped, so whoever stops the loop (a
 # tool that copies files, say) must feed it.
@@ -161,7 +161,10 @@ class Station:
         elif self._down_ms is None:
             self._down_ms = now_ms
         elif self._reset_after_ms and ticks_diff(now_ms, self._down_ms) >= self._reset_after_ms:
-            print("station: no link for %d s: reset" % (self._reset_after_ms // 1000))
+            try:
+                print("station: no link for %d s: reset" % (self._reset_after_ms // 1000))
+            except MemoryError:
+                pass
             machine.reset()
 
 
@@ -200,7 +203,8 @@ def boot(main, button=None, time_s: int = 2) -> None:
         button, time_s: see is_wanted().
 
     If it raises, the reason is printed, and after 5 s the board is reset: a program that ended
-    would leave it at a REPL that nobody sees. Ctrl-C ends it and resets nothing.
+    would leave it at a REPL that nobody sees. That needs no memory. Ctrl-C ends it and resets
+    nothing.
     """
     if not is_wanted(button, time_s):
         print("station: not started; Ctrl-D starts it")
@@ -208,9 +212,14 @@ def boot(main, button=None, time_s: int = 2) -> None:
     try:
         main()
     except Exception as error:
-        print_exception(error)
-        print("station: the program has failed: reset in %d s, Ctrl-C prevents it" % _REST_S)
-        gc.collect()
+        # The heap may be full, and stay so: nothing may raise before reset(). To print this takes
+        # no memory; whatever raised MemoryError first would make this error its own.
+        try:
+            print_exception(error)
+            print("station: the program has failed: reset in 5 s, Ctrl-C prevents it")
+            gc.collect()
+        except Exception:
+            pass
         for _ in range(_REST_S):
             feed()
             sleep_ms(1_000)
@@ -219,5 +228,5 @@ def boot(main, button=None, time_s: int = 2) -> None:
         if latest is not None:
             try:
                 latest.leave()
-            except MemoryError:
+            except Exception:
                 pass

@@ -218,6 +218,17 @@ def test_a_link_that_is_down_for_too_long_resets_the_board():
     raises(Reset, bench.run, 2)
 
 
+def test_it_needs_no_memory_for_that():
+    bench = Bench(link=Link(), reset_after_s=1)
+    bench.link.is_linked = False
+    bench.run(20)
+    station.print = no_memory
+    try:
+        raises(Reset, bench.run, 2)
+    finally:
+        del station.print
+
+
 def test_a_server_that_is_away_never_resets_the_board():
     bench = Bench(link=Link(), reset_after_s=1)
     for _ in range(100):
@@ -316,6 +327,106 @@ def test_a_program_that_fails_resets_the_board_after_a_while_and_keeps_the_watch
     raises(Reset, boot, fail, None, 0)
     assert bench.clock.now_ms - began_ms >= 5_000
     assert dog.meals >= 4 and isinstance(printed[0], KeyError)
+
+
+def no_memory(*arguments):
+    raise MemoryError
+
+
+def test_without_memory_to_tell_why_it_failed_the_board_is_reset_all_the_same():
+    bench = Bench()
+    bench.use_keys()
+    for told in (no_memory, lambda error: None):
+        station.print_exception = told
+
+        def fail():
+            station.print = no_memory
+            raise KeyError("by the test")
+
+        began_ms = bench.clock.now_ms
+        try:
+            raises(Reset, boot, fail, None, 0)
+        finally:
+            del station.print
+        assert bench.clock.now_ms - began_ms >= 5_000
+
+
+kept = None
+
+
+def test_a_program_that_has_filled_the_heap_for_good_resets_the_board():
+    import gc
+    import sys
+
+    if not hasattr(gc, "mem_alloc"):
+        raise SkipTest("CPython's heap is not filled in a moment")
+    bench = Bench()
+    bench.use_keys()
+    station.print_exception = sys.print_exception
+    station.gc = gc
+    machine = bench.machine
+    machine.is_reset = False
+
+    def reset():
+        machine.is_reset = True
+
+    machine.reset = reset
+
+    def fill():
+        global kept
+        while True:
+            kept = (kept,)  # the smallest piece: nothing finds room beside it
+
+    global kept
+    try:
+        boot(fill, None, 0)
+    finally:
+        kept = None
+    assert machine.is_reset
+
+
+def test_a_program_s_end_is_let_through_by_a_client_that_can_not_tell_how_it_was():
+    """SystemExit leads to the prompt, as Ctrl-C does."""
+    bench = Bench()
+    bench.use_keys()
+    station.gc = Gc()
+
+    class Broken:
+        @property
+        def state_name(self):
+            raise ValueError
+
+    def end():
+        station.latest._client = Broken()
+        raise SystemExit
+
+    try:
+        boot(end, None, 0)
+    except SystemExit:
+        return
+    raise AssertionError("it was swallowed")
+
+
+def test_ctrl_c_while_it_waits_for_the_reset_prevents_it_and_keeps_what_was_told():
+    bench = Bench()
+    bench.use_keys()
+    bench.client.state_name = "ONLINE"
+    station.gc = Gc()
+    station.print_exception = lambda error: None
+
+    def interrupted(time_ms):
+        raise KeyboardInterrupt
+
+    def fail():
+        station.sleep_ms = interrupted
+        raise KeyError("by the test")
+
+    try:
+        boot(fail, None, 0)
+    except KeyboardInterrupt:
+        assert station.latest.told[0] == "ONLINE"
+        return
+    raise AssertionError("it was swallowed")
 
 
 def test_ctrl_c_goes_through_and_resets_nothing():
