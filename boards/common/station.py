@@ -146,6 +146,7 @@ class Station:
             return
         if is_up and is_online:
             is_lit = True
+            self._led_ms = now_ms  # one that lies days back would look like a time to come
         elif self._is_lit is not None and ticks_diff(now_ms, self._led_ms) < 0:
             return
         else:

@@ -207,6 +207,21 @@ def test_the_led_is_touched_only_when_it_changes():
     assert len(bench.led.changes) == 1
 
 
+def test_the_led_tells_of_a_loss_at_once_however_long_nothing_was_missing():
+    """Ticks that lie more than 6.2 days back look like a time to come."""
+    bench = Bench(link=Link())
+    bench.run(1)  # a change, and with it the time of the next one
+    for days in (1, 6, 7, 9, 12, 13, 20):
+        bench.client.is_connected = True
+        for _ in range(24 * days):
+            bench.clock.advance(3_600_000)
+            bench.run(1)
+        bench.client.is_connected = False
+        bench.led.changes.clear()
+        bench.run(1)
+        assert [value for _, value in bench.led.changes] == [0], days
+
+
 def test_a_link_that_is_down_for_too_long_resets_the_board():
     bench = Bench(link=Link(), reset_after_s=10)
     bench.link.is_linked = False
