@@ -55,6 +55,9 @@ _LOOK_MS = const(250)  # how often the driver is looked at
 # Once in so many looks while UP: that there is an address still, and the signal. It allocates
 # the four texts of ifconfig().
 _LOOKS_PER_CHECK = const(20)
+# No state waits for longer. So a deadline that lies further ahead has passed: after more than half
+# a turn of ticks_ms(), 6.2 days without a step(), it looks like one to come.
+_WAIT_MS_MAX = const(3_600_000)
 _CLOCK_MS = const(10_000)  # for so long an unset clock may keep a link from being UP
 _PAUSE_MAX_MS = const(10_000)  # after all networks have failed again and again
 
@@ -244,7 +247,7 @@ class WifiCore:
         now_ms = ticks_ms()
         if self.state == _OFF:
             return False
-        if ticks_diff(now_ms, self._look_ms) < 0:
+        if 0 < ticks_diff(self._look_ms, now_ms) <= _LOOK_MS:
             return False
         self._now_ms = now_ms
         self._look_ms = ticks_add(now_ms, _LOOK_MS)
@@ -294,7 +297,7 @@ class WifiCore:
         self._due_ms = ticks_add(self._now_ms, delay_ms)
 
     def _is_due(self):
-        return ticks_diff(self._now_ms, self._due_ms) >= 0
+        return not 0 < ticks_diff(self._due_ms, self._now_ms) <= _WAIT_MS_MAX
 
     # isconnected() alone is not enough: on the ESP32 it stays True when a lease has run out
     # (IP_EVENT_STA_LOST_IP is not handled, ports/esp32/network_wlan.c).
@@ -572,7 +575,8 @@ class Sntp:
         try:
             if self._socket is not None and self._receive(now_ms):
                 return True
-            if self._due_ms is None or ticks_diff(now_ms, self._due_ms) >= 0:
+            due_ms = self._due_ms
+            if due_ms is None or not 0 < ticks_diff(due_ms, now_ms) <= _NTP_AGAIN_MS:
                 self._ask(now_ms)
         except Exception:
             # This server can't be asked, or what it said can't be used, or there is no memory

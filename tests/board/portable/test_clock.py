@@ -311,6 +311,19 @@ def test_a_question_that_was_due_while_the_link_was_away_is_asked_after_however_
     assert len(bench.network.sockets) == 2
 
 
+def test_so_is_one_that_was_due_while_nobody_stepped():
+    """As after stop() and, days later, start()."""
+    for days in (2, 6, 7, 9, 12):
+        bench = Bench("192.0.2.1")
+        bench.step()
+        bench.socket.answers.append(answer(bench.socket.sent))
+        assert bench.step()
+        bench.sntp.hurry(bench.clock.now_ms)
+        bench.clock.advance(days * DAY_MS)
+        bench.step()
+        assert len(bench.network.sockets) == 2, days
+
+
 def test_a_new_link_without_memory_for_the_date_raises_nothing():
     bench = Bench("192.0.2.1")
     bench.step()

@@ -306,6 +306,18 @@ def test_it_works_across_the_wrap_of_the_clock():
     bench.until("UP")
 
 
+def test_it_goes_on_at_once_when_nobody_has_stepped_for_days():
+    for days in (1, 6, 7, 9, 12):
+        bench = WifiBench().go_up()
+        bench.clock.advance(days * 86_400_000)
+        bench.driver.is_linked = False
+        bench.until("LOST", 300)
+        bench.clock.advance(days * 86_400_000)
+        bench.until("RESTING", 300)
+        bench.clock.advance(days * 86_400_000)
+        bench.until("JOINING", 300)
+
+
 def test_the_driver_is_looked_at_four_times_a_second_whatever_the_loop():
     bench = WifiBench().go_up()
     looks = [0]
