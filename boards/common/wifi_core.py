@@ -55,6 +55,7 @@ _LOOK_MS = const(250)  # how often the driver is looked at
 # Once in so many looks while UP: that there is an address still, and the signal. It allocates
 # the four texts of ifconfig().
 _LOOKS_PER_CHECK = const(20)
+_FULL_LOOKS_MAX = const(240)  # a minute
 # No state waits for longer. So a deadline that lies further ahead has passed: after more than half
 # a turn of ticks_ms(), 6.2 days without a step(), it looks like one to come.
 _WAIT_MS_MAX = const(3_600_000)
@@ -182,7 +183,7 @@ class WifiCore:
         self.signal_dbm: int | None = None
         self._wlan: network.WLAN = None
         self._network = 0  # index of the one that is used or tried
-        self._round: list = []  # indexes of those to try before the pause grows
+        self._round: list | tuple = ()  # indexes of those to try before the pause grows
         self._signals: list = [None] * len(self._networks)  # dBm when last with each
         self._failures = 0  # in a row
         self._rounds = 0  # in which all networks have failed, in a row
@@ -190,6 +191,7 @@ class WifiCore:
         self._look_ms = self._now_ms  # ticks_ms() of the next look
         self._due_ms = self._now_ms  # ticks_ms() of the state's deadline
         self._looks = 0  # until the next check while UP
+        self._full_looks = 0  # in a row, that found no memory
         # status() before connect(); None: it has changed since
         self._stale: int | None = None
         self._is_failing = False  # status() tells of a failure ...
@@ -239,7 +241,8 @@ class WifiCore:
         Returns:
             True if the state has changed.
 
-        Raises: nothing. What the driver raises ends the attempt and is its reason.
+        Raises: nothing. What the driver raises ends the attempt and is its reason; but for want
+        of memory a link or an attempt ends only when that has gone on for a minute.
         Allocates: nothing while UP, but every 5 s, and when a state changes.
         Blocks: never on the network. Switching the interface on and off is the driver's: it loads
         its firmware then and takes some tenths of a second (not measured on hardware).
@@ -252,6 +255,7 @@ class WifiCore:
         self._now_ms = now_ms
         self._look_ms = ticks_add(now_ms, _LOOK_MS)
         state = self.state
+        reason = None
         try:
             if state == _RESTING:
                 if self._is_due():
@@ -260,12 +264,20 @@ class WifiCore:
                 self._on_linked()
             else:
                 self._on_waiting()
+            self._full_looks = 0
+        except MemoryError:
+            # That the heap is full says nothing of the link, and to leave it frees nothing: look
+            # again. Unless it goes on: then it may be the driver's.
+            self._full_looks += 1
+            if state == _RESTING or self._full_looks >= _FULL_LOOKS_MAX:
+                reason = "out of memory"
         except Exception as error:
             reason = "out of memory"
             try:
                 reason = "the driver says: %s" % error
             except MemoryError:
                 pass
+        if reason is not None:
             try:
                 self._fail(reason, True)
             except MemoryError:
@@ -355,7 +367,7 @@ class WifiCore:
             if self._sntp is None or self._sntp.is_clock_set() or self._is_due():
                 self._move(_READY)
                 self._failures = self._rounds = 0
-                self._round = []
+                self._round = ()  # a list would take memory, and on_up must be told
                 self._looks = _LOOKS_PER_CHECK
                 self.reason = ""
                 self._read_signal()

@@ -55,6 +55,26 @@ def test_a_clock_that_was_set_before_a_reset_is_not_waited_for():
     assert sockets.sockets, "but asked for all the same"
 
 
+def test_without_memory_for_the_date_the_link_waits_and_is_not_left():
+    bench, sockets = bench_with_clock(2000)
+    bench.wifi.start()
+    bench.until("JOINING")
+    bench.driver.is_linked = True
+    bench.until("CLOCK", 300)
+    bench.driver.take_calls()
+    real = wifi_core.gmtime
+
+    def gmtime(*seconds):
+        raise MemoryError("by the test")
+
+    wifi_core.gmtime = gmtime
+    bench.run(20_000)
+    assert bench.wifi.state_name == "CLOCK" and bench.driver.calls == []
+    wifi_core.gmtime = real
+    bench.until("UP", 300)
+    assert bench.take_events() == ["up"]
+
+
 def test_a_link_that_breaks_meanwhile_gives_the_socket_back():
     bench, sockets = bench_with_clock(2000)
     bench.wifi.start()

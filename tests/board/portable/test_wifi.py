@@ -5,6 +5,8 @@ import gc
 import wifi_core
 from board_fakes import STATUS_IDLE, Port, SkipTest, WifiBench, raises
 
+import micropython
+
 
 def test_it_comes_up_and_says_so_once():
     bench = WifiBench()
@@ -245,6 +247,73 @@ def test_a_text_that_finds_no_memory_is_left_out():
     bench.wifi.start()
     come_up(bench)
     assert bench.wifi.is_up()
+
+
+def fill_heap(bench):
+    """From now on what allocates in a driver finds no memory; call what this returns to end it."""
+    real = bench.driver.ifconfig
+    fail(bench.driver, "ifconfig", 0, MemoryError())
+
+    def empty_heap():
+        bench.driver.ifconfig = real
+
+    return empty_heap
+
+
+def test_a_full_heap_ends_no_link_that_is_up():
+    bench = WifiBench().go_up()
+    empty_heap = fill_heap(bench)
+    bench.run(300_000, 250)
+    assert bench.wifi.is_up() and bench.driver.calls == []
+    empty_heap()
+    bench.run(5_500)
+    assert bench.wifi.is_up() and bench.events == []
+    bench.driver.own = "0.0.0.0"
+    bench.until("ADDRESSING", 5_500)
+
+
+def test_a_full_heap_ends_no_attempt_and_no_link_that_comes_back():
+    bench = WifiBench()
+    bench.wifi.start()
+    bench.until("JOINING")
+    bench.driver.take_calls()
+    for _ in range(2):
+        empty_heap = fill_heap(bench)
+        bench.driver.is_linked = True
+        bench.run(2_500)
+        assert not bench.wifi.is_up() and bench.driver.calls == []
+        empty_heap()
+        bench.until("UP", 300)
+        bench.driver.is_linked = False
+        bench.until("LOST", 300)
+    assert bench.take_events() == ["up", "the link broke"] * 2 and bench.driver.calls == []
+
+
+def test_a_driver_that_has_no_memory_for_a_minute_is_switched_off_and_on():
+    bench = WifiBench().go_up()
+    fail(bench.driver, "isconnected", 0, MemoryError())
+    bench.run(59_000, 250)
+    assert bench.wifi.is_up() and bench.driver.calls == []
+    bench.until("RESTING", 1_500)
+    assert bench.take_events() == ["out of memory (network 1)"]
+    assert bench.driver.take_calls() == ["disconnect", "off"]
+
+
+def test_it_needs_no_memory_to_come_up():
+    bench = WifiBench()
+    bench.wifi.start()
+    bench.until("JOINING")
+    bench.driver.is_linked = True
+    address = bench.driver.ifconfig()
+    bench.driver.ifconfig = lambda: address
+    step = bench.wifi.step
+    bench.clock.advance(250)
+    micropython.heap_lock()
+    try:
+        step()
+    finally:
+        micropython.heap_unlock()
+    assert bench.wifi.is_up() and bench.events == ["up"]
 
 
 def come_up(bench):
