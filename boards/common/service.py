@@ -49,12 +49,14 @@ class _Settings:
         return getattr(self._secrets, name, None)
 
 
-def _publish(client, topic_name, payload, qos=0, retain=False):
+def _publish(client, topic, name, value, qos=0, retain=False):
     """Publish if there is room beside what the program has queued; tell whether there was."""
     try:
-        client.publish(topic_name, payload, qos, retain)
+        client.publish(topic + name, str(value), qos, retain)
         return True
     except QueueFull:
+        return False
+    except MemoryError:  # not one tuple of both: that would take memory
         return False
 
 
@@ -127,7 +129,7 @@ def run(
     while True:
         station.step(_ROUND_MS)
         if is_status_due and client.is_online():
-            is_status_due = not _publish(client, topic + "status", "online", 1, True)
+            is_status_due = not _publish(client, topic, "status", "online", 1, True)
         if work is not None:
             work(client)
         is_asking = wifi.state_name == "CLOCK"
@@ -138,4 +140,4 @@ def run(
             due_ms = ticks_add(due_ms, _UPTIME_EVERY_MS)
             uptime_s += _UPTIME_EVERY_MS // 1000
             if client.is_online():
-                _publish(client, topic + "uptime", str(uptime_s))
+                _publish(client, topic, "uptime", uptime_s)
