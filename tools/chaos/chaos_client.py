@@ -45,6 +45,7 @@ except ImportError:
 
 SLEEP_MS = 1  # between two steps
 FLUSH_MS = 100
+TOLD_AT_ONCE = 20
 COUNT_MS = 1000
 TOGGLE_MS = 1000
 SLOW_MS = 250  # a step this long has waited for something: no machine is so slow
@@ -169,8 +170,8 @@ class Traffic:
         """Do one turn; return whether anything happened."""
         now_ms = ticks_ms()
         has_moved = self.step(now_ms)
-        while self.happened:
-            say(*self.happened.pop(0))
+        if self.happened:
+            self.tell(self.happened, ())
         if ticks_diff(now_ms, self.toggle_ms) >= 0:
             self.toggle(now_ms)
         if not self.is_quiet:
@@ -245,12 +246,23 @@ class Traffic:
                 now_ms  # what could not be published while it was full is not made up for
             )
 
+    # Say what the list holds, or so much of it that a full heap has room for: the rest later.
+    def tell(self, things, begin):
+        try:
+            while things:
+                if begin:
+                    say(*begin, things[:TOLD_AT_ONCE])
+                    del things[:TOLD_AT_ONCE]
+                else:
+                    say(*things[0])
+                    del things[0]
+        except MemoryError:
+            gc.collect()
+
     def flush(self, now_ms):
         self.flush_ms = ticks_add(now_ms, FLUSH_MS)
         for qos in range(3):
-            if self.came[qos]:
-                say("in", self.number, qos, self.came[qos])
-                self.came[qos] = []
+            self.tell(self.came[qos], ("in", self.number, qos))
         if ticks_diff(now_ms, self.count_ms) >= 0:
             self.count_ms = ticks_add(now_ms, COUNT_MS)
             self.count()
