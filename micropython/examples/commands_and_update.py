@@ -2,17 +2,15 @@
 
     boards/NAME/command     {"id": 7, "do": "echo", "text": "hello"}
     boards/NAME/answer      {"id": 7, "value": "hello"} or {"id": 7, "error": "..."}
-    boards/NAME/piece/AT    bytes AT and following of the file that {"do": "begin"} has named
+    boards/NAME/piece/AT    bytes AT and following of the file, after {"do": "begin"}
 
 send_file.py, on a PC, sends a file so: it waits for the answer to each piece. All of them fit into
-packet_bytes_max, so no file is too large. Who may publish here can change your program: let your
-server admit nobody else.
+packet_bytes_max. Who may publish here can change your program: let your server admit nobody else.
 """
 
 import json
 import os
 import secrets
-from binascii import hexlify
 from hashlib import sha256
 
 from wifi import Wifi
@@ -22,56 +20,57 @@ from mqttpipe import MQTTClient
 
 TOPIC = "boards/%s/" % secrets.NAME
 PART = "update.part"
-file, size, digest, name = None, 0, None, ""
+NAMES = ("app.py",)  # the files that an update may replace; never main.py
+FILE_BYTES_MAX = 100_000  # who sends and never ends must not fill the flash
 
 
 def begin(wanted):
-    global file, size, digest, name
-    if file:
-        file.close()
-    file, size, digest, name = open(PART, "wb"), 0, sha256(), wanted["name"]
+    open(PART, "wb").close()
+    return 0
+
+
+# What is in PART is all that is known of an update: a reset, or a second sender, leaves nothing
+# that is out of step with it. A piece that comes twice (QoS 1, or a sender that asks again) or out
+# of turn changes nothing: the answer is how much there is.
+def write(message, what):
+    with open(PART, "r+b") as part:  # raises OSError if there was no begin
+        size = part.seek(0, 2)
+        if size > FILE_BYTES_MAX:
+            raise ValueError("too large")
+        if message.topic_name.endswith("/piece/%d" % size):
+            size += part.write(message.view)
     return size
-
-
-# A piece that comes twice (QoS 1, or a sender that asks again) changes nothing: the answer is how
-# much there is.
-def on_piece(client, message):
-    global size
-    if file and int(message.topic_name.split("/")[-1]) == size:
-        file.write(message.view)
-        digest.update(message.view)
-        size += len(message.view)
-    answer(-1, {"value": size})
 
 
 def end(wanted):
-    global file
-    file.close()
-    file = None
-    if hexlify(digest.digest()).decode() != wanted["sha256"]:
+    name, digest = wanted["name"], sha256()
+    if name not in NAMES:
+        raise ValueError("not in NAMES")
+    with open(PART, "rb") as part:
+        while data := part.read(512):
+            digest.update(data)
+    if digest.digest().hex() != wanted["sha256"]:
         raise ValueError("damaged, nothing was changed")
     os.rename(PART, name)  # from one moment to the next: there is no half file, ever
-    print("update:", name, size, "bytes")
-    return size
+    print("update:", name)
 
 
-COMMANDS = {"echo": lambda wanted: wanted["text"], "begin": begin, "end": end}
+COMMANDS = {"begin": begin, "end": end, "echo": lambda wanted: wanted["text"]}
 COMMANDS["reset"] = lambda wanted: machine.reset()
 
 
-def on_command(client, message):
-    number = None
+def obey(message, what):
+    wanted = json.loads(message.payload)
+    what["id"] = int(str(wanted["id"])[:20])
+    return COMMANDS[wanted["do"]](wanted)
+
+
+def answer(do, message, number):
+    what = {"id": number}
     try:
-        wanted = json.loads(message.payload)
-        number = wanted["id"]
-        do = COMMANDS[wanted["do"]]
-        answer(number, {"value": do(wanted)})
+        what["value"] = do(message, what)
     except Exception as error:  # whatever is in a message, the board goes on
-        answer(number, {"error": repr(error)})
-
-
-def answer(number, what):
-    what["id"] = number
+        what["error"] = repr(error)[:100]
     client.publish(TOPIC + "answer", json.dumps(what), qos=1)
 
 
@@ -79,8 +78,8 @@ wifi = Wifi(secrets.WIFI)
 client = MQTTClient(secrets.SERVER, user=secrets.USER, password=secrets.PASSWORD, link=wifi)
 client.on_online = lambda client: print("mqtt: online")
 client.on_offline = lambda client, error: print("mqtt: offline:", error)
-client.subscribe(TOPIC + "command", on_command, qos=1)
-client.subscribe(TOPIC + "piece/+", on_piece, qos=1)
+client.subscribe(TOPIC + "command", lambda client, message: answer(obey, message, None), qos=1)
+client.subscribe(TOPIC + "piece/+", lambda client, message: answer(write, message, -1), qos=1)
 wifi.start()
 client.connect()
 while True:

@@ -41,8 +41,8 @@ def command(number, **words):
 
 with open(path, "rb") as file:
     data = file.read()
-at = command(1, do="begin", name=os.path.basename(path))
+at = command(1, do="begin")
 while at < len(data):
     at = ask("piece/%d" % at, data[at : at + PIECE_BYTES], -1)
-command(2, do="end", sha256=hashlib.sha256(data).hexdigest())
+command(2, do="end", name=os.path.basename(path), sha256=hashlib.sha256(data).hexdigest())
 print("sent: %d bytes" % len(data))

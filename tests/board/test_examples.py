@@ -5,6 +5,7 @@ clouds are in test_examples_clouds.py.
 """
 
 import ast
+import hashlib
 import io
 import json
 import pathlib
@@ -223,17 +224,73 @@ def test_send_file_brings_a_file_that_the_board_then_runs(start_example, broker,
     assert not (board.files / "update.part").exists()
 
 
-def test_a_damaged_file_changes_nothing(start_example, listener):
+def updating(start_example, listener):
+    """A board that receives files; a function: topic, payload -> its answer."""
     listener.subscribe(TOPIC + "answer")
     board = start_example("commands_and_update", more={"app.py": "old"})
     board.wait_for_output("mqtt: online", WAIT_S)
-    listener.publish(TOPIC + "command", '{"id": 1, "do": "begin", "name": "app.py"}')
-    assert json.loads(next_on(listener, TOPIC + "answer")) == {"id": 1, "value": 0}
+
+    def ask(topic_name, payload):
+        listener.publish(TOPIC + topic_name, payload)
+        return json.loads(next_on(listener, TOPIC + "answer"))
+
+    return board, ask
+
+
+BEGIN = '{"id": 1, "do": "begin", "name": "app.py"}'
+
+
+def end_of(data, name="app.py"):
+    digest = hashlib.sha256(data).hexdigest()
+    return json.dumps({"id": 2, "do": "end", "name": name, "sha256": digest})
+
+
+def test_a_damaged_file_changes_nothing(start_example, listener):
+    board, ask = updating(start_example, listener)
+    assert ask("command", BEGIN) == {"id": 1, "value": 0}
     for at, size in ((0, 3), (0, 3), (9, 3)):  # again, and one that is not its turn
-        listener.publish(TOPIC + "piece/%d" % at, "new")
-        assert json.loads(next_on(listener, TOPIC + "answer")) == {"id": -1, "value": size}
-    listener.publish(TOPIC + "command", '{"id": 2, "do": "end", "sha256": "00"}')
-    assert "damaged" in json.loads(next_on(listener, TOPIC + "answer"))["error"]
+        assert ask("piece/%d" % at, "new") == {"id": -1, "value": size}
+    assert "damaged" in ask("command", end_of(b"another"))["error"]
+    assert (board.files / "app.py").read_text() == "old"
+
+
+def test_an_update_that_began_anew_is_not_finished_by_the_end_of_the_one_before(
+    start_example, listener
+):
+    """The sum was right once, and the file empty since."""
+    board, ask = updating(start_example, listener)
+    ask("command", BEGIN)
+    assert ask("piece/0", "new") == {"id": -1, "value": 3}
+    ask("command", '{"id": 1, "do": "begin"}')
+    assert "error" in ask("command", end_of(b"new"))
+    assert (board.files / "app.py").read_text() == "old"
+
+
+def test_an_update_goes_on_where_it_was_when_the_board_was_reset(start_example, listener):
+    board, ask = updating(start_example, listener)
+    ask("command", BEGIN)
+    assert ask("piece/0", "the new ") == {"id": -1, "value": 8}
+    board.reset_button()
+    board.wait_for_output("(?s)mqtt: online.*mqtt: online", WAIT_S)
+    assert ask("piece/8", "program") == {"id": -1, "value": 15}
+    assert "error" not in ask("command", end_of(b"the new program"))
+    assert (board.files / "app.py").read_bytes() == b"the new program"
+    assert "error" in ask("piece/15", "more"), "no update is under way"
+
+
+def test_an_update_takes_no_other_name_and_no_endless_file(start_example, listener):
+    board, ask = updating(start_example, listener)
+    before = (board.files / "main.py").read_bytes()
+    assert "error" in ask("command", end_of(b"")), "nothing has begun"
+    assert "error" in ask("piece/0", "new")
+    ask("command", BEGIN)
+    assert ask("piece/0", "new") == {"id": -1, "value": 3}
+    assert ask("piece/x", "new") == {"id": -1, "value": 3}
+    for name in ("main.py", "../app.py", "/app.py", "", None, ["app.py"]):
+        assert "error" in ask("command", end_of(b"new", name)), name
+    assert (board.files / "main.py").read_bytes() == before
+    (board.files / "update.part").write_bytes(bytes(100_001))
+    assert "too large" in ask("piece/100001", "new")["error"]
     assert (board.files / "app.py").read_text() == "old"
 
 
