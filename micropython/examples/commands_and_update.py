@@ -55,7 +55,7 @@ def end(wanted):
     print("update:", name)
 
 
-COMMANDS = {"begin": begin, "end": end, "echo": lambda wanted: wanted["text"]}
+COMMANDS = {"begin": begin, "end": end, "echo": lambda wanted: str(wanted["text"])[:100]}
 COMMANDS["reset"] = lambda wanted: machine.reset()
 
 
@@ -65,6 +65,7 @@ def obey(message, what):
     return COMMANDS[wanted["do"]](wanted)
 
 
+# Each answer is short: it fits into a packet, whatever was in the command.
 def answer(do, message, number):
     what = {"id": number}
     try:
@@ -75,7 +76,9 @@ def answer(do, message, number):
 
 
 wifi = Wifi(secrets.WIFI)
-client = MQTTClient(secrets.SERVER, user=secrets.USER, password=secrets.PASSWORD, link=wifi)
+login = {"user": secrets.USER, "password": secrets.PASSWORD}
+# Commands may come faster than answers leave: so many wait, and of more the oldest are dropped.
+client = MQTTClient(secrets.SERVER, link=wifi, pipe_slots=128, offline="drop_oldest", **login)
 client.on_online = lambda client: print("mqtt: online")
 client.on_offline = lambda client, error: print("mqtt: offline:", error)
 client.subscribe(TOPIC + "command", lambda client, message: answer(obey, message, None), qos=1)

@@ -207,7 +207,22 @@ def test_commands_and_update_answers_each_command_whatever_it_is(start_example, 
     assert "KeyError" in ask('{"id": 8, "do": "fly"}')["error"]
     assert ask('{"id": 9, "do": "end", "sha256": ""}')["id"] == 9
     assert "error" in ask("no JSON") and "error" in ask("[1, 2]") and "error" in ask(b"\xff")
-    assert ask('{"id": 10, "do": "echo", "text": "still here"}')["value"] == "still here"
+    for text in ('"%s"' % ("\x01" * 300), '"%s"' % ("x" * 940), "[" * 450 + "]" * 450, "5"):
+        assert ask('{"id": 10, "do": "echo", "text": %s}' % text)["id"] == 10, text
+    assert "error" in ask(json.dumps({"id": "x" * 930, "do": "echo", "text": "hi"}))
+    assert "error" in ask(json.dumps({"id": 12, "do": "\x01" * 150}))
+    assert ask('{"id": 13, "do": "echo", "text": "still here"}')["value"] == "still here"
+
+
+def test_commands_and_update_answers_a_hundred_commands_at_once(start_example, listener):
+    listener.subscribe(TOPIC + "answer")
+    board = start_example("commands_and_update")
+    board.wait_for_output("mqtt: online", WAIT_S)
+    command = '{"id": %d, "do": "echo", "text": "hello"}'
+    listener.publish_all([(TOPIC + "command", command % number, 1) for number in range(100)])
+    answers = [json.loads(next_on(listener, TOPIC + "answer")) for _ in range(100)]
+    assert [each["id"] for each in answers] == list(range(100))
+    assert {each["value"] for each in answers} == {"hello"}
 
 
 def test_send_file_brings_a_file_that_the_board_then_runs(start_example, broker, tmp_path):
