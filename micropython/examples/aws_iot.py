@@ -15,18 +15,17 @@ import secrets
 from wifi import Wifi
 
 from machine import Pin
-from mqttpipe import MQTTClient
+from mqttpipe import MQTTClient, QueueFull
 
 SHADOW = "$aws/things/%s/shadow/" % secrets.NAME
 lamp = Pin(27, Pin.OUT, value=0)
+unreported = set()  # "lamp": its state is to be reported
 
 
 def follow(wanted):
     if "lamp" in wanted:
         lamp.value(wanted["lamp"] == "on")
-    state = {"reported": {"lamp": "on" if lamp.value() else "off"}}
-    print("lamp:", state["reported"]["lamp"])
-    client.publish(SHADOW + "update", json.dumps({"state": state}), qos=1)
+    unreported.add("lamp")
 
 
 # What is wanted now, or was while the board was away: the answer to "get".
@@ -46,7 +45,7 @@ def on_rejected(client, message):
 
 def on_online(client):
     print("mqtt: online")
-    client.publish(SHADOW + "get", b"", qos=1)
+    client.publish(SHADOW + "get", b"", qos=1, offline="drop_oldest")
 
 
 # On port 443 AWS tells MQTT by ALPN, which MicroPython has not (1.29): use port 8883 there, or a
@@ -80,3 +79,11 @@ client.connect()
 while True:
     wifi.step()
     client.step(100)
+    if unreported:
+        state = {"reported": {"lamp": "on" if lamp.value() else "off"}}
+        try:
+            client.publish(SHADOW + "update", json.dumps({"state": state}), qos=1)
+            unreported.clear()
+            print("lamp:", state["reported"]["lamp"])
+        except QueueFull:
+            pass  # deltas came faster than reports leave: in a later round

@@ -6,21 +6,23 @@ from time import ticks_add, ticks_diff, ticks_ms
 from wifi import Wifi
 
 from machine import Pin
-from mqttpipe import MQTTClient
+from mqttpipe import MQTTClient, QueueFull
 
 TOPIC = "boards/" + secrets.NAME
 EVERY_MS = 10_000
 lamp = Pin(27, Pin.OUT, value=0)
+is_lamp_due = False  # its state is to be told
 
 
 def on_lamp(client, message):
+    global is_lamp_due
     lamp.value(message.payload == b"on")
-    client.publish(TOPIC + "/lamp", message.payload, qos=1, retain=True)
+    is_lamp_due = True
 
 
 def on_online(client):  # after each reconnection as well; the subscriptions are made again
     print("mqtt: online")
-    client.publish(TOPIC + "/status", "online", qos=1, retain=True)
+    client.publish(TOPIC + "/status", "online", qos=1, retain=True, offline="drop_oldest")
 
 
 wifi = Wifi(secrets.WIFI)
@@ -41,6 +43,12 @@ due_ms = ticks_ms()
 while True:
     wifi.step()
     client.step(50)
-    if client.is_online() and ticks_diff(ticks_ms(), due_ms) >= 0:
-        client.publish(TOPIC + "/temperature", "21.5")
-        due_ms = ticks_add(ticks_ms(), EVERY_MS)
+    try:
+        if is_lamp_due:
+            client.publish(TOPIC + "/lamp", "on" if lamp.value() else "off", qos=1, retain=True)
+            is_lamp_due = False
+        if client.is_online() and ticks_diff(ticks_ms(), due_ms) >= 0:
+            client.publish(TOPIC + "/temperature", "21.5")
+            due_ms = ticks_add(ticks_ms(), EVERY_MS)
+    except QueueFull:
+        pass  # commands came faster than states leave: what is due is told in a later round

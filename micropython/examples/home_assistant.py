@@ -11,12 +11,13 @@ from time import ticks_add, ticks_diff, ticks_ms
 from wifi import Wifi
 
 from machine import Pin
-from mqttpipe import MQTTClient
+from mqttpipe import MQTTClient, QueueFull
 
 EVERY_MS = 30_000
 TOPIC = "boards/%s/" % secrets.NAME
 STATUS = TOPIC + "status"
 relay = Pin(26, Pin.OUT, value=0)
+untold = set()  # "relay": its state is to be told
 
 
 def measure():
@@ -31,10 +32,11 @@ def announce(kind, name, settings):
     settings["dev"] = {"ids": [secrets.NAME], "name": secrets.NAME}
     config = json.dumps(settings)
     topic = "homeassistant/%s/%s/%s/config" % (kind, secrets.NAME, name)
-    client.publish(topic, config, qos=1, retain=True)
+    client.publish(topic, config, qos=1, retain=True, offline="drop_oldest")
     print("announced: %s, %d bytes" % (topic, len(topic) + len(config)))
 
 
+# The queue may be full of what waits for this moment: the oldest of it makes room.
 def on_online(client):
     print("mqtt: online")
     settings = {"dev_cla": "temperature", "unit_of_meas": "\u00b0C", "stat_cla": "measurement"}
@@ -42,17 +44,13 @@ def on_online(client):
     settings["exp_aft"] = 4 * EVERY_MS // 1000  # s; then "unavailable", whatever the board says
     announce("sensor", "temperature", settings)
     announce("switch", "relay", {"stat_t": TOPIC + "relay", "cmd_t": TOPIC + "relay/set"})
-    client.publish(STATUS, "online", qos=1, retain=True)
-    tell_relay()
+    client.publish(STATUS, "online", qos=1, retain=True, offline="drop_oldest")
+    untold.add("relay")
 
 
 def on_command(client, message):
     relay.value(message.payload == b"ON")
-    tell_relay()
-
-
-def tell_relay():
-    client.publish(TOPIC + "relay", "ON" if relay.value() else "OFF", qos=1, retain=True)
+    untold.add("relay")
 
 
 wifi = Wifi(secrets.WIFI)
@@ -69,6 +67,14 @@ due_ms = ticks_ms()
 while True:
     wifi.step()
     client.step(100)
-    if client.is_online() and ticks_diff(ticks_ms(), due_ms) >= 0:
-        client.publish(TOPIC + "temperature", measure())
-        due_ms = ticks_add(ticks_ms(), EVERY_MS)
+    if not client.is_online():
+        continue
+    try:
+        if untold:
+            client.publish(TOPIC + "relay", "ON" if relay.value() else "OFF", qos=1, retain=True)
+            untold.clear()
+        if ticks_diff(ticks_ms(), due_ms) >= 0:
+            client.publish(TOPIC + "temperature", measure())
+            due_ms = ticks_add(ticks_ms(), EVERY_MS)
+    except QueueFull:
+        pass  # commands came faster than states leave: what is due is told in a later round

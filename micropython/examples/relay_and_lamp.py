@@ -9,10 +9,11 @@ import secrets
 from wifi import Wifi
 
 from machine import Pin
-from mqttpipe import MQTTClient
+from mqttpipe import MQTTClient, QueueFull
 
 TOPIC = "boards/%s/" % secrets.NAME
 OUTPUTS = {"relay": Pin(26, Pin.OUT, value=0), "lamp": Pin(27, Pin.OUT, value=0)}
+untold = set()  # names of OUTPUTS whose state the server is to be told
 button = Pin(14, Pin.IN, Pin.PULL_UP)  # to ground; it switches the lamp
 
 
@@ -22,14 +23,25 @@ def switch(name, word):
         pin.value(not pin.value())
     elif word in (b"on", b"off"):
         pin.value(word == b"on")
-    tell(name)
+    print(name, state(name))
+    untold.add(name)
 
 
-def tell(name):
-    word = "on" if OUTPUTS[name].value() else "off"
-    print(name, word)
-    # While offline only the latest state of each waits: nobody wants the others.
-    client.publish(TOPIC + name, word, qos=1, retain=True, offline="latest")
+def state(name):
+    return "on" if OUTPUTS[name].value() else "off"
+
+
+# The program's loop calls this, and no callback: commands may come faster than states leave. What
+# finds no room in the queue is told in a later round, as it is then, so the last state is told.
+def tell():
+    try:
+        for name in OUTPUTS:
+            if name in untold:
+                # While offline only the latest state of each waits: nobody wants the others.
+                client.publish(TOPIC + name, state(name), qos=1, retain=True, offline="latest")
+                untold.remove(name)
+    except QueueFull:
+        pass
 
 
 def on_set(client, message):
@@ -40,8 +52,7 @@ def on_set(client, message):
 
 def on_online(client):
     print("mqtt: online")
-    for name in OUTPUTS:
-        tell(name)
+    untold.update(OUTPUTS)
 
 
 wifi = Wifi(secrets.WIFI)
@@ -59,3 +70,4 @@ while True:
     if is_pressed and not was_pressed:
         switch("lamp", b"toggle")
     was_pressed = is_pressed
+    tell()

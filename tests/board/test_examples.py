@@ -5,6 +5,7 @@ clouds are in test_examples_clouds.py.
 """
 
 import ast
+import contextlib
 import hashlib
 import io
 import json
@@ -148,6 +149,72 @@ def test_relay_and_lamp_obey_and_the_button_works_offline(start_example, broker,
     board.world["routes"][SERVER_ADDRESS, 1883] = (broker.host, broker.port)
     assert next_on(another, TOPIC + "lamp", 40) == b"on"
     another.disconnect()
+
+
+def test_a_button_that_is_pressed_while_the_server_stands_still_tells_the_last_state(
+    start_example, broker, listener
+):
+    listener.subscribe(TOPIC + "lamp")
+    board = start_example("relay_and_lamp")
+    board.world["pins"][14] = 1
+    board.wait_for_output("mqtt: online", WAIT_S)
+    assert next_on(listener, TOPIC + "lamp") == b"off"
+    with paused(broker):
+        for _ in range(41):  # more than the queue holds
+            for level in (0, 1):
+                board.world["pins"][14] = level
+                board.sync()
+                time.sleep(0.03)
+        board.wait_for_event("pin", count=40, timeout_s=WAIT_S)
+    check_state(broker, board, "lamp", 27)
+    listener.publish(TOPIC + "lamp/set", "toggle")
+    check_state(broker, board, "lamp", 27)
+
+
+@contextlib.contextmanager
+def paused(broker):
+    broker.pause()
+    try:
+        yield
+    finally:
+        broker.go_on()
+
+
+# What the server keeps is what the pin is.
+def check_state(broker, board, name, pin, words=(b"off", b"on")):
+    def is_so():
+        peer = ends.Peer(broker.uri).connect()
+        peer.subscribe(TOPIC + name)
+        told = peer.next_message().payload
+        peer.disconnect()
+        is_level = [event[1] for event in board.events("pin") if event[0] == pin][-1]
+        return told == words[is_level]
+
+    wait_until(is_so, "the state was never told")
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("name", ["relay_and_lamp", "home_assistant", "from_umqtt"])
+def test_a_burst_of_commands_ends_no_program_and_the_last_state_is_told(
+    start_example, broker, listener, name, qos
+):
+    output, pin = ("lamp", 27) if name == "from_umqtt" else ("relay", 26)
+    words = (b"OFF", b"ON") if name == "home_assistant" else (b"off", b"on")
+    changes = {} if name == "relay_and_lamp" else {"EVERY_MS": 100}
+    board = start_example(name, changes=changes)
+    board.wait_for_output("mqtt: online", WAIT_S)
+    command = TOPIC + output + "/set"
+    for last in (0, 1):
+        count = 101 if qos else 1_001
+        burst = [(command, words[(number + last) % 2], qos) for number in range(count)]
+        listener.publish_all(burst, 40)
+        listener.publish(command, words[last])
+        end_s = time.monotonic() + 40
+        while board.events("pin")[-1] != (pin, last):
+            assert time.monotonic() < end_s, "it does not obey"
+            time.sleep(0.02)
+        check_state(broker, board, output, pin, words)
+        assert board.output.count("Traceback") == 0
 
 
 def test_battery_queue_keeps_what_it_measured_until_it_is_online(start_example, broker, listener):
