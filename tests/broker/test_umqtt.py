@@ -71,6 +71,15 @@ def test_a_program_looks_for_messages_and_goes_on(run, broker, peer, topic):
     assert shown == ["(b'%s/%s', b'%s')" % (topic, *each) for each in expected]
 
 
+def test_a_callback_that_publishes_is_not_called_within_itself(run, broker, peer, topic):
+    """Each message that waited was one more call deep, until there was no stack left."""
+    program = run("nest", broker.host, broker.port, topic, 200)
+    program.wait_for("subscribed")
+    peer.publish_all([(topic + "/in", "%d" % number, 0) for number in range(200)])
+    status, lines = program.wait_for_end(40)
+    assert (status, lines[-1]) == (0, "deepest 1"), lines
+
+
 def test_a_second_connect_makes_the_subscriptions_that_stood_and_no_others(
     run, broker, peer, topic
 ):

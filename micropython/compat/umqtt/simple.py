@@ -25,6 +25,7 @@ import mqttpipe
 
 _SILENCE_S = 300  # keepalive=0
 _SLEEP_MS = 1_000
+_UNSENT_MAX = 24  # a step() reads 16 packets: so the messages that wait become fewer
 
 
 class MQTTException(Exception):
@@ -41,6 +42,8 @@ class MQTTClient:
     PACKET_BYTES_MAX = 4096  # of the largest message, either way; so much memory is taken
     _offline = "refuse"
     _goes_on = False  # after a connect() that has failed
+    _is_delivering = False  # the callback runs
+    _unsent = 0  # how many it has published and not waited for
 
     def __init__(
         self,
@@ -173,10 +176,18 @@ class MQTTClient:
     def publish(self, topic, msg, retain=False, qos=0):
         """Publish, and wait: at QoS 0 until it has left, at 1 and 2 for the acknowledgement.
 
+        In the callback, at QoS 0, it waits if no other message does, and now and then.
+
         Raises: OSError: not within TIMEOUT_MS; it is taken back then, and was perhaps delivered.
         """
         client = self._client
         token = client.publish(topic, msg, qos, bool(retain))
+        # Each wait reads more than the one message that is being answered: in a burst, at QoS 0,
+        # the next answers take this one along.
+        if self._is_delivering and self._messages and not qos and self._unsent < _UNSENT_MAX:
+            self._unsent += 1
+            return
+        self._unsent = 0
         if not self._wait(lambda: client.is_done(token), self.TIMEOUT_MS):
             self._on_unsent(token)
 
@@ -229,10 +240,16 @@ class MQTTClient:
     # The callback is not called in step(), where it could not wait for an answer.
     def _deliver(self):
         topic, payload, flags = self._messages.pop(0)
-        self.cb(topic, payload)
+        was_delivering = self._is_delivering  # the callback has called check_msg()
+        self._is_delivering = True
+        try:
+            self.cb(topic, payload)
+        finally:
+            self._is_delivering = was_delivering
         return flags
 
-    # step() until is_so(), for timeout_ms at most. What comes meanwhile is delivered.
+    # step() until is_so(), for timeout_ms at most. What comes meanwhile is delivered, but not to a
+    # callback that is running: each message would be one more call deep.
     def _wait(self, is_so, timeout_ms, delivers=True):
         end_ms = ticks_add(ticks_ms(), timeout_ms)
         while not is_so():
@@ -240,6 +257,6 @@ class MQTTClient:
             if left_ms <= 0:
                 return False
             self._client.step(min(left_ms, _SLEEP_MS))
-            while delivers and self._messages:
+            while delivers and self._messages and not self._is_delivering:
                 self._deliver()
         return True
