@@ -151,6 +151,27 @@ def test_a_subclass_of_robust_says_that_it_is_online_after_each_reconnection(
     peer.publish(topic, b"", retain=True)
 
 
+@pytest.mark.parametrize("begin", ["connect", "reconnect", "disconnect"])
+def test_reconnect_connects_whatever_was_before(run, broker, add_proxy, peer, topic, begin):
+    """After a connect() that has failed, without one, and after disconnect()."""
+    proxy = add_proxy()
+    if begin != "disconnect":
+        proxy.refuse()
+    peer.subscribe(topic)
+    program = run("late", "127.0.0.1", proxy.port, topic, begin)
+    if begin == "disconnect":
+        program.wait_for("not yet")
+        proxy.refuse()
+        program.wait_for("none None True")
+    else:
+        program.wait_for("soon")
+        time.sleep(1.5)
+    proxy.resume()
+    status, lines = program.wait_for_end(20)
+    assert (status, lines[-2:]) == (0, ["reconnected False", "done"]), lines
+    assert peer.next_message().payload == b"here"
+
+
 def test_what_waits_in_robust_s_queue_outlives_disconnect_and_connect(
     run, broker, add_proxy, peer, topic
 ):

@@ -13,6 +13,8 @@ is called after each reconnection. delay() is not called: the pauses between att
 mqttpipe's, random and growing.
 """
 
+from time import ticks_add, ticks_diff, ticks_ms
+
 from . import simple
 
 
@@ -41,16 +43,24 @@ class MQTTClient(simple.MQTTClient):
         return session_present
 
     def reconnect(self):
-        """Wait for the connection, for TIMEOUT_MS at most.
+        """Connect if nobody did, and wait for the connection, for TIMEOUT_MS at most.
 
-        Returns what connect() does, or None: there is none.
+        Returns what connect() does, or None: there is none; the next calls go on trying.
+        Raises: MQTTException, as connect(), if that has not succeeded before.
         """
-        client = self._client
-        if self._wait(client.is_online, self.TIMEOUT_MS, False):
-            try:
-                return self.connect(False)
-            except OSError as e:  # lost again
-                self.log(True, e)
+        end_ms = ticks_add(ticks_ms(), self.TIMEOUT_MS)
+        self._goes_on = True
+        left_ms = self.TIMEOUT_MS
+        while left_ms > 0:
+            client = self._client
+            # Nobody did, that has failed, or disconnect(): it takes the settings as they are now.
+            if client is None or client.state_name == "DOWN" or client.is_online():
+                try:
+                    return self.connect(False)
+                except OSError as e:  # nobody is there, or lost again
+                    self.log(True, e)
+            left_ms = ticks_diff(end_ms, ticks_ms())
+            self._wait(self._client.is_online, left_ms, False)
         return None
 
     def _on_offline(self, client, error):
