@@ -80,6 +80,20 @@ def test_a_callback_that_publishes_is_not_called_within_itself(run, broker, peer
     assert (status, lines[-1]) == (0, "deepest 1"), lines
 
 
+def test_a_ping_is_answered_and_pings_go_on_while_messages_wait(run, broker, peer, topic):
+    """wait_msg() behind ping() waited for a message; check_msg() was silent while some waited."""
+    peer.subscribe(topic + "/will", topic + "/end")
+    program = run("pings", broker.host, broker.port, topic)
+    program.wait_for("pong None")
+    time.sleep(0.5)
+    peer.publish(topic + "/in", "no pong")
+    program.wait_for("subscribed 50")
+    peer.publish_all([(topic + "/in", "%d" % number, 0) for number in range(60)])
+    status, lines = program.wait_for_end(30)
+    assert (status, lines[-1]) == (0, "done"), lines
+    assert peer.make_round_trip(topic + "/end") == [], "the server has seen no ping for 3 s"
+
+
 def test_a_second_connect_makes_the_subscriptions_that_stood_and_no_others(
     run, broker, peer, topic
 ):

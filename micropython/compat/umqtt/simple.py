@@ -43,6 +43,7 @@ class MQTTClient:
     _offline = "refuse"
     _goes_on = False  # after a connect() that has failed
     _is_delivering = False  # the callback runs
+    _is_pinged = False  # and nobody waits for something else
     _unsent = 0  # how many it has published and not waited for
 
     def __init__(
@@ -170,7 +171,12 @@ class MQTTClient:
         self._messages.clear()
 
     def ping(self):
-        """Pings are sent by themselves, as long as any of these calls is made."""
+        """Not needed: pings are sent by themselves, as long as any of these calls is made.
+
+        The next wait_msg() returns None if no message waits but the connection stands, as ever
+        when PINGRESP came.
+        """
+        self._is_pinged = True
         self._client.step()
 
     def publish(self, topic, msg, retain=False, qos=0):
@@ -188,6 +194,8 @@ class MQTTClient:
             self._unsent += 1
             return
         self._unsent = 0
+        if qos:
+            self._is_pinged = False
         if not self._wait(lambda: client.is_done(token), self.TIMEOUT_MS):
             self._on_unsent(token)
 
@@ -204,6 +212,7 @@ class MQTTClient:
         client = self._client
         token = client.subscribe(topic, None, qos)
         self._filters[_to_bytes(topic)] = qos  # it was taken: connect() may ask for it again
+        self._is_pinged = False  # PINGRESP comes before this answer
         if not self._wait(lambda: client.is_done(token), self.TIMEOUT_MS):
             self._on_unanswered()
         elif client.was_refused(token):
@@ -213,6 +222,7 @@ class MQTTClient:
         client = self._client
         token = client.unsubscribe(topic)
         self._filters.pop(_to_bytes(topic), None)
+        self._is_pinged = False
         if not self._wait(lambda: client.is_done(token), self.TIMEOUT_MS):
             self._on_unanswered()
 
@@ -222,14 +232,21 @@ class MQTTClient:
     def wait_msg(self):
         """Wait for a message and give it to the callback. Returns its first byte on the wire."""
         while not self._messages:
+            if self._is_pinged and self._client.is_online():
+                self._is_pinged = False
+                return None
             self._step(_SLEEP_MS)
         return self._deliver()
 
     def check_msg(self):
         """The same if there is a message; else return None at once."""
-        if not self._messages:
+        # While some wait nothing is read, but when a ping is due.
+        if not self._messages or self._client.next_deadline_ms() == 0:
             self._step(0)
-        return self._deliver() if self._messages else None
+        if self._messages:
+            return self._deliver()
+        self._is_pinged = False
+        return None
 
     def _step(self, timeout_ms):
         client = self._client
