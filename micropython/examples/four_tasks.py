@@ -39,7 +39,7 @@ async def obey():
     async with client.messages(TOPIC + "period", qos=1) as messages:
         async for message in messages:
             try:
-                period_ms = max(20, int(message.payload))
+                period_ms = min(60_000, max(20, int(message.payload)))
                 print("period:", period_ms)
             except ValueError:
                 print("no number:", message.payload)

@@ -244,6 +244,10 @@ def test_four_tasks_run_beside_each_other(start_example, listener):
     board.wait_for_output("period: 30", WAIT_S)
     before = len(board.events("pin"))
     wait_until(lambda: len(board.events("pin")) > before + 10, "it does not blink", 5)
+    # More than sleep_ms() takes ended the task that blinks.
+    for number, taken in (("-1", 20), ("3000000000", 60_000), ("9" * 40, 60_000)):
+        listener.publish(TOPIC + "period", number)
+        board.wait_for_output(r"period: %d\b" % taken, WAIT_S)
 
 
 def test_threads_and_interrupts_all_publish(start_example):
