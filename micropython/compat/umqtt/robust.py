@@ -2,11 +2,12 @@
 
     umqtt/robust.py and umqtt/simple.py of this folder in the place of micropython-lib's.
 
-The calls are those of micropython-lib's umqtt.robust 1.0.3. None of them but the first connect()
-raises for the network's sake, and none but wait_msg() takes longer than TIMEOUT_MS. What could not
-be published within that stays in the queue, and is sent by one of the next calls; when 32 messages
-wait the oldest that was never sent makes room. The queue outlives disconnect() and connect(), but
-not a change between the two of clean_session, or of what else simple.py makes a new client for.
+The calls are those of micropython-lib's umqtt.robust 1.0.3. Once connect() or reconnect() has
+succeeded, none of them raises for the network's sake, and none but wait_msg() takes longer than
+TIMEOUT_MS. What could not be published within that stays in the queue, and is sent by one of the
+next calls; when 32 messages wait the oldest that was never sent makes room. The queue outlives
+disconnect() and connect(), but not a change between the two of clean_session, or of what else
+simple.py makes a new client for.
 
 As in umqtt.robust, a connect() of a subclass (which publishes that it is online, or subscribes)
 is called after each reconnection. delay() is not called: the pauses between attempts are

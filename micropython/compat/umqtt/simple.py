@@ -2,20 +2,24 @@
 
     umqtt/simple.py of this folder in the place of micropython-lib's, and mqttpipe beside it.
 
-The calls, their arguments and what they raise are those of micropython-lib's umqtt.simple 1.8.0.
-What a program gains:
+The calls and their arguments are those of micropython-lib's umqtt.simple 1.8.0, and so is what
+they raise: OSError for the network's sake, MQTTException for the server's refusal. What a program
+gains:
 
 - After a lost connection it is connected and subscribed again, whichever call it is in.
 - No call but wait_msg() takes longer than TIMEOUT_MS; that one has to wait, and says PINGREQ
   meanwhile, so that a dead connection is noticed.
 - Long topics, large messages, a server that sends something unexpected: see mqttpipe.
 
-What differs: there is no `sock`; keepalive=0 asks for pings every 300 s, as who only waits would
-never learn of a dead connection; one call of connect() while connected keeps the connection.
-server, port, user, pswd, keepalive, client_id and the will may be set before each connect(), as
-ever: it makes a new client of mqttpipe if one of them or clean_session has changed since the last.
+What differs: what MQTT forbids, or what is larger than PACKET_BYTES_MAX, raises
+mqttpipe.LocalError, where umqtt.simple sent it; the number in an OSError may be another, as
+ETIMEDOUT for a name that nobody knows; there is no `sock`; keepalive=0 asks for pings every 300 s,
+as who only waits would never learn of a dead connection; one call of connect() while connected
+keeps the connection. server, port, user, pswd, keepalive, client_id and the will may be set before
+each connect(), as ever: it makes a new client of mqttpipe if one of them or clean_session has
+changed since the last.
 Callbacks are called as ever, by wait_msg(), check_msg() and whatever waits for an answer, so they
-may publish and subscribe.
+may publish and subscribe. While one runs, what else comes waits until it has returned.
 """
 
 from errno import ECONNRESET, ETIMEDOUT
@@ -74,7 +78,7 @@ class MQTTClient:
         self._filters = {}  # topic filter as bytes: QoS
         self._messages = []  # (topic, payload, first byte) that wait for check_msg()
         self._error = None  # why we are offline
-        self._session_present = False
+        self._session_present = 0
 
     def set_callback(self, f):
         self.cb = f
@@ -154,7 +158,7 @@ class MQTTClient:
 
     # Called by step().
     def _on_connect(self, client, session_present):
-        self._session_present = session_present
+        self._session_present = int(session_present)
 
     def _on_offline(self, client, error):
         self._error = error
@@ -184,7 +188,8 @@ class MQTTClient:
 
         In the callback, at QoS 0, it waits if no other message does, and now and then.
 
-        Raises: OSError: not within TIMEOUT_MS; it is taken back then, and was perhaps delivered.
+        Raises: OSError: not within TIMEOUT_MS, or at once behind disconnect(); it is taken back
+        then, and was perhaps delivered. mqttpipe.LocalError: see above.
         """
         client = self._client
         token = client.publish(topic, msg, qos, bool(retain))
@@ -201,7 +206,7 @@ class MQTTClient:
 
     def _on_unsent(self, token):
         self._client.cancel(token)
-        raise OSError(ETIMEDOUT)
+        self._give_up()
 
     def subscribe(self, topic, qos=0):
         """Subscribe, now and after each reconnection, and wait for the answer.
@@ -227,7 +232,10 @@ class MQTTClient:
             self._on_unanswered()
 
     def _on_unanswered(self):
-        raise OSError(ETIMEDOUT)
+        self._give_up()
+
+    def _give_up(self):
+        raise OSError(ECONNRESET if self._client.state_name == "DOWN" else ETIMEDOUT)
 
     def wait_msg(self):
         """Wait for a message and give it to the callback. Returns its first byte on the wire."""
@@ -271,8 +279,8 @@ class MQTTClient:
         end_ms = ticks_add(ticks_ms(), timeout_ms)
         while not is_so():
             left_ms = ticks_diff(end_ms, ticks_ms())
-            if left_ms <= 0:
-                return False
+            if left_ms <= 0 or delivers and self._client.state_name == "DOWN":
+                return False  # DOWN: behind disconnect() nobody connects
             self._client.step(min(left_ms, _SLEEP_MS))
             while delivers and self._messages and not self._is_delivering:
                 self._deliver()

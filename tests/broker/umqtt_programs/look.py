@@ -27,3 +27,8 @@ try:
     c.wait_msg()
 except OSError:
     print("after disconnect(): OSError")
+begin_ms = time.ticks_ms()
+try:
+    c.publish(topic, b"nobody is there")
+except OSError:
+    print("at once", time.ticks_diff(time.ticks_ms(), begin_ms) < 2_000)
