@@ -62,7 +62,8 @@ COMMANDS["reset"] = lambda wanted: machine.reset()
 def obey(message, what):
     wanted = json.loads(message.payload)
     what["id"] = int(str(wanted["id"])[:20])
-    return COMMANDS[wanted["do"]](wanted)
+    do = COMMANDS[wanted["do"]]
+    return do(wanted)
 
 
 # Each answer is short: it fits into a packet, whatever was in the command.
