@@ -70,7 +70,8 @@ due_ms = ticks_ms()
 while True:
     wifi.step()
     client.step(100)
-    if client.is_online() and ticks_diff(ticks_ms(), due_ms) >= 0:
+    # A due time that is farther ahead was one of days ago: ticks_ms() has come round.
+    if client.is_online() and not 0 < ticks_diff(due_ms, ticks_ms()) <= EVERY_MS:
         try:
             client.publish(EVENTS, json.dumps({"temperature": 21.5}), qos=1)
             due_ms = ticks_add(ticks_ms(), EVERY_MS)

@@ -47,7 +47,8 @@ while True:
         if is_lamp_due:
             client.publish(TOPIC + "/lamp", "on" if lamp.value() else "off", qos=1, retain=True)
             is_lamp_due = False
-        if client.is_online() and ticks_diff(ticks_ms(), due_ms) >= 0:
+        # A due time that is farther ahead was one of days ago: ticks_ms() has come round.
+        if client.is_online() and not 0 < ticks_diff(due_ms, ticks_ms()) <= EVERY_MS:
             client.publish(TOPIC + "/temperature", "21.5")
             due_ms = ticks_add(ticks_ms(), EVERY_MS)
     except QueueFull:

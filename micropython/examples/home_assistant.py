@@ -73,7 +73,8 @@ while True:
         if untold:
             client.publish(TOPIC + "relay", "ON" if relay.value() else "OFF", qos=1, retain=True)
             untold.clear()
-        if ticks_diff(ticks_ms(), due_ms) >= 0:
+        # A due time that is farther ahead was one of days ago: ticks_ms() has come round.
+        if not 0 < ticks_diff(due_ms, ticks_ms()) <= EVERY_MS:
             client.publish(TOPIC + "temperature", measure())
             due_ms = ticks_add(ticks_ms(), EVERY_MS)
     except QueueFull:
