@@ -38,12 +38,12 @@ PRIVATE_CLASSES = ("Outbox", "Decoder", "Filters", "Pipe")
 # attributes gets a name of its own, and build.arrange() numbers them in a row. Where the row
 # begins was tried: some places belong to names of the firmware (append, __getattr__).
 HOT = (
-    "_sent_ms end _packets_left _is_quiet _full _has_said_bye part _outbox _counts extras view "
-    "tail head pending sent _now_ms bytes_left _unproven is_signalled left sent_count firsts "
-    "room is_looking marks tokens last_token _has_marks length byte_count _len _pipe payloads "
-    "topics on_published _flying _driver _advance is_dropping has_chores _last _bytes "
-    "_interrupt _acquire easy_bytes _release is_changed _is_enough _is_held size _EVERYTHING "
-    "packet_count _timers have state at _ping_mark"
+    "at _ping_mark _sent_ms end _packets_left _is_quiet _full _has_said_bye part _outbox "
+    "_counts extras view tail head pending sent _now_ms bytes_left _unproven is_signalled "
+    "left sent_count firsts room is_looking marks tokens last_token _has_marks length "
+    "byte_count _len _pipe payloads topics on_published _flying _driver _advance is_dropping "
+    "has_chores _last _bytes _interrupt _acquire easy_bytes _release is_changed _is_enough "
+    "_is_held size _EVERYTHING packet_count _timers have state"
 ).split()
 
 # What an interpreter asks of an object derived from io.IOBase.
