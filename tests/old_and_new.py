@@ -130,7 +130,7 @@ def allow_replaced_filters(world, view):
             kept.append(one)
     view["sent filter"] = kept
     told = view.get("told subscribed", [])
-    view["told subscribed"] = [one for one in told if one[0] not in world.replaced]
+    view["told subscribed"] = [one for one in told if one[0] not in world.replaced_in_both]
     view["undone"] = [one for one in view["undone"] if one not in world.replaced]
     return view
 
@@ -186,6 +186,14 @@ def untimed(event):
     return ("offline", "TimedOut") if is_late else event
 
 
+def allow_pings(world, view):
+    """pings: one more or one fewer, on as many connections"""
+    if not world.has_another_ping:
+        return view
+    others = [one for one in view.get("sent other", []) if one[0] != "PINGREQ"]
+    return dict(view, **{"sent other": others})
+
+
 ALLOWED = (
     allow_streams,
     allow_replaced_filters,
@@ -194,6 +202,7 @@ ALLOWED = (
     allow_unsubscribed_elsewhere,
     allow_callback_order,
     allow_stage,
+    allow_pings,
 )
 
 # After these the two go on at different times, so that single actions are no longer compared. Each
@@ -350,7 +359,20 @@ def allow_filters_past(world, view):
     return dict(view, undone=undone, **{"sent filter": [], "told subscribed": []})
 
 
+def allow_unread_first(world, view):
+    """a cut: the present client reads first, and does not write any more"""
+    if not world.is_just_cut or not world.has_written_less:
+        return view
+    return {"state": view.get("state")}
+
+
+def allow_latest_anew(world, view):
+    """latest: what a new session begins anew is replaced, too"""
+    return {"state": view.get("state")} if world.has_latest else view
+
+
 ALLOWED_LAST = (
+    ("sent message", allow_unread_first),
     ("told answer", allow_room),
     ("told dropped", allow_room),
     ("told answer", allow_span),
@@ -393,6 +415,7 @@ ALLOWED_LAST = (
     ("told life", allow_deadlines),
     ("told message", allow_deadlines),
     ("sent message", allow_more_deadlines),
+    ("sent message", allow_latest_anew),
     ("sent filter", allow_filters_past),
     ("told subscribed", allow_filters_past),
 )
@@ -1197,6 +1220,13 @@ class Life:
             world.was_closing |= any([world.has_failed_closing for world in self.worlds])
             world.has_other_server |= world.was_closing and self.has_failed(told)
             world.has_less_room = refused[0] > refused[1]
+            others = [[each[0] for each in one.get("sent other", [])] for one in told]
+            pings, connects = [[one.count(w) for one in others] for w in ("PINGREQ", "CONNECT")]
+            world.has_another_ping = abs(pings[0] - pings[1]) == 1 and connects[0] == connects[1]
+            sent = [len(one.get("sent message", [])) for one in told]
+            world.has_written_less = sent[1] < sent[0]
+            world.has_latest = self.has_latest
+            world.replaced_in_both = self.old.replaced & self.new.replaced
             world.has_long_span = refused[0] < refused[1] and self.new.span() >= SLOTS - 1
         self.was_waiting = waiting
         if self.is_exact:
@@ -1271,6 +1301,8 @@ class Life:
         if "uri" in self.options:  # release 0.1 leaves there what was unsubscribed elsewhere
             for name in self.new.unsubscribed_names.difference(new):
                 old.pop(name, None)
+            for name in self.old.unsubscribed_names.difference(old):  # as the present one does
+                new.pop(name, None)
         if self.old.broker.address != self.new.broker.address:  # UNSUBACK came elsewhere
             for name in self.old.unsubscribed_names.difference(old):
                 new.pop(name, None)
