@@ -133,7 +133,7 @@ class Fleet:
         delay_ms = client.next_deadline_ms()
         member.due_s = None if delay_ms is None else time.monotonic() + delay_ms / 1000
         self.enter(member)
-        if member.offline_s is not None and member.due_s is not None:
+        if member.offline_s is not None and delay_ms:  # 0: one step more, then it is known
             member.paused_s += member.due_s - member.offline_s
             member.offline_s = None
 
