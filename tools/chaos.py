@@ -33,6 +33,7 @@ MicroPython (tools/get_micropython.py), the emulated board (tools/get_lwip_board
 import argparse
 import contextlib
 import json
+import os
 import pathlib
 import platform
 import random
@@ -291,6 +292,13 @@ def minutes(text):
     raise argparse.ArgumentTypeError("%r: must be a number above 0, at most a day" % text)
 
 
+def new_file(text):
+    path = pathlib.Path(text)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError("%s: no file can be written there" % text)
+    return path
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -313,8 +321,10 @@ def parse_arguments():
     )
     parser.add_argument("--short", action="store_true", help="each fault once, for a moment")
     parser.add_argument("--list", action="store_true", help="print the faults, run nothing")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
-    parser.add_argument("--markdown", metavar="FILE", help="write tables for a page there")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write all figures there")
+    parser.add_argument(
+        "--markdown", type=new_file, metavar="FILE", help="write tables for a page there"
+    )
     options = parser.parse_args()
     if options.peer and options.protocol == 5:
         parser.error("--peer: these speak MQTT 3.1.1 only")
@@ -324,10 +334,15 @@ def parse_arguments():
 
 
 def print_schedules(options):
-    for leg, made, is_board in (("TCP", None, False), ("TLS", True, False)):
-        print("%s:" % leg)
-        for fault in draw(options, leg, made, is_board):
-            print("  %r" % fault)
+    """The board has other faults than the interpreters, and so have clients that are compared."""
+    places = options.on or PLACES[:-1]
+    for is_board in sorted({name == BOARD for name in places}):
+        for leg, made in (("TCP", None), ("TLS", True)):
+            if options.peer and (made or is_board):
+                continue
+            print("%s%s:" % ("emulated board, " if is_board else "", leg))
+            for fault in draw(options, leg, made, is_board, bool(options.peer)):
+                print("  %r" % fault)
 
 
 def run_all(options):
@@ -370,15 +385,17 @@ def run_all(options):
                 wrongs += ["%s, %s: %s" % (name, leg["leg"], text) for text in leg["wrong"]]
     if options.json:
         text = json.dumps(result, indent=1)
-        pathlib.Path(options.json).write_text(text + "\n", encoding="utf-8")
+        options.json.write_text(text + "\n", encoding="utf-8")
     if options.markdown:
         text = chaos_report.markdown(result)
-        pathlib.Path(options.markdown).write_text(text, encoding="utf-8")
+        options.markdown.write_text(text, encoding="utf-8")
     for wrong in wrongs:
         print("WRONG  " + wrong)
     if wrongs:
         length = "--short" if options.short else "--minutes %g" % options.minutes
         again = "--seed %d --protocol %d %s" % (options.seed, options.protocol, length)
+        again += "".join(" --on " + name for name in options.on or ())
+        again += "".join(" --peer %s=%s" % pair for pair in options.peer)
         print("chaos: %d things are wrong; the same faults again: %s" % (len(wrongs), again))
         return 1
     print("chaos: ok")

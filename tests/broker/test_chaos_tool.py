@@ -56,6 +56,21 @@ def run_tool(*options, timeout_s=RUN_TIMEOUT_S):
     return ran.returncode, ran.stdout.splitlines()
 
 
+def test_the_list_has_the_faults_of_the_place():
+    status, lines = run_tool("--short", "--seed", "7", "--list", "--on", "cpython", "--on", "lwip")
+    assert status == 0
+    at = lines.index("emulated board, TCP:")
+    assert lines[0] == "TCP:" and any(" cable out " in line for line in lines[at:])
+    assert not any(" cable out " in line for line in lines[:at])
+
+
+def test_a_file_that_can_not_be_written_is_refused_before_the_run(tmp_path):
+    for option in ("--json", "--markdown"):
+        for wrong in (tmp_path, tmp_path / "none" / "x"):
+            status, lines = run_tool("--short", option, str(wrong))
+            assert status == 2 and lines == []
+
+
 @pytest.fixture
 def check_place(request, get_interpreter):
     """A function that skips or fails the test if this place is not here."""
