@@ -170,6 +170,8 @@ def run_leg(options, place, leg, made, say, **more):
     """Run one leg at a Place and return its figures."""
     import chaos_run
 
+    if options.short:
+        more["settle_timeout_s"] = chaos_run.SHORT_SETTLE_TIMEOUTS_S[place.name == BOARD]
     with place.switched_on() as board:
         faults = draw(options, leg, made, board)
         with contextlib.closing(

@@ -5,12 +5,14 @@ With `--long`: ten minutes in each place, and a seed that is drawn. A seed that 
     python3 tools/chaos.py --seed 12345 --minutes 10 --on micropython32
 """
 
+import contextlib
 import json
 import pathlib
 import random
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -25,6 +27,7 @@ import chaos_books as books  # noqa: E402
 import chaos_run  # noqa: E402
 import chaos_schedule as schedule  # noqa: E402
 
+import chaos  # noqa: E402
 from proxy import DOWN, UP  # noqa: E402
 
 # place -> its name for get_interpreter()
@@ -44,14 +47,19 @@ pytestmark = pytest.mark.timeout(RUN_TIMEOUT_S + 10)
 
 def run_tool(*options, timeout_s=RUN_TIMEOUT_S):
     """Run the tool to its end; return its exit status and the lines of its stdout."""
-    ran = subprocess.run(
-        [sys.executable, str(TOOL), *options],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=timeout_s,
-        cwd=ROOT,
-        text=True,
-    )
+    try:
+        ran = subprocess.run(
+            [sys.executable, str(TOOL), *options],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            cwd=ROOT,
+            text=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        for output in (error.stdout, error.stderr):  # bytes, whatever was asked for
+            print((output or b"").decode(errors="replace"))
+        raise
     print(ran.stdout, ran.stderr, sep="\n")
     return ran.returncode, ran.stdout.splitlines()
 
@@ -176,6 +184,39 @@ def test_a_short_run_has_every_fault_of_its_place():
 # ---------------------------------------------------------------------------
 # It can't be deceived
 # ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", SHORT)
+def test_a_short_run_that_loses_a_message_tells_it_before_it_is_given_up(place, monkeypatch):
+    asked = []
+
+    class Run:
+        def __init__(self, *arguments, settle_timeout_s, **more):
+            asked.append(settle_timeout_s)
+
+        def run(self):
+            return {}
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(chaos_run, "Run", Run)
+    options = types.SimpleNamespace(short=True, seed=1, minutes=1)
+    where = types.SimpleNamespace(
+        name=place, start=None, options={}, switched_on=lambda: contextlib.nullcontext(None)
+    )
+    for leg in ("TCP", "TLS"):
+        chaos.run_leg(options, where, leg, None, print)
+    assert 0 < sum(asked) < RUN_TIMEOUT_S / 2
+
+
+def test_what_a_run_said_that_took_too_long_is_shown(tmp_path, monkeypatch, capsys):
+    tool = tmp_path / "tool.py"
+    tool.write_text("import time\nprint('lost: 7', flush=True)\ntime.sleep(60)\n")
+    monkeypatch.setitem(globals(), "TOOL", tool)
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_tool(timeout_s=2)
+    assert "lost: 7" in capsys.readouterr().out
 
 
 def make_link(session="persistent"):

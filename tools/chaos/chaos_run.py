@@ -51,6 +51,8 @@ GROWTH_MAX = 2048  # bytes of heap: some hundred is what a collection leaves by 
 # The emulated board is several times slower than itself on a machine that has much to do.
 ONLINE_TIMEOUT_S = 120
 SETTLE_TIMEOUT_S = 240
+# Of a short run, and of one on the board: what is lost is told before whoever started it gives up.
+SHORT_SETTLE_TIMEOUTS_S = (30, 60)
 SUBSCRIBED_TIMEOUT_S = 120
 PEER_SETTLE_S = 20  # what has not come by then is lost
 WATCHDOG_S = 30  # a peer that says nothing for so long is started anew, as a board would be
@@ -227,6 +229,7 @@ class Run:
         board: the Board, whose cable may be pulled, or None.
         say: say(text) tells how it goes.
         qos_max: the highest QoS that the client can do. is_checked: False: only figures.
+        settle_timeout_s: for so long what is owed may take to come.
         protocol: 4 or 5, of all clients.
     """
 
@@ -244,12 +247,14 @@ class Run:
         qos_max=2,
         is_checked=True,
         protocol=4,
+        settle_timeout_s=SETTLE_TIMEOUT_S,
     ):
         self.faults = faults
         self.say = say
         self.qos_max = qos_max
         self.protocol = protocol
         self.is_checked = is_checked
+        self._settle_timeout_s = settle_timeout_s if is_checked else PEER_SETTLE_S
         self._host = host
         self._made = made
         self._board = board
@@ -432,7 +437,7 @@ class Run:
     def _sample(self):
         """Wait until all tokens have ended, and see how much the client holds."""
         self.client.tell("quiet")
-        self._samples.append(self.client.next("quiet", SETTLE_TIMEOUT_S))
+        self._samples.append(self.client.next("quiet", self._settle_timeout_s))
 
     def _settle(self):
         """No more faults: all that is owed must come, and the clients must end in good order."""
@@ -445,12 +450,11 @@ class Run:
             link.not_owed = [link.books[IN, qos].sent for qos in range(3)]
             link.publish(LAST_BATCH)
         bearable = [] if self.is_checked else [AssertionError]
-        timeout_s = SETTLE_TIMEOUT_S if self.is_checked else PEER_SETTLE_S
         with contextlib.suppress(*bearable):
-            self._wait(self._has_all_in, "messages are missing", timeout_s)
+            self._wait(self._has_all_in, "messages are missing", self._settle_timeout_s)
         self.client.tell("finish")
         try:
-            (self._last_words,) = self.client.next("bye", timeout_s)
+            (self._last_words,) = self.client.next("bye", self._settle_timeout_s)
         except AssertionError:
             if self.is_checked:
                 raise
