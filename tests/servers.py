@@ -23,6 +23,7 @@
 
 import base64
 import contextlib
+import functools
 import hashlib
 import itertools
 import os
@@ -35,6 +36,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 
@@ -327,6 +329,27 @@ def settings(extra_config, listener, folder, data):
     return text.replace(LISTENER, listener) + "\n" + extra + "\n"
 
 
+@functools.cache
+def _setpriv():
+    """Return util-linux's setpriv, or None: busybox has one that can do less."""
+    program = shutil.which("setpriv")
+    if program:
+        helped = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=10)
+        if "--pdeathsig" in helped.stdout:
+            return program
+    return None
+
+
+def dying_with_us(command):
+    """Return a command that Linux kills when we end, even if we are killed and can't do it.
+
+    Linux looks at the thread that starts it. Only the main one surely lasts as long as we do.
+    """
+    if threading.current_thread() is threading.main_thread() and _setpriv():
+        return [_setpriv(), "--pdeathsig", "KILL", "--", *command]
+    return command
+
+
 class ProcessBroker(Broker):
     """A broker that is one process of this machine: `_process`, with its output in `log`."""
 
@@ -389,7 +412,7 @@ class MosquittoBroker(ProcessBroker):
             environment[OPENSSL_VARIABLE] = str(self._folder / OPENSSL_FILE)
         with open(self._folder / "log", "ab") as log:
             self._process = subprocess.Popen(
-                [self._program, "-c", str(self._folder / "mosquitto.conf")],
+                dying_with_us([self._program, "-c", str(self._folder / "mosquitto.conf")]),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

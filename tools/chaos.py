@@ -38,6 +38,7 @@ import pathlib
 import platform
 import random
 import re
+import signal
 import sys
 import tempfile
 import types
@@ -410,6 +411,7 @@ def main():
     if options.list:
         print_schedules(options)
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: all is ended
     try:
         return run_all(options)
     except Unavailable as error:

@@ -34,6 +34,7 @@ import datetime
 import json
 import pathlib
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -287,6 +288,7 @@ def _listen(process, world, result, tell):
     sample = None
     while True:
         timer = threading.Timer(LINE_TIMEOUT_S, give_up)
+        timer.daemon = True  # else it would outlive Ctrl-C
         timer.start()
         line = process.stdout.readline()
         timer.cancel()
@@ -462,6 +464,7 @@ def main(arguments):
         told.append(sample)
 
     told = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: all is ended
     try:
         result = run(wraps=options.wraps, heap_kib=options.heap_kib, tell=tell)
     except (SoakError, setup_env.SetupError, build.BuildError) as error:

@@ -7,11 +7,14 @@ With `--long`: ten minutes in each place, and a seed that is drawn. A seed that 
 
 import contextlib
 import json
+import os
 import pathlib
 import random
 import re
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -142,6 +145,65 @@ def test_a_client_lives_through_ten_minutes_of_chaos(place, check_place, request
     status, lines = run_tool(*options, "--on=" + place, timeout_s=60 * LONG_MINUTES + 800)
     wrong = [line for line in lines if line.startswith("WRONG")]
     assert (status, lines[-1]) == (0, "chaos: ok"), wrong
+
+
+# ---------------------------------------------------------------------------
+# It is ended
+# ---------------------------------------------------------------------------
+
+
+def commands_of(session_id):
+    """Return the command lines of the processes of a session, by what Linux tells."""
+    found = []
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if int(fields[3]) == session_id and fields[0] != "Z":
+                found.append(command)
+    return found
+
+
+def wait_for(condition, timeout_s):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+@pytest.mark.parametrize("how", ("SIGTERM", "SIGINT", "SIGKILL"))
+@pytest.mark.parametrize("tool", ("chaos", "soak"))
+def test_whoever_ends_it_no_process_is_left(tool, how, check_place, get_interpreter, tmp_path):
+    check_place("CPython")
+    if how == "SIGKILL" and not servers.dying_with_us([])[1:]:
+        pytest.skip("no setpriv that knows --pdeathsig")
+    options = ["--short", "--on=cpython"] if tool == "chaos" else ["--wraps=9"]
+    if tool == "soak":
+        get_interpreter("MicroPython 32-bit")
+    with subprocess.Popen(
+        [sys.executable, str(TOOL.with_name(tool + ".py")), *options],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            begun = wait_for(lambda: "mosquitto -c" in str(commands_of(process.pid)), 120)
+            assert begun and len(commands_of(process.pid)) > 1
+            time.sleep(1)
+            process.send_signal(getattr(signal, how))
+            status = process.wait(30)
+            assert wait_for(lambda: not commands_of(process.pid), 10), commands_of(process.pid)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert status == (-signal.SIGKILL if how == "SIGKILL" else 130)
+    if how != "SIGKILL":
+        assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------------------
