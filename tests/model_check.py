@@ -864,6 +864,8 @@ def main(arguments=None):
     parser.add_argument("--protocol", type=int, default=4, choices=LIVES)
     parser.add_argument("--steps", type=int, default=STEPS, help="of a life, at most")
     options = parser.parse_args(arguments)
+    if min(options.runs, options.jobs, options.steps) < 1:
+        parser.error("--runs, --jobs and --steps must be 1 or more")
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1 << 32)
     began_s = time.monotonic()

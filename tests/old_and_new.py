@@ -1380,6 +1380,10 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, help="this one alone, told action by action")
     parser.add_argument("--new", type=pathlib.Path, default=ROOT, metavar="ROOT")
     options = parser.parse_args(arguments)
+    if min(options.runs, options.jobs) < 1:
+        parser.error("--runs and --jobs must be 1 or more")
+    if not all((options.new / part).is_dir() for part in PARTS):
+        parser.error("--new: %s is no checkout" % options.new)
     if options.seed is not None:
         Life(*load(options.new), options.seed, say=print).run()
         print("no difference")

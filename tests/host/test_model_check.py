@@ -86,6 +86,14 @@ def test_a_fault_is_noticed(protocol, name, monkeypatch):
             model_check.run_lives(first, LIVES_OF_A_FAULT, shrinks=False, protocol=protocol)
 
 
+def test_what_can_not_be_asked_for_is_told(capsys):
+    for words in (["--runs=-5"], ["--runs=0"], ["--jobs=0"], ["--steps=0"]):
+        with pytest.raises(SystemExit) as caught:
+            model_check.main(words)
+        assert caught.value.code == 2
+        assert "must be 1 or more" in capsys.readouterr().err
+
+
 @pytest.mark.timeout(14_400)
 @pytest.mark.parametrize("protocol", model_check.LIVES)
 def test_what_is_promised_holds_in_100000_lives(protocol, request):

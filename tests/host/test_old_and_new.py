@@ -73,6 +73,19 @@ def test_a_life_is_the_same_each_time():
     assert first == second and len(first) > 10
 
 
+def test_what_can_not_be_asked_for_is_told(capsys):
+    for words, told in (
+        (["--runs=-3"], "must be 1 or more"),
+        (["--runs=0"], "must be 1 or more"),
+        (["--jobs=0"], "must be 1 or more"),
+        (["--new=/nonexistent"], "/nonexistent is no checkout"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            old_and_new.main(words)
+        assert caught.value.code == 2
+        assert told in capsys.readouterr().err
+
+
 def test_the_old_client_is_that_of_the_history():
     with zipfile.ZipFile(old_and_new.OLD) as archive:
         text = archive.read("mqttpipe.py")
