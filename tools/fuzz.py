@@ -26,6 +26,7 @@ What reached something new is kept in .cache/fuzz/, and is where the next run be
 import argparse
 import concurrent.futures
 import importlib
+import os
 import random
 import signal
 import sys
@@ -217,4 +218,8 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:  # nobody reads what we print: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)  # what was not run is not known to be well

@@ -4,7 +4,10 @@ A failure names its seed and its bytes: `python3 tools/fuzz.py TARGET --case HEX
 """
 
 import gc
+import os
 import random
+import subprocess
+import sys
 
 import fakes
 import pytest
@@ -162,6 +165,15 @@ def test_what_can_not_be_asked_for_is_told(capsys):
         with pytest.raises(SystemExit) as caught:
             fuzz.main(words)
         assert caught.value.code == 2 and capsys.readouterr().err
+
+
+def test_it_ends_without_a_word_when_nobody_reads_on():
+    command = [sys.executable, fuzz.__file__, "uri", "topic", "--runs=1"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output:
+        ran = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, timeout=60)
+    assert (ran.returncode, ran.stderr) == (1, b"")
 
 
 @pytest.mark.timeout(7200)
