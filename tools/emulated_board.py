@@ -382,7 +382,7 @@ def main():
         mpremote = setup_env.find_python("requirements-deploy.txt").with_name("mpremote")
     except setup_env.SetupError as error:
         sys.exit("setup: %s" % error)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Board(firmware, flash=options.flash, has_port=True) as board:
             print("board: %s, at %s" % (get_lwip_board.describe(options.suite), board.port))

@@ -134,9 +134,10 @@ def test_the_tool_starts_a_board_for_people_and_ends_with_ctrl_c(firmware, tmp_p
 
 
 def test_who_ends_the_tool_otherwise_leaves_no_board_behind(firmware):
-    process = subprocess.Popen(
-        [sys.executable, emulated_board.__file__], stdout=subprocess.PIPE, text=True
-    )
+    # As a script's `&` starts it: such a process does not hear SIGINT.
+    begin = "trap '' INT; exec \"$@\""
+    command = ["sh", "-c", begin, "sh", sys.executable, emulated_board.__file__]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if "Ctrl-C ends it" in line:
             break
