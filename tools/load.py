@@ -32,6 +32,7 @@ import os
 import pathlib
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -249,6 +250,7 @@ def main(arguments):
     setup_env.reexec_in_venv("requirements-bench.txt")
     import servers
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: all is ended
     runs = {}
     wrongs = []
     try:
