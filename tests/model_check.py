@@ -6,15 +6,17 @@
     .venv/bin/python tests/model_check.py --protocol 5               lives with MQTT 5.0
 
 A life begins with a filter and some messages under way. Then come steps that hypothesis draws:
-what the application calls, what the server sends, keeps back or loses, cuts at any byte, time that
-passes or jumps, also across the wrap of ticks_ms(). A life that fails is shrunk by hypothesis to
-the fewest steps, and printed as a program. At the end of each the network is good, and all must
-come to its end.
+what the application calls, what the server sends, keeps back or loses, cuts at any byte (also
+where the server has not read all that was written), time that passes or jumps, also across the
+wrap of ticks_ms(). A life that fails is shrunk by hypothesis to the fewest steps, and printed as a
+program. At the end of each the network is good, and all must come to its end.
 
 What must hold (docs/principle.md, docs/user-guide.md):
 
 - step() raises nothing, and comes to rest; no error of Python's own hides in a lost connection.
-- Each token of publish() has one end, on_published or on_dropped, told once.
+- Each token of publish() has one end, on_published or on_dropped, told once; on_published not
+  before the server has sent PUBACK or PUBCOMP for it, and at QoS 0 not before it is written.
+- A callback has a message of QoS 1 no more often than the server has sent it.
 - QoS 1 arrives at least once, QoS 2 once (once more for each session that the server loses
   meanwhile), QoS 0 at most once, unless it was dropped; first arrivals are in order.
 - What cancel() has taken back is not sent on another connection.
@@ -60,7 +62,7 @@ from hypothesis.stateful import (  # noqa: E402
     rule,
     run_state_machine_as_test,
 )
-from model_server_5 import MORE_BYTES, packet_of  # noqa: E402
+from model_server_5 import MORE_BYTES, body_of, packet_of  # noqa: E402
 from mqtt_reference import matches  # noqa: E402
 
 import mqttpipe  # noqa: E402
@@ -108,7 +110,9 @@ class Server(Broker):
     """The broker of old_and_new.py, which also looks at identifiers, and at what it owes.
 
     Attributes: owed: (type, identifier) -> since when; in_use: identifier -> what it stands for;
-    rest: what is missing of a packet that was sent in part: nothing follows until it is.
+    rest: what is missing of a packet that was sent in part: nothing follows until it is; hears:
+    so many more bytes of this connection arrive, what is written after them is lost; written: all
+    that has come of it, and what was lost.
     """
 
     def __init__(self, life):
@@ -121,8 +125,17 @@ class Server(Broker):
         super()._begin(connection)
         self.owed = {}
         self.rest = b""
+        self.hears = 1 << 30
+        self.written = b""
         self.has_connect = self.has_ended = False
         self.in_use = {number: what for number, what in self.in_use.items() if what[0] == "m"}
+
+    def _read(self):
+        if self.connection is not None:
+            self.written += self.connection.from_client
+            del self.connection.from_client[self.hears :]
+            self.hears -= len(self.connection.from_client)
+        return super()._read()
 
     def lose_session(self):
         self.life.on_session_lost()
@@ -185,12 +198,25 @@ class Server(Broker):
         return moved
 
     def on_left(self, packet):
+        self.tell(packet)
         kind = packet[0] & 0xF0
         number = packet[2:4] if kind not in (CONNACK, PINGRESP) else b""
         if kind != PUBLISH:
             self.owed.pop((kind, number), None)
         if kind in (PUBACK, PUBCOMP, SUBACK, UNSUBACK):
             self.in_use.pop(number, None)
+
+    # The client may know it from now on.
+    def tell(self, packet):
+        kind = packet[0] & 0xF0
+        if kind == PUBLISH:
+            body = body_of(packet)
+            end = 2 + int.from_bytes(body[:2], "big") + (2 if packet[0] & 6 else 0)
+            self.life.times_sent[body[end:]] += 1
+        elif kind in (PUBACK, PUBCOMP) and not isinstance(packet, Ready):
+            what, payload = self.in_use.get(packet[2:4], (None, None))
+            if what == "m":
+                self.life.by_payload[payload].is_acknowledged = True
 
     def send_part(self, count):
         connection = self.connection
@@ -201,8 +227,17 @@ class Server(Broker):
             connection.send(packet[:count])
             self.rest = packet[count:]
 
-    def on_tail(self):
-        """The last bytes of a connection have left: a whole packet, perhaps."""
+    def send_tail(self, count):
+        """The last bytes of a connection: a whole packet, perhaps."""
+        packets = [(self.rest, self.started)] if self.rest else []
+        packets += [(self.wire(packet), packet) for packet in self.queue]
+        for data, packet in packets:
+            if count > 0:
+                self.connection.send(data[:count])
+                count -= len(data)
+                if count >= 0:
+                    self.tell(packet)
+        return bool(packets)
 
     def send_rest(self):
         if self.rest and not self.connection.is_closed:
@@ -236,17 +271,18 @@ class Server5(Speaks5, Server):
             self.flying.add(number)
             assert len(self.flying) <= self.receive_maximum, "%d at once" % len(self.flying)
 
-    def on_tail(self):
+    def send_tail(self, count):
         self.flying = set()
+        return super().send_tail(count)
 
     def on_left(self, packet):
-        super().on_left(packet)
         kind, number = packet[0] & 0xF0, packet[2:4]
-        if kind in (PUBACK, PUBCOMP) or isinstance(packet, Ready):
-            self.flying.discard(number)
         if isinstance(packet, Ready):
             _, payload = self.in_use.pop(number, (None, None))
             self.refused += [payload] if payload else []
+        super().on_left(packet)
+        if kind in (PUBACK, PUBCOMP) or isinstance(packet, Ready):
+            self.flying.discard(number)
 
 
 class Message:
@@ -264,6 +300,7 @@ class Message:
         self.times_max = 1 if qos != 1 else 1 << 30
         self.cancelled_on = None  # the connection on which it may still arrive
         self.expires_ms = self.expiry_s = None
+        self.is_acknowledged = False  # PUBACK or PUBCOMP has left
         self.is_refused = False  # the server has said so, perhaps to nobody, or is going to
 
 
@@ -320,6 +357,7 @@ class Life(RuleBasedStateMachine):
         self.has_latest = options["offline"] == "latest"
         self.served = {}  # payload -> (topic, qos, is it too large?), in order
         self.received = collections.defaultdict(list)  # who was called -> payloads
+        self.times_sent = collections.Counter()  # payload -> how often it has left the server
         self.arrived = set()  # payloads in any of them
         self.again = set()  # (who, payload): it came again, and was another's the first time
         self.lost = set()  # payloads that the server has forgotten
@@ -345,6 +383,13 @@ class Life(RuleBasedStateMachine):
         message = self.by_token[token]
         assert message.end is None, "%s, and %s before" % (what, message.end)
         message.end = what
+        if what == "published" and message.qos:
+            assert message.is_acknowledged, "%r is told without its end" % message.payload
+        elif what == "published" and not message.times:
+            connection = self.network.connections[-1]
+            is_known = connection is self.server.connection
+            written = (self.server.written if is_known else b"") + connection.from_client
+            assert message.payload in written, "%r is told and not written" % message.payload
 
     def on_arrival(self, payload, topic, qos, retain, is_taken):
         message = self.by_payload[payload]
@@ -377,8 +422,8 @@ class Life(RuleBasedStateMachine):
             self.again.add((name, payload))
         self.arrived.add(payload)
         self.received[name].append(payload)
-        if qos != 1:
-            assert self.received[name].count(payload) == 1, "%r a second time" % payload
+        times_max = self.times_sent[payload] if qos == 1 else 1
+        assert self.received[name].count(payload) <= times_max, "%r once more" % payload
         what = payload[:1]
         if what == b"p":
             self.publish(TOPICS[0], qos, 0, None, None, False)
@@ -622,23 +667,25 @@ class Life(RuleBasedStateMachine):
     @rule(
         how=st.sampled_from(("reset", "end")),
         credit=st.sampled_from((None, None, 0, 1, 2, 5, 13, 29)),
+        hears=st.sampled_from((1 << 30, 1 << 30, 0, 3, 20)),
         tail=st.sampled_from((0, 0, 1, 3, 4, 7)),
         is_lost=st.sampled_from((False, False, False, True)),
     )
-    def cut(self, how, credit, tail, is_lost):
-        """After `credit` more bytes to the server, and `tail` from it. is_lost: the session."""
+    def cut(self, how, credit, hears, tail, is_lost):
+        """After `credit` more bytes that the client writes, and `tail` from the server.
+
+        The server reads `hears` of them, the rest is lost. is_lost: the session is.
+        """
         connection = self.server.connection
         if connection is None or connection.is_closed:
             return
         if credit is not None:
             connection.write_credit = credit
+        self.server.hears = hears
         self.settle()
         if connection is not self.server.connection:
             return
-        rest = (self.server.rest + b"".join(map(self.server.wire, self.server.queue)))[:tail]
-        if rest and not connection.is_closed:
-            connection.send(rest)
-            self.server.on_tail()
+        if tail and not connection.is_closed and self.server.send_tail(tail):
             self.client.step()
         self.server.look()
         self.server.queue = []
