@@ -25,7 +25,49 @@ def without_packet_bytes_max(client):
     client._pipe.packet_bytes_max = client._packet_bytes_max
 
 
+def without_pingresp_deadline(client, timer, timeout_ms):
+    if timer != mqttpipe._TIMER_PINGRESP:
+        arm(client, timer, timeout_ms)
+
+
+# Those of QoS 1 on their way, every second one: (index, token).
+def second_flying(pipe):
+    for at in range(pipe.size):
+        if pipe.firsts[at] & mqttpipe._FLYING and pipe.firsts[at] & 2 and pipe.tokens[at] % 2:
+            yield at, pipe.tokens[at]
+
+
+def telling_when_written(client):
+    leaving = leave(client)
+    leaving.send(None)
+    while True:
+        is_all = yield
+        leaving.send(is_all)
+        for at, token in second_flying(client._pipe) if is_all else ():
+            client._pipe.free(at)
+            client._flying -= 1
+            client.on_published(client, token)
+
+
+def losing_rewind(pipe):
+    for at, _ in second_flying(pipe):
+        pipe.free(at)
+    rewind(pipe)
+
+
+def subscribe_twice(client, topic_filter, callback=None, *arguments):
+    def call(client, message):
+        for _ in range(2 if message.qos == 1 else 1):
+            callback(client, message)
+
+    return subscribe(client, topic_filter, callback and call, *arguments)
+
+
 obey = mqttpipe.MQTTClient._on_connack_5
+arm = mqttpipe.MQTTClient._arm
+leave = mqttpipe.MQTTClient._leaving
+subscribe = mqttpipe.MQTTClient.subscribe
+rewind = mqttpipe.Pipe.rewind
 
 # Faults: where, the name, what is there; and a seed that notices it soon.
 FAULTS = {
@@ -36,8 +78,22 @@ FAULTS = {
         mqttpipe.MQTTClient,
         "_allow",
         lambda *arguments: None,
-        4,
+        10,
     ),
+    "PINGRESP has no deadline": (
+        mqttpipe.MQTTClient,
+        "_arm",
+        without_pingresp_deadline,
+        2,
+    ),
+    "QoS 1 is published when it is written": (
+        mqttpipe.MQTTClient,
+        "_leaving",
+        telling_when_written,
+        1,
+    ),
+    "QoS 1 on its way is lost with the connection": (mqttpipe.Pipe, "rewind", losing_rewind, 6),
+    "QoS 1 calls a callback twice": (mqttpipe.MQTTClient, "subscribe", subscribe_twice, 1),
 }
 
 FAULTS_5 = {
