@@ -468,7 +468,8 @@ class WifiCore:
             except MemoryError:
                 self._network = (self._network + 1) % len(self._networks)
                 return
-        self._network = self._round.pop(0)
+        self._network = self._round[0]
+        self._round = self._round[1:]
 
     # The port's answer to: what does this status mean?
     def _why(self, status, otherwise):

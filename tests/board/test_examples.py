@@ -163,12 +163,16 @@ def test_a_button_that_is_pressed_while_the_server_stands_still_tells_the_last_s
         for _ in range(41):  # more than the queue holds
             for level in (0, 1):
                 board.world["pins"][14] = level
-                board.sync()
+                wait_until(lambda level=level: has_seen(board, 14, level), "it reads no button")
                 time.sleep(0.03)
         board.wait_for_event("pin", count=40, timeout_s=WAIT_S)
     check_state(broker, board, "lamp", 27)
     listener.publish(TOPIC + "lamp/set", "toggle")
     check_state(broker, board, "lamp", 27)
+
+
+def has_seen(board, pin, level):
+    return [event[1] for event in board.events("input") if event[0] == pin][-1:] == [level]
 
 
 @contextlib.contextmanager

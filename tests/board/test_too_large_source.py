@@ -101,7 +101,7 @@ def test_one_that_is_never_imported_is_no_fault_but_is_told(make_board):
 def test_what_the_board_can_compile_is_not_told_of(make_board, mip_packages):
     files = {"lib/mqttpipe.py": mip_packages["mqttpipe-full"].file("py")}
     assert "too large" not in run("deploy", make_board(files), "--doctor", status=1)
-    board = make_board({"lib/mqttpipe.py": SOURCE}, heap="400k")
+    board = make_board({"lib/mqttpipe.py": SOURCE}, heap="480k")
     assert "too large" not in run("deploy", board, "--doctor", status=1)
 
 
