@@ -37,12 +37,12 @@ EXEMPT = {
 }
 
 # Modules that play a session once for each call, or each byte, of the client alone: half of the
-# time of all. The short form runs them where client or interpreter is another, and leaves out
+# time of all. The short form runs them in CPython and in each build for a board, and leaves out
 # the unix port's personality, as the port itself is here three times.
 EACH_CALL = (
     "test_failing_calls test_mqtt5_failing_calls test_stalls test_stalls_on_the_way".split()
 )
-EACH_CALL_IN = ("CPython", "MicroPython 64-bit", BOARD, BOARD_5)
+EACH_CALL_IN = ("CPython", BOARD, BOARD_5)
 LONG_ONLY = "CPython as unix"
 
 # About what an ESP32 without PSRAM leaves to a program, and 8 KiB for the tests, which are large.

@@ -276,7 +276,10 @@ def test_each_profile_passes_them_as_source(profile, get_interpreter, request, t
         arguments = [str(folder) for folder in folders], str(PORTABLE), portable_modules()
         return run([*interpreter.command, *options, "-c", code % arguments])[1]
 
-    interpreters = [get_interpreter(name) for name in ("CPython", "MicroPython 64-bit")]
+    names = ["MicroPython 64-bit"]
+    if request.config.getoption("--long"):
+        names.append("CPython")
+    interpreters = [get_interpreter(name) for name in names]
     for interpreter, output in zip(interpreters, in_parallel(run_all, interpreters)):
         assert output.startswith(str(tmp_path)), output
         passed, failed, skipped = results_of(output)
@@ -287,9 +290,11 @@ def test_each_profile_passes_them_as_source(profile, get_interpreter, request, t
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("keeps_names", [False, True], ids=["as it is shipped", "with all names"])
 def test_a_board_that_compiles_the_source_passes_them(
-    keeps_names, get_interpreter, portable_folder, tmp_path
+    keeps_names, get_interpreter, portable_folder, request, tmp_path
 ):
     """The client takes 3 KB more of the heap then, of which the tests' own modules need most."""
+    if keeps_names and not request.config.getoption("--long"):
+        pytest.skip("the long form takes the one that keeps its names, too")
     micropython = get_interpreter(BOARD)
     text = build.make_source(
         configured(build.parts_of(build.DEFAULT_PROFILE, SWITCHES)), keeps_names
@@ -362,9 +367,12 @@ def test_an_argument_of_a_part_that_is_left_out_is_none():
 
 @pytest.mark.parametrize("profile", build.PROFILES[:-1])
 def test_of_mqtt_5_nothing_is_left_in_a_build_without_it(profile):
-    text = configured(build.parts_of(profile, SWITCHES))
+    with_5, without = (
+        build.compile_mpy(configured(build.parts_of(each, SWITCHES)), keeps_names=True)
+        for each in ("mqtt5", profile)
+    )
     for word in WORDS_OF_MQTT5:
-        assert word in TEXT and word.encode() not in build.compile_mpy(text, opt=2), word
+        assert word.encode() in with_5 and word.encode() not in without, word
 
 
 def test_the_same_parts_make_the_same_bytes_in_every_folder(monkeypatch, tmp_path, capsys):
@@ -413,14 +421,10 @@ def test_the_names_that_are_used_most_come_first_and_make_it_smaller(profile, mo
     changed = [pair for pair in zip(text.split("\n"), arranged.split("\n")) if len(set(pair)) > 1]
     assert arranged.count("\n") == text.count("\n")
     assert len(changed) == 1 and changed[0][0] == "", changed
-    # Where names are shared there are less that could come first.
-    for keeps_names, bytes_less in ((True, 300), (False, 200)):
-        small = len(build.compile_mpy(text, keeps_names=keeps_names))
-        with monkeypatch.context() as plain:
-            plain.setattr(build, "remembered", lambda make, *what: make())
-            plain.setattr(build, "arrange", lambda same, is_stripped=False, hot=(): same)
-            large = len(build.compile_mpy(text, keeps_names=keeps_names))
-        assert small < large - bytes_less
+    small = len(build.compile_mpy(text))
+    monkeypatch.setattr(build, "remembered", lambda make, *what: make())
+    monkeypatch.setattr(build, "arrange", lambda same, is_stripped=False, hot=(): same)
+    assert small < len(build.compile_mpy(text)) - 200
 
 
 def test_a_text_without_a_place_for_the_names_stays_as_it_is():
