@@ -64,6 +64,10 @@ _CALL_FD = CONFIG["call_fd"]
 _number = 0
 _answers = {}  # number -> (error, value), of calls that somebody else's wait has found
 _waiting = set()
+ANSWER_BYTES_MAX = 2048
+# A board's own driver needs no piece of the heap for a call: this one is there before the program,
+# and is not in the way of what it keeps. A call within a call has one of its own.
+_buffers = [bytearray(ANSWER_BYTES_MAX)]
 # The unix port has no GIL: one thread at a time. But a timer's callback comes in the middle of a
 # call of its own thread, and must not wait for it.
 _lock = _thread.allocate_lock()
@@ -90,12 +94,12 @@ def _call(name, arguments):
     global _number
     _number = number = (_number + 1) & 0xFFFFFF
     _waiting.add(number)
+    buffer = _buffers.pop() if _buffers else bytearray(ANSWER_BYTES_MAX)
     try:
         packet = repr((number, name, arguments)).encode()
         while _send(_CALL_FD, packet, len(packet), 0) < 0:
             pass  # a signal came
         while number not in _answers:
-            buffer = bytearray(2048)
             count = _recv(_CALL_FD, buffer, len(buffer), 0)
             if count == 0:
                 _exit(1)  # the other side is gone
@@ -107,6 +111,8 @@ def _call(name, arguments):
     finally:
         # After a Ctrl-C the answer comes, and nobody waits for it.
         _waiting.discard(number)
+        if not _buffers:
+            _buffers.append(buffer)
     if error:
         raise _ERRORS[error](*value)
     return value
