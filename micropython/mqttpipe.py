@@ -2732,8 +2732,9 @@ class _Connecting:
         while True:
             # Reading first: the TLS library tells there why it was refused, and not when writing.
             first_byte = next(self._packets)
-            if _MQTT5 and first_byte == _AUTH:
-                self._on_packet_5(_AUTH)
+            # AUTH goes on. (NanoMQ refuses by DISCONNECT: that says why.)
+            if _MQTT5 and first_byte >= _DISCONNECT:
+                self._on_packet_5(first_byte)
                 first_byte = _MOVES
             if first_byte > 0:
                 break

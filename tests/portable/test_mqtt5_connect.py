@@ -321,6 +321,16 @@ def test_no_refusal_controls_the_terminal_that_shows_it():
     assert error.reason.encode() == said
 
 
+def test_a_refusal_by_disconnect_in_place_of_connack_is_told_in_words():
+    """[MQTT5-3.14.0-1] forbids it; servers do it."""
+    for tail in (b"", b"\x00", b"\x05\x1f\x00\x02ok"):
+        bench = asked()
+        error, answer = refused(bench, bytes((0xE0, 1 + len(tail), 0x87)) + tail)
+        assert type(error) is mqttpipe.Refused and error.stage == "CONNACK", error
+        assert error.reason_code == 0x87 and "not authorized" in str(error), error
+        assert answer == b"" and bench.client.state_name == "WAITING"
+
+
 def test_a_server_that_knows_only_3_1_1_is_told_as_that():
     bench = asked()
     error, _ = refused(bench, b"\x20\x02\x00\x01")
@@ -346,7 +356,7 @@ def test_a_connack_that_is_malformed_closes_the_connection_and_says_why():
         (b"\x20\x05\x00\x00\x02\x7f\x00", 0x81),  # no such property
         (b"\x20\x07\x00\x00\x04\x15\x00\x01m", 0x82),  # a method that was not asked for
         (b"\x30\x04\x00\x01t\x00", 0x82),  # no CONNACK
-        (b"\xe0\x00", 0x82),  # nor is that
+        (b"\xd0\x00", 0x82),  # nor is that
     ):
         error, answer = refused(asked(), wire)
         assert type(error) is mqttpipe.ServerError, wire
