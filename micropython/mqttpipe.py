@@ -1807,12 +1807,21 @@ class Filters:
         while rows is not self.rows:  # put() of another thread has come between
             rows = self.rows
             found = []
+            if _MQTT5:
+                named = []
             for row in rows:
-                if row[_CALLBACK] is not None and row[_IS_LAST]:
-                    if _MQTT5 and row[_OPTIONS] and row[_OPTIONS][2]:
-                        continue  # what comes for it has its identifier [MQTT5-3.3.4-3, -5]
+                if (row[_CALLBACK] is not None or _MQTT5 and row[_QOS] >= 0) and row[_IS_LAST]:
                     if topic_matches(row[_FILTER], buf, start, end):
-                        found.append(row[_CALLBACK])
+                        if _MQTT5 and row[_OPTIONS] and row[_OPTIONS][2]:
+                            named.append(row[_CALLBACK])
+                        else:
+                            found.append(row[_CALLBACK])
+        if _MQTT5:
+            # What comes for a filter with an identifier has that [MQTT5-3.3.4-3, -5], unless it
+            # was queued when the filter had none yet, or the server forgets it (VerneMQ).
+            found = found or named
+            while None in found:
+                found.remove(None)
         return found
 
     if _MQTT5:

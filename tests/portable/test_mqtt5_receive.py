@@ -136,6 +136,28 @@ def test_an_identifier_of_a_subscription_without_callback_is_for_on_message():
         got.clear()
 
 
+def test_a_message_without_identifier_is_for_a_filter_that_has_one_if_no_other_matches():
+    """It was queued before the filter had one, or the server has left it out."""
+    bench = online()
+    got = []
+    subscribed(bench, "a/#", lambda c, m: got.append(1), 1)
+    subscribed(bench, "+/b", lambda c, m: got.append(2), 2)
+    subscribed(bench, "a/c", None)
+    subscribed(bench, "b/#", None, 3)
+    for name, expected, told in ((b"a/b", [1, 2], 0), (b"a/c", [], 1), (b"b/c", [], 1)):
+        for _ in range(2):
+            bench.exchange(b"\x30\x06\x00\x03" + name + b"\x00")
+            assert sorted(got) == expected and len(bench.take_events()) == told, (name, got)
+            got.clear()
+    bench.client.unsubscribe("a/c")
+    bench.steps()
+    bench.exchange(b"\x30\x06\x00\x03a/c\x00")
+    assert got == [], "it still stands"
+    bench.exchange(b"\xb0\x04\xff\x05\x00\x00")
+    bench.exchange(b"\x30\x06\x00\x03a/c\x00")
+    assert got == [1]
+
+
 def test_qos_2_is_delivered_once_and_what_is_unknown_is_told_so():
     """[MQTT5-4.3.3-8, -9, -10, -11, -12, -13] [MQTT5-3.5.2-1] [MQTT5-3.7.2-1] [MQTT5-4.5.0-2]"""
     needs("qos2")
