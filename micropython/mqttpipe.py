@@ -416,7 +416,7 @@ _KNOWN_TOPIC_BYTES_MAX = const(128)
 # Packet identifiers of incoming QoS 2 messages held until their PUBREL. Servers keep 10 (HiveMQ),
 # 20 (mosquitto) or 32 (EMQX) in flight to one client by default, more when connections break again
 # and again. One more than this ends the connection before it is delivered; by then the server
-# has PUBRECs to go on with.
+# has PUBRECs to go on with. What is of earlier connections is forgotten instead.
 _RECEIVED_MAX = const(256)
 
 # Tokens and counters stay below 2**30: a larger integer is a heap object on a 32-bit board. Half
@@ -3052,11 +3052,10 @@ class _Connecting:
             self._pipe.drop_expired(self._now_ms)  # and what begins anew
         if _QOS2:
             self._again = again
-        if _QOS2 and not is_ours:  # [MQTT-3.1.2-6]
-            self._received = []
-        if _MQTT5 and _QOS2 and self._is_5:
+            if not is_ours:  # [MQTT-3.1.2-6]
+                self._received = []
             # What stands before the 0 does not count against our receive maximum: the server
-            # counts from 0 on each connection [5: 4.9].
+            # counts from 0 on each connection [5: 4.9]. And it is what _is_first() may forget.
             received = self._received
             if 0 in received:
                 received.remove(0)
@@ -3876,6 +3875,8 @@ class _Receiving(_Serving):
                 received.remove(packet_id)
                 is_again = False
             if is_again:
+                received.append(packet_id)  # of this connection from here on
+                received.remove(packet_id)
                 if _STATS:
                     self._count(_N_SUPPRESSED)
                 return False
@@ -3883,8 +3884,13 @@ class _Receiving(_Serving):
                 # See _on_connack() for the 0.
                 if len(received) - received.index(0) > self._received_max:
                     raise _server_error(_RECEIVE_MAXIMUM_EXCEEDED, "more than our receive maximum")
-            if len(received) >= (_RECEIVED_MAX + self._is_5 if _MQTT5 else _RECEIVED_MAX):
-                raise TransportError("more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX)
+            if len(received) > _RECEIVED_MAX:
+                # Some servers forget with a connection that they owe PUBREL: it never comes.
+                if not received.pop(0):
+                    received.insert(0, 0)
+                    raise TransportError(
+                        "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX
+                    )
             self._arriving = packet_id
             received.append(packet_id)
             return True
@@ -3953,15 +3959,22 @@ class _Receiving(_Serving):
             elif kind == _SUBACK or kind == _UNSUBACK:
                 self._on_suback(kind == _SUBACK, packet_id)
             elif _QOS2 and kind == _PUBREL & _TYPE_MASK:
-                # The server will not repeat that message: its identifier is free for another.
-                if packet_id in self._received:
-                    self._received.remove(packet_id)
-                elif _MQTT5 and self._is_5:
-                    return self._put_not_found(_PUBCOMP, packet_id)
-                self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2] [MQTT5-4.3.3-11, -12]
+                return self._on_pubrel(packet_id)
             else:
                 return self._on_ack(kind, packet_id)
         return 0
+
+    if _QOS2:
+        # The server will not repeat that message: its identifier is free for another. (Ctrl-C in
+        # _is_first() may have left it there twice.)
+        def _on_pubrel(self, packet_id):
+            received = self._received
+            if _MQTT5 and self._is_5 and packet_id not in received:
+                return self._put_not_found(_PUBCOMP, packet_id)
+            while packet_id in received:
+                received.remove(packet_id)
+            self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2] [MQTT5-4.3.3-11, -12]
+            return 0
 
     # A message that is larger than the buffer: told, and read past. At QoS 1 and 2 it is
     # acknowledged when its identifier is known, at its end.
@@ -4072,13 +4085,8 @@ class _Receiving(_Serving):
                 self._on_auth(code, properties)
             elif code < _FAILED or kind >= _PUBREL & _TYPE_MASK:
                 # PUBCOMP or PUBREL with 0x92: it is over, as it would be without
-                if kind == _PUBREL & _TYPE_MASK:
-                    if _QOS2 and packet_id in self._received:
-                        self._received.remove(packet_id)
-                        self._outbox.put_ack(_PUBCOMP, packet_id)
-                    else:
-                        self._put_not_found(_PUBCOMP, packet_id)
-                    return 0
+                if _QOS2 and kind == _PUBREL & _TYPE_MASK:
+                    return self._on_pubrel(packet_id)
                 return self._on_ack(kind, packet_id)
             else:
                 return self._on_failed(kind, packet_id, code, properties)

@@ -1,6 +1,6 @@
 """The first messages of a resumed session come with CONNACK, before the program has subscribed."""
 
-from fakes import CONNACK_SESSION, ECONNRESET, Bench, needs
+from fakes import CONNACK_SESSION, ECONNRESET, Bench, needs, reconnect
 from wire import kinds, publish, serve
 
 
@@ -100,6 +100,49 @@ def test_behind_a_lost_connack_a_message_with_dup_is_the_old_one():
     bench = with_a_message_whose_pubrec_was_lost(True)
     assert bench.exchange(publish(b"a", b"one", 2, b"\x00\x01", 8)) == b"\x50\x02\x00\x01"
     assert bench.take_events() == []
+
+
+def test_pubrels_that_a_server_forgets_stand_in_the_way_of_no_message():
+    """rmqtt forgets with each connection that it owes one, and keeps the session."""
+    needs("qos2")
+    bench = Bench(clean_session=False, reconnect_min_ms=0, reconnect_max_ms=0).go_online()
+    for number in range(1, 300):
+        packet_id = number.to_bytes(2, "big")
+        assert bench.exchange(publish(b"a", b"x", 2, packet_id)) == b"\x50\x02" + packet_id
+        assert bench.take_events() == [("message", "a", b"x", 2)], number
+        if number == 299:
+            break
+        reconnect(bench, CONNACK_SESSION)
+        bench.take_events()
+    # What comes again is known, however full it is.
+    packet_id = (299).to_bytes(2, "big")
+    assert bench.exchange(publish(b"a", b"x", 2, packet_id, 8)) == b"\x50\x02" + packet_id
+    reconnect(bench, CONNACK_SESSION)
+    bench.take_events()
+    assert bench.exchange(publish(b"a", b"x", 2, packet_id, 8)) == b"\x50\x02" + packet_id
+    assert bench.exchange(b"\x62\x02" + packet_id) == b"\x70\x02" + packet_id
+    assert bench.take_events() == []
+
+
+def test_one_that_came_again_on_this_connection_is_not_forgotten():
+    """[MQTT-4.3.3-2] A server without a limit sends all again, and new ones behind them."""
+    needs("qos2")
+    bench = Bench(clean_session=False, reconnect_min_ms=0, reconnect_max_ms=0).go_online()
+    for number in range(1, 257):
+        bench.exchange(publish(b"a", b"x", 2, number.to_bytes(2, "big")))
+    reconnect(bench, CONNACK_SESSION)
+    for number in range(1, 257):
+        bench.exchange(publish(b"a", b"x", 2, number.to_bytes(2, "big"), 8))
+    bench.take_events()
+    bench.exchange(publish(b"a", b"x", 2, b"\x01\x01"))
+    assert [event[0] for event in bench.take_events()] == ["offline"]
+    bench.steps()
+    bench.server.received()
+    bench.exchange(CONNACK_SESSION)
+    bench.take_events()
+    for number in range(1, 257):
+        bench.exchange(publish(b"a", b"x", 2, number.to_bytes(2, "big"), 8))
+    assert bench.take_events() == [], "each was received"
 
 
 def test_where_no_connack_was_lost_dup_is_not_looked_at():
