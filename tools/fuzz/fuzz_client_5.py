@@ -82,7 +82,13 @@ class Expected(fuzz_client.Expected):
         if packet.name == "CONNACK" and packet.size == 2 and packet.is_whole and packet.body[1]:
             self.end = "Refused"
             return False
-        return super().take(packet)
+        # DISCONNECT in place of CONNACK refuses as well.
+        is_connected = self.is_connected
+        self.is_connected = is_connected or packet.name == "DISCONNECT"
+        goes_on = super().take(packet)
+        if packet.name == "DISCONNECT" and not self.end:  # it is not whole
+            self.is_connected = is_connected
+        return goes_on
 
     def take_connack(self, packet):
         if packet.clauses and packet.clauses != ["MQTT5-3.2.2-1"] or self.is_connected:
