@@ -32,6 +32,12 @@ import time
 import shim_micropython
 from shim_io import IOCTL_GET_FILENO, IOCTL_POLL, IOBase
 
+if not hasattr(select, "poll"):  # else what has failed would pass for a quiet network
+    raise ImportError(
+        "mqttpipe needs select.poll(), which Python has on Linux and macOS and not on Windows: "
+        "use WSL or a container there"
+    )
+
 # The same numbers on Linux, macOS and every board (py/stream.h).
 POLLIN = 1
 POLLOUT = 4

@@ -4,6 +4,8 @@ import errno
 import gc
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -14,6 +16,8 @@ import shim_io
 import shim_select
 import shim_socket
 import shim_tls
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 POLLIN = 1
 POLLOUT = 4
@@ -42,6 +46,19 @@ def shim_pair():
     near.setblocking(False)
     far.setblocking(False)
     return near, far
+
+
+def test_a_system_without_poll_is_told_at_the_import():
+    code = "import select, sys; del select.poll; sys.path[:0] = %r; import mqttpipe" % (
+        [os.path.join(ROOT, "micropython"), os.path.dirname(shim_select.__file__)],
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, timeout=60, text=True
+    )
+    assert ran.returncode == 1
+    error = ran.stderr.strip().splitlines()[-1]
+    assert error.startswith("ImportError: mqttpipe needs select.poll(), which ")
+    assert error.endswith(" not on Windows: use WSL or a container there")
 
 
 def test_cpython_s_own_sockets_and_descriptors_can_be_watched(pair):
