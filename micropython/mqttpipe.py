@@ -2115,7 +2115,7 @@ class Outbox:
         written = 0
         while self.pending > 0:
             part = self.part
-            end = self.end or _len(part)
+            end = self.end = self.end or _len(part)  # also if write() raises: offered
             size = end - self.at
             if count < 0:
                 count = write(part, self.at, size) or 0
@@ -2123,7 +2123,6 @@ class Outbox:
             self.at += count
             self.pending -= count
             self.sent_count = self.sent_count + count & _COUNT_MASK
-            self.end = end
             if count < size or not count:
                 break
             count = -1

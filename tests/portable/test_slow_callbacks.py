@@ -152,3 +152,32 @@ def test_a_server_that_answers_nothing_is_still_given_up():
         if not bench.client.is_online():
             break
     assert not bench.client.is_online(), "a PINGRESP that never comes"
+
+
+def test_a_write_that_fails_for_a_moment_between_two_callbacks_costs_no_byte():
+    """lwIP has no memory for a moment, say: what has left before that does not leave again."""
+    bench = Bench()
+
+    def slow(client, message):
+        if message.payload == b"3":
+            bench.server.write_credit = 1000
+            bench.network.fail_at_call = bench.network.calls + 2
+            bench.clock.advance(100)
+
+    def publishes(client, message):
+        bench.server.error = None
+        if message.payload == b"3":
+            client.publish("t", b"4")
+
+    bench.client.subscribe("#", slow, qos=1)
+    bench.client.subscribe("work", publishes, qos=1)
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    serve(bench, CONNACK)
+    bench.server.write_credit = 0
+    for number in b"12":  # the first answer is refused, the second waits behind it
+        assert bench.exchange(publish(b"work", bytes((number,)), 1, bytes((0, number)))) == b""
+    wire = bench.exchange(publish(b"work", b"3", 1, b"\x003"))
+    assert wire == b"\x40\x02\x001\x40\x02\x002\x40\x02\x003\x30\x04\x00\x01t4", wire
+    assert bench.client.is_online()
