@@ -1788,7 +1788,7 @@ class Filters:
         # assignment, as step() may look for callbacks at any moment. One whose answer is awaited
         # stays until that has come.
         for one in self.rows:
-            if one[_FILTER] == topic_filter and qos >= 0 and one[_QOS] >= 0:
+            if one[_FILTER] == topic_filter and (qos < 0) == (one[_QOS] < 0):
                 if is_lost or one[_STATE] >= _GRANTED:
                     rows.remove(one)
         self.is_changed = self.is_unsent = True  # before, in case that Ctrl-C comes
@@ -6465,8 +6465,8 @@ class MQTTClient(_Calls5):
         """True when nothing more will happen for this token.
 
         QoS 0: handed to the socket. QoS 1, 2, subscribe, unsubscribe: acknowledged (see
-        was_refused()), or replaced by a later subscribe() of the same filter. Or dropped by a
-        policy, cancel() or expiry; then on_dropped was called, or will be in a moment.
+        was_refused()), or replaced by a later call for the same filter. Or dropped by a policy,
+        cancel() or expiry; then on_dropped was called, or will be in a moment.
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never.
         """

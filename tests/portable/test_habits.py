@@ -1,7 +1,7 @@
 """What programs do that were written with another client in mind: it costs them nothing here."""
 
 from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, reconnect
-from wire import filters, kinds, serve
+from wire import answers, filters, kinds, serve
 
 
 def subscribing_in_on_connect(**options):
@@ -84,6 +84,36 @@ def test_asking_for_the_same_all_the_time_while_offline_takes_no_memory():
         assert bench.client.is_done(token) and bench.client.is_online()
         bench.exchange(b"\x30\x04\x00\x01ax")
         assert seen == [199]
+
+
+def test_subscribing_and_unsubscribing_all_the_time_while_offline_takes_no_memory():
+    """As `async with client.messages()` in a loop does. The last call of each kind goes."""
+    for is_new in (True, False):
+        bench = Bench(clean_session=False)
+        if not is_new:
+            bench.go_online()
+            bench.client.subscribe("a")
+            serve(bench)
+            bench.server.error = ECONNRESET
+            bench.network.connect_error = 111
+            bench.steps()
+        for _ in range(200):
+            bench.client.subscribe("a")
+            token = bench.client.unsubscribe("a")
+            assert len(bench.client._filters.rows) <= 3
+        assert not bench.client.is_done(token)
+        bench.network.connect_error = 0
+        bench.client.connect()
+        bench.clock.advance(10_000)
+        bench.steps()
+        bench.server.received()
+        bench.server.send(CONNACK_SESSION)
+        bench.steps()
+        sent = bench.server.received()
+        assert kinds(sent) == [0x80, 0xA0], sent
+        bench.exchange(answers(sent))
+        assert bench.client.is_done(token) and bench.client.is_online()
+        assert bench.client._filters.rows == []
 
 
 def test_what_was_unsubscribed_and_subscribed_while_offline_goes_in_that_order():
