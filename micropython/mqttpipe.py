@@ -1486,7 +1486,8 @@ class Pipe(IOBase):
                     if size <= self.bytes_left:
                         self.bytes_left -= size
                         return self.tail
-                self.wait_for_lock(True)
+                if not self.is_dropping:  # else rewind() may look already, and waits for us
+                    self.wait_for_lock(True)
                 if self._squeeze():
                     continue
                 waiting = self._count_bytes()

@@ -13,6 +13,7 @@ FLYING = 0x200
 RELEASED = 0x400
 MUTE = 0x800
 TURN_SHIFT = 15  # above it: which PUBREC it was
+DROP_OLDEST = 1
 
 
 def make(slots):
@@ -434,3 +435,20 @@ def test_a_message_that_leaves_while_it_is_taken_back_has_one_end():
     assert client.cancel(token) is False
     bench.steps()
     assert bench.take_events() == [("published", token)] and len(found) == 2
+
+
+def test_who_drops_one_more_does_not_wait_for_the_end_of_a_connection():
+    """Which waits for that drop: 20 ms, and then QueueFull behind a message that was dropped."""
+    needs("offline")
+    pipe = mqttpipe.Pipe(5, 1024, 30)
+    for _ in range(3):
+        pipe.put(b"t", b"23456789", QOS_1)
+    give_up = pipe.give_up
+
+    def give_up_meanwhile(at):
+        give_up(at)
+        pipe.is_looking = True  # another thread is in rewind()
+
+    pipe.give_up = give_up_meanwhile
+    token = pipe.put(b"t", b"23456789012345678", QOS_1, DROP_OLDEST)
+    assert pipe.dropped == [1, 2] and token == 4 and not pipe.is_dropping
