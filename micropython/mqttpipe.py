@@ -6342,7 +6342,9 @@ class MQTTClient(_Calls5):
                 it may have been delivered. False: there is nothing to take back: it is done, or it
                 is QoS 0 and on its way, or the server has it for good (QoS 2 past PUBREC).
 
-            Raises: LocalError: not an int. Allocates: very little. Blocks: see Pipe.put().
+            Raises: LocalError: not an int. QueueFull: another call holds the pipe for too long.
+
+            Allocates: very little. Blocks: see Pipe.put().
             """
             is_taken_back = self._pipe.cancel(token)
             self._tell_dropped()
