@@ -6611,6 +6611,7 @@ if _ASYNCIO:
                 self._filter = None
                 if self in self._client._full:
                     self._client._full.remove(self)
+                    self._client._pipe.is_signalled = True  # also without that unsubscribe()
                 if self._changed:
                     self._changed.set()
                     self._changed.clear()

@@ -149,3 +149,15 @@ def test_close_ends_the_subscription_of_a_filter_that_nobody_else_has():
         assert bench.client.is_online()
         bench.exchange(publish(b"a", b"late"))
         assert bench.take_events()[-1] == ("message", "a", b"late", 0), "nobody's"
+
+
+def test_close_wakes_a_client_that_sleeps_also_if_the_filter_is_anothers_by_now():
+    """Else it would not read on before something else wakes it, such as the next ping."""
+    for is_anothers in (False, True):
+        bench, messages = full(1)
+        if is_anothers:
+            bench.client.subscribe("a")
+        serve(bench)
+        assert bench.client.next_deadline_ms() != 0
+        messages.close()
+        assert bench.client.next_deadline_ms() == 0, is_anothers
