@@ -1429,7 +1429,7 @@ class Pipe(IOBase):
         if held_ms is None or self._held_token != self.last_token:  # by another call than before
             self._held_ms = now_ms
             self._held_token = self.last_token
-        elif ticks_diff(now_ms, held_ms) > _LOCK_STALE_MS and self._held_ms == held_ms:
+        elif _left_of(held_ms, now_ms) < -_LOCK_STALE_MS and self._held_ms == held_ms:
             self.release_lock()
         self.has_chores = self.is_signalled = True
 
@@ -6530,7 +6530,7 @@ class MQTTClient(_Calls5):
                 self.step(left_ms)
             if is_done(*arguments) if is_done else self.state == _DOWN:
                 return True
-            left_ms = ticks_diff(deadline_ms, ticks_ms())
+            left_ms = _left_of(deadline_ms, ticks_ms())
             if left_ms <= 0:
                 return False
 

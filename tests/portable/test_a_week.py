@@ -157,3 +157,35 @@ def test_a_request_has_timed_out():
         pass_over(bench, absence_ms)
         bench.steps()
         assert answers == [None], absence_ms
+
+
+class Far:
+    """A link that takes its time to say that it is down."""
+
+    def __init__(self, bench, ms):
+        self.bench = bench
+        self.ms = ms
+
+    def is_up(self):
+        pass_over(self.bench, self.ms)
+        self.ms = 0
+        return False
+
+
+def test_a_wait_is_over():
+    for absence_ms in ABSENCES_MS:
+        bench = Bench()
+        bench.client.link = Far(bench, absence_ms)
+        bench.client.connect()
+        assert not bench.client.wait_online(1000)
+        assert max(bench.select.slept + [0]) <= 1000, absence_ms
+
+
+def test_a_lock_that_ctrl_c_has_left_is_given_back():
+    for absence_ms in ABSENCES_MS:
+        bench = Bench()
+        bench.client._pipe.wait_for_lock()  # as publish() does, and then it is ended
+        bench.client.step()
+        pass_over(bench, absence_ms)
+        bench.client.step()
+        bench.client.publish("t", "x")
