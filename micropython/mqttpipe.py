@@ -3439,9 +3439,12 @@ class _Serving(_Connecting):
             yield False
         # What the server has sent meanwhile is read away: closing with unread bytes would reset
         # the connection, and the server might lose DISCONNECT and publish the will.
-        for _ in range(_PACKETS_PER_STEP):
-            if not self._read(self._decoder.buf, len(self._decoder.buf)):
-                break
+        try:
+            for _ in range(_PACKETS_PER_STEP):
+                if not self._read(self._decoder.buf, len(self._decoder.buf)):
+                    break
+        except _IGNORED:
+            pass  # the server was faster: it has closed
         yield True
 
     def _arm(self, timer, timeout_ms):

@@ -463,6 +463,21 @@ def test_disconnect_drains_sends_disconnect_and_closes():
     assert len(bench.network.connections) == 1, "it stays away"
 
 
+def test_a_reset_behind_disconnect_is_no_error():
+    """The server has had DISCONNECT, and may close before we do."""
+    said = 0
+    for n in range(1, 9):
+        bench = Bench().go_online()
+        bench.network.fail_at_call = bench.network.calls + n
+        bench.client.disconnect()
+        bench.steps()
+        assert bench.client.state_name == "DOWN" and bench.server.is_closed
+        is_said = bench.server.received() == DISCONNECT
+        assert (bench.error() is None) == is_said, n
+        said += is_said
+    assert 0 < said < 8
+
+
 def test_disconnect_on_a_dead_link_ends_by_the_deadline():
     bench = Bench(connect_timeout_ms=5000).go_online()
     bench.server.write_credit = 0
