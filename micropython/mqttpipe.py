@@ -2116,7 +2116,7 @@ class Outbox:
         written = 0
         while self.pending > 0:
             part = self.part
-            end = self.end = self.end or _len(part)  # also if write() raises: offered
+            end = self.end or _len(part)
             size = end - self.at
             if count < 0:
                 count = write(part, self.at, size) or 0
@@ -2124,6 +2124,7 @@ class Outbox:
             self.at += count
             self.pending -= count
             self.sent_count = self.sent_count + count & _COUNT_MASK
+            self.end = end
             if count < size or not count:
                 break
             count = -1
@@ -3562,7 +3563,7 @@ class _Serving(_Connecting):
     # we owe it, with a PINGREQ if one is due, before the next callback. _sending() frees slots.
     def _ping_meanwhile(self):
         took_ms = ticks_diff(ticks_ms(), self._now_ms)
-        if took_ms >= _SLOW_MS and self.state >= _SUBSCRIBING:
+        if took_ms >= _SLOW_MS and self.state >= _SUBSCRIBING and self._failed is None:
             self._allow(took_ms)
             self._pipe.has_chores = True
             try:
@@ -3571,8 +3572,8 @@ class _Serving(_Connecting):
                     self._sent_ms = self._now_ms
                     self._timers[_TIMER_WRITE] = None
                     self._on_left()
-            except Exception:
-                pass  # the next read or write tells
+            except Exception as error:
+                self._failed = error  # some of it may have left: _sending() ends the connection
 
 
 # ---------------------------------------------------------------------------
@@ -4296,6 +4297,8 @@ class _Sending(_Receiving):
                     )
                     is_rare = is_rare or self._has_marks
                 if is_rare:
+                    if self._failed is not None:
+                        raise self._failed
                     free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if _QOS2:
                         while again and outbox.room >= _ACK_BYTES:
