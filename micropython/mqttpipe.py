@@ -1452,14 +1452,13 @@ class Pipe(IOBase):
             first = last = -1
             at = self.sent
             while at != self.tail:
-                if self.firsts[at] and (topic is None or self.topics[at] == topic):
-                    if self.firsts[at] & _SENT:
-                        last = -1
-                    else:
-                        count += self._bytes_of(at)
-                        last = at
-                        if first < 0:
-                            first = at
+                if self.firsts[at] & _SENT:
+                    last = -1
+                elif self.firsts[at] and (topic is None or self.topics[at] == topic):
+                    count += self._bytes_of(at)
+                    last = at
+                    if first < 0:
+                        first = at
                 at = (at + 1) % self.size
             return count, first, last
 

@@ -134,3 +134,24 @@ def test_an_identifier_stays_one_message_s_where_the_latest_takes_an_older_one_s
     assert again == b"\x3c\x05\x00\x01a\x05\xde\x3c\x05\x00\x01b\x00\x02", again
     bench.exchange(b"\x50\x02\x00\x02")
     assert bench.exchange(b"\x70\x02\x00\x02") == b"\x34\x05\x00\x01c\x00\x02"
+
+
+def test_the_latest_takes_no_place_before_a_message_that_has_its_identifier():
+    """[MQTT-2.3.1-2]: it would wait for that one, which waits behind it."""
+    needs("offline")
+    bench = Bench(clean_session=False, reconnect_min_ms=0, offline="latest").go_online()
+    client = bench.client
+    bench.server.write_credit = 3
+    client.publish("a", b"old")  # leaves in part, and waits again
+    client.publish("b", b"", 1)  # token 2, in the same write
+    bench.steps()
+
+    def publish_while_offline(client, error):
+        client._pipe.last_token = 65280
+        client.publish("a", b"", 1)  # 65281: the identifier would be 2, too
+
+    client.on_offline = publish_while_offline
+    assert reconnect(bench, CONNACK_SESSION) == b"\x3a\x05\x00\x01b\x00\x02"
+    assert bench.exchange(b"\x40\x02\x00\x02") == b"\x32\x05\x00\x01a\x00\x02"
+    bench.exchange(b"\x40\x02\x00\x02")
+    assert client._pipe.head == client._pipe.tail
