@@ -6609,14 +6609,15 @@ if _ASYNCIO:
 
         def close(self):
             """Unsubscribe, and end the loop. Raises: QueueFull: call it again."""
+            client = self._client
             if self._filter is not None:
-                row = self._client._filters.find(self._token)
+                row = client._filters.find(self._token)
                 if row is not None and row[_IS_LAST]:  # else the filter is somebody else's by now
-                    self._client.unsubscribe(self._filter)
+                    client.unsubscribe(self._filter)
                 self._filter = None
-                if self in self._client._full:
-                    self._client._full.remove(self)
-                    self._client._pipe.is_signalled = True  # also without that unsubscribe()
+                if self in client._full:
+                    client._full.remove(self)
+                    client._pipe.is_signalled = True  # also without that unsubscribe()
                 if self._changed:
                     self._changed.set()
                     self._changed.clear()
