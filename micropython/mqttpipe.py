@@ -4296,9 +4296,9 @@ class _Sending(_Receiving):
                     )
                     is_rare = is_rare or self._has_marks
                 if is_rare:
+                    free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if self._failed is not None:
                         raise self._failed
-                    free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if _QOS2:
                         while again and outbox.room >= _ACK_BYTES:
                             at = pipe.find_id(again.pop(0))

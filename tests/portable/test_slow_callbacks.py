@@ -182,8 +182,12 @@ def test_a_write_that_fails_for_a_moment_between_two_callbacks_ends_the_connecti
     serve(bench, CONNACK)
     bench.take_events()
     bench.server.write_credit = 0
-    for number in b"12":  # the first answer is refused, the second waits behind it
+    token = bench.client.publish("t", b"0")  # is refused, and the answers wait behind it
+    bench.steps()
+    for number in b"12":
         assert bench.exchange(publish(b"work", bytes((number,)), 1, bytes((0, number)))) == b""
-    assert bench.exchange(publish(b"work", b"3", 1, b"\x003")) == b"\x40\x02\x001"
-    assert bench.error().errno == ECONNRESET and bench.server.is_closed
+    assert bench.exchange(publish(b"work", b"3", 1, b"\x003")) == b"\x30\x04\x00\x01t0"
+    (published, (name, error)) = bench.take_events()
+    assert published == ("published", token), "it has left as a whole, and does not go again"
+    assert name == "offline" and error.errno == ECONNRESET and bench.server.is_closed
     assert seen == [b"1", b"1", b"end", b"2", b"2", b"end", b"3", b"3", b"end"]
