@@ -71,7 +71,7 @@ except ImportError:  # CPython
 _TLS = const(1)  # mqtts:// and ssl://
 _QOS2 = const(1)  # exactly once; without it QoS 2 is refused
 _FAILOVER = const(1)  # more than one server
-_ASYNCIO = const(1)  # run(), publish_wait(), messages()
+_ASYNCIO = const(1)  # run(), publish_wait(), messages(), Message.copy()
 _BACKGROUND = const(1)  # start() and stop()
 _ISR = const(1)  # publish_isr()
 _STATS = const(1)  # counters
@@ -2324,7 +2324,8 @@ class Message:
     Attributes: topic_name (str), qos (0..2), retain and dup (bool); payload: bytes, a new copy
     each time you read it; view: a memoryview of the payload in the client's buffer.
 
-    Valid only during the callback. Keep the attributes that you need, or a copy(), not the object.
+    Valid only during the callback. Keep the attributes that you need, or a copy() (profile full),
+    not the object.
     Only read them: what you assign to one stays there for messages that follow. So does a view
     that you have released, as CPython's `with message.view` does.
 
