@@ -179,13 +179,3 @@ def test_a_wait_is_over():
         bench.client.connect()
         assert not bench.client.wait_online(1000)
         assert max(bench.select.slept + [0]) <= 1000, absence_ms
-
-
-def test_a_lock_that_ctrl_c_has_left_is_given_back():
-    for absence_ms in ABSENCES_MS:
-        bench = Bench()
-        bench.client._pipe.wait_for_lock()  # as publish() does, and then it is ended
-        bench.client.step()
-        pass_over(bench, absence_ms)
-        bench.client.step()
-        bench.client.publish("t", "x")

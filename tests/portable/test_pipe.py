@@ -303,6 +303,17 @@ def test_a_lock_is_left_behind_only_if_it_was_taken_at_each_look():
     assert not pipe._lock.locked()
 
 
+def test_a_lock_that_was_left_behind_a_week_ago_is_given_back():
+    """More than half a period of ticks_ms()."""
+    for days in (1, 6.3, 7.5):
+        bench = Bench()
+        bench.client._pipe.wait_for_lock()  # as publish() does, and then Ctrl-C ends it
+        bench.client.step()
+        bench.clock.advance(int(days * 24 * 3600 * 1000))
+        bench.client.step()
+        bench.client.publish("t", "x")
+
+
 def test_a_lock_that_one_call_after_the_other_takes_is_left_alone():
     """Found taken each time for a second, it was released while another thread wrote."""
     needs("offline")
