@@ -6309,9 +6309,9 @@ class MQTTClient(_Calls5):
             pipe = self._pipe
             if self._is_telling:
                 return
-            self._is_telling = True
             begin_ms = ticks_ms()
             try:
+                self._is_telling = True  # in here: Ctrl-C in a call before would leave it so
                 for _ in range(_DROPS_PER_CALL):
                     # Under the lock, as all that changes this list. If another thread has it,
                     # step() tells the rest.

@@ -520,3 +520,32 @@ def test_the_ring_is_gone_through_once_for_all_that_the_latest_replaces():
     bench.client.publish("t", b"y", 1, offline="latest")
     assert len(looks) <= 3 and len(bench.take_events()) == 40
     assert sent_after_connect(bench) == b"\x32\x06\x00\x01t\x00\x29y"
+
+
+def test_ctrl_c_at_any_look_at_the_clock_leaves_a_client_that_tells_what_is_dropped():
+    for count in range(1, 9):
+        bench = offline(pipe_slots=2, offline="drop_oldest")
+        client = bench.client
+        told = []
+        client.on_dropped = lambda client, token, told=told: told.append(token)
+        looks = []
+        now = mqttpipe.ticks_ms
+
+        def ticks_ms(count=count, looks=looks, now=now):
+            looks.append(1)
+            if len(looks) == count:
+                raise KeyboardInterrupt
+            return now()
+
+        mqttpipe.ticks_ms = ticks_ms
+        for n in range(6):
+            try:
+                client.publish("t", b"%d" % n)
+            except (KeyboardInterrupt, mqttpipe.QueueFull):
+                bench.clock.advance(1001)
+                client.step()  # gives back the lock
+                bench.clock.advance(1001)
+                client.step()
+        assert len(looks) >= count
+        client.step()
+        assert told == list(range(1, client._pipe.last_token - 1)), (count, told)
