@@ -5664,10 +5664,10 @@ class _Calls5(_Driving):
             if _OFFLINE:
                 if offline is not None:
                     offline = _policy(offline)
-                interval_s = properties and _value(properties, _EXPIRY_ID)
+                interval_s = _value(properties or _NO_PROPERTIES, _EXPIRY_ID)
+                if interval_s is not None and expiry_s is not None:  # one packet has one of them
+                    raise LocalError("both expiry_s and message_expiry_interval")
                 if interval_s and interval_s <= _EXPIRY_MAX_S:  # counted, and sent, by ourselves
-                    if expiry_s is not None:
-                        raise LocalError("both expiry_s and message_expiry_interval")
                     expiry_s = interval_s
                     properties = dict(properties)
                     del properties[_property(_PROPERTIES.find(";02"))[4]]

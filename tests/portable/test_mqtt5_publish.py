@@ -110,8 +110,18 @@ def test_what_waits_longer_than_its_expiry_is_dropped():
     bench.clock.advance(2000)
     bench.steps()
     assert dropped == [token] and bench.client.is_done(token)
-    properties = {"message_expiry_interval": 2}
-    raises(mqttpipe.LocalError, bench.client.publish, "t", "x", expiry_s=2, properties=properties)
+
+
+def test_no_message_says_twice_how_long_it_is_of_use():
+    """[5: 3.3.2.3.3] Neither where the interval is 0, nor where it is sent as it is."""
+    needs("offline")
+    bench = online()
+    for s in (0, 2, 259_200, 259_201, 0xFFFFFFFF):
+        interval = {"message_expiry_interval": s}
+        publish = bench.client.publish
+        error = raises(mqttpipe.LocalError, publish, "t", "x", expiry_s=2, properties=interval)
+        assert "both expiry_s" in error, error
+    assert bench.exchange() == b""
 
 
 def test_the_rest_of_it_is_said_when_it_is_sent_again():
