@@ -1798,8 +1798,20 @@ class Filters:
                 one[_IS_LAST] = False
         self.is_changed = self.is_unsent = True
 
-    def callbacks(self, buf, start, end):
+    def callbacks(
+        self,
+        buf,
+        start,
+        end,
+        identifiers=(),  # _MQTT5
+    ):
         """The callbacks of all filters that match the topic name in `buf[start:end]`.
+
+        MQTT 5.0: of a message that came with these subscription identifiers. A filter that has
+        one of them is not compared [MQTT5-3.3.4-4], unless another filter has it, too. One
+        that has none matches as ever: the message may have been sent for it, too. One that has
+        another [MQTT5-3.3.4-3, -5] counts where nothing else has asked for the message: perhaps
+        it was sent before the server knew that one.
 
         In the order of subscription. Allocates: the list.
         """
@@ -1808,46 +1820,31 @@ class Filters:
             rows = self.rows
             found = []
             if _MQTT5:
-                named = []
-            for row in rows:
-                if (row[_CALLBACK] is not None or _MQTT5 and row[_QOS] >= 0) and row[_IS_LAST]:
-                    if topic_matches(row[_FILTER], buf, start, end):
-                        if _MQTT5 and row[_OPTIONS] and row[_OPTIONS][2]:
-                            named.append(row[_CALLBACK])
-                        else:
-                            found.append(row[_CALLBACK])
-        if _MQTT5:
-            # What comes for a filter with an identifier has that [MQTT5-3.3.4-3, -5], unless it
-            # was queued when the filter had none yet, or the server forgets it (VerneMQ).
-            found = found or named
-            while None in found:
-                found.remove(None)
-        return found
-
-    if _MQTT5:
-
-        def callbacks_of(self, identifiers, topic_name):
-            """The callbacks of a message that came with these subscription identifiers.
-
-            A filter that has one is not compared [MQTT5-3.3.4-4]; without a callback it adds a
-            None. The others match as ever: the message may have been sent for them, too. Without
-            identifiers each filter is compared.
-            """
-            rows = None
-            while rows is not self.rows:
-                rows = self.rows
-                found = []
+                others = []
                 for row in rows:
-                    if row[_IS_LAST]:
-                        identifier = row[_OPTIONS][2]
-                        if (
-                            identifier in identifiers
-                            if identifier and identifiers
-                            else row[_CALLBACK] is not None
-                            and topic_matches(row[_FILTER], topic_name, 0, _len(topic_name))
+                    if row[_IS_LAST] and row[_QOS] >= 0:
+                        callback = row[_CALLBACK]
+                        given = row[_OPTIONS] and row[_OPTIONS][2]
+                        count = 0
+                        if given in identifiers:
+                            count = sum(
+                                one[_IS_LAST] and one[_OPTIONS][2] == given for one in rows
+                            )
+                        # A None keeps the message from others, for on_message.
+                        if count == 1 or (
+                            (callback is not None or count or given == 0 and not identifiers)
+                            and topic_matches(row[_FILTER], buf, start, end)
                         ):
+                            (others if given and not count else found).append(callback)
+                found = found or others
+                while None in found:
+                    found.remove(None)
+            else:
+                for row in rows:
+                    if row[_CALLBACK] is not None and row[_IS_LAST]:
+                        if topic_matches(row[_FILTER], buf, start, end):
                             found.append(row[_CALLBACK])
-            return found
+        return found
 
     def find(self, token):
         """The row of this token, its answer told or not; or None."""
@@ -3794,13 +3791,7 @@ class _Receiving(_Serving):
                         takers = callbacks
                         if _MQTT5 and identifiers and takers != ():
                             at = message.topic_name.encode()
-                            takers = filters.callbacks_of(identifiers, at)
-                            # An identifier that is ours no more: of another program's life, or
-                            # of the subscribe() that another one has replaced.
-                            takers = takers or filters.callbacks_of((), at)
-                            while None in takers:
-                                takers.remove(None)
-                            takers = takers or None
+                            takers = filters.callbacks(at, 0, len(at), identifiers) or None
                         if takers is None:
                             default[0] = self.on_message
                             takers = () if default[0] is None else default

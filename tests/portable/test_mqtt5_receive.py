@@ -158,6 +158,45 @@ def test_a_message_without_identifier_is_for_a_filter_that_has_one_if_no_other_m
     assert got == [1]
 
 
+def test_filters_that_share_an_identifier_are_told_apart_by_their_topics():
+    """[5: 3.3.4] Or each message would go to the callbacks of all, or to one as often."""
+    bench = online()
+    got = []
+    subscribed(bench, "a/#", lambda c, m: got.append(1), 7)
+    subscribed(bench, "b/#", lambda c, m: got.append(2), 7)
+    subscribed(bench, "b/c", None, 7)
+    for name, expected in ((b"a/c", [1]), (b"b/x", [2]), (b"b/c", [2]), (b"c/c", [])):
+        for properties in (b"\x0b\x07", b"\x0b\x07\x0b\x07"):
+            body = b"\x00\x03" + name + bytes((len(properties),)) + properties
+            bench.exchange(bytes((0x30, len(body))) + body)
+            assert got == expected, (name, properties, got)
+            assert len(bench.take_events()) == (not expected)
+            got.clear()
+
+
+def test_a_message_from_before_its_filter_had_an_identifier_finds_the_callback():
+    """As from a session that this device has had before it gave any."""
+    bench = online()
+    got = []
+    subscribed(bench, "a/b", lambda c, m: got.append(1))
+    bench.client.subscribe(
+        "a/b", lambda c, m: got.append(2), properties={"subscription_identifier": 7}
+    )
+    bench.steps()  # what comes now was sent before this SUBSCRIBE came
+    for _ in range(2):
+        bench.exchange(b"\x30\x07\x00\x03a/b\x00x")
+        assert got.pop() == 2 and bench.take_events() == []
+    bench.exchange(b"\x90\x04\xff\x02\x00\x00")
+    subscribed(bench, "a/+", None)
+    bench.take_events()
+    bench.exchange(b"\x30\x07\x00\x03a/b\x00x")
+    assert got == [] and bench.take_events() == [("message", "a/b", b"x", 0)], "for that one"
+    bench.client.unsubscribe("a/+")
+    bench.steps()
+    bench.exchange(b"\xb0\x04\xff\x04\x00\x00", b"\x30\x07\x00\x03a/b\x00x")
+    assert got == [2]
+
+
 def test_qos_2_is_delivered_once_and_what_is_unknown_is_told_so():
     """[MQTT5-4.3.3-8, -9, -10, -11, -12, -13] [MQTT5-3.5.2-1] [MQTT5-3.7.2-1] [MQTT5-4.5.0-2]"""
     needs("qos2")
