@@ -4132,6 +4132,7 @@ class _Receiving(_Serving):
                 self._put_auth(code, data)
             else:
                 self._is_authenticating = False
+                self._pipe.has_chores = True  # perhaps it was asked for once more meanwhile
                 self._emit(self.on_authenticated, _NOTHING)
 
         def _put_auth(self, code, data):

@@ -212,6 +212,19 @@ def test_asked_for_before_connect_it_is_done_by_that():
     assert bench.server.received()[:1] == b"\x82" and teller.heard == [None, b""]
 
 
+def test_asked_for_while_it_goes_on_it_is_done_once_more_at_once():
+    """Not when something else wakes the client: that may be the next ping."""
+    teller = Teller(b"1", None, b"again", None, b"more")
+    bench = online(teller)
+    for _ in range(2):
+        bench.client.reauthenticate()
+        bench.steps()
+    assert bench.server.received() == auth(0x19, METHOD + data(b"again"))
+    assert bench.exchange(auth(0x00, METHOD)) == auth(0x19, METHOD + data(b"more"))
+    assert bench.exchange(auth(0x00, METHOD)) == b""
+    assert bench.take_events() == [("authenticated",)] * 2
+
+
 def test_it_fails_by_the_servers_good_bye_or_by_our_function():
     """[MQTT5-4.12.1-2]"""
     bench = online(Teller())
