@@ -5757,6 +5757,7 @@ class _Calls5(_Driving):
             if not callable(callback):
                 raise LocalError("callback is %r, must be callable" % (callback,))
             _integer("timeout_ms", timeout_ms, 1, _MS_MAX)
+            encode_properties(properties, _PUBLISH)  # raises
             if not self._requests:
                 if self.response_topic is None:
                     mark = self.client_id

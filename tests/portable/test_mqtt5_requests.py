@@ -161,7 +161,8 @@ def test_wrong_requests_leave_nothing_behind():
     request = bench.client.request
     for arguments in (("a/+", "x", print, 1), ("a", "x", 5, 1), ("a", "x", print, 0)):
         raises(mqttpipe.LocalError, request, *arguments)
-    raises(mqttpipe.LocalError, request, "a", "x", print, 1, 0, {"no": 1})
+    for properties in ({"no": 1}, 5, "x", "", [1], [("content_type", "c")]):
+        raises(mqttpipe.LocalError, request, "a", "x", print, 1, 0, properties)
     bench.server.write_credit = 0
     bench.client.publish("t", "x")
     for _ in range(9):
