@@ -3034,8 +3034,9 @@ class _Connecting:
         if _STATS:
             self._count(_N_CONNECTIONS)
         session_present = is_ours = flags == 1  # [MQTT5-4.1.0-1]
-        if _FAILOVER:
-            # What another server of the list remembers is not this session (section 4.1).
+        if _FAILOVER or _MQTT5:
+            # What another server of the list, or one that was referred to, remembers is not this
+            # session (section 4.1).
             is_ours = session_present and self._server is self._session_server
             self._session_server = self._server
         # If there is no memory for what follows, the next CONNACK counts as a new session.
@@ -5982,6 +5983,7 @@ class MQTTClient(_Calls5):
         if _FAILOVER:
             self._servers = servers
             self._turn = 0  # index of the one in use
+        if _FAILOVER or _MQTT5:
             self._session_server = servers[0]  # has the session
         self._server = servers[0]  # in use
         if _TLS:

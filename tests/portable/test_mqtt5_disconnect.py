@@ -1,6 +1,6 @@
 """MQTT 5.0: DISCONNECT of both, and another server that one names (sections 3.14, 4.11, 4.13)."""
 
-from fakes import DISCONNECT, ECONNRESET, Bench, needs, raises
+from fakes import DISCONNECT, ECONNRESET, Bench, raises
 from mqtt5 import asked, connack, online, refused, take_apart
 
 import mqttpipe
@@ -218,7 +218,6 @@ def test_only_what_is_a_server_is_gone_to():
 
 
 def test_with_the_same_user_and_the_session_is_that_of_the_other_server():
-    needs("failover")
     bench = online(user="u", password="p", clean_session=False, session_expiry_s=60)
     bench.client.publish("t", "x", 1)
     bench.steps()
