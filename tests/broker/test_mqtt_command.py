@@ -545,6 +545,12 @@ def test_a_server_that_says_nothing_is_status_27(add_proxy, broker, launch):
 @pytest.fixture
 def silent_server():
     """A server that answers CONNECT with CONNACK, and nothing else; `.received` is what it got."""
+    with server_that_says(b"\x20\x02\0\0") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def server_that_says(connack):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -552,7 +558,7 @@ def silent_server():
             with connection:
                 connection.settimeout(TIMEOUT_S)
                 server.received += connection.recv(1000)
-                connection.sendall(b"\x20\x02\0\0")
+                connection.sendall(connack)
                 while data := connection.recv(1000):
                     server.received += data
 
@@ -578,6 +584,19 @@ def test_it_says_goodbye_to_a_server_that_answers_nothing(how, silent_server, la
     assert status == (27 if how == "-W" else 0) and time.monotonic() - started_s < 5
     silent_server.thread.join(TIMEOUT_S)
     assert silent_server.received.endswith(b"\xe0\0")
+
+
+@pytest.mark.parametrize("more", ((), ("-E",)), ids=("waits", "-E"))
+def test_filters_that_the_server_can_not_do_are_denied(more, launch):
+    """The client tells it, and asks for none: no SUBACK would ever come."""
+    with server_that_says(b"\x20\x05\0\0\x02\x28\0") as server:
+        words = ["-V", "5", "-t", "a/#", "-t", "+/b", "-W", TIMEOUT_S // 2, *more]
+        status, out, err = launch(OURS, "sub", server, *words).finish()
+        server.thread.join(TIMEOUT_S)
+    assert (status, out) == (1, b""), err
+    assert err.count(b"wildcard subscriptions not supported") == 2, err
+    assert err.endswith(b"All subscription requests were denied.\n"), err
+    assert b"\x82" not in server.received
 
 
 def test_quiet_says_nothing(broker, launch, topic):

@@ -20,6 +20,7 @@ GIVE_UP_S = 30  # `pub`: from the loss of a connection to the end of hope
 LEAVE_MS = 250  # for answers that are still to come; after that DISCONNECT goes without them
 LEAVE_S = 1  # for all of it: the socket may be stuck
 STEP_MS = 1000
+DENIED = "All subscription requests were denied."
 
 # The largest packet, either way. The memory is taken at once.
 PACKET_BYTES_MAX = 16 * 1024 * 1024
@@ -338,6 +339,7 @@ class Subscribe(Command):
         self.client.on_message = self.on_message
         self.client.on_subscribed = self.on_subscribed
         self.granted = []
+        self.asked = []  # tokens of the subscriptions
         self.to_publish = []  # retained messages to be removed
         self.tokens = []  # of those that are being removed
         try:
@@ -347,7 +349,7 @@ class Subscribe(Command):
                 more = properties_of(options, "subscribe")
                 if "retain_as_published" in options:
                     more["retain_as_published"] = True
-                self.client.subscribe(topic_filter, None, self.qos, **more)
+                self.asked.append(self.client.subscribe(topic_filter, None, self.qos, **more))
             for topic_filter in unwanted:
                 self.client.unsubscribe(topic_filter, **properties_of(options, "unsubscribe"))
             self.filtered_out = [
@@ -379,12 +381,15 @@ class Subscribe(Command):
         self.granted.append(granted[0])
         if len(self.granted) == len(self.filters):
             if min(self.granted) > 2:
-                self.end(1, "All subscription requests were denied.")
+                self.end(1, DENIED)
             elif "exit_after_sub" in self.options and "unsubscribe" not in self.options:
                 self.finish()  # now: what the server had retained comes right behind
 
     def on_online(self, client):
         super().on_online(client)
+        # Also those that the client has not asked for: the server has said that it can't do it.
+        if self.asked and all(client.was_refused(token) for token in self.asked):
+            self.end(1, DENIED)
         if "exit_after_sub" in self.options:
             self.finish()  # all is acknowledged, -U too
 
