@@ -2699,7 +2699,6 @@ class _Connecting:
         if _MQTT5 and self._auth:
             self._wants_auth = False  # this is it
             self._auth_data = self._authenticate(None)
-            self._now_ms = ticks_ms()
         self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
         if not _RESOLVER or is_literal(host):
             yield from self._connect_to((host,), 1)
@@ -3093,10 +3092,15 @@ class _Connecting:
 
         # What the application answers to the server's data; None begins.
         def _authenticate(self, data):
+            begin_ms = ticks_ms()
             try:
                 data = self._auth[1](data)
             except Exception as error:  # [MQTT5-4.12.1-2]
                 raise LocalError("auth: %s %s" % (type(error).__name__, error))
+            self._ping_meanwhile()
+            now_ms = self._now_ms = ticks_ms()
+            # This time was not the server's.
+            self._attempt_end_ms = ticks_add(self._attempt_end_ms, ticks_diff(now_ms, begin_ms))
             return data if data is None else _to_field("auth", data, False)
 
         # The server goes on with the method of CONNECT [MQTT5-4.12.0-5, -6], or this raises.
@@ -3120,7 +3124,6 @@ class _Connecting:
             self._check_auth(properties)
             if self._auth:
                 self._authenticate(_value(properties, 0x16, b""))
-                self._now_ms = ticks_ms()
             self.server_properties = properties
 
         # What the server can't do is obeyed from here on.

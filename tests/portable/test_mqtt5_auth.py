@@ -307,6 +307,41 @@ def test_each_answer_in_time_is_enough():
     assert bench.client.is_online()
 
 
+def test_the_time_that_our_function_takes_is_not_the_servers():
+    """A key made of a password takes seconds on a board."""
+    slow_ms = 0
+
+    def answer(heard):
+        if slow_ms:
+            bench.clock.advance(slow_ms)
+
+    bench = asked(auth=("m", answer), keep_alive_s=0, connect_timeout_ms=1000)
+    slow_ms = 1500
+    for _ in range(2):
+        bench.server.received()
+        assert bench.exchange(auth(0x18, METHOD)) == auth(0x18, METHOD)
+        bench.clock.advance(400)
+        bench.steps()
+    bench.exchange(connack(METHOD))
+    assert bench.client.is_online(), "the attempt may take 200 ms more"
+    bench.client.publish("t", "x", 1)
+    bench.steps()
+    bench.server.received()
+    bench.client.reauthenticate()
+    sent = bench.exchange()
+    for packet_id in (1, 2):
+        assert sent[:1] == b"\xf0", sent
+        bench.clock.advance(900)
+        bench.steps()
+        assert bench.client.is_online(), "AUTH and PUBACK may take 100 ms more"
+        bench.exchange(bytes((0x40, 2, 0, packet_id)))
+        bench.client.publish("t", "x", 1)
+        bench.exchange()
+        sent = bench.exchange(auth(0x18, METHOD))
+    bench.exchange(auth(0x00, METHOD))
+    assert bench.client.is_online()
+
+
 def test_an_answer_that_is_larger_than_a_packet_may_be_says_so():
     bench = online(Teller(None, None, b"x" * 2000))
     bench.client.reauthenticate()
