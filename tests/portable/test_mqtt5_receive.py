@@ -195,6 +195,10 @@ def test_a_message_from_before_its_filter_had_an_identifier_finds_the_callback()
     bench.steps()
     bench.exchange(b"\xb0\x04\xff\x04\x00\x00", b"\x30\x07\x00\x03a/b\x00x")
     assert got == [2]
+    bench.client.unsubscribe("a/b")
+    bench.steps()
+    bench.exchange(b"\x30\x07\x00\x03a/b\x00x")
+    assert got == [2, 2], "until UNSUBACK"
 
 
 def test_qos_2_is_delivered_once_and_what_is_unknown_is_told_so():
