@@ -3021,9 +3021,7 @@ class _Connecting:
             return events & select.POLLOUT
 
     def _on_connack(self, flags, return_code):
-        if _MQTT5 and self._is_5:
-            self._on_connack_5()
-        else:
+        if not _MQTT5 or not self._is_5:
             self._check_return_code(return_code)
         # Only bit 0 may be set, and not after a clean start [MQTT5-3.2.2-1, -4].
         if flags > 1 or _MQTT5 and flags and self._is_5 and self._is_clean:
@@ -3048,6 +3046,8 @@ class _Connecting:
         again = self._pipe.resume(is_ours)
         if _OFFLINE:
             self._pipe.drop_expired(self._now_ms)  # and what begins anew
+        if _MQTT5 and self._is_5:
+            self._on_connack_5()
         if _QOS2:
             self._again = again
             if not is_ours:  # [MQTT-3.1.2-6]

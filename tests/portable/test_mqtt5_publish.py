@@ -328,6 +328,32 @@ def test_what_was_queued_before_the_server_said_so_is_told_and_dropped():
     assert client.is_done(1) and client.is_done(2) and client.is_done(3)
 
 
+def test_what_begins_anew_past_pubrec_is_told_and_dropped_as_well():
+    """[MQTT5-3.2.2-11, -14, -15] Only PUBREL was to follow, but that session is gone."""
+    needs("qos2", "offline")
+    for lacks, code in (
+        (b"\x24\x01", 0x9B),
+        (b"\x25\x00", 0x9A),
+        (b"\x27\x00\x00\x00\x20", 0x95),
+    ):
+        bench = online(clean_session=False, session_expiry_s=60)
+        bench.client.publish("t", "x" * 40, 2, True)
+        bench.exchange()
+        bench.exchange(b"\x50\x02\x00\x01")
+        for session_present, sent in ((1, b"\x62\x02\x00\x01"), (0, b"")):
+            bench.server.error = ECONNRESET
+            bench.steps()
+            bench.clock.advance(60_000)
+            bench.steps()
+            bench.server.received()
+            bench.take_events()
+            assert bench.exchange(connack(lacks, session_present)) == sent, code
+            errors = [one[1] for one in bench.take_events() if one[0] == "error"]
+            told = [(error.token, error.reason_code) for error in errors]
+            assert told == ([] if session_present else [(1, code)]), told
+            assert bench.client.is_done(1) == (not session_present)
+
+
 def test_the_next_server_may_take_what_the_last_one_did_not():
     bench = online(b"\x24\x00\x27\x00\x00\x00\x40\x21\x00\x01")
     raises(mqttpipe.LocalError, bench.client.publish, "t", "x", 1)
