@@ -404,8 +404,10 @@ _UNPROVEN_MAX = const(12)
 _PACKETS_PER_STEP = const(16)
 _READS_PER_STEP = const(64)  # a packet of 256 MiB is read away in many steps
 _FLUSHES_PER_STEP = const(32)
-_SLOW_BYTES = const(64)  # a new topic name that is longer, and not ASCII, ends the step
-_SLOW_FILTERS = const(16)  # with more filters, each new topic name ends it
+# A new topic name that is longer, and not ASCII, ends the step; so do properties.
+_SLOW_BYTES = const(64)
+# With more filters, each new topic name ends it; so does each message with an identifier of them.
+_SLOW_FILTERS = const(16)
 _PUT_OFFS_MAX = const(18)  # how often half of connect_timeout_ms is added to a deadline
 _SLOW_MS = const(50)  # a step whose callbacks took this long first sends what it owes
 
@@ -3707,6 +3709,8 @@ class _Receiving(_Serving):
                             end_5 += 1 + _ALIAS_BYTES
                             message.properties = _NO_PROPERTIES
                         else:
+                            if buf[end_5] > _SLOW_BYTES:
+                                self._is_enough = True
                             message.properties, end_5 = decode_properties(
                                 buf, end_5, length, _PUBLISH
                             )
@@ -3794,6 +3798,8 @@ class _Receiving(_Serving):
                             end = message._end = length
                         takers = callbacks
                         if _MQTT5 and identifiers and takers != ():
+                            if length_of(filters.rows) > _SLOW_FILTERS:
+                                self._is_enough = True
                             at = message.topic_name.encode()
                             takers = filters.callbacks(at, 0, len(at), identifiers) or None
                         if takers is None:
@@ -4059,6 +4065,8 @@ class _Receiving(_Serving):
             properties = _NO_PROPERTIES
             if decoder.have < end:
                 raise _server_error(_PACKET_TOO_LARGE, "packet 0x%02x of %d bytes" % (kind, end))
+            if end > _SLOW_BYTES:
+                self._is_enough = True
             if kind == _CONNACK:
                 raise _server_error(_PROTOCOL_ERROR, "a second CONNACK [5: 3.2]")
             if kind < _PINGRESP:

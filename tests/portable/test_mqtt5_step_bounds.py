@@ -1,5 +1,6 @@
 """With MQTT 5.0, as test_step_bounds.py: one step(0) comes back after so many calls, no more."""
 
+from fakes import needs
 from mqtt5 import connack, online
 from test_step_bounds import READS_MAX, WRITES_MAX, calls_of_a_step
 
@@ -43,6 +44,49 @@ def test_a_flood_of_each_packet_does_not_keep_one_step_going():
             bench.events.clear()
             bench.steps()
             assert bench.client.is_online(), packet
+
+
+def per_step(bench, packet):
+    """How many of these packets a step deals with."""
+    counts = []
+    bench.server.send(packet * 64)
+    for _ in range(4):
+        counts.append(bench.client.stats["packets_received"])
+        bench.client.step()
+    assert bench.client.is_online(), packet
+    assert counts[3] - counts[2] == counts[2] - counts[1] == counts[1] - counts[0], counts
+    return counts[1] - counts[0]
+
+
+def test_long_properties_end_the_step():
+    """Each becomes an object, and each text is looked at byte by byte."""
+    needs("stats")
+    for size, count in ((64, 16), (65, 1)):
+        pairs = b"\x26\x00\x01k\x00\x01v" * 7
+        pairs += b"\x26\x00\x01k\x00" + bytes((size - 55,)) + b"v" * (size - 55)
+        message = b"\x00\x01t" + bytes((size,)) + pairs + b"a payload"
+        assert per_step(online(**OPTIONS), b"\x30" + body(message)) == count
+    for size, count in ((60, 16), (61, 1)):
+        answer = b"\x00\x09\x10" + bytes((size,)) + b"\x1f\x00" + bytes((size - 3,))
+        packet = b"\x40" + body(answer + b"r" * (size - 3))
+        assert per_step(online(**OPTIONS), packet) == count
+
+
+def test_many_filters_that_each_message_is_compared_with_end_the_step():
+    """Where it has an identifier: else it is known what matches its topic name."""
+    needs("stats")
+    for filters, count in ((17, 1), (16, 16)):
+        bench = online(**OPTIONS)
+        properties = {"subscription_identifier": 7}
+        bench.client.subscribe("#", lambda client, message: None, properties=properties)
+        for number in range(1, filters):
+            bench.client.subscribe("t/%d" % number)
+        bench.steps()
+        while bench.server.received():
+            bench.steps()
+        for number in range(1, filters + 1):
+            bench.exchange(b"\x90" + body(b"\xff" + bytes((number,)) + b"\x00\x00"))
+        assert per_step(bench, b"\x30" + body(b"\x00\x01t\x02\x0b\x07x")) == count
 
 
 def test_a_flood_to_a_client_that_can_not_answer_is_left_where_it_is():
