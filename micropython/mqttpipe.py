@@ -4172,7 +4172,7 @@ class _Receiving(_Serving):
                 self._is_authenticating = True
                 # [MQTT5-4.12.1-1]
                 self._put_auth(_REAUTHENTICATE, self._authenticate(None))
-            elif self._auth_packet is not None:
+            elif self._auth_packet is not None and not self._has_said_bye:
                 self._send_auth()
             now_ms = self._now_ms
             for at in range(len(self._requests)):
@@ -6197,8 +6197,8 @@ class MQTTClient(_Calls5):
                 connection has ended; it may have been delivered. With MQTT 5.0 the server is told
                 how much time is left.
             properties: dict, with MQTT 5.0: payload_format_indicator, message_expiry_interval
-                (like expiry_s, but it may be longer: then the time spent waiting here does not
-                count), content_type, response_topic, correlation_data, user_property.
+                (like expiry_s, but it may be 0, or longer: then the time spent waiting here
+                does not count), content_type, response_topic, correlation_data, user_property.
 
         Returns: A token for is_done(), wait_for(), cancel() and on_published, 1..2**30-1.
 
@@ -6386,7 +6386,8 @@ class MQTTClient(_Calls5):
             retain_handling: MQTT 5.0: send retained messages 0: at each SUBSCRIBE, 1: only if the
                 server has no such subscription yet, 2: never.
             properties: dict, with MQTT 5.0: subscription_identifier, user_property. A message
-                that comes with the identifier goes to this callback; no topics are compared.
+                that comes with the identifier goes to this callback; no topics are compared,
+                unless another filter has it, too.
 
         Returns: A token for is_done(), wait_for(), was_refused() and on_subscribed.
 

@@ -268,6 +268,21 @@ def test_it_waits_behind_a_large_message():
     assert bench.client.is_online() and ("authenticated",) in bench.take_events()
 
 
+def test_nothing_of_it_follows_disconnect():
+    """[MQTT5-3.14.4-1] Neither what waits behind a large message, nor what is asked for late."""
+    bench = online(Teller(b"1", None, b"again"), packet_bytes_max=2200)
+    behind_a_large_message(bench)
+    bench.client.reauthenticate()
+    bench.steps()
+    bench.client.disconnect()
+    bench.client.reauthenticate()
+    bench.server.write_credit = 1 << 30
+    bench.steps()
+    assert bench.client.state_name == "DOWN"
+    sent = bench.server.received()
+    assert sent.startswith(LARGE_REST) and sent.endswith(b"\xe0\x00"), sent[-40:]
+
+
 def test_a_server_that_does_not_answer_it_is_left():
     """It counts from when AUTH has left, whatever else comes."""
     bench = online(Teller(), keep_alive_s=0, connect_timeout_ms=1000)
