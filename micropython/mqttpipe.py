@@ -3036,8 +3036,9 @@ class _Connecting:
         if _FAILOVER or _MQTT5:
             # What another server of the list, or one that was referred to, remembers is not this
             # session (section 4.1).
-            is_ours = session_present and self._server is self._session_server
-            self._session_server = self._server
+            server = self._server[:3]  # host, port, user
+            is_ours = session_present and server == self._session_server
+            self._session_server = server
         # If there is no memory for what follows, the next CONNACK counts as a new session.
         is_ours = is_ours and self._is_resumed
         self._is_resumed = is_ours
@@ -5995,7 +5996,7 @@ class MQTTClient(_Calls5):
             self._servers = servers
             self._turn = 0  # index of the one in use
         if _FAILOVER or _MQTT5:
-            self._session_server = servers[0]  # has the session
+            self._session_server = servers[0][:3]  # has the session
         self._server = servers[0]  # in use
         if _TLS:
             self._raw = self._tls = self._probe = None

@@ -1,6 +1,6 @@
 """MQTT 5.0: DISCONNECT of both, and another server that one names (sections 3.14, 4.11, 4.13)."""
 
-from fakes import DISCONNECT, ECONNRESET, Bench, raises
+from fakes import DISCONNECT, ECONNRESET, Bench, needs, raises
 from mqtt5 import asked, connack, online, refused, take_apart
 
 import mqttpipe
@@ -235,3 +235,23 @@ def test_with_the_same_user_and_the_session_is_that_of_the_other_server():
     follow(bench, bytes((0x20, 2, 0, 0x9D)), moved(b"192.0.2.9"))
     bench.server.received()
     assert bench.exchange(connack(flags=1)) == b"\x3a\x07\x00\x01t\x00\x01\x00x", "now it is"
+
+
+def test_a_server_that_names_itself_goes_on_with_the_session():
+    """As one of a cluster does behind one address. Else what it has had would come once more."""
+    bench = online(clean_session=False, session_expiry_s=60)
+    bench.client.publish("t", "x", 1)
+    bench.steps()
+    assert follow(bench, b"\xe0\x01\x9c", moved(b"192.0.2.1"))[0] == HOME
+    assert bench.exchange(connack(flags=1)) == b"\x3a\x07\x00\x01t\x00\x01\x00x"
+
+
+def test_a_server_of_the_list_is_the_same_where_another_one_has_named_it():
+    needs("failover")
+    bench = online(uri=["mqtt://192.0.2.1", "mqtt://192.0.2.9"], session_expiry_s=60)
+    bench.client.publish("t", "x", 1)
+    bench.steps()
+    assert follow(bench, b"\xe0\x01\x9c", moved(b"192.0.2.9"))[0] == ("192.0.2.9", 1883)
+    assert bench.exchange(connack()) == b"\x32\x07\x00\x01t\x00\x01\x00x"
+    assert follow(bench, b"\xe0\x01\x8b", b"")[0] == ("192.0.2.9", 1883), "the next of the list"
+    assert bench.exchange(connack(flags=1)) == b"\x3a\x07\x00\x01t\x00\x01\x00x"
