@@ -177,7 +177,8 @@ def is_wanted(button, time_s: int) -> bool:
         time_s: how long to wait for it, or for a key at the REPL.
 
     Returns:
-        False: it shall not start. The key that was typed is taken from the REPL.
+        False: it shall not start. The key that was typed is taken from the REPL. What is no ASCII
+        is no key, but noise on the line.
 
     Blocks: for time_s, or until the key or the button. Ctrl-C goes through, as everywhere.
     """
@@ -188,8 +189,9 @@ def is_wanted(button, time_s: int) -> bool:
     while True:
         if button is not None and button():
             return False
-        if keys.poll(0):
-            sys.stdin.read(1)
+        # A byte: as text, read(1) waits for the rest of a letter, for ever. A glitch of the line,
+        # which may come with the power, is none of ASCII: a few zeros before ones, or all zeros.
+        if keys.poll(0) and b"\0" != sys.stdin.buffer.read(1) < b"\x80":
             return False
         if ticks_diff(deadline_ms, ticks_ms()) <= 0:
             return True

@@ -71,14 +71,14 @@ class Machine:
 
 
 class Keys:
-    """Stands for the module `select`, and for sys.stdin."""
+    """Stands for the module `select`, and for sys.stdin, which would wait for a whole letter."""
 
     POLLIN = 1
     stdin = None
 
-    def __init__(self, typed=""):
+    def __init__(self, typed=b""):
         self.typed = typed
-        self.stdin = self
+        self.stdin = self.buffer = self
 
     def poll(self, timeout_ms=None):
         if timeout_ms is None:
@@ -118,7 +118,7 @@ class Bench:
         self.led = Led(self.clock)
         self.station = Station(self.client, link, self.led, led_on, **options)
 
-    def use_keys(self, typed=""):
+    def use_keys(self, typed=b""):
         keys = station.select = Keys(typed)
         station.sys = keys
         return keys
@@ -318,14 +318,33 @@ def test_wrong_arguments_are_told():
 
 def test_a_key_or_the_button_keeps_the_program_from_starting():
     bench = Bench()
-    keys = bench.use_keys("x")
+    keys = bench.use_keys(b"x")
     assert not is_wanted(None, 2)
-    assert keys.typed == "", "the key is not left to the REPL"
+    assert keys.typed == b"", "the key is not left to the REPL"
     bench.use_keys()
     assert not is_wanted(lambda: True, 2)
     began_ms = bench.clock.now_ms
     assert is_wanted(lambda: False, 2)
     assert 2_000 <= bench.clock.now_ms - began_ms <= 2_050
+
+
+# A glitch of the line is a start bit, or that and some zeros, before ones: 0xff, 0xfe, 0xfc ...
+def test_noise_on_the_line_is_no_key_and_keeps_no_program_from_starting():
+    bench = Bench()
+    noise = b"\xff\xfe\xfc\xf8\xf0\xe0\xc0\x80\x00"
+    bench.use_keys(noise)
+    began_ms = bench.clock.now_ms
+    assert is_wanted(None, 2)
+    assert 2_000 <= bench.clock.now_ms - began_ms <= 2_050
+    keys = bench.use_keys(noise + b"xy")
+    assert not is_wanted(None, 2)
+    assert keys.typed == b"y"
+
+
+def test_a_line_that_makes_noise_without_end_is_waited_for_no_longer():
+    bench = Bench()
+    bench.use_keys(bytes(1_000))
+    assert is_wanted(None, 2)
 
 
 def test_a_program_that_fails_resets_the_board_after_a_while_and_keeps_the_watchdog_fed():
