@@ -77,6 +77,20 @@ class BoardError(Exception):
     """The board did not do what it was asked for; what it said instead is in the message."""
 
 
+def check_flash(path):
+    """Make a file for a board's file system, if it lacks.
+
+    Raises: BoardError: it can't be written, or there is something else: that would be lost.
+    """
+    try:
+        with open(path, "ab") as file:
+            size = file.tell()
+    except OSError as error:
+        raise BoardError("can't write %s: %s" % (path, error.strerror)) from error
+    if size not in (0, PSRAM_BYTES):
+        raise BoardError("%s has not the files of an emulated board: name another file" % path)
+
+
 class Board:
     """A board, switched on when it is made, off by close() or at the end of a `with`.
 
@@ -96,6 +110,8 @@ class Board:
         firmware = firmware or get_lwip_board.find()
         if firmware is None:
             raise BoardError("no firmware: python3 tools/get_lwip_board.py builds it")
+        if flash:
+            check_flash(flash)
         self.port = None
         self._serial = None
         self._pending = b""
@@ -144,8 +160,11 @@ class Board:
             file.truncate(PSRAM_BYTES)
             self._memory = mmap.mmap(file.fileno(), PSRAM_BYTES)
         self._memory[: max(len(image), 4)] = image or bytes(4)  # no old one
-        struct.pack_into("<I", self._memory, HOST_SEED, random.getrandbits(31))
+        self._set_seed()
         self.set_clock()
+
+    def _set_seed(self):
+        struct.pack_into("<I", self._memory, HOST_SEED, random.getrandbits(31))
 
     def set_clock(self):
         """Let the clock have been this machine's when the board was started or reset last."""
@@ -223,7 +242,12 @@ class Board:
                 self.set_clock()
 
     def watch(self, timeout_s):
-        """Wait so long; a board that is reset meanwhile has the right time again."""
+        """Wait so long; a board that is reset has the right time again, and other random numbers.
+
+        With the same it would connect from the port of its last connection, which QEMU does not
+        know to be over. That it was reset is told too late for them: this is for the next time.
+        """
+        self._set_seed()
         if select.select([self._qmp], [], [], timeout_s)[0] and self.is_on():
             self.qmp("query-status")  # the events come before its answer
 

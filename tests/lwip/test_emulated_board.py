@@ -3,11 +3,14 @@
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
 
 import build
+import emulated_board
 from emulated_board import HOST, Board, BoardError
 
 WAIT_S = 20
@@ -98,6 +101,17 @@ def test_flash_outlives_a_reset_and_the_end_of_the_power(make_board, tmp_path):
     first.close()
     assert make_board(flash=tmp_path / "flash").get("/kept") == b"yes"
     assert make_board().evaluate("__import__('os').listdir('/')") == []
+
+
+def test_a_file_that_is_no_board_s_flash_is_left_alone(tmp_path):
+    program = tmp_path / "main.py"
+    program.write_text("print('mine')\n")
+    for path in (program, tmp_path, tmp_path / "no" / "flash"):
+        tool = [sys.executable, emulated_board.__file__, "--flash", str(path)]
+        ran = subprocess.run(tool, stdout=subprocess.PIPE, text=True, timeout=WAIT_S)
+        assert ran.returncode == 1
+        assert ran.stdout.startswith("board: failed: ") and str(path) in ran.stdout
+    assert program.read_text() == "print('mine')\n"
 
 
 def test_modules_in_a_romfs_are_found(make_board, tmp_path, compile_mpy):
@@ -242,6 +256,18 @@ def test_after_a_reset_the_clock_is_the_host_s_again(board):
     board.watch(WAIT_S)
     board.enter_raw_repl()
     assert board.evaluate("__import__('time').gmtime()[0]") >= 2025
+
+
+def test_after_a_reset_random_numbers_are_others(board):
+    """Else its first connection has the port of the last one, for which QEMU keeps the old."""
+    seen = set()
+    for _ in range(3):
+        seen.add(board.evaluate("__import__('os').urandom(8)"))
+        board.watch(0)
+        board.run("import machine")
+        board.start("machine.reset()")
+        board.enter_raw_repl()
+    assert len(seen) == 3
 
 
 def test_a_watchdog_that_is_not_fed_resets_the_board(board):
