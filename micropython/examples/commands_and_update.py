@@ -43,16 +43,16 @@ def write(message, what):
 
 
 def end(wanted):
-    name, digest = wanted["name"], sha256()
-    if name not in NAMES:
-        raise ValueError("not in NAMES")
-    with open(PART, "rb") as part:
-        while data := part.read(512):
+    name, digest = NAMES[NAMES.index(wanted["name"])], sha256()  # ValueError: another
+    is_done = PART not in os.listdir()  # asked again: the answer was lost
+    with open(name if is_done else PART, "rb") as file:
+        while data := file.read(512):
             digest.update(data)
     if digest.digest().hex() != wanted["sha256"]:
         raise ValueError("damaged, nothing was changed")
-    os.rename(PART, name)  # from one moment to the next: there is no half file, ever
-    print("update:", name)
+    if not is_done:
+        os.rename(PART, name)  # from one moment to the next: there is no half file, ever
+        print("update:", name)
 
 
 COMMANDS = {"begin": begin, "end": end, "echo": lambda wanted: str(wanted["text"])[:100]}

@@ -368,6 +368,17 @@ def test_an_update_goes_on_where_it_was_when_the_board_was_reset(start_example, 
     assert "error" in ask("piece/15", "more"), "no update is under way"
 
 
+def test_the_end_of_an_update_may_be_asked_for_again(start_example, listener):
+    """Its answer may be lost with the sender's connection: the update is in place all the same."""
+    board, ask = updating(start_example, listener)
+    ask("command", BEGIN)
+    ask("piece/0", "new")
+    for _ in range(2):
+        assert ask("command", end_of(b"new")) == {"id": 2, "value": None}
+    assert (board.files / "app.py").read_text() == "new"
+    assert "damaged" in ask("command", end_of(b"newer"))["error"]
+
+
 def test_an_update_takes_no_other_name_and_no_endless_file(start_example, listener):
     board, ask = updating(start_example, listener)
     before = (board.files / "main.py").read_bytes()
