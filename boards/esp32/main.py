@@ -44,6 +44,8 @@ TOPIC = "boards/%s/" % secrets.NAME
 # ---------------------------------------------------------------------------
 # Your code
 # ---------------------------------------------------------------------------
+# What may fail, as a sensor that does not answer, belongs into begin() or work(): there it ends in
+# a reset. What raises out here, or while something is imported, leaves the board at its prompt.
 
 
 def begin(client):
