@@ -1015,6 +1015,33 @@ def test_every_command_of_the_shell(shell, peer, topic):
     peer.publish(topic + "/b", b"", retain=True)
 
 
+def test_the_shell_takes_commands_as_the_prompt_of_a_board_does(shell, peer, topic):
+    """The page on the commands shows them so, and the commands name each other so."""
+    peer.subscribe(topic + "/#")
+    for typed, answer in (
+        ("mqtt_publish('%s/a', \"it's on\", qos=2)" % topic, "-> %s/a: done" % topic),
+        ('publish("%s/a", 21.5)' % topic, "-> %s/a: done" % topic),
+        ('mqtt_subscribe("%s/c")' % topic, "subscribe %s/c: done" % topic),
+        ("mqtt_status()", "%s/c (QoS 1)" % topic),
+        ('mqtt_unsubscribe("%s/c")' % topic, "unsubscribe %s/c: done" % topic),
+        ('mqtt_test("stop")', "no test runs"),
+        ("mqtt_publish('%s/a', 'on'" % topic, "error: "),
+        ("mqtt_publish('%s/a') or 1" % topic, "error: one command"),
+        ("mqtt_publish('%s/a', one)" % topic, "error: "),
+        ("mqtt_publish(1, 2, colour=3)", "error: "),
+        ("print('x')", "unknown: print"),
+        ("mqtt_stop()", "stopped"),
+        ("mqtt_start()", "online after"),
+    ):
+        shell.type(typed + "\r")
+        shell.wait_for(answer)
+        shell.wait_for_line("mqtt>")
+    messages = [(each.payload, each.qos) for each in (peer.next_message() for _ in range(2))]
+    assert sorted(messages) == [(b"21.5", 1), (b"it's on", 2)]
+    shell.type("quit()\r")
+    assert shell.wait_for_end() == 0
+
+
 def test_ctrl_c_gives_the_line_up_and_keeps_the_connection(shell):
     shell.type("publish some")
     shell.wait_for_line("mqtt> publish some")

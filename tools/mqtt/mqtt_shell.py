@@ -1,6 +1,8 @@
 """`shell` of tools/mqtt.py: the commands of the board's REPL at a prompt of their own."""
 
+import ast
 import cmd
+import re
 import shlex
 import sys
 
@@ -31,14 +33,28 @@ class Shell(cmd.Cmd):
         line = line.strip()
         if line.startswith("mqtt_"):
             line = line[len("mqtt_") :]
+        call = re.fullmatch(r"(\w+)(\(.*)", line)
         word, blank, rest = line.partition(" ")
         line = ALIASES.get(word, word) + blank + rest
         try:
+            if call:
+                return self._call(ALIASES.get(call[1], call[1]), call[2])
             return super().onecmd(line)
-        except ValueError as error:  # of shlex: a quote is not closed
+        except (ValueError, SyntaxError, TypeError) as error:  # a quote is not closed
             print("error: %s" % error)
         except KeyboardInterrupt:
             print("^C")
+
+    # As on a board, and as the commands themselves say it: mqtt_publish("lamp", "on", qos=2).
+    def _call(self, word, brackets):
+        call = ast.parse("f" + brackets, mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("one command at a time")
+        values = [ast.literal_eval(one) for one in call.args]
+        options = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
+        if "mqtt_" + word not in mqttpipe_repl.__all__ or not (values or options):
+            return super().onecmd(word)
+        getattr(mqttpipe_repl, "mqtt_" + word)(*values, **options)
 
     def emptyline(self):
         pass  # cmd would repeat the last command
