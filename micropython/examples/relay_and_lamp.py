@@ -5,12 +5,14 @@ boards/NAME/relay, boards/NAME/lamp            how they are, kept by the server
 """
 
 import secrets
+from time import ticks_diff, ticks_ms
 
 from wifi import Wifi
 
 from machine import Pin
 from mqttpipe import MQTTClient, QueueFull
 
+BOUNCE_MS = 50  # for so long a button's contacts may open and close
 TOPIC = "boards/%s/" % secrets.NAME
 OUTPUTS = {"relay": Pin(26, Pin.OUT, value=0), "lamp": Pin(27, Pin.OUT, value=0)}
 untold = set()  # names of OUTPUTS whose state the server is to be told
@@ -63,11 +65,14 @@ client.subscribe(TOPIC + "+/set", on_set, qos=1)
 wifi.start()
 client.connect()
 was_pressed = False
+changed_ms = ticks_ms()
 while True:
     wifi.step()
     client.step(20)
     is_pressed = not button.value()
-    if is_pressed and not was_pressed:
-        switch("lamp", b"toggle")
-    was_pressed = is_pressed
+    if is_pressed != was_pressed and not 0 <= ticks_diff(ticks_ms(), changed_ms) < BOUNCE_MS:
+        was_pressed = is_pressed
+        changed_ms = ticks_ms()
+        if is_pressed:
+            switch("lamp", b"toggle")
     tell()
