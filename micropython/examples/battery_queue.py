@@ -3,7 +3,7 @@
 Each measurement waits in the queue. After the first, and then after every BATCH of them, it
 switches the Wi-Fi on, sends all, waits until they are acknowledged, and switches the Wi-Fi off.
 What it could not send waits for the next time. When the queue is full, the oldest is dropped.
-A reset loses the queue.
+A reset loses the queue. In secrets.py: NTP, which tells the time of each measurement.
 """
 
 import secrets
@@ -45,7 +45,7 @@ def send_all():
 
 
 waiting = []  # tokens
-wifi = Wifi(secrets.WIFI)
+wifi = Wifi(secrets.WIFI, ntp=secrets.NTP)
 client = MQTTClient(
     secrets.SERVER,
     user=secrets.USER,

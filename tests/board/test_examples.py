@@ -20,6 +20,7 @@ import ends
 import pytest
 import virtual_board as virtual
 from deploying import ROOT, SERVER_ADDRESS, plug_in, run_command
+from time_server import TimeServer
 
 import deploy
 import servers
@@ -258,6 +259,23 @@ def test_battery_queue_keeps_what_it_measured_until_it_is_online(start_example, 
     assert all(each.endswith(b" 21.5") for each in came)
     active = [event for event in board.events("wlan") if event[0] == "active"]
     assert ("active", False) in active[2:], "Wi-Fi is off in between"
+
+
+def test_battery_queue_tells_the_time_of_each_measurement(start_example, listener):
+    """What waited is sent hours later: without the time nobody knows when it was."""
+    listener.subscribe("sensors/#")
+    clock = TimeServer()
+    with contextlib.closing(clock):
+
+        def add_clock(board):
+            board.world["routes"]["192.168.4.9", 123] = clock.address
+
+        changes = {"PERIOD_MS": 20, "BATCH": 5}
+        start_example("battery_queue", changes=changes, before=add_clock, NTP=("192.168.4.9",))
+        first, *later = [
+            int(next_on(listener, "sensors/lamp/temperature").split()[0]) for _ in range(6)
+        ]
+    assert min(later) > first + 24 * 365 * 86_400, "it began with a clock that nobody had set"
 
 
 def test_four_tasks_run_beside_each_other(start_example, listener):
