@@ -99,6 +99,16 @@ def test_each_example_is_run_by_a_test_and_shown_on_the_page():
         assert "<!-- file: %s.py -->\n```python\n%s```\n" % (name, text_of(name)) in pages, name
 
 
+def test_a_program_that_boot_imports_resets_the_board_when_it_fails(start_example):
+    """As the page says for a board that is left alone; by itself it ends at the prompt."""
+    page = (ROOT / "docs" / "samples.md").read_text(encoding="utf-8")
+    (call,) = re.findall(r"`(boot\(.+?\))`", page)
+    app = text_of("relay_and_lamp").replace("wifi.step()", "wifi.step() or 1 / 0")
+    main = "from station import boot\n%s\n" % call
+    board = start_example("relay_and_lamp", more={"main.py": main, "app.py": app})
+    board.wait_for_output("(?s)ZeroDivisionError.*reset in 5 s.*station: starts in", WAIT_S)
+
+
 # ---------------------------------------------------------------------------
 # At home
 # ---------------------------------------------------------------------------
