@@ -23,7 +23,6 @@
 
 import base64
 import contextlib
-import functools
 import hashlib
 import itertools
 import os
@@ -36,13 +35,18 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.parse
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "tools"))
 
-from setup_env import SetupError, ensure_debian_package, find_program, run  # noqa: E402
+from setup_env import (  # noqa: E402
+    SetupError,
+    dying_with_us,
+    ensure_debian_package,
+    find_program,
+    run,
+)
 
 IMAGE = "eclipse-mosquitto:2"
 CONFIGURATION = pathlib.Path(__file__).resolve().parent / "mosquitto" / "mosquitto.conf"
@@ -327,27 +331,6 @@ def settings(extra_config, listener, folder, data):
     assert LISTENER in text, "tests/servers.py must know the listener line"
     extra = extra_config.replace("{folder}", str(folder)).replace("{data}", str(data))
     return text.replace(LISTENER, listener) + "\n" + extra + "\n"
-
-
-@functools.cache
-def _setpriv():
-    """Return util-linux's setpriv, or None: busybox has one that can do less."""
-    program = shutil.which("setpriv")
-    if program:
-        helped = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=10)
-        if "--pdeathsig" in helped.stdout:
-            return program
-    return None
-
-
-def dying_with_us(command):
-    """Return a command that Linux kills when we end, even if we are killed and can't do it.
-
-    Linux looks at the thread that starts it. Only the main one surely lasts as long as we do.
-    """
-    if threading.current_thread() is threading.main_thread() and _setpriv():
-        return [_setpriv(), "--pdeathsig", "KILL", "--", *command]
-    return command
 
 
 class ProcessBroker(Broker):

@@ -135,7 +135,11 @@ class Board:
         with open(self._folder / "log", "wb") as log:
             # Its own group: the Ctrl-C of a terminal is for the program that started it.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                setup_env.dying_with_us(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             self._qmp = self._connect("qmp")

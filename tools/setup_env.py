@@ -16,6 +16,7 @@ Only the standard library is used here: this is what runs on a machine that has 
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -24,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 try:
@@ -356,6 +358,27 @@ def find_program(binary):
     """Return the path of a program, also when only root has its folder on the PATH; else None."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     return shutil.which(binary, path=os.pathsep.join(folders + ["/usr/local/sbin", "/usr/sbin"]))
+
+
+@functools.cache
+def _setpriv():
+    """Return util-linux's setpriv, or None: busybox has one that can do less."""
+    program = find_program("setpriv")
+    if program:
+        helped = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=10)
+        if "--pdeathsig" in helped.stdout:
+            return program
+    return None
+
+
+def dying_with_us(command):
+    """Return a command that Linux kills when we end, even if we are killed and can't do it.
+
+    Linux looks at the thread that starts it. Only the main one surely lasts as long as we do.
+    """
+    if threading.current_thread() is threading.main_thread() and _setpriv():
+        return [_setpriv(), "--pdeathsig", "KILL", "--", *command]
+    return command
 
 
 def is_root():

@@ -31,6 +31,7 @@ import chaos_run  # noqa: E402
 import chaos_schedule as schedule  # noqa: E402
 
 import chaos  # noqa: E402
+import setup_env  # noqa: E402
 from proxy import DOWN, UP  # noqa: E402
 
 # place -> its name for get_interpreter()
@@ -178,7 +179,7 @@ def wait_for(condition, timeout_s):
 @pytest.mark.parametrize("tool", ("chaos", "soak"))
 def test_whoever_ends_it_no_process_is_left(tool, how, check_place, get_interpreter, tmp_path):
     check_place("CPython")
-    if how == "SIGKILL" and not servers.dying_with_us([])[1:]:
+    if how == "SIGKILL" and not setup_env.dying_with_us([])[1:]:
         pytest.skip("no setpriv that knows --pdeathsig")
     options = ["--short", "--on=cpython"] if tool == "chaos" else ["--wraps=9"]
     if tool == "soak":

@@ -6,11 +6,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 import build
 import emulated_board
+import setup_env
 from emulated_board import HOST, Board, BoardError
 
 WAIT_S = 20
@@ -290,6 +292,40 @@ def test_there_is_one_thread_and_locks_are_real(board):
     )
     with pytest.raises(BoardError, match="OSError"):
         board.run("_thread.start_new_thread(print, ())")
+
+
+STARTS_A_BOARD = """\
+import sys, time
+sys.path.insert(0, %r)
+from emulated_board import Board
+board = Board(%r)
+print(board._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_program_that_is_killed_leaves_no_board_behind(firmware):
+    """It would keep a processor busy for ever."""
+    if not setup_env.dying_with_us([]):
+        pytest.skip("no setpriv that knows --pdeathsig")
+    code = STARTS_A_BOARD % (os.path.dirname(emulated_board.__file__), str(firmware))
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        board = int(program.stdout.readline())
+        program.kill()
+    deadline_s = time.monotonic() + WAIT_S
+    while is_running(board):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+def is_running(pid):
+    """False also for one that has ended, and that nobody has asked for its status."""
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_board_without_firmware_is_told(tmp_path, firmware):
