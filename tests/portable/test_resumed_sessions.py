@@ -114,6 +114,7 @@ def test_pubrels_that_a_server_forgets_stand_in_the_way_of_no_message():
             break
         reconnect(bench, CONNACK_SESSION)
         bench.take_events()
+        del bench.network.connections[:-1]  # a board's heap has no place for all
     # What comes again is known, however full it is.
     packet_id = (299).to_bytes(2, "big")
     assert bench.exchange(publish(b"a", b"x", 2, packet_id, 8)) == b"\x50\x02" + packet_id
@@ -130,10 +131,11 @@ def test_one_that_came_again_on_this_connection_is_not_forgotten():
     bench = Bench(clean_session=False, reconnect_min_ms=0, reconnect_max_ms=0).go_online()
     for number in range(1, 257):
         bench.exchange(publish(b"a", b"x", 2, number.to_bytes(2, "big")))
+        bench.take_events()  # a board's heap has no place for all
     reconnect(bench, CONNACK_SESSION)
     for number in range(1, 257):
         bench.exchange(publish(b"a", b"x", 2, number.to_bytes(2, "big"), 8))
-    bench.take_events()
+        bench.take_events()
     bench.exchange(publish(b"a", b"x", 2, b"\x01\x01"))
     assert [event[0] for event in bench.take_events()] == ["offline"]
     bench.steps()
@@ -142,7 +144,7 @@ def test_one_that_came_again_on_this_connection_is_not_forgotten():
     bench.take_events()
     for number in range(1, 257):
         bench.exchange(publish(b"a", b"x", 2, number.to_bytes(2, "big"), 8))
-    assert bench.take_events() == [], "each was received"
+        assert bench.take_events() == [], "each was received"
 
 
 def test_where_no_connack_was_lost_dup_is_not_looked_at():

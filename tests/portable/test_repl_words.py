@@ -1,0 +1,177 @@
+"""What the REPL's commands show and take, without a terminal and without a server.
+
+What a person sees is in tests/broker/test_repl.py.
+"""
+
+import sys
+
+from fakes import SkipTest, needs
+
+import mqttpipe
+
+try:
+    import mqttpipe_repl as repl
+except ImportError:
+    repl = None  # it is a second file, not on every board
+
+
+def skip_without_it():
+    needs("background")
+    if repl is None:
+        raise SkipTest("mqttpipe_repl is not here")
+
+
+def test_what_is_shown_of_a_payload_can_not_control_the_terminal():
+    skip_without_it()
+    for data, shown in (
+        (b"on", "on"),
+        (b"", ""),
+        ("caf\u00e9 \u65e5".encode(), "caf\u00e9 \u65e5"),
+        (b"\x1b[2J", "b'\\x1b[2J'"),
+        (b"a\nb", "b'a\\nb'"),
+        (b"\x7f", "b'\\x7f'"),
+        ("\x9b1m".encode(), "b'\\xc2\\x9b1m'"),
+        (b"\xff\xfe", "b'\\xff\\xfe'"),
+        ("a\u202eb".encode(), "b'a\\xe2\\x80\\xaeb'"),
+        ("\u2028".encode(), "b'\\xe2\\x80\\xa8'"),
+        ("\u2066".encode(), "b'\\xe2\\x81\\xa6'"),
+        ("\u200f".encode(), "b'\\xe2\\x80\\x8f'"),
+        ("\u2027\u202f\u2065\u206a".encode(), "\u2027\u202f\u2065\u206a"),
+        ("\U0001f642".encode(), "\U0001f642"),
+    ):
+        assert repl._shown(data) == shown, (data, repl._shown(data))
+    assert repl._shown(b"x" * 300) == "x" * 200 + "... (300 bytes)"
+    assert repl._shown(b"x" + "\u65e5".encode() * 99) == "x" + "\u65e5" * 66 + "... (298 bytes)"
+    assert repl._shown(memoryview(b"abc")) == "abc"
+
+
+def test_what_an_error_says_of_a_server_can_not_control_the_terminal():
+    skip_without_it()
+    assert repl._error_text(OSError("refused")) == "refused"
+    assert repl._error_text("topic \x1b[2J") == "b'topic \\x1b[2J'"
+    assert repl._error_text("topic \u202e") == "b'topic \\xe2\\x80\\xae'"
+
+
+class Online:
+    """A client as mqtt_start() makes it; `given` has what it was made with."""
+
+    given = None
+    state_name = "WAITING"
+    client_id = b"c"
+
+    def __init__(self, uri, **options):
+        Online.given = (uri, options)
+
+    def is_online(self):
+        return False
+
+    def start(self):
+        pass
+
+    def wait_online(self, timeout_ms):
+        return True
+
+    def publish(self, topic_name, payload, qos, retain):
+        raise mqttpipe.LocalError("the server says: \x1b[2J")
+
+
+class Desk:
+    """The commands with a client of this file; `lines` has what was printed."""
+
+    def __init__(self, secrets=None, wifi=None):
+        skip_without_it()
+        self.lines = []
+        self.modules = {"secrets": secrets, "wifi": wifi}
+
+    def __enter__(self):
+        repl.print = lambda *words: self.lines.append(" ".join(map(str, words)))
+        self.kept = repl._MQTTClient, mqttpipe.WLAN, getattr(mqttpipe, "STA_IF", None)
+        repl._MQTTClient = Online
+        for name in list(self.modules):
+            new = self.modules[name]
+            self.modules[name] = sys.modules.pop(name, None)
+            if new is not None:
+                sys.modules[name] = new
+        return self
+
+    def __exit__(self, *_):
+        del repl.print
+        repl._MQTTClient, mqttpipe.WLAN, mqttpipe.STA_IF = self.kept
+        for name in self.modules:
+            sys.modules.pop(name, None)
+            if self.modules[name] is not None:
+                sys.modules[name] = self.modules[name]
+        repl._client = repl._last_error = None
+
+
+class Settings:
+    SERVER = "mqtt://localhost"
+
+
+def test_what_a_server_says_can_not_control_the_terminal_by_way_of_a_command():
+    with Desk() as desk:
+        repl._client = Online("mqtt://localhost")
+        repl._last_error = mqttpipe.TransportError("not authorized: \x1b[2J", "CONNACK")
+        repl.mqtt_status()
+        repl.mqtt_publish("t", "x")
+        text = "\n".join(desk.lines)
+        assert "not authorized" in text and "the server says" in text, text
+        assert "\x1b" not in text, text
+
+
+def test_mqtt_start_connects_as_secrets_py_says():
+    settings = Settings()
+    settings.CLIENT_ID = "lamp-1"
+    settings.USER = "u"
+    settings.PASSWORD = "p"
+    settings.CA = "ca.der"
+    settings.CERT = "cert.der"
+    settings.KEY = "key.der"
+    settings.TLS = None
+    with Desk(secrets=settings) as desk:
+        repl.mqtt_start(key="other.der")
+        assert Online.given == (
+            "mqtt://localhost",
+            {
+                "client_id": "lamp-1",
+                "user": "u",
+                "password": "p",
+                "ca": "ca.der",
+                "cert": "cert.der",
+                "key": "other.der",
+                "link": None,
+            },
+        ), Online.given
+        repl._client = None
+        repl.mqtt_start("mqtt://elsewhere")  # another server gets nothing of it
+        assert Online.given == ("mqtt://elsewhere", {"link": None}), Online.given
+        assert desk.lines[-1].startswith("online after"), desk.lines
+
+
+class NoWifi:
+    """A driver that has not joined."""
+
+    def __init__(self, interface):
+        pass
+
+    def isconnected(self):
+        return False
+
+
+class WifiModule:
+    """A wifi.py that finds its settings wrong. Never made: its function is taken from it."""
+
+    def Wifi(networks, **_):
+        raise ValueError("a network's password must have 8..64 characters, or be None")
+
+
+def test_a_wrong_wifi_in_secrets_py_is_told_in_one_line():
+    settings = Settings()
+    settings.WIFI = [("home", "short")]
+    with Desk(secrets=settings, wifi=WifiModule) as desk:
+        mqttpipe.WLAN, mqttpipe.STA_IF = NoWifi, 0
+        repl.mqtt_start()
+        assert desk.lines == [
+            "mqtt_start: a network's password must have 8..64 characters, or be None"
+        ], desk.lines
+        assert repl._client is None
