@@ -273,7 +273,7 @@ def run(
                 result.counts["QoS 2 sent twice to %s by the server" % name] = count
             result.counts["dns_queries"] = world.names.query_count
         result.asked = dict(world.asked)
-    if not result.wrongs:
+    if result.samples or not result.wrongs:  # else that it ended says it all
         result.wrongs += judge(result.samples)
     return result
 

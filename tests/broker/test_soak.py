@@ -68,7 +68,8 @@ def test_a_client_lives_for_days_through_a_wrap_of_its_clock(run, tmp_path):
 @pytest.mark.timeout(300)
 def test_a_device_that_loses_a_little_in_each_hour_is_found(run):
     result = run(rounds=ROUNDS // 2, wraps=0, leak_bytes=300)
-    assert any(wrong.startswith("free") for wrong in result.wrongs), result.samples
+    found = [wrong for wrong in result.wrongs if wrong.startswith("free")]
+    assert found, (result.wrongs, result.samples)
 
 
 @pytest.mark.timeout(3600)
