@@ -1256,6 +1256,7 @@ class Pipe(IOBase):
         self.packet_bytes_max = packet_bytes_max
         size += 1
         self.size = size
+        self.after = list(range(1, size)) + [0]  # the slot behind each
         self.firsts = [0] * size
         self.tokens = [0] * size
         self.topics = [None] * size
@@ -1344,12 +1345,12 @@ class Pipe(IOBase):
                     raise LocalError(_TOO_LARGE % ("message", size, self.packet_bytes_max))
             if _OFFLINE:
                 at = self._make_room(self.policy if policy is None else policy)
-            elif (at + 1) % self.size == self.head:
+            elif self.after[at] == self.head:
                 raise QueueFull(_ALL_TAKEN % (self.size - 1))
             token = self.last_token = self.last_token + 1 & _COUNT_MASK or 1
             self.tokens[at] = token
             if at == self.tail:
-                self.tail = (at + 1) % self.size
+                self.tail = self.after[at]
         finally:
             if not token:  # nothing has changed
                 self._clear(self.tail)
@@ -1443,7 +1444,7 @@ class Pipe(IOBase):
             while at != self.tail:
                 if self.firsts[at]:
                     count += self._bytes_of(at)
-                at = (at + 1) % self.size
+                at = self.after[at]
             return count
 
         # The messages that were never sent, and may be dropped without a word to the server, of
@@ -1461,7 +1462,7 @@ class Pipe(IOBase):
                     last = at
                     if first < 0:
                         first = at
-                at = (at + 1) % self.size
+                at = self.after[at]
             return count, first, last
 
         # Make room for the message in the slot at tail, or raise. Returns the slot it then has:
@@ -1480,7 +1481,7 @@ class Pipe(IOBase):
                     "message of %d bytes, pipe_bytes_max is %d" % (size, self.bytes_max)
                 )
             while True:
-                is_full = (self.tail + 1) % self.size == self.head
+                is_full = self.after[self.tail] == self.head
                 if topic is None and not is_full:
                     if size > self.bytes_left:  # count without what has gone
                         self.bytes_left = self.bytes_max - self._count_bytes()
@@ -1499,7 +1500,7 @@ class Pipe(IOBase):
                         while at != self.tail:
                             if self.topics[at] == topic and not self.firsts[at] & _SENT:
                                 self.give_up(at)
-                            at = (at + 1) % self.size
+                            at = self.after[at]
                         if last < 0:
                             topic = None  # its place is behind what was sent
                             continue
@@ -1531,15 +1532,15 @@ class Pipe(IOBase):
                 if self.firsts[at]:
                     if to != at:
                         self._copy(at, to)
-                    to = (to + 1) % self.size
-                at = (at + 1) % self.size
+                    to = self.after[to]
+                at = self.after[at]
             if to == tail:
                 return False
             self._copy(tail, to)  # the new message
             self.tail = to
             at = to
             while at != tail:
-                at = (at + 1) % self.size
+                at = self.after[at]
                 self._clear(at)
             return True
 
@@ -1577,7 +1578,7 @@ class Pipe(IOBase):
                             self.expired_count = self.expired_count + 1 & _COUNT_MASK
                     elif _is_earlier(expiry_ms, self.next_expiry_ms, now_ms):
                         self.next_expiry_ms = expiry_ms
-                at = (at + 1) % self.size
+                at = self.after[at]
 
         def give_up(self, at):
             """Take back a message, sent or not; its token is told to on_dropped.
@@ -1667,7 +1668,7 @@ class Pipe(IOBase):
         while at != self.tail:
             if (tokens[at] - 1) % _MESSAGE_IDS + 1 == packet_id and self.firsts[at] & _SENT:
                 return at
-            at = (at + 1) % self.size
+            at = self.after[at]
         return -1
 
     # Is this packet identifier in use already, by a message before this one? Only possible when
@@ -1699,7 +1700,7 @@ class Pipe(IOBase):
                 self.firsts[at] = first & ~_FLYING
                 if first & _MUTE and not (_QOS2 and first & 0x04):
                     self.free(at)  # QoS 1: its PUBACK cannot come any more
-            at = (at + 1) % self.size
+            at = self.after[at]
         self.left = self.sent = self.head
         if _OFFLINE:
             self.is_looking = False
@@ -1743,7 +1744,7 @@ class Pipe(IOBase):
                         if self.extras[at] > _KICKS_MIN:
                             self.free(at)  # stop trying: RabbitMQ closes at this PUBREL
                     released.append((turn, packet_id))
-            at = (at + 1) % self.size
+            at = self.after[at]
         released.sort()
         for i in range(len(released)):
             released[i] = released[i][1]
@@ -3176,7 +3177,7 @@ class _Connecting:
                             pipe.give_up(at)
                         else:
                             pipe.free(at)
-                at = (at + 1) % pipe.size
+                at = pipe.after[at]
 
         # What publish() may put without a look at the exact size of its packet.
         def _set_easy_bytes(self):
@@ -3349,7 +3350,7 @@ class _Serving(_Connecting):
                 at_ms = pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
                 if _is_earlier(at_ms, oldest_ms, now_ms):
                     oldest_ms = at_ms
-            at = (at + 1) % pipe.size
+            at = pipe.after[at]
         if _MQTT5 and self._is_5 and self._auth_ms is not None:
             at_ms = self._auth_ms = ticks_add(self._auth_ms, timeout_ms)
             if _is_earlier(at_ms, oldest_ms, now_ms):
@@ -4262,6 +4263,7 @@ class _Sending(_Receiving):
         topics = pipe.topics
         payloads = pipe.payloads
         marks = pipe.marks
+        after = pipe.after
         if _STATS:
             counts = self._counts
         size = pipe.size
@@ -4396,9 +4398,7 @@ class _Sending(_Receiving):
                             extend(properties)
                     extend(payload)
                     room -= need
-                    at += 1
-                    if at == size:
-                        at = 0
+                    at = after[at]
                 # If no more fit or wait, and the outbox has nothing else, or acknowledgements and
                 # a PINGREQ that were not offered yet: write them at once.
                 count = -1
@@ -4454,7 +4454,7 @@ class _Sending(_Receiving):
                     outbox.room -= first
                     outbox.pending += first
                     marks[begin] = outbox.sent_count + outbox.pending & _COUNT_MASK
-                    begin = (begin + 1) % size
+                    begin = after[begin]
 
                 # -- all other messages, and the write
                 failure = None
@@ -4496,9 +4496,7 @@ class _Sending(_Receiving):
                                 firsts[at] |= _SENT | _FLYING | _COUNTED
                                 if _STATS:
                                     self._count(_N_AGAIN if first & _COUNTED else _N_SENT)
-                        at += 1
-                        if at == size:
-                            at = 0
+                        at = after[at]
                     if not is_away:
                         pipe.sent = at
                         if not outbox.pending and pipe.left != at:  # only gaps are left
@@ -4562,7 +4560,7 @@ class _Sending(_Receiving):
             properties = pipe.properties
         if _STATS:
             counts = self._counts
-        size = pipe.size
+        after = pipe.after
         now = ticks_ms
         since = ticks_diff
         while True:
@@ -4594,9 +4592,7 @@ class _Sending(_Receiving):
                         if _STATS:
                             counts[_N_SENT] = counts[_N_SENT] + 1 & _COUNT_MASK
                 begin = at
-                at += 1
-                if at == size:
-                    at = 0
+                at = after[at]
                 if token and told is not None:
                     pipe.left = at
                     if pipe.head == begin:
@@ -5014,7 +5010,7 @@ class _Closing(_Sending):
                     words = "is it message %d to %r? cancel() takes it back"
                     words %= (pipe.tokens[at], pipe.topics[at])
                     break
-                at = (at + 1) % pipe.size
+                at = pipe.after[at]
             if is_offence:
                 words = "is it a (retained) message with a bad topic name?"
             if words != self._suspected:
@@ -6246,9 +6242,7 @@ class MQTTClient(_Calls5):
             retain.topics[offline] = topic_name
             retain.payloads[offline] = payload
             retain.firsts[offline] = qos
-            topic_name = offline + 1
-            if topic_name == retain.size:
-                topic_name = 0
+            topic_name = retain.after[offline]
             if _OFFLINE:
                 qos = retain.bytes_left - expiry_s
             if (

@@ -43,7 +43,7 @@ HOT = (
     "left sent_count firsts room is_looking marks tokens last_token _has_marks length "
     "byte_count _len _pipe payloads topics on_published _flying _driver _advance is_dropping "
     "has_chores _last _bytes _interrupt _acquire easy_bytes _release is_changed _is_enough "
-    "_is_held size _EVERYTHING packet_count _timers have state"
+    "_is_held after _EVERYTHING packet_count _timers have state"
 ).split()
 
 # What an interpreter asks of an object derived from io.IOBase.
