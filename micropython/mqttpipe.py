@@ -673,7 +673,9 @@ class QueueFull(MQTTError):
 
 
 class ServerError(MQTTError):
-    pass
+    if _MQTT5:
+        reason_code = _PROTOCOL_ERROR
+        reason = "protocol error"
 
 
 class Refused(MQTTError):
@@ -4852,14 +4854,13 @@ class _Closing(_Sending):
         # Behind half a packet it would be taken for the rest of that.
         def _say_why(self, error):
             try:
-                code = error.reason_code or _PROTOCOL_ERROR
                 outbox = self._outbox
                 # Acknowledgements of this step may go first; not messages, which count as unsent.
                 if self._pipe.left == self._pipe.sent and isinstance(error, ServerError):
                     outbox.flush(self._write)
                 is_clear = not outbox.pending and not self._has_said_bye
                 if isinstance(error, ServerError) and is_clear and self._write:
-                    packet = bytes((_DISCONNECT, 1, code))
+                    packet = bytes((_DISCONNECT, 1, error.reason_code))
                     self._write(packet, 0, len(packet))
             except Exception:
                 pass

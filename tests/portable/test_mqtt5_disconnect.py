@@ -145,6 +145,24 @@ def test_a_good_bye_that_is_malformed_is_that():
         assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01" + bytes((code,))
 
 
+def test_an_error_of_the_server_has_the_reason_code_that_the_server_is_told():
+    """[MQTT5-4.13.1-1]"""
+    for packet in (
+        b"\x00\x00",  # no type
+        b"\x30\x80\x80\x80\x80",  # remaining length
+        b"\x32\x06\x00\x01t\x00\x00\x00",  # packet identifier 0
+        b"\x30\x04\x00\x01\xff\x00",  # topic name
+        b"\x20\x03\x00\x00\x00",  # a second CONNACK
+    ):
+        error, answer = refused(online(), packet)
+        assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01\x82", packet
+        assert (error.reason_code, error.reason) == (0x82, "protocol error"), packet
+    for packet in (b"\xd0\x00", b"HTTP/1.1 400"):
+        error, answer = refused(asked(), packet)
+        assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01\x82", packet
+        assert error.reason_code == 0x82, packet
+
+
 def test_our_own_good_bye_is_the_last_word():
     """[MQTT5-3.14.4-1]"""
     bench = online()
