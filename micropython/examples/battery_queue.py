@@ -52,7 +52,7 @@ client = MQTTClient(
     password=secrets.PASSWORD,
     link=wifi,
     pipe_slots=KEPT,
-    pipe_bytes_max=KEPT * 64,
+    pipe_bytes_max=KEPT * 72,
     offline="drop_oldest",
 )
 client.on_online = lambda client: print("mqtt: online")

@@ -7,7 +7,7 @@
 The server proves that it knows the password, too: if it does not, the connection ends. The key is
 made of the password once, for the salt and the number of iterations that the server names; with
 4,096 that is 8,192 times SHA-256, during which the program stands still: seconds on a board. It is
-kept, so the next connection takes two of them. mosquitto needs a plugin for this.
+kept, so the next connection takes nine. mosquitto needs a plugin for this.
 """
 
 from binascii import a2b_base64, b2a_base64
