@@ -5504,8 +5504,8 @@ class _Driving(_Closing):
 
             Args:
                 topic_filter, qos: as for subscribe(). queue_max: how many messages wait until
-                    you take them. While the queue is full, the client does not read from the
-                    server, so nothing is lost. It may get longer while a task is in
+                    you take them. While the queue is full, the client does not read: the server
+                    keeps what follows, but may drop QoS 0. It may get longer while a task is in
                     publish_wait() or request_wait(): the answer comes behind what is on its way.
 
             Returns:
