@@ -149,4 +149,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    deploy.end_as_at_ctrl_c()
     sys.exit(main())

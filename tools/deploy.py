@@ -40,6 +40,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -1617,6 +1618,14 @@ def deploy(options):
     return 0
 
 
+def end_as_at_ctrl_c():
+    """Let `kill`, and a terminal that is closed, leave no board with its program stopped."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)
+
+
 def main(arguments=None):
     options = parse_arguments(arguments)
     setup_env.reexec_in_venv(REQUIREMENTS)
@@ -1631,4 +1640,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    end_as_at_ctrl_c()
     sys.exit(main())

@@ -9,8 +9,9 @@
 
 The board must have mqttpipe (tools/deploy.py puts it there); mqttpipe_repl.mpy is put there by
 this tool, if it is missing or not this one. The board's program is stopped by a soft reset; it
-starts again with the next reset. Ctrl-] or Ctrl-X ends mpremote's REPL; what mqtt_start() has
-begun goes on meanwhile, until mqtt_stop() or a reset.
+starts again with the next reset, which is at once if it does not come to a prompt. Ctrl-] or
+Ctrl-X ends mpremote's REPL; what mqtt_start() has begun goes on meanwhile, until mqtt_stop() or a
+reset.
 
 Up to the prompt nothing that the board says is trusted, as in tools/deploy.py. Behind it mpremote
 shows what the board prints as it is.
@@ -90,20 +91,25 @@ def probe(board):
 def prepare(port):
     """Put on the board what it needs. Its program is stopped then."""
     with deploy.Board(port) as board:
-        if getattr(board, "_has_watchdog", False):
-            raise deploy.DeployError(
-                "the board's watchdog runs and would reset it in a few seconds: press its reset "
-                "button, then a key within 2 s, so that its program does not start"
+        try:
+            if getattr(board, "_has_watchdog", False):
+                raise deploy.DeployError(
+                    "the board's watchdog runs and would reset it in a few seconds: press its "
+                    "reset button, then a key within 2 s, so that its program does not start"
+                )
+            facts = probe(board)
+            say(
+                "%s, MicroPython %s, port %s"
+                % (facts.machine or facts.platform, facts.firmware, port)
             )
-        facts = probe(board)
-        say(
-            "%s, MicroPython %s, port %s" % (facts.machine or facts.platform, facts.firmware, port)
-        )
-        for path, text in facts.too_large().items():
-            if facts.is_used(path):
-                raise deploy.DeployError(text)
-        check_client(board)
-        put_commands(board, facts)
+            for path, text in facts.too_large().items():
+                if facts.is_used(path):
+                    raise deploy.DeployError(text)
+            check_client(board)
+            put_commands(board, facts)
+        except BaseException:
+            board.reset()  # there will be no prompt: its program starts again
+            raise
 
 
 def main(arguments=None):
@@ -130,4 +136,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    deploy.end_as_at_ctrl_c()
     sys.exit(main())

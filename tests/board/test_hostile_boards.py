@@ -6,6 +6,9 @@ tool ends in time, with one line that says what is wrong, and the terminal is le
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -252,6 +255,44 @@ def test_what_is_no_answer_is_nonsense(plug_in, run, tool, printed):
     tell = telling()
     board = plug_in(lambda code: (printed, b"") if "NAMES = " in code else tell(code))
     assert run(board, tool=tool)[-1].endswith("answers nonsense")
+
+
+@pytest.mark.parametrize("tool", [deploy, repl])
+def test_a_tool_that_fails_leaves_no_board_with_its_program_stopped(plug_in, run, tool):
+    board = plug_in(telling(platform="stm32"))
+    assert "there are files for" in run(board, tool=tool)[-1]
+    assert "machine.reset()" in board.codes[-1]
+
+
+def test_a_board_whose_client_has_no_start_goes_on_without_a_prompt(plug_in, run):
+    board = plug_in(telling())
+    assert "was built without start()" in run(board, tool=repl)[-1]
+    assert "machine.reset()" in board.codes[-1]
+
+
+@pytest.mark.parametrize("name", ["deploy.py", "repl.py", "board_report.py"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_tool_that_is_ended_leaves_no_board_with_its_program_stopped(plug_in, name, number):
+    """As by `kill`, or with the terminal that is closed."""
+    is_asked = threading.Event()
+
+    def tell(code):
+        is_asked.set()
+        time.sleep(1)
+        return b"False", b""
+
+    board = plug_in(tell)
+    tool = subprocess.Popen(
+        [sys.executable, str(deploy.ROOT / "tools" / name), "--port", board.port],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert is_asked.wait(30)
+    tool.send_signal(number)
+    printed = tool.communicate(timeout=30)[0]
+    assert tool.returncode == 130, printed
+    assert "machine.reset()" in board.codes[-1]
 
 
 @pytest.mark.parametrize("record", ["[1]", "[" * 9999, '{"main.py": 3}', '{"main.py": [{}, 1]}'])
