@@ -472,8 +472,16 @@ class Board:
             "try:\n os.remove(%r)\nexcept OSError:\n pass" % name
         )
 
-    def rename(self, old, new):
-        self.run("import os\nos.rename(%r, %r)" % (old, new))
+    def put_in_place(self, names, removals=()):
+        """Give files that have arrived their names, and remove others.
+
+        The board does it in one go: what happens here meanwhile leaves no half of it.
+        """
+        self.run(
+            "import os\nfor name in %r:\n os.rename(name + %r, name)\n"
+            "for name in %r:\n try:\n  os.remove(name)\n except OSError:\n  pass"
+            % (list(names), UNFINISHED, list(removals))
+        )
 
     def reset(self):
         """Reset the board: as if its button were pressed, if it has one.
@@ -1319,10 +1327,7 @@ def apply_plan(board, facts, plan):
             for name in written:
                 board.remove(name)
         raise
-    for name in files:
-        board.rename(name + UNFINISHED, name)
-    for name in plan.removals:
-        board.remove(name)
+    board.put_in_place(files, plan.removals)
 
 
 def copy_file(board, name, data):

@@ -75,10 +75,7 @@ def put_commands(board, facts):
     if not deploy.copy_file(board, TARGET, data):
         board.remove(TARGET + deploy.UNFINISHED)
         raise deploy.DiskFull(len(data), facts.disk_free)
-    board.run(  # rename() of FAT does not replace
-        "import os\ntry:\n os.remove(%r)\nexcept OSError:\n pass" % TARGET
-    )
-    board.rename(TARGET + deploy.UNFINISHED, TARGET)
+    board.put_in_place([TARGET])
 
 
 def probe(board):

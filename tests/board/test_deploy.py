@@ -338,6 +338,41 @@ def test_ctrl_c_in_the_middle_changes_nothing_and_starts_the_old_program(
     peer.ask("after all")
 
 
+def test_ctrl_c_while_names_are_changed_leaves_no_half_of_it(ready, run_deploy, monkeypatch):
+    board = ready()
+    for name in ("wifi.mpy", "station.mpy"):
+        (board.files / name).unlink()
+    (board.files / "service.py").write_text("hides the compiled one")
+    real = deploy.Board.run
+
+    def press_ctrl_c(board, code, *arguments, **options):
+        printed = real(board, code, *arguments, **options)
+        if "os.rename" in code:
+            raise KeyboardInterrupt
+        return printed
+
+    monkeypatch.setattr(deploy.Board, "run", press_ctrl_c)
+    run_deploy(board, "--force", status=130)
+    assert sorted(files_on(board)) == ALL
+
+
+def test_a_board_that_has_gone_into_a_folder_gets_its_files_where_they_belong(
+    ready, run_deploy, monkeypatch
+):
+    """Its boot.py may have done that; or its program, which stays where a watchdog runs."""
+    real = deploy.Board._interrupt
+
+    def interrupt(board):
+        real(board)
+        board.run("import os\nos.mkdir('data')\nos.chdir('data')")
+
+    monkeypatch.setattr(deploy.Board, "_interrupt", interrupt)
+    board = ready()
+    (board.files / "wifi.mpy").unlink()
+    assert copied(run_deploy(board, "--wait", 0)) == ["wifi.mpy"]
+    assert (board.files / "wifi.mpy").exists()
+
+
 def test_a_file_that_does_not_arrive_whole_is_not_used(ready, run_deploy, monkeypatch):
     board = ready()
     (board.files / "wifi.mpy").unlink()
@@ -819,10 +854,10 @@ def test_a_running_watchdog_is_fed_while_files_are_copied(ready, run_deploy, pee
     for path in files:
         path.unlink()
     feed = board.hardware.feed
-    fed = set()  # how many files there were when it was fed
+    fed = set()  # how many files had arrived, under their temporary names, when it was fed
 
     def note():
-        fed.add(len(list(board.files.glob("*.mpy"))))
+        fed.add(len(list(board.files.glob("*.mpy.part"))))
         feed()
 
     board.hardware.feed = note
