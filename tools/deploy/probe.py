@@ -13,6 +13,7 @@ except ImportError:
     sha256 = None
 
 gc.collect()
+os.chdir("/")  # a boot.py, or a program that its watchdog keeps, may have gone elsewhere
 
 
 def hash_of(name):
