@@ -1232,7 +1232,8 @@ def plan_certificates(plan, facts, options, certificates):
 def check_own(facts, options, name):
     """Raise DeployError if a file on the board that is in our way is not of our making."""
     known = facts.record.get(name, (None, False))[0]
-    is_ours = name not in facts.files or name.startswith("mqttpipe.")
+    # What tools/repl.py, or mpremote, has put there is in no record.
+    is_ours = name not in facts.files or name.startswith("mqttpipe")
     if not is_ours and not options.force and (known is None or facts.hashes.get(name) != known):
         raise DeployError(
             "%s on the board is in the way, and not from here: --force replaces it" % name

@@ -424,6 +424,13 @@ def test_the_commands_for_the_prompt_are_copied_if_asked_for(ready, run_deploy):
     assert re.findall(r"(\S+) +would be copied", printed) == ["mqttpipe_repl.mpy"]
 
 
+def test_commands_that_the_tool_for_the_prompt_has_put_there_are_replaced(ready, run_deploy):
+    board = ready()
+    (board.files / "mqttpipe_repl.mpy").write_bytes(b"M of an older version")
+    printed = run_deploy(board, "--repl", "--dry-run")
+    assert re.findall(r"(\S+) +would be copied", printed) == ["mqttpipe_repl.mpy"]
+
+
 def test_a_smaller_profile_replaces_a_larger_one(ready, run_deploy, mpremote):
     board = ready()
     printed = run_deploy(board, "--profile", "tiny", "--wait", 0)
