@@ -250,6 +250,7 @@ def make_venv(venv):
         say("this python has no ensurepip")
         install_debian_package("python3-venv")
     say("making %s with Python %d.%d" % (named(venv), *sys.version_info[:2]))
+    venv = venv.resolve()  # behind a link, where somebody wants it to be
     shutil.rmtree(venv, ignore_errors=True)
     venv.mkdir()
     (venv / HALF_MADE).touch()
@@ -295,10 +296,13 @@ def ensure_venv(requirement_file, venv=VENV):
     requirement_file = TOOLS / requirement_file
     if not is_installed(requirement_file, venv):
         with one_at_a_time(CACHE / "setup.lock"):
-            if not is_usable(venv):
-                make_venv(venv)
-            if not is_installed(requirement_file, venv):  # nobody else did, while we waited
-                install(requirement_file, venv)
+            try:
+                if not is_usable(venv):
+                    make_venv(venv)
+                if not is_installed(requirement_file, venv):  # nobody else did, while we waited
+                    install(requirement_file, venv)
+            except OSError as error:  # read-only, full, or something else of that name
+                raise SetupError("can't write %s: %s" % (venv, error.strerror)) from error
     return venv_python(venv)
 
 

@@ -232,6 +232,26 @@ def test_a_cache_that_can_not_be_written_is_told(tmp_path, monkeypatch):
         setup_env.ensure_venv("requirements-build.txt", tmp_path / "venv")
 
 
+def test_an_environment_behind_a_link_is_made_where_that_leads(tmp_path, monkeypatch):
+    """As when it shall lie on another disk; it is made again with each new Python."""
+    monkeypatch.setattr(setup_env, "CACHE", tmp_path)
+    (tmp_path / "nothing.txt").write_text("# nothing\n")
+    (tmp_path / "disk" / "venv").mkdir(parents=True)
+    (tmp_path / "disk" / "venv" / setup_env.HALF_MADE).touch()
+    (tmp_path / "venv").symlink_to(tmp_path / "disk" / "venv")
+    setup_env.ensure_venv(tmp_path / "nothing.txt", tmp_path / "venv")
+    assert setup_env.is_usable(tmp_path / "disk" / "venv") and (tmp_path / "venv").is_symlink()
+
+
+def test_something_else_where_the_environment_belongs_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(setup_env, "CACHE", tmp_path)
+    (tmp_path / "nothing.txt").write_text("# nothing\n")
+    (tmp_path / "venv").write_text("somebody's")
+    with pytest.raises(setup_env.SetupError, match="can't write .*venv: File exists"):
+        setup_env.ensure_venv(tmp_path / "nothing.txt", tmp_path / "venv")
+    assert (tmp_path / "venv").read_text() == "somebody's"
+
+
 def test_another_set_up_is_not_waited_for_for_ever(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(setup_env, "LOCK_TIMEOUT_S", 0.2)
     with setup_env.one_at_a_time(tmp_path / "lock"):
