@@ -126,6 +126,21 @@ def build(folder):
     return folder / "build" / "micropython"
 
 
+def make():
+    """Build it, and put it in its place."""
+    for leftover in CACHE.glob(".making-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    work = pathlib.Path(tempfile.mkdtemp(prefix=".making-", dir=str(CACHE)))
+    try:
+        stamp = variant_stamp()
+        install_lacking()
+        STAMP.unlink(missing_ok=True)
+        build(work).replace(PROGRAM)
+        STAMP.write_text(stamp)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def ensure():
     """Return the command that starts it, building it if it lacks.
 
@@ -134,24 +149,15 @@ def ensure():
     command = find()
     if command:
         return command
-    with one_at_a_time(CACHE / ".lock"):
-        get_micropython.probe.cache_clear()
-        if not find():
-            for leftover in CACHE.glob(".making-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            work = pathlib.Path(tempfile.mkdtemp(prefix=".making-", dir=str(CACHE)))
-            try:
-                stamp = variant_stamp()
-                install_lacking()
-                STAMP.unlink(missing_ok=True)
-                build(work).replace(PROGRAM)
-                STAMP.write_text(stamp)
-            except SetupError as error:
-                say("not available: %s" % error)
-                return None
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
+    try:
+        with one_at_a_time(CACHE / ".lock"):
             get_micropython.probe.cache_clear()
+            if not find():
+                make()
+                get_micropython.probe.cache_clear()
+    except (SetupError, OSError) as error:
+        say("not available: %s" % error)
+        return None
     command = find()
     say("ready: " + version(command) if command else "not available: what was built does not run")
     return command

@@ -335,18 +335,18 @@ def ensure(bits, release=RELEASE):
     command = find(bits, release)
     if command:
         return command
-    # One at a time: the second one finds it made.
-    with one_at_a_time(CACHE / ".lock"):
-        probe.cache_clear()
-        if not find(bits, release):
-            for leftover in CACHE.glob(".making-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            try:
-                build(bits, release)
-            except SetupError as error:
-                say("%d-bit: not available: %s" % (bits, error))
-                return None
+    try:
+        # One at a time: the second one finds it made.
+        with one_at_a_time(CACHE / ".lock"):
             probe.cache_clear()
+            if not find(bits, release):
+                for leftover in CACHE.glob(".making-*"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                build(bits, release)
+                probe.cache_clear()
+    except (SetupError, OSError) as error:
+        say("%d-bit: not available: %s" % (bits, error))
+        return None
     command = find(bits, release)
     if command:
         say("%d-bit: ready: %s" % (bits, version(command)))

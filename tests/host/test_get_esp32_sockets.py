@@ -66,6 +66,12 @@ def test_who_may_not_install_is_told_all_that_lacks_in_one_line(
     assert [path.name for path in get_esp32_sockets.CACHE.iterdir()] == [".lock"]
 
 
+def test_where_nothing_can_be_kept_the_reason_is_said(nothing_built, capsys):
+    get_esp32_sockets.CACHE.write_text("")
+    assert get_esp32_sockets.ensure() is None
+    assert "not available: can't write " in capsys.readouterr().out
+
+
 def test_what_was_built_before_is_not_taken_when_the_new_one_fails(
     nothing_built, monkeypatch, capsys
 ):

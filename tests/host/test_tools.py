@@ -171,6 +171,21 @@ def test_on_a_system_without_apt_the_reason_is_said(empty_machine, monkeypatch, 
     assert [path.name for path in (empty_machine / "cache").iterdir()] == [".lock"]
 
 
+def test_where_nothing_can_be_kept_the_reason_is_said(empty_machine, capsys):
+    (empty_machine / "cache").write_text("")
+    assert get_micropython.ensure(64) is None
+    assert "not available: can't write " in capsys.readouterr().out
+
+
+def test_on_a_full_disk_the_reason_is_said(empty_machine, monkeypatch, capsys):
+    def fill_up(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(get_micropython, "build", fill_up)
+    assert get_micropython.ensure(64) is None
+    assert "not available: [Errno 28] No space left" in capsys.readouterr().out
+
+
 def test_on_an_unknown_processor_the_reason_is_said(empty_machine, monkeypatch, capsys):
     monkeypatch.setattr(get_micropython.platform, "machine", lambda: "z80")
     assert get_micropython.ensure(32) is None
