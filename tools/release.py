@@ -93,15 +93,14 @@ def git(*words):
     try:
         ran = subprocess.run(
             ["git", "-C", str(ROOT), *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,  # apart: what it warns of is no answer
             timeout=GIT_TIMEOUT_S,
             text=True,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ReleaseError("git does not do its work: %s" % error) from error
     if ran.returncode != 0:
-        words = setup_env.last_words(ran.stdout)
+        words = setup_env.last_words(ran.stderr)
         raise ReleaseError("a release is made from a checkout of git, which says: %s" % words)
     return ran.stdout.strip()
 

@@ -300,6 +300,13 @@ def test_where_there_is_no_git_it_says_so_in_one_line(monkeypatch, tmp_path, cap
 # ---------------------------------------------------------------------------
 
 
+def test_what_git_warns_of_is_no_part_of_its_answer(monkeypatch):
+    """Else the first file that it lists would have another name, and be left out."""
+    names = release.git("ls-files", "-z")
+    monkeypatch.setenv("GIT_TRACE", "1")
+    assert release.git("ls-files", "-z") == names
+
+
 def test_a_git_that_does_not_end_is_told(monkeypatch):
     def run(command, **options):
         raise subprocess.TimeoutExpired(command, options["timeout"])
