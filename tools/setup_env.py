@@ -22,6 +22,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -41,11 +42,34 @@ TOOLS = ROOT / "tools"
 IS_CHECKOUT = (ROOT / "pyproject.toml").exists()  # else pip has installed it: mqttpipe_host/
 
 
+def private_folder():
+    """Return a folder among the temporary ones that nobody else writes to: programs will be in it.
+
+    It is the same one each time, unless somebody has put something else there.
+    """
+    user = getattr(os, "getuid", int)()
+    folder = pathlib.Path(tempfile.gettempdir(), "mqttpipe-%d" % user)
+    with contextlib.suppress(OSError):
+        folder.mkdir(0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o022:
+            return folder
+    return pathlib.Path(tempfile.mkdtemp(prefix="mqttpipe-"))
+
+
+def user_folder():
+    """Return the folder in which a user is, who has no checkout."""
+    try:
+        return pathlib.Path.cwd()
+    except OSError:  # it was removed meanwhile; most of what there is to do needs none
+        return pathlib.Path()
+
+
 def user_cache():
     """Return the folder for what a user's programs can make again, by the system's convention."""
     home = pathlib.Path(os.path.expanduser("~"))
     if not home.is_absolute():  # a user without a home, as containers have them
-        home = pathlib.Path(tempfile.gettempdir())
+        home = private_folder()
     if os.name == "nt":
         return pathlib.Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
     if sys.platform == "darwin":
@@ -60,7 +84,7 @@ CACHE = ROOT / ".cache" if IS_CHECKOUT else user_cache() / "mqttpipe"
 VENV = ROOT / ".venv" if IS_CHECKOUT else CACHE / "venv"
 
 # Where the user's own secrets.py, main.py and certificates stand.
-USER_FOLDER = ROOT / "boards" if IS_CHECKOUT else pathlib.Path.cwd()
+USER_FOLDER = ROOT / "boards" if IS_CHECKOUT else user_folder()
 
 # In `.venv` while it is being changed. Who finds it at the start finds what an interrupted run
 # left, where pip may take a half-copied package for an installed one: all is made again.

@@ -297,10 +297,44 @@ def test_the_cache_lies_where_the_system_has_it(platform, variables, folder, mon
     assert str(setup_env.user_cache()) == os.path.expanduser(folder)
 
 
-def test_a_user_without_a_home_has_a_cache_too(monkeypatch):
+def test_a_user_without_a_home_has_a_cache_too(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(setup_env.os.path, "expanduser", lambda path: path)
-    assert setup_env.user_cache() == pathlib.Path(tempfile.gettempdir(), ".cache")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / ("mqttpipe-%d" % os.getuid())
+    assert setup_env.user_cache() == folder / ".cache"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert setup_env.user_cache() == folder / ".cache"
+
+
+@pytest.mark.parametrize("what", ["writable", "link", "file"])
+def test_no_program_is_taken_from_a_temporary_folder_that_somebody_else_writes_to(
+    what, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(setup_env.os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tmp_path.chmod(0o1777)
+    folder = tmp_path / ("mqttpipe-%d" % os.getuid())
+    if what == "link":
+        folder.symlink_to(tmp_path)
+    elif what == "file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    found = setup_env.user_cache()
+    assert found.parent != folder and found.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_where_the_folder_was_removed_the_tools_start_all_the_same(monkeypatch):
+    """As under a service whose folder was replaced: `pub` needs none."""
+
+    def refuse():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", refuse)
+    assert setup_env.user_folder() == pathlib.Path()
 
 
 def test_a_checkout_keeps_all_in_itself():
