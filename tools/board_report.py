@@ -139,7 +139,7 @@ def main(arguments=None):
             finally:
                 board.reset()
         print(markdown(rows_of(told)))
-    except deploy.DeployError as error:
+    except deploy.FAILURES as error:
         print("report: failed: " + deploy.shown(commands.said(str(error))), flush=True)
         return 1
     except KeyboardInterrupt:

@@ -89,6 +89,10 @@ TOO_LARGE = (
 
 DEFAULT_PROFILE = build.DEFAULT_PROFILE
 
+# What ends the tool with one line. The others are the system's: a full disk, a path that it
+# refuses, a compiler that does not end.
+FAILURES = (DeployError, OSError, subprocess.SubprocessError)
+
 # Seconds.
 ANSWER_TIMEOUT_S = 5
 REOPEN_TIMEOUT_S = 20
@@ -258,7 +262,7 @@ def why_not_opened(name):
         return "no board: there is no port %s" % name
     try:
         serial.Serial(name, 115200, exclusive=True, timeout=0).close()
-    except OSError as error:
+    except Exception as error:  # see Board._open()
         text = str(error)
         low = text.lower()
         if "lock" in low or "busy" in low or "access is denied" in low:
@@ -342,14 +346,13 @@ class Board:
         self._close()
 
     def _open(self):
-        from mpremote.transport import TransportError
         from mpremote.transport_serial import SerialTransport
 
         try:
             # With a timeout, so that a board that falls silent is noticed everywhere in there.
             self._transport = SerialTransport(self.port, baudrate=115200, timeout=ANSWER_TIMEOUT_S)
             self._transport.serial.write_timeout = WRITE_TIMEOUT_S
-        except (TransportError, OSError) as error:
+        except Exception as error:  # termios.error, too, of a port that vanishes just then
             raise DeployError(why_not_opened(self.port)) from error
         self._meter = Meter(self._transport.serial, self.port)
 
@@ -821,7 +824,7 @@ class Names(ast.NodeVisitor):
         self.defined.add(node.name)
         self.generic_visit(node)
 
-    visit_ClassDef = visit_FunctionDef
+    visit_AsyncFunctionDef = visit_ClassDef = visit_FunctionDef
 
     def visit_arg(self, node):
         self.defined.add(node.arg)
@@ -1442,7 +1445,7 @@ def doctor_code(facts, options):
             certificate = path.parent / value
             if not certificate.exists():
                 raise DeployError("secrets.py: %s names %s, which is not here" % (setting, value))
-            files[setting] = certs.der_of(READERS[setting](certificate))
+            files[setting] = der_of(setting, READERS[setting](certificate))
         elif isinstance(value, (bytes, str)):
             files[setting] = der_of_setting(setting, value)
     parts = "SECRETS = %r\nFILES = %r\nREASONS = %r\n" % (text, files, reasons_of(facts.kind))
@@ -1456,8 +1459,12 @@ def der_of_setting(setting, value):
             "secrets.py: %s is a file in a folder of the board, and that has no files yet"
             % setting
         )
+    return der_of(setting, value.encode() if isinstance(value, str) else value)
+
+
+def der_of(setting, data):
     try:
-        return certs.der_of(value.encode() if isinstance(value, str) else value)
+        return certs.der_of(data)
     except ValueError as error:
         what = "private key" if setting == "KEY" else "certificate"
         raise DeployError("secrets.py: %s is no %s" % (setting, what)) from error
@@ -1637,7 +1644,7 @@ def main(arguments=None):
     setup_env.reexec_in_venv(REQUIREMENTS)
     try:
         return deploy(options)
-    except DeployError as error:
+    except FAILURES as error:
         say("failed: %s" % error)
         return 1
     except KeyboardInterrupt:

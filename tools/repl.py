@@ -119,7 +119,7 @@ def main(arguments=None):
     try:
         port = deploy.find_port() if options.port == "auto" else options.port
         prepare(port)
-    except deploy.DeployError as error:
+    except deploy.FAILURES as error:
         say("failed: %s" % error)
         return 1
     except KeyboardInterrupt:

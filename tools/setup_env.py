@@ -373,7 +373,8 @@ def reexec_in_venv(requirement_file):
         sys.exit("setup: %s" % error)
     is_this_one = python == pathlib.Path(sys.executable)
     if not is_this_one and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
-        sys.stdout.flush()
+        if sys.stdout is not None:  # else it was closed by who has started us
+            sys.stdout.flush()
         os.execv(python, [str(python), os.path.abspath(sys.argv[0]), *sys.argv[1:]])
 
 

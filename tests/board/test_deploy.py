@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import termios
 import time
 import types
 
@@ -157,6 +158,7 @@ def test_ports_that_are_not_on_usb_are_no_boards(run_deploy, monkeypatch):
         ("could not open port 'COM3': PermissionError(13, 'Access is denied.', 5)", "is busy"),
         ("[Errno 16] could not open port X: [Errno 16] Device or resource busy: 'X'", "is busy"),
         ("[Errno 5] could not open port X: [Errno 5] Input/output error: 'X'", "can't be opened"),
+        (termios.error(5, "Input/output error"), "can't be opened"),  # it vanishes just then
     ),
 )
 def test_a_port_that_can_not_be_opened_is_told_with_the_reason(
@@ -165,7 +167,7 @@ def test_a_port_that_can_not_be_opened_is_told_with_the_reason(
     serial = pytest.importorskip("serial")
 
     def refuse(*arguments, **options):
-        raise serial.SerialException(told)
+        raise told if isinstance(told, Exception) else serial.SerialException(told)
 
     monkeypatch.setattr(serial, "Serial", refuse)
     port = tmp_path / "ttyUSB0"

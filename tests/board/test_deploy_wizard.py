@@ -206,6 +206,14 @@ def test_without_a_terminal_nothing_is_asked(run_deploy, secrets):
     assert printed == "deploy: failed: --wizard asks questions: it needs a terminal\n"
 
 
+@pytest.mark.parametrize("name", ("stdin", "stdout"))
+def test_with_a_stream_that_was_closed_nothing_is_asked(monkeypatch, name):
+    """`<&-` or `>&-`: Python has no such stream then."""
+    monkeypatch.setattr(sys, name, None)
+    with pytest.raises(deploy_talk.DeployError, match="nobody is here to be asked"):
+        deploy_talk.confirm("trust it?")
+
+
 def test_a_folder_that_can_not_be_written_is_told_before_anything_is_asked(run_deploy, tmp_path):
     path = tmp_path / "none" / "secrets.py"
     printed = run_deploy(None, "--wizard", "--secrets", path, status=1)

@@ -35,7 +35,8 @@ def say(text):
 
 def is_somebody_there():
     """Tell whether there is a person at a terminal to be asked."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    # None: whoever has started us has closed it.
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
 def confirm(question, is_yes=False):
