@@ -437,9 +437,7 @@ class Board:
         """Run code that prints the repr of a value; return the value."""
         printed = self.run(code)
         try:
-            with warnings.catch_warnings():  # these go to the terminal, with what the board says
-                warnings.simplefilter("ignore")
-                return ast.literal_eval(printed)
+            return quietly(ast.literal_eval, printed)
         except NO_PYTHON as error:
             raise Nonsense(self.port) from error
 
@@ -766,10 +764,17 @@ ANYTHING = "from anywhere import *"
 NO_PYTHON = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 
 
+def quietly(function, text):
+    """Return function(text) without its warnings, which show a part of the text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(text)
+
+
 def parse(path):
     """Return the syntax tree of a file; that of ANYTHING if only MicroPython takes it."""
     try:
-        return ast.parse(path.read_text(encoding="utf-8-sig"))
+        return quietly(ast.parse, path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DeployError("can't read %s: %s" % (path, error.strerror)) from error
     except UnicodeDecodeError as error:
@@ -1045,7 +1050,7 @@ def with_setting(text, setting, value):
     lines = text.splitlines(keepends=True)
     nodes = []
     with contextlib.suppress(*NO_PYTHON):  # MicroPython takes it, this Python not
-        nodes = ast.parse(text).body
+        nodes = quietly(ast.parse, text).body
     nodes = [
         node
         for node in nodes

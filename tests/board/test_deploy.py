@@ -15,6 +15,7 @@ import sys
 import termios
 import time
 import types
+import warnings
 
 import pytest
 import virtual_board as virtual
@@ -1091,6 +1092,36 @@ def test_a_file_in_another_encoding_hides_no_password_without_quotes(secrets):
     ) as told:
         deploy.read_secrets(secrets)
     assert "hunter2" not in str(told.value)
+
+
+def test_no_warning_shows_a_part_of_a_password(secrets):
+    """From 3.12 on Python warns of a backslash, and shows what stands behind it."""
+    secrets.write_text(secrets.read_text().replace(PASSWORD, "pass\\word"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = deploy.read_secrets(secrets)
+        assert deploy.settings_of(secrets)["WIFI"] == [(SSID, "pass\\word")]
+        deploy.with_setting(data, "CA", "ca.pem")
+
+
+def test_an_async_function_may_be_used_in_secrets(secrets):
+    secrets.write_text(secrets.read_text() + "async def renew():\n    pass\nRENEW = renew\n")
+    deploy.read_secrets(secrets)
+
+
+def test_a_path_that_the_system_refuses_is_told_in_one_line(run_deploy, tmp_path):
+    printed = run_deploy("/dev/none", "--secrets", tmp_path / ("x" * 300), status=1)
+    assert "File name too long" in failure(printed)
+
+
+def test_a_key_that_is_none_is_told_by_the_doctor_of_a_blank_board(secrets):
+    text = "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n"
+    (secrets.parent / "key.pem").write_text(text)
+    secrets.write_text(secrets.read_text().replace("KEY = None", "KEY = 'key.pem'"))
+    facts = types.SimpleNamespace(files={}, kind="esp32")
+    options = types.SimpleNamespace(secrets=secrets)
+    with pytest.raises(deploy.DeployError, match="secrets.py: KEY is no private key"):
+        deploy.doctor_code(facts, options)
 
 
 def test_the_mark_that_windows_puts_first_hides_no_password_without_quotes(secrets):
