@@ -116,6 +116,10 @@ class SetupError(Exception):
     """Something that a person must do first; the message is one line that says what."""
 
 
+class TooSlow(SetupError):
+    """A program did not end in time, and was ended: what it was to do is half done."""
+
+
 def say(text):
     # Not to stdout: that is the output of the tool that has something set up.
     print("setup: " + text, file=sys.stderr, flush=True)
@@ -151,7 +155,7 @@ def run(command, timeout_s, cwd=None, env=None):
             while process.poll() is None:
                 elapsed_s = time.monotonic() - began
                 if elapsed_s >= timeout_s:
-                    raise SetupError("%s did not end within %d s" % (name, timeout_s))
+                    raise TooSlow("%s did not end within %d s" % (name, timeout_s))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(min(HEARTBEAT_S, timeout_s - elapsed_s))
                     continue
@@ -298,6 +302,8 @@ def install(requirement_file, venv):
             cwd=venv,  # a module that lies where the user is would stand before Python's own
             env={"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
         )
+    except TooSlow:
+        raise
     except SetupError:
         # pip gave up by itself and left things in order (no network, no such version, ...).
         half_made.unlink()

@@ -297,6 +297,17 @@ def test_an_environment_left_by_an_interrupted_run_is_not_used(made_venv):
     assert setup_env.is_installed(requirement_file, venv)
 
 
+def test_an_environment_whose_pip_had_to_be_ended_is_not_used(tmp_path, monkeypatch):
+    """It may have been in the midst of copying a package, which it would take for a whole one."""
+    monkeypatch.setattr(setup_env, "CACHE", tmp_path)
+    (tmp_path / "nothing.txt").write_text("# nothing\n")
+    setup_env.make_venv(tmp_path / "venv")
+    monkeypatch.setattr(setup_env, "PIP_TIMEOUT_S", 0.01)
+    with pytest.raises(setup_env.SetupError, match="pip.* did not end within"):
+        setup_env.ensure_venv(tmp_path / "nothing.txt", tmp_path / "venv")
+    assert not setup_env.is_usable(tmp_path / "venv")
+
+
 def test_an_environment_whose_python_is_gone_is_not_used(tmp_path):
     python = setup_env.venv_python(tmp_path)
     assert not setup_env.is_usable(tmp_path)
