@@ -464,22 +464,29 @@ def names_kept(*patterns):
     return frozenset(names)
 
 
+def seal_of(text):
+    return "# " + hashlib.sha256(text.encode()).hexdigest()
+
+
 def remembered(make, *what):
     """Return make(), a text, or what it was for the same `what` before: it takes seconds.
 
-    It is kept in .cache, by all that it depends on.
+    It is kept in .cache, by all that it depends on, with its own hash in the first line: where the
+    power has failed there may be half a file, or an empty one.
     """
     digest = hashlib.sha256(sys.version.encode())
     for part in (*what, *[path.read_text(encoding="utf-8") for path in MAKERS]):
         digest.update(part.encode() + b"\0")
     path = REMEMBERED / (digest.hexdigest() + ".py")
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8")
+    with contextlib.suppress(OSError, ValueError):
+        seal, _, text = path.read_text(encoding="utf-8").partition("\n")
+        if seal == seal_of(text):
+            return text
     text = make()
     with contextlib.suppress(OSError):  # it can't be kept
         REMEMBERED.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".%d-%d" % (os.getpid(), threading.get_ident()))
-        part.write_text(text, encoding="utf-8")
+        part.write_text(seal_of(text) + "\n" + text, encoding="utf-8")
         os.replace(part, path)
         for old in sorted(REMEMBERED.glob("*.py"), key=os.path.getmtime)[:-REMEMBERED_MAX]:
             old.unlink()

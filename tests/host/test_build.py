@@ -394,6 +394,24 @@ def test_the_same_parts_make_the_same_bytes_in_every_folder(monkeypatch, tmp_pat
     assert b"mqttpipe.py" in mpy and str(tmp_path).encode() not in mpy
 
 
+@pytest.mark.parametrize("change", [lambda text: "", lambda text: text[: len(text) // 2]])
+def test_what_is_kept_of_a_build_is_not_taken_if_it_is_not_whole(change, monkeypatch, tmp_path):
+    """As after a power cut; a board would get an empty client, each time anew."""
+    monkeypatch.setattr(build, "REMEMBERED", tmp_path)
+    made = []
+
+    def make():
+        made.append(1)
+        return "a = 1\nb = 2\n"
+
+    assert build.remembered(make, "it") == build.remembered(make, "it") == "a = 1\nb = 2\n"
+    assert len(made) == 1
+    (kept,) = tmp_path.iterdir()
+    kept.write_text(change(kept.read_text()))
+    assert build.remembered(make, "it") == "a = 1\nb = 2\n" and len(made) == 2
+    assert build.remembered(make, "it") == "a = 1\nb = 2\n" and len(made) == 2
+
+
 def test_what_is_made_is_printed(get_interpreter, tmp_path, capsys):
     arguments = ["--profile", "tiny", "--with", "stats", "--opt", "2", "--out", str(tmp_path)]
     assert build.main(arguments) == 0
