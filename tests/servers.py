@@ -28,6 +28,7 @@ import itertools
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -556,12 +557,13 @@ def check_option(option):
     """Raise BrokerError unless `option` is something that --broker= may be."""
     if option in ("auto", "docker", "mosquitto"):
         return
-    parts = urllib.parse.urlsplit(option)
-    with contextlib.suppress(ValueError):  # raised by .port for what is no port
+    with contextlib.suppress(ValueError):  # raised by .port, too, for what is no port
+        parts = urllib.parse.urlsplit(option)
         if parts.scheme in ("mqtt", "tcp") and parts.hostname and parts.port != 0:
             return
     rule = "must be auto, docker, mosquitto or a URI such as mqtt://127.0.0.1:1883"
-    raise BrokerError("--broker=%s: %s" % (option, rule))
+    # Without user and password: it may go into a log.
+    raise BrokerError("--broker=%s: %s" % (re.sub("^([a-z]+://)?.*@", r"\1", option), rule))
 
 
 def choose(option):

@@ -23,6 +23,7 @@ import json
 import os
 import queue
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -610,7 +611,8 @@ def broker_option(text):
         if parts.scheme in ("mqtt", "tcp") and parts.hostname and parts.port != 0:
             return text
     rule = "must be auto, mosquitto, amqtt or a URI such as mqtt://127.0.0.1:1883"
-    raise argparse.ArgumentTypeError("%r: %s" % (text, rule))
+    # Without user and password: it may go into a log.
+    raise argparse.ArgumentTypeError("%r: %s" % (re.sub("^([a-z]+://)?.*@", r"\1", text), rule))
 
 
 def seconds_option(text):

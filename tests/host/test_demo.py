@@ -111,6 +111,12 @@ def test_a_wrong_broker_option_is_refused_with_the_rule(option):
     )
 
 
+def test_a_wrong_broker_option_shows_no_password():
+    status, lines = run_demo("--broker=mqtts://jo:secret@broker.example")
+    assert status == 2 and "'mqtts://broker.example': must be" in lines[-1]
+    assert "secret" not in "".join(lines)
+
+
 def test_the_timeout_ends_it():
     status, lines = run_demo("--no-micropython", "--broker=amqtt", "--timeout=1")
     assert status == 1

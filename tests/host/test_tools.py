@@ -461,12 +461,19 @@ def test_the_broker_option_takes(option):
         "mqtt://",
         "mqtt://h:0",
         "mqtt://h:x",
+        "mqtt://[::1",
         "http://h",
     ],
 )
 def test_the_broker_option_refuses(option):
     with pytest.raises(servers.BrokerError, match="must be auto, docker, mosquitto or a URI"):
         servers.check_option(option)
+
+
+def test_a_refused_broker_option_shows_no_password():
+    with pytest.raises(servers.BrokerError, match="--broker=mqtts://h: must be") as told:
+        servers.check_option("mqtts://jo:secret@h")
+    assert "secret" not in str(told.value)
 
 
 def test_a_given_broker_has_the_address_of_its_uri_and_is_left_alone():
