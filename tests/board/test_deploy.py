@@ -1176,6 +1176,20 @@ def test_the_client_is_built_before_the_board_is_stopped(run_deploy, monkeypatch
     assert failure(run_deploy("/dev/none", status=1)) == "as far as this"
 
 
+def test_nothing_is_compiled_while_the_board_is_stopped(ready, run_deploy, monkeypatch):
+    board = ready()
+    for path in board.files.glob("*.mpy"):
+        path.unlink()
+    real = deploy.Board.__enter__
+
+    def enter(board):
+        monkeypatch.delattr(deploy.subprocess, "run")
+        return real(board)
+
+    monkeypatch.setattr(deploy.Board, "__enter__", enter)
+    assert copied(run_deploy(board, "--wait", 0)) == OURS
+
+
 def test_a_file_of_somebody_s_own_that_looks_half_copied_is_left(ready, run_deploy):
     board = ready()
     for name in ("log.part", "mqttpipe.mpy.part", "ca.der.part", "deployed.json.part"):
