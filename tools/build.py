@@ -944,7 +944,7 @@ def main(arguments=None):
     setup_env.reexec_in_venv(ROMFS_REQUIREMENTS if options.romfs else REQUIREMENTS)
     try:
         build(options)
-    except BuildError as error:
+    except (BuildError, OSError, subprocess.SubprocessError) as error:
         print("build: %s" % error, file=sys.stderr)
         return 1
     return 0

@@ -108,7 +108,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         target = build(options.micropython.absolute(), options.board, options.out)
-    except FirmwareError as error:
+    except (FirmwareError, OSError) as error:
         say("failed: %s" % error)
         return 1
     say("%s, %s bytes" % (target, "{:,}".format(target.stat().st_size)))

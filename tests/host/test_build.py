@@ -856,6 +856,15 @@ def test_a_folder_that_can_not_be_written_is_told(capsys, tmp_path):
     assert "can't write" in error and str(tmp_path / "file" / "folder") in error
 
 
+def test_a_full_disk_is_told(capsys, monkeypatch, tmp_path):
+    def fill_up(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(build.tempfile, "TemporaryDirectory", fill_up)
+    error = error_of(capsys, "--out", tmp_path)
+    assert error == "build: [Errno 28] No space left on device\n"
+
+
 def test_a_switch_without_a_profile_is_told_by_name(capsys, use_source):
     use_source(TEXT.replace("_STATS = const(1)", "_NOVEL = const(1)  # new\n_STATS = const(1)"))
     for arguments in ([], ["--list"], ["--profile", "tiny"]):

@@ -132,3 +132,10 @@ def test_a_make_that_makes_nothing_is_told(micropython, use_make, tmp_path, caps
     use_make("#!/bin/sh\nexit 0\n")
     assert run_tool(micropython, "RPI_PICO2_W", tmp_path / "out") == 1
     assert last_line(capsys).endswith("build-RPI_PICO2_W/firmware.uf2")
+
+
+def test_a_folder_that_can_not_be_written_is_told(micropython, use_make, tmp_path, capsys):
+    use_make(MAKE % {"seen": tmp_path, "made": build_firmware.BOARDS["RPI_PICO_W"][2]})
+    (tmp_path / "out").touch()
+    assert run_tool(micropython, "RPI_PICO_W", tmp_path / "out") == 1
+    assert "build_firmware: failed: [Errno 17] File exists" in capsys.readouterr().out
