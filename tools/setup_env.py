@@ -377,6 +377,9 @@ def reexec_in_venv(requirement_file):
         python = find_python(requirement_file)
     except SetupError as error:
         sys.exit("setup: %s" % error)
+    except KeyboardInterrupt:
+        say("stopped")
+        sys.exit(130)
     is_this_one = python == pathlib.Path(sys.executable)
     if not is_this_one and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
         if sys.stdout is not None:  # else it was closed by who has started us
@@ -480,6 +483,9 @@ def main():
         ensure_venv(requirement_file)
     except SetupError as error:
         sys.exit("setup: %s" % error)
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
     return 0
 
 

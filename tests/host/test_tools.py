@@ -278,6 +278,18 @@ def test_another_set_up_is_not_waited_for_for_ever(tmp_path, monkeypatch, capsys
         pass
 
 
+def test_ctrl_c_ends_a_set_up_in_one_line(monkeypatch, capsys):
+    def press_ctrl_c(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(setup_env, "ensure_venv", press_ctrl_c)
+    with pytest.raises(SystemExit) as ended:
+        setup_env.reexec_in_venv("requirements-build.txt")
+    assert ended.value.code == 130 and capsys.readouterr().err == "setup: stopped\n"
+    monkeypatch.setattr(sys, "argv", ["setup_env.py", "requirements-build.txt"])
+    assert setup_env.main() == 130 and capsys.readouterr().err == "setup: stopped\n"
+
+
 def test_a_changed_requirement_file_is_not_taken_for_installed(made_venv, tmp_path):
     venv, requirement_file = made_venv
     changed = tmp_path / requirement_file.name
