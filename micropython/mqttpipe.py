@@ -2612,6 +2612,9 @@ class _Connecting:
             else:
                 self._is_late = self._happened = True
         self._pipe.is_signalled = False
+        # connect() or disconnect() of another thread since we have looked: it has signalled, too.
+        if self._is_wanted == (deadline_ms is None):
+            self._pipe.is_signalled = True
         timers = self._timers
         timers[_TIMER_EXPIRY] = timers[_DUE] = None
         happened = self._do_chores()  # wakes up for the next message that expires, too
@@ -2764,8 +2767,9 @@ class _Connecting:
             self._report(ServerError("session present, not asked for: ignored [MQTT-3.2.2-1]"))
         pipe = self._pipe
         while not pipe._acquire(False):  # another thread writes just now
-            pipe.has_chores = True
-            yield self._rest(self._attempt_end_ms)
+            happened = self._rest(self._attempt_end_ms)
+            pipe.is_signalled = True  # it need not do that: perhaps it finds no room
+            yield happened
         try:
             self._on_connack(answer[0], answer[1])
         finally:
