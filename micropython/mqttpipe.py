@@ -3541,11 +3541,12 @@ class _Serving(_Connecting):
             if is_slow or self._is_held or self._timers[_TIMER_PINGRESP] is None:
                 self._put_ping()
         if not is_slow:
-            if _ASYNCIO and self._is_quiet and self._full:
-                # Somebody may have left the loop without close().
+            if _ASYNCIO and self._full and not self._waiting:
+                # Somebody may have left the loop without close(). The first time it may be full
+                # by chance, and the second comes soon if a packet was sent long before.
                 messages = self._full[0]
-                if not messages._is_told:
-                    messages._is_told = True
+                messages._idle += 1
+                if messages._idle == 3:
                     words = (
                         "messages() of %r is full: nothing is read until it is emptied or closed"
                     )
@@ -6581,7 +6582,7 @@ if _ASYNCIO:
             self._client = client
             self._changed = client._changed  # CPython 3.9 makes no Event outside a task
             self._filter = topic_filter
-            self._is_told = False  # that nothing is read, as it is full
+            self._idle = 0  # how often _TIMER_PING has run out since one was taken
             self._queue = []
             self._queue_max = queue_max
             self._token = client.subscribe(topic_filter, self._on_message, qos)
@@ -6609,9 +6610,9 @@ if _ASYNCIO:
                     raise StopAsyncIteration
                 await self._changed.wait()
             client = self._client
+            self._idle = 0
             if self in client._full and len(self._queue) <= self._queue_max:
                 client._full.remove(self)
-                self._is_told = False
                 client._pipe.is_signalled = True
             return self._queue.pop(0)
 

@@ -100,6 +100,20 @@ def test_a_queue_that_nobody_empties_is_told_once():
     assert bench.take_events() == [] and bench.client.is_online()
 
 
+def test_a_queue_that_is_emptied_slowly_is_not_told():
+    """docs/api.md: only if nothing was taken for a whole keep alive. It was, after a moment."""
+    bench, messages = full(0, count=20, keep_alive_s=4, connect_timeout_ms=2000)
+    bench.take_events()
+    for n in range(100):
+        bench.clock.advance(100)
+        if n == 1:
+            bench.client.publish("b", b"x")  # so a keep alive later the next ping is soon due
+        if n % 9 == 8:
+            take(messages)
+        serve(bench)
+    assert not [event for event in bench.take_events() if event[0] == "error"]
+
+
 def test_close_lets_what_waits_behind_go_on():
     """UNSUBACK comes behind more messages of that filter: these find no taker any more."""
     for qos, kind in ((1, 0x40), (2, 0x50)):

@@ -39,6 +39,28 @@ def test_publish_wait_knows_of_a_drop_that_was_not_told_yet():
             assert end.value is False
 
 
+def test_a_long_queue_that_is_emptied_is_not_told():
+    """While a task is in publish_wait() it gets longer than its limit; then nothing is read."""
+    needs("asyncio")
+    bench = Bench(keep_alive_s=1).go_online()
+    messages = bench.client.messages("a", queue_max=1)
+    serve(bench)
+    bench.client._waiting.append(None)
+    for n in range(30):
+        bench.exchange(publish(b"a", b"%d" % n, 0, b"", 0))
+    bench.client._waiting.clear()
+    bench.exchange(publish(b"a", b"this waits", 0, b"", 0))
+    bench.take_events()
+    for _ in range(20):
+        bench.clock.advance(500)
+        serve(bench)
+        try:
+            messages.__anext__().send(None)
+        except StopIteration:
+            pass
+    assert bench.take_events() == [] and bench.client.is_online()
+
+
 def test_messages_go_on_while_pings_leave_between_two_callbacks():
     """What was in the outbox when a ping left with it is told as ever, once."""
     needs("qos2")
