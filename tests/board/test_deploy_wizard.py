@@ -17,6 +17,7 @@ import deploy_wizard as wizard
 import pexpect
 import pytest
 import zeroconf
+from consoles import end
 from deploying import PASSWORD, ROOT, SSID, files_on, plug_in
 
 import certificates
@@ -83,7 +84,7 @@ def typist(checkout):
 
     yield start
     for one in typists:
-        one.child.close(force=True)
+        end(one.child)
 
 
 def test_who_answers_the_questions_has_a_board_online(virtual_board, broker, checkout, typist):

@@ -16,7 +16,7 @@ import threading
 
 import pexpect
 import pytest
-from consoles import BoardFailed, RawRepl
+from consoles import BoardFailed, RawRepl, end
 from virtual_board import ESP32, PICO_W, BoardTimeout, VirtualBoard
 
 import certificates
@@ -210,7 +210,7 @@ def test_a_second_program_finds_the_port_busy(virtual_board, mpremote):
         holder.expect("Connected to MicroPython")
         assert "in use by another program" in mpremote(board, "exec", "1", status=1)
     finally:
-        holder.close(force=True)
+        end(holder)
 
 
 def test_raw_paste_takes_a_large_program(virtual_board, mpremote, tmp_path):
@@ -246,7 +246,7 @@ def prompt(virtual_board):
     terminal.send("\r")
     terminal.expect(">>> ")
     yield terminal
-    terminal.close(force=True)
+    end(terminal)
 
 
 def test_the_repl_evaluates_lines(prompt):

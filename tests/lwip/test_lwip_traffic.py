@@ -76,10 +76,11 @@ def rest(ms):
 def test_an_idle_client_stays_online_through_five_keep_alives_and_allocates_nothing(
     start_client, broker
 ):
-    board = start_client(uri_of(broker), clock="jump", keep_alive_s=30, connect_timeout_ms=25_000)
-    board.run("client.connect()\nwatch.run(20_000, client.is_online)\nwatch.rest(10_000)")
+    # No clock that jumps: the broker of a busy machine would be too slow for it.
+    board = start_client(uri_of(broker), clock="steady", keep_alive_s=4)
+    board.run("client.connect()\nwatch.run(20_000, client.is_online)\nwatch.rest(4_000)")
     board.run(REST)
-    (passed_ms, grown), (events, longest) = board.evaluate("rest(150_000), watch.story()")
-    assert passed_ms >= 150_000 and events == [("online",)]
+    (passed_ms, grown), (events, longest) = board.evaluate("rest(20_000), watch.story()")
+    assert passed_ms >= 20_000 and events == [("online",)]
     assert longest[0] <= STEP_US_MAX
     assert grown == 0
