@@ -2818,7 +2818,8 @@ class _Connecting:
                     end_ms = ticks_add(self._now_ms, min(left_ms, wait_ms))
                     while True:
                         answer = self._answer(query)
-                        if answer is not None:
+                        # In a group an error is nobody's answer (RFC 6762 section 18.11).
+                        if answer and not (answer[0] and server[0] == _MDNS_ADDRESS):
                             break
                         yield self._rest(end_ms)
                     code, addresses, ttl_s, is_cut = answer

@@ -118,6 +118,20 @@ def test_what_others_say_in_the_group_is_no_answer():
     assert bench.client.state_name == "RESOLVING" and not bench.network.connections
 
 
+def test_who_only_says_that_there_was_an_error_is_not_heard():
+    """A router, say, that takes the question for its DNS server's. RFC 6762, section 18.11."""
+    for code in (1, 2, 3, 5):
+        bench = start("hub.local")
+        lookup = bench.network.lookups[-1]
+        wire = answer(lookup.query, records=0)
+        lookup.answers.append(wire[:3] + bytes((0x80 | code,)) + wire[4:])
+        bench.steps()
+        assert bench.client.state_name == "RESOLVING" and not lookup.is_closed, code
+        lookup.answers.append(answer(lookup.query))
+        bench.steps()
+        assert bench.server.address == ("192.0.2.33", 1884)
+
+
 def test_an_answer_with_many_addresses_is_used_whole():
     bench = start("hub.local")
     lookup = bench.network.lookups[-1]
