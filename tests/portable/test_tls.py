@@ -194,6 +194,7 @@ def test_what_the_library_says_is_put_in_words_and_stays_beside_them():
         ("certificate verify failed: certificate has expired", "the clock is wrong"),
         ("certificate verify failed: unable to get local issuer certificate", "trusted by ca="),
         ("certificate verify failed: self-signed certificate", "trusted by ca="),
+        ("certificate verify failed: self signed certificate in chain", "trusted by ca="),
         ("Hostname mismatch, certificate is not valid for 'h'", "another host name"),
     ):
         _, error = refused_by(ValueError(said))
@@ -206,6 +207,14 @@ def test_what_the_library_says_is_put_in_words_and_stays_beside_them():
         _, error = refused_by(OSError(number, "by the test"))
         assert words in str(error) and str(number) in str(error), error
         assert error.stage == "TLS" and error.errno == number, error
+
+
+def test_a_key_or_signature_that_is_too_weak_is_not_said_to_be_of_another_authority():
+    """What mbedTLS says has the word "signed" in it, too."""
+    for what in ("key (eg bad curve, RSA too short).", "hash.", "PK alg (eg RSA vs ECDSA)."):
+        said = "The certificate is signed with an unacceptable " + what
+        _, error = refused_by(ValueError(said))
+        assert said in str(error) and "not trusted" not in str(error), error
 
 
 def test_a_clock_that_was_never_set_is_said():
