@@ -26,6 +26,8 @@ What differs, and how it is bridged
   open. (Not so at the end of the connection, -29312, or after a later error.) Here the same.
 - close() sends no close_notify: no board does. cipher() before the end of the handshake raises
   ValueError; the unix port 1.25 crashes.
+- A TLS 1.2 server may ask for new keys (renegotiation), which the mbedTLS of boards refuses. Here
+  write() answers None until reading has come to the end of that.
 - `load_cert_chain` and `load_verify_locations` take bytes, PEM or DER. CPython reads a key from
   files only, so it is put in one that has no name (or, where there is no such thing, that only
   we may read), and that is gone before the call returns.
@@ -479,8 +481,15 @@ class Stream:
             self._owed = b""
             if done == len(view):
                 return done
-            self._owed = bytes(view[done : done + _WRITE_RECORD_BYTES])
-            self._tls.write(self._owed)
+            piece = bytes(view[done : done + _WRITE_RECORD_BYTES])
+            try:
+                self._tls.write(piece)
+            except ssl.SSLWantReadError:
+                # The peer has asked for new keys (TLS 1.2: renegotiation). Who reads goes on with
+                # that: here OpenSSL would take what the peer still sends for a breach.
+                self._wanted = _POLLIN
+                return done or None
+            self._owed = piece
 
     def _read_records(self, view, size):
         received = 0

@@ -7,10 +7,12 @@ many bytes a call as the test says, says None, or fails at a given call, and nee
 import contextlib
 import errno
 import os
+import shutil
 import socket
 import ssl
 import stat
 import struct
+import subprocess
 import tempfile
 import threading
 import time
@@ -484,6 +486,49 @@ def test_close_closes_the_raw_socket_once_and_says_no_good_bye(connect, made):
     while not ends and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "EOF" in str(ends), "close_notify would have been a good end"
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="the package openssl is not installed")
+def test_writing_waits_for_reading_while_the_server_asks_for_new_keys(made):
+    """A renegotiation of TLS 1.2, in the middle of which the server sends data, too.
+
+    (CPython's servers do not ask, and mbedTLS, as boards have it, would refuse.)
+    """
+    command = ["openssl", "s_server", "-tls1_2", "-accept", "127.0.0.1:0"]
+    command += ["-cert", made.server.cert_pem_file, "-key", made.server.key_pem_file]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0) as server:
+        raw = shim_socket.socket()
+        try:
+            line = b""
+            while not line.startswith(b"ACCEPT"):
+                line = server.stdout.readline()
+                assert line, "openssl has ended"
+            raw.connect(("127.0.0.1", int(line.split(b":")[1])))
+            raw.setblocking(False)
+            stream = shim_tls.wrap_tls(client_context(made.ca), raw, "localhost")
+            send_all(stream, b"one\n")
+            while line != b"one\n":
+                line = server.stdout.readline()
+            server.stdin.write(b"r\n")  # its command for that
+            deadline = time.monotonic() + WAIT_S
+            while stream.write(b"two\n") is not None:  # until it is asked
+                assert time.monotonic() < deadline
+                assert stream.readinto(bytearray(1)) is None
+                time.sleep(0.01)
+            assert stream.wanted() == POLLIN
+            server.stdin.write(b"data\n")
+            assert receive(stream, 5) == b"data\n"
+            while stream.write(b"three\n") is None:
+                assert time.monotonic() < deadline
+                assert stream.readinto(bytearray(1)) is None
+                time.sleep(0.01)
+            while line != b"three\n":
+                line = server.stdout.readline()
+                assert line, "the connection has ended"
+        finally:
+            raw.close()
+            server.kill()
 
 
 def test_cipher_before_the_end_of_the_handshake_is_an_error(made):
