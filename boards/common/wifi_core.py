@@ -175,6 +175,9 @@ class WifiCore:
         self._hostname = hostname
         self._power_save = self.POWER_SAVE if power_save is None else power_save
         self._dns = _listed(dns)
+        for one in self._dns:
+            if not is_literal(one):
+                raise ValueError("dns must be addresses: %r" % one)
         self._sntp = Sntp(ntp, self.dns_servers) if ntp else None
         self.on_up: object = None
         self.on_down: object = None
@@ -537,8 +540,8 @@ def _checked_network(one):
 
 
 def is_literal(host: str) -> bool:
-    """True if `host` (str) is an address, not a name."""
-    return ":" in host or all(part.isdigit() for part in host.split("."))
+    """True if `host` (str) is an address, not a name: getaddrinfo() asks nobody for it."""
+    return ":" in host or all(part.isdigit() and int(part) < 256 for part in host.split("."))
 
 
 class Sntp:

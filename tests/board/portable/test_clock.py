@@ -225,6 +225,15 @@ def test_a_name_is_asked_of_the_dns_server_and_then_the_server_of_that_name():
     assert bench.step()
 
 
+def test_what_is_nearly_an_address_is_asked_for_as_a_name():
+    """getaddrinfo() would do so, too, and wait for the answer."""
+    if not hasattr(mqttpipe, "encode_query"):
+        raise SkipTest("a build without resolver")
+    bench = Bench("192.0.2.256")
+    bench.step()
+    assert bench.socket.where[1] == 53, bench.socket.where
+
+
 def test_a_name_needs_a_client_that_can_resolve_it():
     found = getattr(mqttpipe, "encode_query", None)
     if found:
