@@ -2958,12 +2958,12 @@ class _Connecting:
                     # our next write fails before the library has read that, it never will.
                     if _TLS and self.state == _TLS_HANDSHAKE:
                         reason = self._decoder.buf
-                        reason[0] = 0
+                        count = 0
                         try:
-                            self._raw.readinto(reason, _ALERT_BYTES)
+                            count = self._raw.readinto(reason, _ALERT_BYTES)
                         except _IGNORED:
                             pass
-                        if reason[0] == _ALERT:
+                        if count == _ALERT_BYTES and reason[0] == _ALERT:
                             raise OSError(_TLS_ALERT, "alert %d" % reason[_ALERT_BYTES - 1])
                     raise
                 self._drop_socket()
@@ -4974,7 +4974,8 @@ class _Closing(_Sending):
             errno = error.args[0] if error.args else None
             if not isinstance(errno, int):
                 errno = None
-            if _TLS and self._server[4] and errno is not None and errno < 0:
+            # (While resolving it is getaddrinfo()'s.)
+            if _TLS and server[4] and self.state > _RESOLVING and (errno or 0) < 0:
                 if errno == _TLS_EOF:
                     reason = _SERVER_CLOSED
                 elif errno > _TLS_ERRNO_MAX:  # the socket's, with the sign that mbedTLS wants

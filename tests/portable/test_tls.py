@@ -234,6 +234,22 @@ def test_what_else_the_library_says_is_told_with_its_number():
     assert "192.0.2.1 port 8883" in str(error)
 
 
+def test_what_the_port_says_of_an_address_is_told_with_its_own_number():
+    """getaddrinfo() of a board without IPv6 raises -2; a socket's errors have that sign in TLS."""
+    needs("resolver")
+    bench = secure(uri="mqtts://h")
+    mqttpipe.hosts = lambda name: ["2001:db8::1"]
+
+    def refuse(*arguments):
+        raise OSError(-2)
+
+    bench.network.getaddrinfo = refuse
+    bench.client.connect()
+    bench.steps()
+    error = bench.error()
+    assert error.stage == "DNS" and error.errno == -2 and "-2" in str(error), error
+
+
 def test_a_reset_in_the_handshake_is_told_as_such():
     bench, error = refused_by(OSError(ECONNRESET, "by the test"))
     assert error.stage == "TLS" and error.errno == ECONNRESET, error
@@ -399,6 +415,11 @@ def test_why_the_server_refused_us_is_told_also_when_it_is_a_write_that_fails():
 
 
 def test_a_write_that_fails_and_nothing_was_said_is_told_as_what_it_is():
-    for said, error in ((b"", None), (b"", ECONNRESET), (b"\x16\x03\x03\x00\x02\x02\x28", None)):
+    for said, error in (
+        (b"", None),
+        (b"", ECONNRESET),
+        (b"\x16\x03\x03\x00\x02\x02\x28", None),
+        (b"\x15\x03\x03\x00\x02\x02", None),  # which alert it was is lost
+    ):
         told = failed_write(said, error)
         assert told.stage == "TLS" and told.errno == EPIPE, told
