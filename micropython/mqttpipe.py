@@ -2805,7 +2805,8 @@ class _Connecting:
             if error:  # a host listed with one family does not have the other
                 raise error
             turn = 0
-            for server in self._name_servers(host):
+            servers = self._name_servers(host)
+            for server in servers:
                 turn += 1
                 # A new socket has a new port: with the random identifier 32 bits that a forger has
                 # to guess.
@@ -2813,7 +2814,8 @@ class _Connecting:
                 try:
                     self._dial(server[0], server[1], query)
                     left_ms = _left_of(self._attempt_end_ms, self._now_ms) - kept_ms
-                    wait_ms = _DNS_RETRY_MS
+                    # Each of several servers has its turn.
+                    wait_ms = min(_DNS_RETRY_MS, self.connect_timeout_ms // len(set(servers)))
                     if turn == _DNS_TRIES:  # over a slow link the others' answers came too late
                         wait_ms = max(wait_ms, self.connect_timeout_ms // 3)
                     end_ms = ticks_add(self._now_ms, min(left_ms, wait_ms))
@@ -2872,7 +2874,7 @@ class _Connecting:
                     if isinstance(server, str):
                         server = server, _DNS_PORT
                     if is_literal(server[0]):
-                        servers.append(server)
+                        servers.append(tuple(server))
                     else:
                         self._report(LocalError("DNS server %r is no address" % (server[0],)))
             except Exception as error:  # an interface that is not ready, or not ours

@@ -225,6 +225,35 @@ def test_silence_ends_in_timed_out_with_stage_dns():
     assert all(lookup.is_closed for lookup in bench.network.lookups)
 
 
+def test_each_server_has_its_turn_however_little_time_there_is():
+    for timeout_ms in (1500, 900):
+        bench = start(connect_timeout_ms=timeout_ms)
+        for _ in range(timeout_ms // 100 - 1):
+            bench.clock.advance(100)
+            bench.steps()
+            lookup = bench.network.lookups[-1]
+            if lookup.address[0] == "192.0.2.54" and not lookup.is_closed:
+                lookup.answers.append(answer([A1]))
+        bench.steps()
+        assert bench.server.address == ("192.0.2.7", 1884), bench.take_events()
+
+
+def test_a_server_alone_has_all_the_time_of_its_question():
+    class Link:
+        def is_up(self):
+            return True
+
+        def dns_servers(self):
+            return ["192.0.2.53"]
+
+    bench = start(connect_timeout_ms=1600, link=Link())
+    bench.clock.advance(1499)
+    bench.steps()
+    bench.network.lookups[0].answers.append(answer([A1]))
+    bench.steps()
+    assert bench.server.address == ("192.0.2.7", 1884)
+
+
 def test_an_answer_that_takes_three_seconds_comes_in_time():
     """Over NB-IoT or a satellite each does; what comes too late comes to a closed socket."""
     bench = start()
@@ -376,7 +405,7 @@ def test_a_link_may_name_them_in_any_collection():
         def dns_servers(self):
             return self.servers
 
-    for servers in ({"192.0.2.99"}, {"192.0.2.99": 1}, ("192.0.2.99",)):
+    for servers in ({"192.0.2.99"}, {"192.0.2.99": 1}, (["192.0.2.99", 53],)):
         Link.servers = servers
         bench = start(link=Link())
         assert bench.network.lookups[0].address == ("192.0.2.99", 53), servers
