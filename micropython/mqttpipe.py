@@ -2426,7 +2426,8 @@ if _RESOLVER:
         """Return a DNS query for one name.
 
         Args: query_id: 0..65535. host: str. kind: record type, _DNS_A or _DNS_AAAA.
-        Raises: LocalError: a label of the name is empty or longer than 63 bytes.
+        Raises: LocalError: a label of the name is empty or longer than 63 bytes; or the name than
+            253.
         Allocates: the query. Spec: RFC 1035, sections 4.1.1 and 4.1.2.
         """
         # Recursion desired, one question, no records.
@@ -2434,8 +2435,11 @@ if _RESOLVER:
         if host[-1:] == ".":
             host = host[:-1]
         for label in _to_bytes("host", host).split(b"."):
-            if not 0 < len(label) < 64:
-                raise LocalError("host name must have labels of 1..63 bytes: %r" % host)
+            # 255 bytes in all, this length and the root's included, behind 12 of the header.
+            if not 0 < len(label) < 64 or len(query) + len(label) > 265:
+                raise LocalError(
+                    "host name must have labels of 1..63 bytes, 253 in all: %r" % host
+                )
             query += bytes((len(label),)) + label
         return query + bytes((0, 0, kind, 0, 1))
 

@@ -24,6 +24,16 @@ def test_a_name_that_can_not_be_asked_for_is_refused():
         raises(mqttpipe.LocalError, mqttpipe.encode_query, 1, host, 1)
 
 
+def test_a_name_has_255_bytes_at_most():
+    """RFC 1035, section 2.3.4, with the length before each label and the root's."""
+    needs("resolver")
+    longest = ".".join(("x" * 63, "y" * 63, "z" * 63, "n" * 61))
+    for host in (longest, longest + "."):
+        assert len(mqttpipe.encode_query(1, host, 1)) == 12 + 255 + 4
+    for host in (longest + "n", longest[:-2] + ".n.n", "a." * 127 + "a"):
+        raises(mqttpipe.LocalError, mqttpipe.encode_query, 1, host, 1)
+
+
 def test_answers_are_read_through_aliases_and_with_the_shortest_ttl():
     assert decoded(answer([A1])) == (0, ["192.0.2.7"], 60)
     assert decoded(answer([CNAME, A1, A2])) == (0, ["192.0.2.7", "192.0.2.8"], 60)
