@@ -88,9 +88,9 @@ def expect(uri):
 
 
 def is_name(host):
-    """An IPv4 address, or labels of 1 to 63 bytes."""
-    labels = (host[:-1] if host.endswith(".") else host).split(".")
-    return all(0 < len(label.encode(errors="surrogatepass")) < 64 for label in labels)
+    """An IPv4 address, or labels of 1 to 63 bytes, 253 with the dots."""
+    name = (host[:-1] if host.endswith(".") else host).encode(errors="surrogatepass")
+    return len(name) < 254 and all(0 < len(label) < 64 for label in name.split(b"."))
 
 
 def check(case):
