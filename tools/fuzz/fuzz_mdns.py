@@ -55,7 +55,7 @@ def check(case):
     case = case.ljust(1, b"\0")
     bench = fakes.Bench(uri="mqtt://" + HOSTS[case[0] & 1], connect_timeout_ms=5000)
     client, network = bench.client, bench.network
-    client._family = kind_of(case[0])
+    client._server[mqttpipe._FAMILY] = kind_of(case[0])
     client.connect()
     bench.steps()
     (lookup,) = network.lookups
@@ -64,6 +64,8 @@ def check(case):
     for data in datagrams(case):
         lookup.answers.append(data)
         answer = read_answer(data[:512], query)
+        if answer is not None and answer[0] and not case[0] & 1:
+            answer = None  # an error in the group
         if wanted is None and answer is not None and answer[3]:
             wanted = answer
         elif wanted is None and answer is not None:
