@@ -4989,7 +4989,8 @@ class _Closing(_Sending):
                     reason = OSError(errno)
                 else:  # the library's own; before CONNACK it is the server that refuses us
                     stage = "TLS"
-                    reason = _explain_tls(str(error))
+                    if self.state <= _AWAITING_CONNACK:
+                        reason = _explain_tls(str(error))
             if _HINTS and str(reason) == str(errno):  # the port has no name for it
                 words = _ERRNO_WORDS.partition(";%s=" % errno)[2]
                 if words:

@@ -279,6 +279,16 @@ def test_a_reset_in_service_is_told_with_its_own_number():
     assert error.stage == "ONLINE" and error.errno == ECONNRESET, error
 
 
+def test_what_ends_tls_in_service_is_not_said_to_be_of_the_handshake():
+    for number in (-0x7780, -0x7200, -0x6E00):  # an alert; no record; what else has no number
+        bench = secure().go_online()
+        bench.server.error = number
+        bench.steps()
+        error = bench.error()
+        assert error.stage == "TLS" and error.errno == number and str(number) in str(error), error
+        assert "refused" not in str(error) and "no TLS" not in str(error), error
+
+
 def test_an_alert_that_comes_instead_of_connack_is_of_tls():
     """TLS 1.3: a server refuses our certificate after the handshake."""
     bench = secure()
