@@ -86,7 +86,8 @@ _SSL_BAD_CONFIG = -0x5E80
 _SSL_CA_CHAIN_REQUIRED = -0x7680
 _SSL_FATAL_ALERT_MESSAGE = -0x7780
 
-# What OpenSSL calls them. (What it calls an alert from the peer has ALERT in it.)
+# What OpenSSL calls them. (What it calls an alert from the peer has ALERT in it or begins with
+# TLSV1_.)
 _NUMBERS = {
     "WRONG_VERSION_NUMBER": _SSL_INVALID_RECORD,
     "PACKET_LENGTH_TOO_LONG": _SSL_INVALID_RECORD,
@@ -528,7 +529,8 @@ class Stream:
 
     # Give OpenSSL what the raw socket has, as far as the end of one record. Returns whether
     # there is anything new for it, the end included. (If it is no TLS, OpenSSL sees that in the
-    # first 5 bytes, whatever length we make of them.)
+    # first 5 bytes, whatever length we make of them. In a handshake they are shown to it before
+    # the rest is asked for, which may never come.)
     def _fill(self):
         has_news = False
         while True:
@@ -553,12 +555,14 @@ class Stream:
             if len(header) == _HEADER_BYTES:
                 self._left = header[3] << 8 | header[4]
                 header.clear()
+                if not self._is_open:
+                    return True
 
 
 # mbedTLS's number for what OpenSSL says.
 def _number(error):
     reason = error.reason or ""
-    if "ALERT" in reason:
+    if "ALERT" in reason or reason.startswith("TLSV1_"):
         return _SSL_FATAL_ALERT_MESSAGE
     return _NUMBERS.get(reason, _SSL_HANDSHAKE_FAILURE)
 

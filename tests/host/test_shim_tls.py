@@ -421,6 +421,42 @@ def test_a_server_that_speaks_no_tls_is_found_out_by_its_first_bytes(connect, ma
         raw.close()
 
 
+class Speaker:
+    """A raw socket that takes everything, says its words, and is reset: see shim_socket.py."""
+
+    def __init__(self, words):
+        self._words = words
+
+    def write(self, buf, offset, length):
+        return length
+
+    def readinto(self, buf, length):
+        words, self._words = self._words[:length], self._words[length:]
+        if len(words) < length:
+            raise ConnectionResetError(errno.ECONNRESET, "by the test")
+        buf[:length] = words
+        return length
+
+    def fileno(self):
+        return 0
+
+
+@pytest.mark.parametrize(
+    "words, number",
+    [
+        (b"HTTP/1.0 400 Bad Request\r\n", INVALID_RECORD),  # longer than what comes, as TLS
+        (b"\x15\x03\x03\x00\x02\x02\x28", FATAL_ALERT_MESSAGE),  # handshake_failure
+        (b"\x15\x03\x03\x00\x02\x02\x70", FATAL_ALERT_MESSAGE),  # unrecognized_name
+        (b"\x15\x03\x03\x00\x02\x02\x6e", FATAL_ALERT_MESSAGE),  # unsupported_extension
+    ],
+)
+def test_what_a_server_says_before_it_resets_the_connection_is_heard(made, words, number):
+    stream = shim_tls.wrap_tls(client_context(made.ca), Speaker(words), "localhost")
+    with pytest.raises(OSError) as caught:
+        stream.write(b"x")
+    assert caught.value.errno == number, caught.value
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("end", ["close_notify", "of TCP"])
 def test_the_end_after_the_handshake_is_an_end_and_writing_goes_on(connect, made, end, version):
