@@ -288,6 +288,7 @@ def test_a_tool_that_is_ended_leaves_no_board_with_its_program_stopped(plug_in, 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # else under nohup it goes on
     )
     assert is_asked.wait(BUSY_S)
     tool.send_signal(number)
