@@ -3908,8 +3908,7 @@ class _Receiving(_Serving):
                     raise _server_error(_RECEIVE_MAXIMUM_EXCEEDED, "more than our receive maximum")
             if len(received) > _RECEIVED_MAX:
                 # Some servers forget with a connection that they owe PUBREL: it never comes.
-                if not received.pop(0):
-                    received.insert(0, 0)
+                if not received.pop(0):  # the 0: the next CONNACK brings another
                     raise TransportError(
                         "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX
                     )

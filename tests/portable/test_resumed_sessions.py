@@ -147,6 +147,21 @@ def test_one_that_came_again_on_this_connection_is_not_forgotten():
         assert bench.take_events() == [], "each was received"
 
 
+def test_one_that_comes_again_and_again_takes_no_other_s_place():
+    needs("qos2")
+    bench = Bench(clean_session=False, reconnect_min_ms=0, reconnect_max_ms=0).go_online()
+    for packet_id in (b"\x00\x01", b"\x00\x02"):
+        bench.exchange(publish(b"a", b"x", 2, packet_id))
+    reconnect(bench, CONNACK_SESSION)
+    for _ in range(300):
+        bench.exchange(publish(b"a", b"x", 2, b"\x00\x01", 8))
+    for packet_id in (b"\x00\x03", b"\x00\x04"):
+        bench.exchange(publish(b"a", b"x", 2, packet_id))
+    bench.take_events()
+    bench.exchange(publish(b"a", b"x", 2, b"\x00\x02", 8))
+    assert bench.take_events() == [], "it is the same"
+
+
 def test_where_no_connack_was_lost_dup_is_not_looked_at():
     """A server that forgets it still has each message received once."""
     needs("qos2")
