@@ -85,6 +85,21 @@ def test_a_message_expires_in_service_while_it_waits():
     assert bench.exchange(b"\x40\x02\x00\x01") == b"\x32\x06\x00\x01t\x00\x033"
 
 
+def test_what_has_expired_in_a_pause_wakes_nobody_again():
+    """Or start() and run() would not sleep until the next attempt."""
+    needs("offline")
+    bench = offline(reconnect_min_ms=60_000, reconnect_max_ms=60_000)
+    bench.network.refused = "192.0.2.1"
+    bench.client.connect()
+    bench.steps()
+    bench.client.publish("a", b"x", 1, expiry_s=1)
+    bench.steps()
+    assert bench.client.next_deadline_ms() == 1000
+    bench.clock.advance(1100)
+    bench.steps()
+    assert bench.client.next_deadline_ms() == 58_900
+
+
 def test_what_is_on_its_way_does_not_expire_before_the_connection_breaks():
     needs("offline")
     bench = offline(clean_session=False, reconnect_min_ms=0).go_online()
