@@ -162,13 +162,14 @@ def test_a_full_queue_keeps_neither_the_board_nor_its_status_back(console, broke
                 client.publish("full-queue/filler", "x", qos=1)
 
     rounds = []
+    deadline_s = time.monotonic() + 60
 
     def work(client):
         fill(client)
         rounds.append(client.is_online())
         if sum(rounds) > 20 and ("boards/full-queue/status", "online") in peer.heard:
             raise Done
-        assert len(rounds) < 1_000, peer.heard
+        assert time.monotonic() < deadline_s, (peer.heard, len(rounds))
 
     peer = Peer(broker, "full-queue")
     try:
