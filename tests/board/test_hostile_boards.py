@@ -275,11 +275,11 @@ def test_a_board_whose_client_has_no_start_goes_on_without_a_prompt(plug_in, run
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_tool_that_is_ended_leaves_no_board_with_its_program_stopped(plug_in, name, number):
     """As by `kill`, or with the terminal that is closed."""
-    is_asked = threading.Event()
+    is_asked, is_ended = threading.Event(), threading.Event()
 
     def tell(code):
         is_asked.set()
-        time.sleep(1)
+        is_ended.wait(BUSY_S)  # the board takes its time over the first answer
         return b"False", b""
 
     board = plug_in(tell)
@@ -292,6 +292,7 @@ def test_a_tool_that_is_ended_leaves_no_board_with_its_program_stopped(plug_in, 
     )
     assert is_asked.wait(BUSY_S)
     tool.send_signal(number)
+    is_ended.set()
     printed = tool.communicate(timeout=BUSY_S)[0]
     assert tool.returncode == 130, printed
     assert "machine.reset()" in board.codes[-1]

@@ -7,7 +7,6 @@ many bytes a call as the test says, says None, or fails at a given call, and nee
 import contextlib
 import errno
 import os
-import shutil
 import socket
 import ssl
 import stat
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 import certificates
+import setup_env
 import shim_select
 import shim_socket
 import shim_tls
@@ -524,13 +524,13 @@ def test_close_closes_the_raw_socket_once_and_says_no_good_bye(connect, made):
     assert "EOF" in str(ends), "close_notify would have been a good end"
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="the package openssl is not installed")
 def test_writing_waits_for_reading_while_the_server_asks_for_new_keys(made):
     """A renegotiation of TLS 1.2, in the middle of which the server sends data, too.
 
     (CPython's servers do not ask, and mbedTLS, as boards have it, would refuse.)
     """
-    command = ["openssl", "s_server", "-tls1_2", "-accept", "127.0.0.1:0"]
+    openssl = setup_env.ensure_debian_package("openssl", "openssl")
+    command = [openssl, "s_server", "-tls1_2", "-accept", "127.0.0.1:0"]
     command += ["-cert", made.server.cert_pem_file, "-key", made.server.key_pem_file]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0) as server:
@@ -546,6 +546,7 @@ def test_writing_waits_for_reading_while_the_server_asks_for_new_keys(made):
             send_all(stream, b"one\n")
             while line != b"one\n":
                 line = server.stdout.readline()
+                assert line, "the connection has ended"
             server.stdin.write(b"r\n")  # its command for that
             deadline = time.monotonic() + WAIT_S
             while stream.write(b"two\n") is not None:  # until it is asked

@@ -429,6 +429,16 @@ def reconnect(bench, connack):
     return bench.server.received()
 
 
+def lose(bench):
+    """Cut the connection; the next CONNECT is there. What was sent and told is forgotten."""
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.clock.advance(60_000)
+    bench.steps()
+    bench.server.received()
+    bench.take_events()
+
+
 class Guarded:
     """Stands for Pipe.dropped: a list that nobody may change without the lock."""
 

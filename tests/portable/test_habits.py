@@ -60,16 +60,22 @@ def test_a_filter_whose_answer_is_still_owed_is_answered_to_both_tokens():
     assert bench.client.is_online()
 
 
+def away(is_new):
+    """A client without a connection: it had none yet, or one with a subscription to `a`."""
+    bench = Bench(clean_session=False)
+    if not is_new:
+        bench.go_online()
+        bench.client.subscribe("a")
+        serve(bench)
+        bench.server.error = ECONNRESET
+        bench.network.connect_error = 111
+        bench.steps()
+    return bench
+
+
 def test_asking_for_the_same_all_the_time_while_offline_takes_no_memory():
     for is_new in (True, False):
-        bench = Bench(clean_session=False)
-        if not is_new:
-            bench.go_online()
-            bench.client.subscribe("a")
-            serve(bench)
-            bench.server.error = ECONNRESET
-            bench.network.connect_error = 111
-            bench.steps()
+        bench = away(is_new)
         seen = []
         for n in range(200):
             qos = n // 9 % 2
@@ -89,14 +95,7 @@ def test_asking_for_the_same_all_the_time_while_offline_takes_no_memory():
 def test_subscribing_and_unsubscribing_all_the_time_while_offline_takes_no_memory():
     """As `async with client.messages()` in a loop does. The last call of each kind goes."""
     for is_new in (True, False):
-        bench = Bench(clean_session=False)
-        if not is_new:
-            bench.go_online()
-            bench.client.subscribe("a")
-            serve(bench)
-            bench.server.error = ECONNRESET
-            bench.network.connect_error = 111
-            bench.steps()
+        bench = away(is_new)
         for _ in range(200):
             bench.client.subscribe("a")
             token = bench.client.unsubscribe("a")

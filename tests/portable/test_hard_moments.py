@@ -1,7 +1,7 @@
 """Two things at once: a full outbox and an answer, a new session and no memory, Ctrl-C."""
 
 import board_heap  # noqa: F401
-from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, needs
+from fakes import CONNACK, CONNACK_SESSION, Bench, lose, needs
 
 import mqttpipe
 
@@ -85,15 +85,6 @@ def with_session(**options):
     bench.exchange(CONNACK)
     bench.exchange(b"\x90\x03\x00\x01\x01")
     return bench
-
-
-def lose(bench):
-    bench.server.error = ECONNRESET
-    bench.steps()
-    bench.clock.advance(60_000)
-    bench.steps()
-    bench.server.received()
-    bench.take_events()
 
 
 def test_a_session_that_found_no_memory_to_begin_anew_is_not_believed_in():

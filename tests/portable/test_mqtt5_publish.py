@@ -1,7 +1,7 @@
 """MQTT 5.0: messages that leave: properties, expiry, what the server can take, what it answers."""
 
 from fakes import CONNACK as CONNACK_4
-from fakes import ECONNRESET, Bench, needs, raises
+from fakes import ECONNRESET, Bench, lose, needs, raises
 from mqtt5 import CONNACK_SESSION, connack, online
 
 import mqttpipe
@@ -341,12 +341,7 @@ def test_what_begins_anew_past_pubrec_is_told_and_dropped_as_well():
         bench.exchange()
         bench.exchange(b"\x50\x02\x00\x01")
         for session_present, sent in ((1, b"\x62\x02\x00\x01"), (0, b"")):
-            bench.server.error = ECONNRESET
-            bench.steps()
-            bench.clock.advance(60_000)
-            bench.steps()
-            bench.server.received()
-            bench.take_events()
+            lose(bench)
             assert bench.exchange(connack(lacks, session_present)) == sent, code
             errors = [one[1] for one in bench.take_events() if one[0] == "error"]
             told = [(error.token, error.reason_code) for error in errors]

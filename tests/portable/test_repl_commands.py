@@ -1,19 +1,9 @@
 """What the stability test of the REPL's commands counts, without terminal and server."""
 
-from fakes import SkipTest, needs
+from fakes import needs
+from repl_commands import repl, skip_without_it
 
 import mqttpipe
-
-try:
-    import mqttpipe_repl as repl
-except ImportError:
-    repl = None  # it is a second file, not on every board
-
-
-def skip_without_it():
-    needs("background")
-    if repl is None:
-        raise SkipTest("mqttpipe_repl is not here")
 
 
 def test_what_the_commands_take_from_the_client_is_there():

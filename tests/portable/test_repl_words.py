@@ -5,20 +5,9 @@ What a person sees is in tests/broker/test_repl.py.
 
 import sys
 
-from fakes import SkipTest, needs
+from repl_commands import repl, skip_without_it
 
 import mqttpipe
-
-try:
-    import mqttpipe_repl as repl
-except ImportError:
-    repl = None  # it is a second file, not on every board
-
-
-def skip_without_it():
-    needs("background")
-    if repl is None:
-        raise SkipTest("mqttpipe_repl is not here")
 
 
 def test_what_is_shown_of_a_payload_can_not_control_the_terminal():
