@@ -278,7 +278,9 @@ def test_a_new_link_forgets_the_long_pauses_and_asks_no_server_twice_within_15_s
     for count in (1, 2, 3, 7):
         bench = Bench(*["192.0.2.%d" % n for n in range(count)])
         wifi_core.gmtime = never_set
-        bench.run(900_000)
+        for _ in range(90):
+            bench.run(10_000)
+            del bench.network.sockets[:-1]  # a board's heap holds some 100 of them
         last_ms = {}
         asked = 0
         for turn in range(4_000):
