@@ -601,3 +601,13 @@ def choose(option):
     broker = MosquittoBroker(program)
     broker.description += ", " + why
     return broker
+
+
+def end_paho(client):
+    """Disconnect a client of paho-mqtt, and wait for its thread.
+
+    A thread that ends just now has taken itself off between loop_stop()'s look and its join().
+    """
+    client.disconnect()
+    with contextlib.suppress(AttributeError):
+        client.loop_stop()

@@ -26,6 +26,8 @@ import urllib.parse
 
 import paho.mqtt.client as paho
 
+import servers
+
 WAIT_S = 20
 CHUNK_BYTES = 4096
 PACKET_BYTES_MAX = 128 * 1024
@@ -328,8 +330,7 @@ class Shadow:
         return self
 
     def __exit__(self, *exception):
-        self._client.disconnect()
-        self._client.loop_stop()
+        servers.end_paho(self._client)
 
     def desire(self, **wanted):
         """What an application of the cloud does."""

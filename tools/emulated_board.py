@@ -410,7 +410,14 @@ def main():
         mpremote = setup_env.find_python("requirements-deploy.txt").with_name("mpremote")
     except setup_env.SetupError as error:
         sys.exit("setup: %s" % error)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ended = []
+
+    # Python passes over what is raised while it gives memory back.
+    def end(number, frame):
+        ended.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
     try:
         with Board(firmware, flash=options.flash, has_port=True) as board:
             print("board: %s, at %s" % (get_lwip_board.describe(options.suite), board.port))
@@ -420,6 +427,8 @@ def main():
             print("this machine's 127.0.0.1 is %s there; Ctrl-C ends it" % HOST, flush=True)
             while board.is_on():
                 board.watch(0.2)
+                if ended:
+                    raise KeyboardInterrupt
             print("board: QEMU has ended: " + board.log())
             return 1
     except BoardError as error:

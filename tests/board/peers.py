@@ -5,6 +5,8 @@ import time
 
 import paho.mqtt.client as paho
 
+import servers
+
 WAIT_S = 20
 
 
@@ -43,5 +45,4 @@ class Peer:
         self.wait_for("boards/%s/answer" % self.name, text, since, timeout_s)
 
     def close(self):
-        self.client.disconnect()
-        self.client.loop_stop()
+        servers.end_paho(self.client)

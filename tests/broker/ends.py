@@ -19,6 +19,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+import servers
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SCENARIOS = HERE / "scenarios"
@@ -397,8 +399,7 @@ class Peer(Waiting):
         return self
 
     def disconnect(self):
-        self._paho.disconnect()
-        self._paho.loop_stop()
+        servers.end_paho(self._paho)
 
     def subscribe(self, *topic_filters, qos=2):
         """Subscribe, and wait for SUBACK."""

@@ -11,6 +11,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 import mqttpipe
+import servers
 from proxy import random_cuts
 
 WAIT_S = 10
@@ -51,8 +52,7 @@ class Other:
         return self.messages.get(timeout=WAIT_S)
 
     def close(self):
-        self._paho.disconnect()
-        self._paho.loop_stop()
+        servers.end_paho(self._paho)
 
 
 @pytest.fixture
