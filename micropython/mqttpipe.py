@@ -211,8 +211,9 @@ if implementation.name == "micropython":
             pass
 
     if hasattr(socket, "print_pcbs"):  # extmod/modlwip.c: rp2, ESP8266 and others
-        # With Nagle's algorithm off each small write takes one of lwIP's 32 segments, and the 33rd
-        # blocks for 10 s. A connection that was given up keeps lwIP's memory for as long.
+        # A write for which lwIP has no memory blocks for 10 s: see _UNPROVEN_MAX. With Nagle's
+        # algorithm off each small one takes a segment. A connection that was given up keeps its
+        # memory for as long.
         _linger_ms = 10_500
 
         def set_nodelay(sock):
@@ -394,10 +395,18 @@ _FILTER_ID_MIN = const(0xFF00)
 # packet_bytes_max. A larger payload is not copied but written from where it lies.
 _OUTBOX_BYTES = const(1460)
 
-# lwIP holds at most 32 segments that the peer has not acknowledged, whatever their size; with one
-# more, a write blocks for seconds. Allow this many writes before we send a PINGREQ, and as many
-# again until it is answered.
-_UNPROVEN_MAX = const(12)
+# lwIP has 8,000 bytes for what its peers have not acknowledged. With these used up, a write blocks
+# for seconds. A segment takes 880 of them. It holds 800 bytes, of many small writes (Nagle). But
+# if one of four segments was lost, each write takes segments of its own until that one is
+# acknowledged. We see no acknowledgement; only PINGRESP tells that what was written before PINGREQ
+# has come. So count what the writes since then may take, and let it never be more than 8 segments:
+# with more than _UNPROVEN_PING bytes (5 or 6) PINGREQ goes with the next write; with more than
+# _UNPROVEN_MAX nothing else goes until it is answered.
+_NAGLE_BYTES = const(2400)  # with fewer on their way there are no four segments
+_SEGMENT_TAKES = const(880)
+_SEGMENT_BYTES = const(770)  # TLS adds some
+_UNPROVEN_PING = const(4080)
+_UNPROVEN_MAX = const(4900)
 
 # The work of one step() is bounded, so that neither a flood from the server nor a callback that
 # publishes for ever keeps the caller from its own loop.
@@ -2142,6 +2151,10 @@ class Outbox:
                     self.part = self.buf
         return written
 
+    # Has all left that was pending when `sent_count + pending` was `mark`?
+    def has_left(self, mark):
+        return self.sent_count - mark & _COUNT_MASK < _COUNT_HALF
+
 
 # ---------------------------------------------------------------------------
 # Decoder: bytes on their way from the socket
@@ -3000,7 +3013,7 @@ class _Connecting:
         # CONNECT is the first packet [MQTT-3.1.0-1] [MQTT5-3.1.0-1]. It waits in the outbox until
         # the socket takes it. Before CONNACK only AUTH may follow it [MQTT5-3.1.2-30].
         self._read = sock.readinto
-        self._write = sock.write
+        self._write = self._write_to_lwip if _linger_ms else sock.write
         self._outbox.clear()
         self._outbox.put_packet(
             encode_connect(
@@ -3014,7 +3027,7 @@ class _Connecting:
                 self._will_properties,  # _MQTT5
             )
         )
-        while not self._outbox.flush(self._write):
+        while not self._outbox.flush(sock.write):
             yield self._rest(deadline_ms)
         self._is_late = False
         self._sent_ms = self._now_ms
@@ -3571,13 +3584,32 @@ class _Serving(_Connecting):
             self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
             self._has_marks = self._pipe.has_chores = True
 
-    # For lwIP, after many writes since the last PINGREQ. True: write once more, with a PINGREQ.
-    # False: wait for the PINGRESP, which proves that the server has received the rest.
-    def _may_write(self):
+    # For lwIP: ask for a PINGRESP, which proves that the server has received what was sent before.
+    # While a packet is held none is read. True: it has to leave, or to be answered.
+    def _prove(self):
+        if self._timers[_TIMER_PINGRESP] is None and not self._is_held:
+            self._put_ping()
+        return self._has_marks
+
+    # True: wait for the PINGRESP before the next write. It has a deadline.
+    def _is_unproven(self):
+        outbox = self._outbox
+        is_large = outbox.part is not outbox.buf
         if self._timers[_TIMER_PINGRESP] is not None:
-            return False
-        self._put_ping()
-        return True
+            return (is_large or self._unproven > _UNPROVEN_MAX) and not self._is_held
+        # Has the PINGREQ just left that was put in front of it?
+        return is_large and self._ping_mark is not None and outbox.has_left(self._ping_mark)
+
+    # As the write of the socket.
+    def _write_to_lwip(self, data, at, size):
+        if self._is_unproven():
+            return None
+        count = self._socket.write(data, at, size)
+        if count and self._unproven < _NAGLE_BYTES:
+            self._unproven += count
+        elif count:
+            self._unproven += _SEGMENT_TAKES * (1 + count // _SEGMENT_BYTES)
+        return count
 
     # If callbacks were slow: extend the server's deadlines by the time they took, and flush what
     # we owe it, with a PINGREQ if one is due, before the next callback. _sending() frees slots.
@@ -3588,7 +3620,6 @@ class _Serving(_Connecting):
             self._pipe.has_chores = True
             try:
                 if self._outbox.flush(self._write):
-                    self._unproven += 1
                     self._sent_ms = self._now_ms
                     self._timers[_TIMER_WRITE] = None
                     self._on_left()
@@ -3963,6 +3994,8 @@ class _Receiving(_Serving):
             self._on_large(first_byte)
         elif kind == _PINGRESP:
             self._timers[_TIMER_PINGRESP] = None
+            self._unproven -= self._proving
+            self._proving = 0
             self._put_offs = 0
             if _STATS:
                 self._counts[_N_PING_MS] = ticks_diff(self._now_ms, self._ping_ms)
@@ -4284,7 +4317,7 @@ class _Sending(_Receiving):
         buf = outbox.buf
         extend = buf.extend
         length_of = len
-        write = self._write
+        write = self._socket.write
         free = self._leaving().send
         free(None)
         next_id = self._next_id
@@ -4304,19 +4337,17 @@ class _Sending(_Receiving):
         head = bytearray(0x81)  # reserves the memory
         last_topic = last_first = last_size = None
         qos = need = 0
-        unproven_max = _linger_ms and _UNPROVEN_MAX
-        is_unproven = moved = is_away = False
+        is_lwip = _linger_ms > 0
+        moved = is_away = is_full = False
         while True:
             is_rare = yield moved
             moved = False
             for _ in range(_FLUSHES_PER_STEP):
-                if unproven_max:
-                    is_unproven = (
-                        self._unproven >= unproven_max
-                        and not self._is_held  # then no PINGRESP is read
-                        and not self._may_write()
-                    )
-                    is_rare = is_rare or self._has_marks
+                if is_lwip:
+                    is_full = self._unproven > _UNPROVEN_PING
+                    if is_full:
+                        is_rare = self._prove() or is_rare
+                        is_full = self._unproven > _UNPROVEN_MAX and not self._is_held
                 if is_rare:
                     free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if self._failed is not None:
@@ -4334,7 +4365,9 @@ class _Sending(_Receiving):
                 pending = outbox.pending
                 if not is_rare and not pending and pipe.sent == pipe.tail:
                     break
-                is_stuck = is_rare and (again or self._has_said_bye or filters.is_unsent)
+                is_stuck = (
+                    is_full or is_rare and (again or self._has_said_bye or filters.is_unsent)
+                )
                 if _OFFLINE:
                     pipe.is_looking = True  # before the places are read: no writer moves them now
                     is_away = pipe.is_dropping
@@ -4418,7 +4451,6 @@ class _Sending(_Receiving):
                 count = -1
                 if (
                     at != begin
-                    and not is_unproven
                     and (at == tail or is_stuck or room < need)
                     and (
                         not pending or not outbox.end and outbox.part is buf and pipe.left == begin
@@ -4427,9 +4459,12 @@ class _Sending(_Receiving):
                     pipe.sent = at
                     if _OFFLINE:
                         pipe.is_looking = False
-                    if unproven_max:
-                        self._unproven += 1
                     limit += pending - room
+                    if is_lwip:  # as _write_to_lwip() does
+                        if self._unproven < _NAGLE_BYTES:
+                            self._unproven += limit
+                        else:
+                            self._unproven += _SEGMENT_TAKES * (1 + limit // _SEGMENT_BYTES)
                     count = write(buf, 0, limit) or 0
                     if count == limit:
                         buf[_EVERYTHING] = b""
@@ -4488,6 +4523,13 @@ class _Sending(_Receiving):
                                 break
                             if packet_id or not first & _QOS_MASK:  # else its PUBREL was sent
                                 payload = payloads[at]
+                                if is_lwip and length_of(payload) > outbox.capacity:
+                                    # It fills lwIP's memory: all before it has to be received.
+                                    if self._unproven or outbox.pending:
+                                        self._prove()
+                                        is_stuck = self._ping_mark is None and not self._is_held
+                                    if is_stuck:
+                                        break
                                 if _MQTT5:
                                     wire = self._topic_to_send(at) if is_5 else topics[at]
                                     last_topic = None
@@ -4522,19 +4564,14 @@ class _Sending(_Receiving):
                             self._is_resending = at != tail and firsts[at] & _SENT
                     if not outbox.pending:
                         break
-                    if is_unproven:
-                        timers[_TIMER_WRITE] = None  # not the socket: PINGRESP has a deadline
-                        break
-                    if unproven_max:
-                        self._unproven += 1
                     try:
-                        count = outbox.flush(write)
+                        count = outbox.flush(self._write)
                     except BaseException as error:
                         # Free what left before the error, so that no QoS 0 is sent twice.
                         failure = error
                         count = 1
                 elif outbox.pending:
-                    count = outbox.flush(write, count)
+                    count = outbox.flush(self._write, count)
 
                 # -- what has left
                 is_all = not outbox.pending
@@ -4549,7 +4586,7 @@ class _Sending(_Receiving):
                 if failure is not None:
                     raise failure
                 if not is_all:
-                    if timers[_TIMER_WRITE] is None:
+                    if timers[_TIMER_WRITE] is None and not (is_lwip and self._is_unproven()):
                         self._arm(_TIMER_WRITE, self.connect_timeout_ms)
                     break
                 if is_stuck or at == pipe.tail and not (is_rare and filters.is_unsent):
@@ -4751,22 +4788,22 @@ class _Sending(_Receiving):
             for at in range(pipe.size):
                 if pipe.firsts[at] & _RELEASED:
                     pipe.marks[at] = self._now_ms
-            if outbox.sent_count - self._pubrel_mark & _COUNT_MASK < _COUNT_HALF:
+            if outbox.has_left(self._pubrel_mark):
                 self._pubrel_mark = None
             else:
                 self._has_marks = True
         if self._ping_mark is not None:
-            if outbox.sent_count - self._ping_mark & _COUNT_MASK < _COUNT_HALF:
+            if outbox.has_left(self._ping_mark):
                 self._ping_mark = None
-                self._unproven = 0
                 if self._timers[_TIMER_PINGRESP] is None:
+                    self._proving = self._unproven
                     if _STATS:
                         self._ping_ms = self._now_ms
                     self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
             else:
                 self._has_marks = True
         if _MQTT5 and self._is_5 and self._auth_mark is not None:
-            if outbox.sent_count - self._auth_mark & _COUNT_MASK < _COUNT_HALF:
+            if outbox.has_left(self._auth_mark):
                 self._auth_mark = None
                 self._auth_ms = self._now_ms
                 if self._timers[_TIMER_ACK] is None:
@@ -4775,7 +4812,7 @@ class _Sending(_Receiving):
                 self._has_marks = True
         for row in self._filters.rows:
             if row[_STATE] == _QUEUED:
-                if outbox.sent_count - row[_MARK] & _COUNT_MASK < _COUNT_HALF:
+                if outbox.has_left(row[_MARK]):
                     row[_STATE] = _ASKED
                     row[_MARK] = self._now_ms
                     if self._timers[_TIMER_ACK] is None:
@@ -4821,7 +4858,7 @@ class _Closing(_Sending):
         self._outbox.clear()
         for timer in range(_TIMERS + 1):
             self._timers[timer] = None
-        self._flying = self._unproven = 0
+        self._flying = self._unproven = self._proving = 0
         self._ping_mark = self._pubrel_mark = None
         self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
         self._put_offs = 0
@@ -5228,7 +5265,11 @@ class _Driving(_Closing):
             self._poll = poll
         # While connecting: both events. But a datagram socket (DNS) is always writable.
         interest = select.POLLOUT
-        if self._packets is not None and not self._outbox.pending or self.state == _RESOLVING:
+        if (
+            self._packets is not None
+            and (not self._outbox.pending or _linger_ms and self._is_unproven())
+            or self.state == _RESOLVING
+        ):
             interest = 0
         if not self._is_held:
             interest |= select.POLLIN
@@ -5978,7 +6019,8 @@ class MQTTClient(_Calls5):
         self._advance = self._live().__next__
         self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it
         self._now_ms = self._attempt_end_ms = self._sent_ms = 0
-        self._unproven = 0  # writes since the last PINGREQ left, where they are counted
+        # Bytes of lwIP's memory; how many of them the next PINGRESP proves to be free again.
+        self._unproven = self._proving = 0
         self._has_marks = False  # of _ping_mark, _pubrel_mark, or a filter: one has not left
         if not isinstance(uri, (list, tuple)):
             uri = (uri,)
