@@ -210,25 +210,17 @@ if implementation.name == "micropython":
         except ImportError:  # no board has such a file, or needs it
             pass
 
-    if hasattr(socket, "print_pcbs"):  # extmod/modlwip.c: rp2, ESP8266 and others
-        # A write for which lwIP has no memory blocks for 10 s: see _UNPROVEN_MAX. With Nagle's
-        # algorithm off each small one takes a segment. A connection that was given up keeps its
-        # memory for as long.
-        _linger_ms = 10_500
+    # extmod/modlwip.c: rp2, ESP8266 and others. A write for which lwIP has no memory blocks for
+    # 10 s: see _SEGMENTS_MAX. A connection that was given up keeps its memory for as long.
+    _linger_ms = 10_500 if hasattr(socket, "print_pcbs") else 0
 
-        def set_nodelay(sock):
-            pass
-
-    else:
-        _linger_ms = 0
-
-        # Otherwise two small writes in a row run into Nagle's algorithm and the peer's delayed
-        # ACK: 40 ms each. IPPROTO_TCP and TCP_NODELAY have these values on all other ports.
-        def set_nodelay(sock):
-            try:
-                sock.setsockopt(6, 1, 1)
-            except OSError:
-                pass  # no such option here; one write per packet avoids most of the delay
+    # Otherwise two small writes in a row run into Nagle's algorithm and the peer's delayed ACK: 40
+    # ms each. IPPROTO_TCP is 6 everywhere, and TCP_NODELAY is 1 where it has no name.
+    def set_nodelay(sock):
+        try:
+            sock.setsockopt(6, getattr(socket, "TCP_NODELAY", 1), 1)
+        except OSError:
+            pass  # no such option here; one write per packet avoids most of the delay
 
     try:
         from machine import unique_id
@@ -395,18 +387,16 @@ _FILTER_ID_MIN = const(0xFF00)
 # packet_bytes_max. A larger payload is not copied but written from where it lies.
 _OUTBOX_BYTES = const(1460)
 
-# lwIP has 8,000 bytes for what its peers have not acknowledged. With these used up, a write blocks
-# for seconds. A segment takes 880 of them. It holds 800 bytes, of many small writes (Nagle). But
-# if one of four segments was lost, each write takes segments of its own until that one is
-# acknowledged. We see no acknowledgement; only PINGRESP tells that what was written before PINGREQ
-# has come. So count what the writes since then may take, and let it never be more than 8 segments:
-# with more than _UNPROVEN_PING bytes (5 or 6) PINGREQ goes with the next write; with more than
-# _UNPROVEN_MAX nothing else goes until it is answered.
-_NAGLE_BYTES = const(2400)  # with fewer on their way there are no four segments
-_SEGMENT_TAKES = const(880)
-_SEGMENT_BYTES = const(770)  # TLS adds some
-_UNPROVEN_PING = const(4080)
-_UNPROVEN_MAX = const(4900)
+# lwIP has 8,000 bytes for what its peers have not acknowledged, and 32 segments. With either used
+# up, a write blocks for seconds. A connection may have 6,400 bytes on their way. A segment takes
+# 80 more than is in it (with Nagle's algorithm 880 in all), and each write takes at least one.
+# We see no acknowledgement; only PINGRESP tells that what was written before PINGREQ has come. So
+# count segments: with more than _SEGMENTS_PING a PINGREQ goes with the next write, with more than
+# _SEGMENTS_MAX nothing else goes until it is answered. A large message takes eight at once.
+_SEGMENT_BYTES = const(770)  # of 800; TLS adds some
+_SEGMENTS_LARGE = const(6)
+_SEGMENTS_PING = const(11)
+_SEGMENTS_MAX = const(16)
 
 # The work of one step() is bounded, so that neither a flood from the server nor a callback that
 # publishes for ever keeps the caller from its own loop.
@@ -3593,22 +3583,19 @@ class _Serving(_Connecting):
 
     # True: wait for the PINGRESP before the next write. It has a deadline.
     def _is_unproven(self):
-        outbox = self._outbox
-        is_large = outbox.part is not outbox.buf
-        if self._timers[_TIMER_PINGRESP] is not None:
-            return (is_large or self._unproven > _UNPROVEN_MAX) and not self._is_held
-        # Has the PINGREQ just left that was put in front of it?
-        return is_large and self._ping_mark is not None and outbox.has_left(self._ping_mark)
+        return (
+            self._unproven > _SEGMENTS_MAX
+            and self._timers[_TIMER_PINGRESP] is not None
+            and not self._is_held
+        )
 
     # As the write of the socket.
     def _write_to_lwip(self, data, at, size):
         if self._is_unproven():
             return None
         count = self._socket.write(data, at, size)
-        if count and self._unproven < _NAGLE_BYTES:
-            self._unproven += count
-        elif count:
-            self._unproven += _SEGMENT_TAKES * (1 + count // _SEGMENT_BYTES)
+        if count:
+            self._unproven += 1 + count // _SEGMENT_BYTES
         return count
 
     # If callbacks were slow: extend the server's deadlines by the time they took, and flush what
@@ -4344,10 +4331,10 @@ class _Sending(_Receiving):
             moved = False
             for _ in range(_FLUSHES_PER_STEP):
                 if is_lwip:
-                    is_full = self._unproven > _UNPROVEN_PING
+                    is_full = self._unproven > _SEGMENTS_PING
                     if is_full:
                         is_rare = self._prove() or is_rare
-                        is_full = self._unproven > _UNPROVEN_MAX and not self._is_held
+                        is_full = self._unproven > _SEGMENTS_MAX and not self._is_held
                 if is_rare:
                     free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if self._failed is not None:
@@ -4461,10 +4448,7 @@ class _Sending(_Receiving):
                         pipe.is_looking = False
                     limit += pending - room
                     if is_lwip:  # as _write_to_lwip() does
-                        if self._unproven < _NAGLE_BYTES:
-                            self._unproven += limit
-                        else:
-                            self._unproven += _SEGMENT_TAKES * (1 + limit // _SEGMENT_BYTES)
+                        self._unproven += 1 + (limit >= _SEGMENT_BYTES)
                     count = write(buf, 0, limit) or 0
                     if count == limit:
                         buf[_EVERYTHING] = b""
@@ -4523,13 +4507,15 @@ class _Sending(_Receiving):
                                 break
                             if packet_id or not first & _QOS_MASK:  # else its PUBREL was sent
                                 payload = payloads[at]
-                                if is_lwip and length_of(payload) > outbox.capacity:
-                                    # It fills lwIP's memory: all before it has to be received.
-                                    if self._unproven or outbox.pending:
-                                        self._prove()
-                                        is_stuck = self._ping_mark is None and not self._is_held
-                                    if is_stuck:
-                                        break
+                                if (
+                                    is_lwip
+                                    and length_of(payload) > outbox.capacity
+                                    and self._unproven > _SEGMENTS_LARGE
+                                    and not self._is_held
+                                ):
+                                    self._prove()
+                                    is_stuck = True
+                                    break
                                 if _MQTT5:
                                     wire = self._topic_to_send(at) if is_5 else topics[at]
                                     last_topic = None
@@ -6019,7 +6005,7 @@ class MQTTClient(_Calls5):
         self._advance = self._live().__next__
         self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it
         self._now_ms = self._attempt_end_ms = self._sent_ms = 0
-        # Bytes of lwIP's memory; how many of them the next PINGRESP proves to be free again.
+        # lwIP's segments; how many of them the next PINGRESP proves to be free again.
         self._unproven = self._proving = 0
         self._has_marks = False  # of _ping_mark, _pubrel_mark, or a filter: one has not left
         if not isinstance(uri, (list, tuple)):

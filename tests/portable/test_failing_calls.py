@@ -75,8 +75,7 @@ def fail_every_call(makers, without=(), transports=(False, True), **options):
             name = NAMES[number]
             times = 0
             first = numbers.find(bytes((number,)))
-            if name != "setsockopt":  # on lwIP there is none: see set_nodelay()
-                assert (first >= 0) == (is_tls or name not in TLS_CALLS), name
+            assert (first >= 0) == (is_tls or name not in TLS_CALLS), name
             if name in without or first < 0:
                 continue
             for at in range(first, len(numbers)):

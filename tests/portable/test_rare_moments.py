@@ -281,8 +281,8 @@ def test_step_sleeps_while_disconnect_is_stuck():
 def test_what_is_held_back_does_not_hold_up_the_answer_that_frees_it():
     """PINGRESP stands behind a message that is held, for want of room to acknowledge it."""
     bench = Bench(packet_bytes_max=2048).go_online()
-    for _ in range(5):  # as many writes as may leave before PINGRESP has come
-        bench.client.publish("t", "m" * 800)
+    for _ in range(17):  # as many writes as may leave before PINGRESP has come
+        bench.client.publish("t", "m")
         bench.steps()
     assert bench.server.received().count(b"\xc0\x00") == 1
     token = bench.client.publish("t", "L" * 2000, 1)
@@ -294,7 +294,6 @@ def test_what_is_held_back_does_not_hold_up_the_answer_that_frees_it():
         bench.client.step()
     assert bench.client.is_online(), bench.take_events()
     wire = bench.server.received()
-    wire += bench.exchange(PINGRESP)  # of the PINGREQ between PUBACK and the large one
     assert b"\x40\x02\x00\x05" in wire and b"L" * 2000 in wire and not bench.client._is_held
     bench.exchange(b"\x40\x02" + bytes((0, token)))
     assert bench.client.is_done(token)
