@@ -88,7 +88,8 @@ def test_aws_would_not_take_it_and_the_board_says_so(start_example, cloud, polic
         options.update(CERT=None, KEY=None)
     board = start_example("aws_iot", **options)
     board.wait_for_output("mqtt: offline: (CONNACK|TLS)", WAIT_S)
-    assert gateway.broken and "mqtt: online" not in board.output
+    wait_until(lambda: gateway.broken, "the cloud has nothing against it")
+    assert "mqtt: online" not in board.output
 
 
 def test_aws_iot_on_port_443_names_its_protocol(broker, cloud, authority, tmp_path):

@@ -5,6 +5,8 @@ instead when it ends.
 """
 
 import collections
+import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -92,17 +94,20 @@ class Waiting:
 class Heartbeat:
     """Tells whether the machine stood still: a thread that naps, and notes when it overslept.
 
-    It beats while somebody is in its `with`. The scenario's own processor time says nothing of a
-    virtual machine that was stopped as a whole, or of a disk that everybody waits for.
+    It beats while somebody is in its `with`. A virtual machine that was stopped as a whole, or a
+    disk that everybody waits for, no process knows of. That a process was ready and had no
+    processor Linux counts for each of its threads: it is noted for those that watch() names.
     """
 
     NAP_S = 0.005
+    BEATS = 8  # from one look at the processes to the next
     COUNTED_S = 0.02  # as late as this one gets for the sake of other threads of this process
 
     def __init__(self):
         self._lock = threading.Lock()
         self._users = 0
         self._late = collections.deque(maxlen=1000)  # (from, until): time.monotonic()
+        self._waited = {}  # process id -> (time.monotonic(), thread -> ns without a processor)
         self._thread = None
 
     def __enter__(self):
@@ -117,11 +122,39 @@ class Heartbeat:
         with self._lock:
             self._users -= 1
 
+    def watch(self, pid):
+        self._waited[pid] = collections.deque(maxlen=10_000)
+        self._look()
+
+    def forget(self, pid):
+        self._waited.pop(pid, None)
+
+    def _look(self):
+        for pid, looks in list(self._waited.items()):
+            waited = {}
+            for path in pathlib.Path("/proc/%d/task" % pid).glob("*/schedstat"):
+                with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended
+                    waited[path.parent.name] = int(path.read_text().split()[1])
+            if waited:
+                looks.append((time.monotonic(), waited))
+
+    def waited_ms(self, pid, since, until):
+        """For how long one of its threads had no processor between two times: at least nearly."""
+        looks = list(self._waited.get(pid, ()))
+        before = [look for look in looks if look[0] <= since][-1:]
+        after = [look for look in looks if look[0] >= until][:1] or looks[-1:]
+        if not before or not after:
+            return 0
+        waits = [ns - before[0][1].get(thread, 0) for thread, ns in after[0][1].items()]
+        return round(max(waits, default=0) / 1_000_000)
+
     def _beat(self):
-        while True:
+        for beat in itertools.count():
             due = time.monotonic() + self.NAP_S
             time.sleep(self.NAP_S)
             self.note(due, time.monotonic())
+            if beat % self.BEATS == 0:
+                self._look()
             with self._lock:
                 if not self._users:
                     self._thread = None
@@ -150,6 +183,8 @@ class Events(Waiting):
     Args:
         on_event: on_event(event) takes part of the events away: those for which it is true.
     """
+
+    pid = None
 
     def __init__(self, name, on_event=None):
         super().__init__()
@@ -201,7 +236,9 @@ class Events(Waiting):
         """Return what the watchdog said of steps while the machine did not stand still."""
         slow = []
         for came, late_ms, state_name in list(self._watchdog):
-            still_ms = HEARTBEAT.still_ms(came - late_ms / 1000 - SLACK_S, came + SLACK_S)
+            since, until = came - late_ms / 1000 - SLACK_S, came + SLACK_S
+            still_ms = HEARTBEAT.still_ms(since, until)
+            still_ms = max(still_ms, HEARTBEAT.waited_ms(self.pid, since, until))
             if late_ms - still_ms > SLOW_MS:
                 slow.append("%d ms in %s (machine: %d ms)" % (late_ms, state_name, still_ms))
         return slow
@@ -248,6 +285,8 @@ class Scenario(Events):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        self.pid = self.process.pid
+        HEARTBEAT.watch(self.pid)
         self._thread = threading.Thread(target=self._read, name=script, daemon=True)
         self._thread.start()
 
@@ -300,6 +339,7 @@ class Scenario(Events):
         self._folder.cleanup()
         HEARTBEAT.__exit__()
         slow = self.slow_steps()
+        HEARTBEAT.forget(self.pid)
         assert not slow, "%s: step() blocked: %s\n%s" % (self, ", ".join(slow), self.story())
 
 

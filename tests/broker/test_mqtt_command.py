@@ -31,7 +31,7 @@ from terminal import Terminal
 MQTT = str(pathlib.Path(__file__).resolve().parents[2] / "tools" / "mqtt.py")
 OURS, THEIRS = "mqtt.py", "mosquitto"
 BOTH = (OURS, THEIRS)
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 FIELD_SEPARATOR = "|"
 
 

@@ -1,5 +1,11 @@
 """The watchdog over every scenario: a step() that blocks fails the test, and nothing else does."""
 
+import contextlib
+import os
+import subprocess
+import sys
+import time
+
 import ends
 import pytest
 
@@ -39,6 +45,26 @@ def test_a_machine_that_stood_still_is_not_held_against_a_step():
         (11, 12, 0),
     ):
         assert heartbeat.still_ms(since, until) == pytest.approx(expected_ms), (since, until)
+
+
+def test_a_process_that_had_no_processor_is_not_held_to_have_blocked():
+    """The heartbeat may have had one, where there are two."""
+    command = [sys.executable, "-c", "while True: pass"]
+    with ends.Heartbeat() as heartbeat, contextlib.ExitStack() as stack:
+        spinning = [stack.enter_context(subprocess.Popen(command)) for _ in range(2)]
+        for process in spinning:
+            stack.callback(process.kill)
+            os.sched_setaffinity(process.pid, [min(os.sched_getaffinity(0))])
+        napping = stack.enter_context(subprocess.Popen(["sleep", "100"]))
+        stack.callback(napping.kill)
+        for process in (*spinning, napping):
+            heartbeat.watch(process.pid)
+        since = time.monotonic()
+        time.sleep(2)
+        until = time.monotonic()
+        waited_ms = heartbeat.waited_ms(spinning[0].pid, since, until)
+        assert 200 < waited_ms and heartbeat.waited_ms(napping.pid, since, until) < waited_ms / 2
+        assert heartbeat.waited_ms(0, since, until) == 0, "it was never watched"
 
 
 def test_the_heartbeat_beats_while_it_is_needed():
