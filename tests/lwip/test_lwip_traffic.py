@@ -22,6 +22,13 @@ def run_echo(board, ms, timeout_s=100):
     return events, longest, sent
 
 
+def test_the_option_that_switches_nagle_s_algorithm_off_is_known(start_client, broker):
+    """It has another number there than elsewhere; of one that it does not know lwIP warns."""
+    board = start_client(uri_of(broker))
+    board.run("client.connect()\nassert watch.run(10_000, client.is_online)")
+    assert "Warning" not in board.output()
+
+
 @pytest.mark.parametrize("profile", ["tiny", "standard", "full"])
 def test_messages_go_both_ways_at_each_qos_that_a_profile_has(
     start_client, broker, topic, profile
