@@ -225,9 +225,9 @@ class WifiCore:
             try:
                 self._open()
                 self._leave(True)
+                self._choose()
             except Exception:
                 pass  # _join() meets it again, and has a state for it
-            self._choose()
 
     def stop(self) -> None:
         """Leave the network and switch the interface off."""
@@ -471,8 +471,7 @@ class WifiCore:
             except MemoryError:
                 self._network = (self._network + 1) % len(self._networks)
                 return
-        self._network = self._round[0]
-        self._round = self._round[1:]
+        self._network = self._round.pop(0)  # a slice would take memory
 
     # The port's answer to: what does this status mean?
     def _why(self, status, otherwise):

@@ -316,6 +316,18 @@ def test_it_needs_no_memory_to_come_up():
     assert bench.wifi.is_up() and bench.events == ["up"]
 
 
+def test_it_needs_no_memory_to_start():
+    bench = WifiBench()
+    start = bench.wifi.start
+    micropython.heap_lock()
+    try:
+        start()
+    finally:
+        micropython.heap_unlock()
+    come_up(bench)
+    assert bench.wifi.is_up() and bench.events == ["up"]
+
+
 def come_up(bench):
     for _ in range(400):
         bench.wifi.step()
