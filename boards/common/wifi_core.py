@@ -540,7 +540,10 @@ def _checked_network(one):
 
 def is_literal(host: str) -> bool:
     """True if `host` (str) is an address, not a name: getaddrinfo() asks nobody for it."""
-    return ":" in host or all(part.isdigit() and int(part) < 256 for part in host.split("."))
+    if host.count(":") > 1:
+        return not host.strip("0123456789abcdefABCDEF:.")
+    parts = host.split(".")
+    return len(parts) == 4 and all(part.isdigit() and int(part) < 256 for part in parts)
 
 
 class Sntp:
@@ -548,7 +551,8 @@ class Sntp:
 
     Args:
         servers: names or addresses (str), asked in turn; one may come alone.
-        dns_servers: function that returns addresses (str), for the names.
+        dns_servers: function that returns addresses (str), for the names: each is asked for all
+            names before the next one is.
 
     Raises:
         ValueError: a server is a name that can't be, or the client is a build without resolver.
@@ -572,6 +576,8 @@ class Sntp:
             self._resolver = mqttpipe
             for name in names:
                 try:
+                    if ":" in name:
+                        raise ValueError("%r is neither a name nor an address" % name)
                     mqttpipe.encode_query(0, name, 1)
                 except Exception as error:  # here, and not out of a step() some time later
                     raise ValueError("ntp: %s" % error)
@@ -579,6 +585,7 @@ class Sntp:
         self._query = b""  # the DNS question under way
         self._request = b""  # the NTP question under way
         self._asked = 0  # servers, since the last answer
+        self._dns = -1  # the DNS server of this round, in which all servers are asked
         self._due_ms = None  # ticks_ms() of the next question; None: at once
 
     def is_clock_set(self) -> bool:
@@ -635,6 +642,8 @@ class Sntp:
         self.close()
         count = len(self._servers)
         server = self._servers[self._asked % count]
+        if self._asked % count == 0:
+            self._dns += 1
         self._asked += 1
         wait_ms = _NTP_ANSWER_MS
         if self._asked % count == 0:
@@ -648,7 +657,7 @@ class Sntp:
         if dns_servers:
             draw = urandom(2)
             self._query = self._resolver.encode_query(draw[0] << 8 | draw[1], server, 1)
-            self._send(dns_servers[self._asked % len(dns_servers)], _DNS_PORT, self._query)
+            self._send(dns_servers[self._dns % len(dns_servers)], _DNS_PORT, self._query)
 
     def _send_request(self, address):
         # Leap indicator 0, version 4, mode 3 (client); all else but the transmit timestamp is 0.
@@ -687,6 +696,7 @@ class Sntp:
         RTC().datetime((when[0], when[1], when[2], when[6], when[3], when[4], when[5], 0))
         self.close()
         self._asked = 0
+        self._dns -= 1  # it has answered: tomorrow it is asked first
         self._due_ms = ticks_add(now_ms, _NTP_AGAIN_MS)
         return True
 

@@ -1,10 +1,8 @@
 """The clock from the network: what is asked, what is believed, what is asked again."""
 
 import wifi_core
-from board_fakes import Clock, SkipTest, raises
+from board_fakes import Clock
 from wifi_core import Sntp, decode_time
-
-import mqttpipe
 
 EAGAIN = wifi_core.EAGAIN
 DAY_MS = 86_400_000
@@ -208,55 +206,12 @@ def test_a_server_that_can_not_be_reached_is_left_for_the_next():
     assert bench.socket.is_closed
 
 
-def test_a_name_is_asked_of_the_dns_server_and_then_the_server_of_that_name():
-    if not hasattr(mqttpipe, "encode_query"):
-        raise SkipTest("a build without resolver")
-    bench = Bench("time.example")
-    bench.step()
-    assert bench.socket.where[1] == 53
-    query = bench.socket.sent
-    assert query[12:26] == b"\x04time\x07example\x00"
-    record = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x0a"
-    head = query[:2] + b"\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00"
-    bench.socket.answers.append(head + query[12:] + record)
-    bench.step()
-    assert bench.socket.where == ("192.0.2.10", 123)
-    bench.socket.answers.append(answer(bench.socket.sent))
-    assert bench.step()
-
-
-def test_what_is_nearly_an_address_is_asked_for_as_a_name():
-    """getaddrinfo() would do so, too, and wait for the answer."""
-    if not hasattr(mqttpipe, "encode_query"):
-        raise SkipTest("a build without resolver")
-    bench = Bench("192.0.2.256")
-    bench.step()
-    assert bench.socket.where[1] == 53, bench.socket.where
-
-
-def test_a_name_needs_a_client_that_can_resolve_it():
-    found = getattr(mqttpipe, "encode_query", None)
-    if found:
-        del mqttpipe.encode_query
-    try:
-        raises(ValueError, Sntp, ("time.example",), list)
-        Sntp(("192.0.2.1", "2001:db8::1"), list)
-    finally:
-        if found:
-            mqttpipe.encode_query = found
-
-
 def test_one_server_may_be_given_without_a_list_around_it():
     """("192.0.2.1") looks like a tuple, and is a str."""
     bench = Bench("192.0.2.9")
     bench.sntp = Sntp("192.0.2.1", list)
     bench.run(4_000)
     assert bench.hosts() == ["192.0.2.1"]
-
-
-def test_a_name_that_nobody_can_have_is_told_at_once():
-    for name in ("time..example", "", "n" * 64):
-        raises(ValueError, Sntp, ("192.0.2.1", name), list)
 
 
 def test_closing_gives_the_socket_back_and_may_be_repeated():

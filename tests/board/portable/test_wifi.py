@@ -434,7 +434,9 @@ def test_wrong_arguments_are_told_without_name_or_password():
     raises(ValueError, Port, ("home", "password"), address=("192.0.2.9",))
     raises(ValueError, Port, ("home", "password"), country="NZL")
     raises(ValueError, Port, ("home", "password"), hostname="h" * 33)
-    for dns in ("dns.example", ("192.0.2.53", "dns.example"), "192.0.2.256", ("",)):
+    for dns in (
+        "dns.example", ("192.0.2.53", "dns.example"), "192.0.2.256", "192.0.2.53:53", ("",),
+    ):  # fmt: skip
         raises(ValueError, Port, ("home", "password"), dns=dns)  # each question would block
 
 
