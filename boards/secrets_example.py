@@ -14,7 +14,7 @@ SERVER = "mqtt://broker.example"
 USER = None
 PASSWORD = None
 
-# What the board is called: in its topics, boards/NAME/..., and in the Wi-Fi. Letters, digits, -.
+# What the board is called in its topics, boards/NAME/..., and its Wi-Fi: 1..32 letters, digits, -.
 NAME = "mqttpipe-1"
 
 # The country the board is in, two letters: for the channels that are legal there. None: worldwide.

@@ -119,7 +119,7 @@ class WifiCore:
         networks: (name, password), or a list of them; password None: an open network.
         address: None: from DHCP; else (address, netmask, gateway, DNS server).
         country: two letters, for the channels and power that are legal there.
-        hostname: str, at most 32 characters.
+        hostname: str, at most 32 bytes.
         power_save: None: the port's choice; else what the driver's config(pm=...) takes.
         ntp: name or address (str) of a time server, or several; () sets no clock. While the clock
             was never set, the link is UP at most 10 s later for it: TLS needs the date.
@@ -168,8 +168,8 @@ class WifiCore:
             raise ValueError("address must be (address, netmask, gateway, DNS server)")
         if country is not None and len(country) != 2:
             raise ValueError("country must be two letters: %r" % country)
-        if hostname is not None and not 0 < len(hostname) <= 32:
-            raise ValueError("hostname must have 1..32 characters: %r" % hostname)
+        if hostname is not None and not 0 < len(hostname.encode()) <= 32:
+            raise ValueError("hostname must have 1..32 bytes: %r" % hostname)
         self._address = address
         self._country = country
         self._hostname = hostname
@@ -524,8 +524,10 @@ def _checked_network(one):
     name, password = one
     if not isinstance(name, str) or not 0 < len(name.encode()) <= 32:
         raise ValueError("a network's name must have 1..32 bytes")
-    if password is not None and (not isinstance(password, str) or not 8 <= len(password) <= 64):
-        raise ValueError("a network's password must have 8..64 characters, or be None")
+    if password is None:
+        return name, None
+    if not isinstance(password, str) or not 8 <= len(password.encode()) <= 64:
+        raise ValueError("a network's password must have 8..64 bytes, or be None")
     return name, password
 
 

@@ -728,7 +728,7 @@ class Hardware:
 
     def _do_hostname(self, name):
         if name is not None:
-            if len(name) > 32:  # MICROPY_PY_NETWORK_HOSTNAME_MAX_LEN
+            if len(name.encode()) > 32:  # MICROPY_PY_NETWORK_HOSTNAME_MAX_LEN
                 raise BoardError("ValueError")
             self.hostname = name
             self.log_event("hostname", name)

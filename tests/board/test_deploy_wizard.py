@@ -150,7 +150,7 @@ def test_wrong_answers_are_told_with_the_rule_and_asked_again(typist, checkout, 
     one.wait("not so: a Wi-Fi's name has 1 to 32 bytes")
     one.answer("Name of your Wi-Fi: ", SSID)
     one.answer("Its password .*: ", "short12")
-    one.wait("not so: a Wi-Fi's password has 8 to 64 characters")
+    one.wait("not so: a Wi-Fi's password has 8 to 64 bytes")
     one.answer("Its password .*: ", PASSWORD)
     one.answer("mqtts://host.*: ", "mqtt://jo:%s@127.0.0.1" % "x")
     one.wait("not so: without user and password")

@@ -151,8 +151,8 @@ def checked_ssid(text):
 
 
 def checked_wifi_password(text):
-    if text and not 8 <= len(text) <= 64:
-        raise ValueError("a Wi-Fi's password has 8 to 64 characters; none: an open network")
+    if text and not 8 <= len(text.encode()) <= 64:
+        raise ValueError("a Wi-Fi's password has 8 to 64 bytes; none: an open network")
     return text or None
 
 

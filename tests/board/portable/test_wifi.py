@@ -433,7 +433,10 @@ def test_wrong_arguments_are_told_without_name_or_password():
             assert word not in text, text
     raises(ValueError, Port, ("home", "password"), address=("192.0.2.9",))
     raises(ValueError, Port, ("home", "password"), country="NZL")
-    raises(ValueError, Port, ("home", "password"), hostname="h" * 33)
+    for length, letter in ((33, "h"), (17, "\u00fc")):  # the drivers count bytes
+        raises(ValueError, Port, ("home", "password"), hostname=letter * length)
+        raises(ValueError, Port, ("home", letter * length * 2))
+    Port(("\u00fc" * 16, "\u00fc" * 4), hostname="\u00fc" * 16)
     for dns in (
         "dns.example", ("192.0.2.53", "dns.example"), "192.0.2.256", "192.0.2.53:53", ("",),
     ):  # fmt: skip
