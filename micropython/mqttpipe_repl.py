@@ -91,6 +91,7 @@ _SHOWN_PER_S = _const(20)
 _COLUMNS = _const(80)
 
 _client = None
+_link = None  # the Wi-Fi that mqtt_start() has joined: nobody else would join it again
 _uris = ()
 _filters = {}  # topic filter: the QoS that the server has granted, or None
 # What the server has answered to the last subscription, (token, granted), and whether an
@@ -310,8 +311,9 @@ class _Link:
 
 # A link that stands (main.py has made it, and was stopped) is left alone: the driver keeps it.
 def _find_link(secrets):
-    if _mqttpipe.WLAN is None or _mqttpipe.WLAN(_mqttpipe.STA_IF).isconnected():
-        return None
+    global _link
+    if _link or _mqttpipe.WLAN is None or _mqttpipe.WLAN(_mqttpipe.STA_IF).isconnected():
+        return _link
     try:
         from wifi import Wifi
 
@@ -329,7 +331,8 @@ def _find_link(secrets):
     wifi.on_down = lambda wifi, reason: _tell("wifi: down: %s" % _error_text(reason))
     wifi.start()
     print("joining the Wi-Fi")
-    return _Link(wifi)
+    _link = _Link(wifi)
+    return _link
 
 
 def mqtt_start(uri=None, **options):
@@ -381,7 +384,10 @@ def mqtt_start(uri=None, **options):
         return
     _client = client
     begin_ms = _ticks_ms()
-    wait_ms = _WAIT_MS + (_WIFI_MS if isinstance(options.get("link"), _Link) else 0)
+    link = options.get("link")
+    wait_ms = _WAIT_MS
+    if isinstance(link, _Link) and not link._wifi.is_up():
+        wait_ms += _WIFI_MS
     try:
         is_online = client.wait_online(wait_ms)
     except KeyboardInterrupt:

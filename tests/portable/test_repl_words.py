@@ -90,7 +90,7 @@ class Desk:
             sys.modules.pop(name, None)
             if self.modules[name] is not None:
                 sys.modules[name] = self.modules[name]
-        repl._client = repl._last_error = None
+        repl._client = repl._last_error = repl._link = None
 
 
 class Settings:
@@ -151,7 +151,7 @@ class WifiModule:
     """A wifi.py that finds its settings wrong. Never made: its function is taken from it."""
 
     def Wifi(networks, **_):
-        raise ValueError("a network's password must have 8..64 characters, or be None")
+        raise ValueError("a network's password must have 8..64 bytes, or be None")
 
 
 def test_a_wrong_wifi_in_secrets_py_is_told_in_one_line():
@@ -161,6 +161,45 @@ def test_a_wrong_wifi_in_secrets_py_is_told_in_one_line():
         mqttpipe.WLAN, mqttpipe.STA_IF = NoWifi, 0
         repl.mqtt_start()
         assert desk.lines == [
-            "mqtt_start: a network's password must have 8..64 characters, or be None"
+            "mqtt_start: a network's password must have 8..64 bytes, or be None"
         ], desk.lines
         assert repl._client is None
+
+
+class Joining:
+    """A wifi.py; what it has joined the driver does not join again by itself."""
+
+    class Wifi:
+        def __init__(self, networks, **_):
+            self.starts = self.steps = 0
+            self.dns_servers = list
+
+        def start(self):
+            self.starts += 1
+
+        def step(self):
+            self.steps += 1
+
+        def is_up(self):
+            return self.steps > 0
+
+
+class Joined(NoWifi):
+    def isconnected(self):
+        return True
+
+
+def test_a_wifi_that_mqtt_start_has_joined_is_kept_by_the_next_one_too():
+    settings = Settings()
+    settings.WIFI = [("home", "password")]
+    with Desk(secrets=settings, wifi=Joining):
+        mqttpipe.WLAN, mqttpipe.STA_IF = NoWifi, 0
+        repl.mqtt_start()
+        link = Online.given[1]["link"]
+        assert link.is_up()
+        for driver in (Joined, NoWifi):
+            repl._client = None
+            mqttpipe.WLAN = driver
+            repl.mqtt_start()
+            assert Online.given[1]["link"] is link, driver
+        assert link._wifi.starts == 1
