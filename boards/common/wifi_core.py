@@ -186,7 +186,7 @@ class WifiCore:
         self.signal_dbm: int | None = None
         self._wlan: network.WLAN = None
         self._network = 0  # index of the one that is used or tried
-        self._round: list | tuple = ()  # indexes of those to try before the pause grows
+        self._round: list | None = None  # indexes of those to try before the pause grows
         self._signals: list = [None] * len(self._networks)  # dBm when last with each
         self._failures = 0  # in a row
         self._rounds = 0  # in which all networks have failed, in a row
@@ -370,7 +370,7 @@ class WifiCore:
             if self._sntp is None or self._sntp.is_clock_set() or self._is_due():
                 self._move(_READY)
                 self._failures = self._rounds = 0
-                self._round = ()  # a list would take memory, and on_up must be told
+                self._round = None  # a list would take memory, and on_up must be told
                 self._looks = _LOOKS_PER_CHECK
                 self.reason = ""
                 self._read_signal()
