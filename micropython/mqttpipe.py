@@ -839,7 +839,7 @@ def is_literal(host: str) -> bool:
     for part in parts:
         # "010" is octal to some ports' getaddrinfo().
         if not _is_number(part, 0, 255) or len(part) > 1 and part[0] == "0":
-            return ":" in host
+            return host.count(":") > 1
     return len(parts) == 4
 
 

@@ -112,6 +112,8 @@ def test_only_an_address_is_taken_for_one():
         assert mqttpipe.is_literal(host), host
     for host in ("999.1.1.1", "1.2.3", "1.2.3.4.5", "a.b.c.d", "1.2.3.x", "mq.example"):
         assert not mqttpipe.is_literal(host), host
+    for host in ("192.0.2.53:53", "mq.example:53", ":"):
+        assert not mqttpipe.is_literal(host), host
     # What getaddrinfo() would take for an octal number or a name, and digits of other scripts.
     for host in ("010.0.2.2", "1.2.3.04", "1.2.3.", ".1.2.3", "1.2.3.\u0664", "+1.2.3.4"):
         assert not mqttpipe.is_literal(host), host

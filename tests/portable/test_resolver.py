@@ -473,6 +473,7 @@ def test_what_a_link_names_and_is_no_address_is_reported():
         ("dns.example", mqttpipe.LocalError, "dns.example"),
         (("dns.example", 53), mqttpipe.LocalError, "dns.example"),
         ("010.0.2.2", mqttpipe.LocalError, "010.0.2.2"),
+        ("192.0.2.53:53", mqttpipe.LocalError, "192.0.2.53:53"),
     ):
         for others in ([], ["192.0.2.99"]):
             link = Link()
