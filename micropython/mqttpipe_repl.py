@@ -91,7 +91,7 @@ _SHOWN_PER_S = _const(20)
 _COLUMNS = _const(80)
 
 _client = None
-_link = None  # the Wi-Fi that mqtt_start() has joined: nobody else would join it again
+_link = None  # the Wi-Fi of the last mqtt_start(): nobody else would join it again
 _uris = ()
 _filters = {}  # topic filter: the QoS that the server has granted, or None
 # What the server has answered to the last subscription, (token, granted), and whether an
@@ -302,18 +302,32 @@ class _Link:
 
     def __init__(self, wifi):
         self._wifi = wifi
-        self.dns_servers = wifi.dns_servers
 
+    # A link that stands (main.py has made it, and was stopped) is left alone until it breaks: the
+    # driver of a Pico W does not join again.
     def is_up(self):
-        self._wifi.step()
-        return self._wifi.is_up()
+        wifi = self._wifi
+        if wifi.state_name == "OFF":
+            if _is_joined():
+                return True
+            wifi.start()
+        wifi.step()
+        return wifi.is_up()
+
+    def dns_servers(self):
+        wifi = self._wifi if self._wifi.state_name != "OFF" else _mqttpipe
+        return wifi.dns_servers()
 
 
-# A link that stands (main.py has made it, and was stopped) is left alone: the driver keeps it.
+def _is_joined():
+    return _mqttpipe.WLAN(_mqttpipe.STA_IF).isconnected()
+
+
 def _find_link(secrets):
     global _link
-    if _link or _mqttpipe.WLAN is None or _mqttpipe.WLAN(_mqttpipe.STA_IF).isconnected():
+    if _link or _mqttpipe.WLAN is None:
         return _link
+    is_joined = _is_joined()
     try:
         from wifi import Wifi
 
@@ -324,14 +338,19 @@ def _find_link(secrets):
             hostname=getattr(secrets, "NAME", None),
             ntp=getattr(secrets, "NTP", ()),
         )
-    except (ImportError, AttributeError):
+    except Exception as error:
+        if is_joined:
+            return None  # it does without
+        if not isinstance(error, (ImportError, AttributeError)):
+            raise
         print("the Wi-Fi is not connected, and there is no wifi.py with a secrets.py to do that")
         return None
     wifi.on_up = lambda wifi: _tell("wifi: up")
     wifi.on_down = lambda wifi, reason: _tell("wifi: down: %s" % _error_text(reason))
-    wifi.start()
-    print("joining the Wi-Fi")
     _link = _Link(wifi)
+    if not is_joined:
+        wifi.start()
+        print("joining the Wi-Fi")
     return _link
 
 
@@ -386,7 +405,7 @@ def mqtt_start(uri=None, **options):
     begin_ms = _ticks_ms()
     link = options.get("link")
     wait_ms = _WAIT_MS
-    if isinstance(link, _Link) and not link._wifi.is_up():
+    if isinstance(link, _Link) and not _is_joined():
         wait_ms += _WIFI_MS
     try:
         is_online = client.wait_online(wait_ms)

@@ -135,6 +135,21 @@ def test_a_person_at_a_board(deployed, open_repl, broker):
     assert repl.wait_for_end(ENDED_S) == 0
 
 
+def test_a_wifi_that_stood_before_and_breaks_is_joined_again(deployed, open_repl):
+    """The driver of a Pico W does not do so."""
+    repl = open_repl(deployed)
+    enter(repl, "import network; wlan = network.WLAN(0); wlan.active(True) or 1", "1")
+    enter(repl, "wlan.connect('home', 'password of the tests')", ">>>")
+    enter(repl, "while not wlan.isconnected(): pass\r\r", ">>>", ONLINE_S)
+    enter(repl, "mqtt_start(keep_alive_s=2)", "online after", ONLINE_S)
+    assert not any("joining" in row for row in repl.lines())
+    deployed.world.switch_off()
+    repl.wait_for("wifi: down", ONLINE_S)
+    deployed.world.switch_on()
+    repl.wait_for("wifi: up", ONLINE_S)
+    repl.wait_for("mqtt: online", ONLINE_S)
+
+
 def test_the_second_time_nothing_is_copied(deployed, open_repl):
     first = open_repl(deployed)
     assert any("mqttpipe_repl.mpy copied" in row for row in first.lines())

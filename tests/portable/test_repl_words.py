@@ -172,10 +172,14 @@ class Joining:
     class Wifi:
         def __init__(self, networks, **_):
             self.starts = self.steps = 0
-            self.dns_servers = list
+            self.state_name = "OFF"
 
         def start(self):
             self.starts += 1
+            self.state_name = "JOINING"
+
+        def dns_servers(self):
+            return ["192.0.2.99"]
 
         def step(self):
             self.steps += 1
@@ -203,3 +207,33 @@ def test_a_wifi_that_mqtt_start_has_joined_is_kept_by_the_next_one_too():
             repl.mqtt_start()
             assert Online.given[1]["link"] is link, driver
         assert link._wifi.starts == 1
+
+
+def test_so_is_one_that_stood_before_when_it_breaks():
+    """That of a main.py which was stopped: a Pico W's driver does not join again."""
+    settings = Settings()
+    settings.WIFI = [("home", "password")]
+    kept = getattr(mqttpipe, "dns_servers", None)
+    with Desk(secrets=settings, wifi=Joining):
+        mqttpipe.WLAN, mqttpipe.STA_IF = Joined, 0
+        repl.mqtt_start()
+        link = Online.given[1]["link"]
+        wifi = link._wifi
+        assert link.is_up() and wifi.starts == wifi.steps == 0
+        mqttpipe.dns_servers = lambda: ["192.0.2.53"]
+        assert link.dns_servers() == ["192.0.2.53"]
+        mqttpipe.dns_servers = kept
+        mqttpipe.WLAN = NoWifi
+        assert link.is_up() and wifi.starts == wifi.steps == 1
+        assert link.dns_servers() == ["192.0.2.99"]
+
+
+def test_one_that_stands_needs_no_setting_to_be_right():
+    settings = Settings()
+    settings.WIFI = [("home", "short")]
+    for module in (WifiModule, None):
+        with Desk(secrets=settings, wifi=module) as desk:
+            mqttpipe.WLAN, mqttpipe.STA_IF = Joined, 0
+            repl.mqtt_start()
+            assert Online.given[1]["link"] is None
+            assert desk.lines[-1].startswith("online after"), desk.lines
