@@ -3570,6 +3570,9 @@ class _Serving(_Connecting):
     def _put_ping(self):
         outbox = self._outbox
         if self._ping_mark is None and outbox.room >= 2 and not self._has_said_bye:
+            if self._timers[_TIMER_PINGRESP] is None:
+                # Not what is behind it, though that may be written at the same moment.
+                self._proving = self._unproven + 1 + outbox.pending // _SEGMENT_BYTES
             outbox.put_packet(_PINGREQ_PACKET)
             self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
             self._has_marks = self._pipe.has_chores = True
@@ -3580,6 +3583,13 @@ class _Serving(_Connecting):
         if self._timers[_TIMER_PINGRESP] is None and not self._is_held:
             self._put_ping()
         return self._has_marks
+
+    # Does this packet fill lwIP's memory, so that few segments may be on their way before it?
+    def _is_too_early(self, size):
+        if size <= self._outbox.capacity or self._unproven <= _SEGMENTS_LARGE:
+            return False
+        self._prove()
+        return True
 
     # True: wait for the PINGRESP before the next write. It has a deadline.
     def _is_unproven(self):
@@ -4194,7 +4204,8 @@ class _Receiving(_Serving):
         # the answer; before CONNACK the attempt has its own.
         def _send_auth(self):
             outbox = self._outbox
-            if outbox.put_packet(self._auth_packet):
+            packet = self._auth_packet
+            if not self._is_too_early(len(packet)) and outbox.put_packet(packet):
                 self._auth_packet = None
                 if self._is_authenticating:
                     self._auth_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
@@ -4329,12 +4340,13 @@ class _Sending(_Receiving):
         while True:
             is_rare = yield moved
             moved = False
+            # While messages() is full no PINGRESP is read. Who empties it may wait for us.
+            is_counted = is_lwip and not (_ASYNCIO and self._full and self._is_held)
             for _ in range(_FLUSHES_PER_STEP):
-                if is_lwip:
-                    is_full = self._unproven > _SEGMENTS_PING
-                    if is_full:
-                        is_rare = self._prove() or is_rare
-                        is_full = self._unproven > _SEGMENTS_MAX and not self._is_held
+                is_full = is_counted and self._unproven > _SEGMENTS_PING
+                if is_full:
+                    is_rare = self._prove() or is_rare
+                    is_full = self._unproven > _SEGMENTS_MAX
                 if is_rare:
                     free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if self._failed is not None:
@@ -4344,7 +4356,7 @@ class _Sending(_Receiving):
                             at = pipe.find_id(again.pop(0))
                             if at >= 0:
                                 self._send_pubrel(at)
-                    if filters.is_unsent and not self._has_said_bye:
+                    if filters.is_unsent and not self._has_said_bye and not is_full:
                         self._send_filters()
 
                 # -- messages: from the ring to the outbox. is_stuck: they wait for something other
@@ -4507,14 +4519,7 @@ class _Sending(_Receiving):
                                 break
                             if packet_id or not first & _QOS_MASK:  # else its PUBREL was sent
                                 payload = payloads[at]
-                                if (
-                                    is_lwip
-                                    and length_of(payload) > outbox.capacity
-                                    and self._unproven > _SEGMENTS_LARGE
-                                    and not self._is_held
-                                ):
-                                    self._prove()
-                                    is_stuck = True
+                                if is_counted and self._is_too_early(pipe.packet_bytes_of(at)):
                                     break
                                 if _MQTT5:
                                     wire = self._topic_to_send(at) if is_5 else topics[at]
@@ -4575,7 +4580,13 @@ class _Sending(_Receiving):
                     if timers[_TIMER_WRITE] is None and not (is_lwip and self._is_unproven()):
                         self._arm(_TIMER_WRITE, self.connect_timeout_ms)
                     break
-                if is_stuck or at == pipe.tail and not (is_rare and filters.is_unsent):
+                # (If it is full there is room for a PINGREQ now.)
+                if (
+                    is_stuck
+                    and not is_full
+                    or at == pipe.tail
+                    and not (is_rare and filters.is_unsent)
+                ):
                     break
             else:
                 pipe.is_signalled = True  # enough for one step: the next one goes on
@@ -4757,7 +4768,7 @@ class _Sending(_Receiving):
                 row[_QOS],
                 row[_OPTIONS],  # _MQTT5
             )
-            if not outbox.put_packet(packet):
+            if self._is_too_early(len(packet)) or not outbox.put_packet(packet):
                 return
             row[_MARK] = outbox.sent_count + outbox.pending & _COUNT_MASK
             row[_STATE] = _QUEUED
@@ -4782,7 +4793,6 @@ class _Sending(_Receiving):
             if outbox.has_left(self._ping_mark):
                 self._ping_mark = None
                 if self._timers[_TIMER_PINGRESP] is None:
-                    self._proving = self._unproven
                     if _STATS:
                         self._ping_ms = self._now_ms
                     self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)

@@ -168,6 +168,30 @@ def test_once_more_while_online():
     assert bench.take_events() == [("authenticated",)]
 
 
+def test_on_lwip_a_large_packet_waits_until_few_segments_are_on_their_way():
+    """AUTH, and a message that is large by its properties: see test_unproven_writes.py."""
+    before = mqttpipe._linger_ms
+    mqttpipe._linger_ms = 10_500
+    try:
+        bench = online(Teller(b"1", None, b"a" * 1_500), packet_bytes_max=2_048)
+        client, server = bench.client, bench.server
+        for is_auth in (True, False):
+            for _ in range(7):
+                client.publish("t", "x")
+                client.step()
+            server.received()
+            if is_auth:
+                client.reauthenticate()
+            else:
+                client.publish("t", "x", properties={"user_property": [("n", "a" * 1_500)]})
+            bench.steps()
+            assert server.received() == b"\xc0\x00", is_auth
+            assert b"a" * 1_500 in bench.exchange(b"\xd0\x00"), is_auth
+            bench.exchange(b"\xf0\x00")
+    finally:
+        mqttpipe._linger_ms = before
+
+
 def test_an_auth_without_anything_is_success():
     """[5: 3.15.2.1] Remaining length 0: no reason code, no properties."""
     teller = Teller(b"1", None, b"again")

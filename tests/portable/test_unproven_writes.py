@@ -114,6 +114,89 @@ def test_a_large_message_waits_until_few_segments_are_on_their_way():
     on_lwip(test, packet_bytes_max=2_048)()
 
 
+def test_so_does_a_packet_that_is_large_by_its_topic_or_filter():
+    for publish in (True, False):
+
+        def test(bench, publish=publish):
+            publish_each_step(bench.client, 7)
+            bench.server.received()
+            if publish:
+                bench.client.publish(b"t" * 1_500, b"x")
+            else:
+                bench.client.subscribe(b"t" * 1_500)
+            bench.steps()
+            assert bench.server.received() == PINGREQ
+            assert len(bench.exchange(PINGRESP)) > 1_500
+
+        on_lwip(test, packet_bytes_max=1_600)()
+
+
+def test_a_large_message_in_the_same_write_as_a_ping_is_not_proved_by_its_answer():
+    def test(bench):
+        client, server = bench.client, bench.server
+        diff = mqttpipe.ticks_diff
+        payloads = [bytes(1_600)]
+
+        def publish_meanwhile(end, start):  # as another thread may
+            if payloads:
+                client.publish(b"t", payloads.pop())
+            return diff(end, start)
+
+        bench.clock.advance(client.keep_alive_s * 1000)
+        mqttpipe.ticks_diff = publish_meanwhile
+        client.step()
+        mqttpipe.ticks_diff = diff
+        sent = server.received()
+        assert sent.startswith(PINGREQ) and len(sent) > 1_600, (sent[:9], len(sent))
+        sent = None
+        server.send(PINGRESP)
+        publish_each_step(client, 4)
+        server.received()
+        publish_each_step(client, 1, bytes(1_600))
+        assert server.received() == PINGREQ
+
+    on_lwip(test, packet_bytes_max=1_700)()
+
+
+@on_lwip
+def test_while_it_waits_for_the_answer_nothing_new_takes_the_room_of_acknowledgements(bench):
+    client = bench.client
+    client.on_message = lambda client, message: None
+    publish_each_step(client, UNPROVEN)
+    bench.server.received()
+    for _ in range(5):
+        client.publish(b"t", b"x")
+    client.subscribe(b"f" * 900)
+    acknowledged = 0
+    for _ in range(20):  # more than fit before there is a PINGRESP
+        answers = bench.exchange(16 * b"\x32\x05\x00\x01m\x00\x07")
+        assert PUBLISH not in answers and b"ff" not in answers
+        acknowledged += len(answers) // 4
+    assert acknowledged > 200
+    answers = bench.exchange(PINGRESP)
+    assert answers.count(PUBLISH) == 5 and b"f" * 900 in answers
+
+
+def test_messages_behind_a_full_outbox_wait_for_nothing_but_the_answer():
+    def test(bench):
+        client, server = bench.client, bench.server
+        client.publish(b"t", bytes(1_500))
+        server.write_credit = 100
+        client.step()
+        for _ in range(80):  # of 20 bytes: 73 fill the room behind it to the last byte
+            client.publish(b"t", b"fifteen letters")
+        for _ in range(UNPROVEN + 3):
+            server.write_credit = 10
+            bench.steps()
+        server.write_credit = 1 << 30
+        bench.steps()
+        sent = server.received()
+        assert sent.count(b"fifteen letters") == 73 and sent.endswith(PINGREQ)
+        assert bench.exchange(PINGRESP).count(b"fifteen letters") == 7
+
+    on_lwip(test, packet_bytes_max=1_600, pipe_slots=100)()
+
+
 @on_lwip
 def test_while_it_waits_for_the_answer_it_does_not_ask_when_it_may_write(bench):
     publish_each_step(bench.client, UNPROVEN + 1)
@@ -188,7 +271,8 @@ def test_what_leaves_behind_a_slow_callback_is_one_write_more():
 class Memory:
     """lwIP's: each write takes segments of its own, which Nagle's algorithm does not join.
 
-    Stands for the server's write(). What has come is acknowledged before a PINGRESP is sent.
+    Stands for the write() of each connection. arrived: what the server has; it has acknowledged
+    that, and nothing else.
     """
 
     BYTES = 8_000
@@ -197,28 +281,45 @@ class Memory:
     SEGMENT_MORE_BYTES = 80  # than what is in it
     SEGMENTS = 32
 
-    def __init__(self, server):
-        self._write = server.write
-        server.write = self.write
-        self._writes = []
+    def __init__(self, network):
+        self._connect = network.socket
+        network.socket = self.socket
+        self._segments = []
+        self._data = self.arrived = b""
         self.most_bytes = self.most_segments = 0
 
+    def socket(self, *arguments):
+        connection = self._connect(*arguments)
+        self._write = connection.write
+        connection.write = self.write
+        return connection
+
     def write(self, data, at, size):
-        size = min(size, self.SEND_BYTES - sum(self._writes))
+        size = min(size, self.SEND_BYTES - sum(self._segments))
         if not size:
             return None
-        self._writes.append(size)
-        segments = sum([-(-size // self.SEGMENT_BYTES) for size in self._writes])
+        self._data += data[at : at + size]
+        for rest in range(size, 0, -self.SEGMENT_BYTES):
+            self._segments.append(min(rest, self.SEGMENT_BYTES))
+        segments = len(self._segments)
         self.most_segments = max(self.most_segments, segments)
-        taken = sum(self._writes) + segments * self.SEGMENT_MORE_BYTES
+        taken = sum(self._segments) + segments * self.SEGMENT_MORE_BYTES
         self.most_bytes = max(self.most_bytes, taken)
         return self._write(data, at, size)
 
     def is_full(self):
-        return sum(self._writes) == self.SEND_BYTES
+        return sum(self._segments) == self.SEND_BYTES
 
     def acknowledge(self, count=100):
-        del self._writes[:count]
+        size = sum(self._segments[:count])
+        del self._segments[:count]
+        self.arrived += self._data[:size]
+        self._data = self._data[size:]
+
+    def take(self):
+        """What has come since the last call."""
+        arrived, self.arrived = self.arrived, b""
+        return arrived
 
 
 SIZES = (1, 30, 700, 795, 1_000, 1_300, 1_452, 1_500, 5_500, 9_000)
@@ -258,40 +359,49 @@ def test_no_write_finds_the_memory_full_whatever_is_sent():
         raise SkipTest("needs more than a board's memory")
     most_bytes = []
     most_segments = []
-    for seed in range(9):
-
-        def test(bench, seed=seed):
-            client, server = bench.client, bench.server
-            memory = Memory(server)
-            arrivals = Arrivals()
-            sizes = []
-            draw = seed
-            for turn in range(1_000):
-                draw = (draw * 1_103_515 + 12_345) & 0xFFFFFF
-                pick = draw >> 8
-                if turn < 500 and pick % 3:
-                    size = SIZES[pick % 1_000 % KINDS[seed % 3]]
-                    try:
-                        client.publish(b"t", bytes(size))
-                        sizes.append(size)
-                    except mqttpipe.QueueFull:
-                        pass
-                if pick % 5 == 0:
-                    server.send(b"\x32\x05\x00\x01m\x00\x07")
-                client.step()
-                arrivals.add(server.received())
-                if arrivals.pings and (pick % 13 == 0 or turn > 500):
-                    memory.acknowledge()
-                    arrivals.pings -= 1
-                    server.send(PINGRESP)
-                elif pick % 6 == 0 and (seed % 2 or memory.is_full()):
-                    memory.acknowledge(1)
-            assert arrivals.sizes == sizes and len(sizes) > 40, (len(sizes), len(arrivals.sizes))
-            assert client.is_online()
-            assert memory.most_bytes <= memory.BYTES, (seed, memory.most_bytes)
-            assert memory.most_segments <= memory.SEGMENTS, (seed, memory.most_segments)
-            most_bytes.append(memory.most_bytes)
-            most_segments.append(memory.most_segments)
-
-        on_lwip(test, pipe_slots=8, packet_bytes_max=9_100)()
+    before = mqttpipe._linger_ms
+    mqttpipe._linger_ms = 10_500
+    for seed in range(12):
+        bench = Bench(
+            pipe_slots=(8, 100)[seed % 2], packet_bytes_max=(9_100, 1_024)[seed % 4 // 3]
+        )
+        memory = Memory(bench.network)
+        bench.client.connect()
+        bench.steps()
+        memory.acknowledge()
+        memory.take()
+        bench.go_online()
+        client, server = bench.client, bench.server
+        client.on_published = None
+        arrivals = Arrivals()
+        sizes = []
+        draw = seed
+        for turn in range(1_000):
+            draw = (draw * 1_103_515 + 12_345) & 0xFFFFFF
+            pick = draw >> 8
+            if turn < 500 and pick % 3:
+                size = SIZES[pick % 1_000 % KINDS[seed % 3]]
+                try:
+                    client.publish(b"t", bytes(size))
+                    sizes.append(size)
+                except (mqttpipe.LocalError, mqttpipe.QueueFull):
+                    pass
+            if pick % 5 == 0:
+                server.send(b"\x32\x05\x00\x01m\x00\x07")
+            client.step()
+            if turn > 500 or pick % 29 == 0:
+                memory.acknowledge()
+            elif pick % 6 == 0 and (seed % 2 or memory.is_full()):
+                memory.acknowledge(1)
+            arrivals.add(memory.take())
+            if arrivals.pings and (pick % 7 == 0 or turn > 500):
+                arrivals.pings -= 1
+                server.send(PINGRESP)
+        assert arrivals.sizes == sizes and len(sizes) > 30, (len(sizes), len(arrivals.sizes))
+        assert client.is_online()
+        assert memory.most_bytes <= memory.BYTES, (seed, memory.most_bytes)
+        assert memory.most_segments <= memory.SEGMENTS, (seed, memory.most_segments)
+        most_bytes.append(memory.most_bytes)
+        most_segments.append(memory.most_segments)
+    mqttpipe._linger_ms = before
     assert max(most_bytes) > 7_000 and max(most_segments) > 12, (most_bytes, most_segments)
