@@ -3990,9 +3990,13 @@ class _Receiving(_Serving):
         if first_byte & ~0x0F == _PUBLISH:
             self._on_large(first_byte)
         elif kind == _PINGRESP:
-            self._timers[_TIMER_PINGRESP] = None
-            self._unproven -= self._proving
-            self._proving = 0
+            if self._more_pings:  # the last answer proves what was before the first of them
+                self._more_pings -= 1
+                self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
+            else:
+                self._timers[_TIMER_PINGRESP] = None
+                self._unproven -= self._proving
+                self._proving = 0
             self._put_offs = 0
             if _STATS:
                 self._counts[_N_PING_MS] = ticks_diff(self._now_ms, self._ping_ms)
@@ -4796,6 +4800,8 @@ class _Sending(_Receiving):
                     if _STATS:
                         self._ping_ms = self._now_ms
                     self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
+                elif _linger_ms:
+                    self._more_pings += 1
             else:
                 self._has_marks = True
         if _MQTT5 and self._is_5 and self._auth_mark is not None:
@@ -4854,7 +4860,7 @@ class _Closing(_Sending):
         self._outbox.clear()
         for timer in range(_TIMERS + 1):
             self._timers[timer] = None
-        self._flying = self._unproven = self._proving = 0
+        self._flying = self._unproven = self._proving = self._more_pings = 0
         self._ping_mark = self._pubrel_mark = None
         self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
         self._put_offs = 0
@@ -6015,8 +6021,9 @@ class MQTTClient(_Calls5):
         self._advance = self._live().__next__
         self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it
         self._now_ms = self._attempt_end_ms = self._sent_ms = 0
-        # lwIP's segments; how many of them the next PINGRESP proves to be free again.
-        self._unproven = self._proving = 0
+        # lwIP's segments; how many of them PINGRESP proves to be free again, and how many more
+        # PINGRESPs come before that one.
+        self._unproven = self._proving = self._more_pings = 0
         self._has_marks = False  # of _ping_mark, _pubrel_mark, or a filter: one has not left
         if not isinstance(uri, (list, tuple)):
             uri = (uri,)

@@ -95,6 +95,41 @@ def test_what_was_written_behind_the_ping_is_not_proved_by_its_answer(bench):
     assert bench.server.received() == PINGREQ + PUBLISH
 
 
+def test_of_two_pings_on_their_way_the_last_answer_proves_what_was_before_the_first():
+    def test(bench):
+        client, server = bench.client, bench.server
+        client.on_message = lambda client, message: bench.clock.advance(1_100)
+        publish_each_step(client, AT_ONCE + 1)
+        sent = server.received()
+        server.send(b"\x30\x04\x00\x01mx")  # takes the callback longer than the keep alive
+        bench.steps()
+        assert (sent + server.received()).count(PINGREQ) == 2
+        server.send(PINGRESP)
+        publish_each_step(client, 2 * UNPROVEN)
+        sent = server.received()
+        assert sent.count(PUBLISH) == UNPROVEN - AT_ONCE - 2 and PINGREQ not in sent
+        assert PUBLISH in bench.exchange(PINGRESP)
+        publish_each_step(client, UNPROVEN)
+        assert server.received().count(PINGREQ) == 1
+
+    on_lwip(test, pipe_slots=100, keep_alive_s=1)()
+
+
+def test_a_second_ping_that_can_not_leave_before_the_answer_to_the_first_needs_none():
+    def test(bench):
+        client, server = bench.client, bench.server
+        client.on_message = lambda client, message: bench.clock.advance(1_100)
+        publish_each_step(client, UNPROVEN + 5)
+        server.received()
+        assert bench.exchange(b"\x30\x04\x00\x01mx") == b""
+        assert bench.exchange(PINGRESP) == PINGREQ + 5 * PUBLISH
+        server.send(PINGRESP)
+        publish_each_step(client, UNPROVEN)
+        assert PINGREQ in server.received()
+
+    on_lwip(test, pipe_slots=100, keep_alive_s=1)()
+
+
 @on_lwip
 def test_acknowledgements_wait_as_well(bench):
     publish_each_step(bench.client, UNPROVEN)
