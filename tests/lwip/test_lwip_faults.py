@@ -131,7 +131,7 @@ watch.run(10_000, client.is_online)
 @pytest.mark.parametrize("is_lossy", [True, False], ids=["lossy", "unseen cut"])
 @pytest.mark.parametrize("size", [20, 150, 450, 900])
 def test_a_flood_blocks_no_step(start_client, broker, size, is_lossy):
-    """For want of lwIP's memory: see _UNPROVEN_MAX."""
+    """For want of lwIP's memory: see _SEGMENTS_MAX."""
     board = start_client(uri_of(broker), **{**OPTIONS, "connect_timeout_ms": 8_000})
     board.run("lan.config(watch_phy=False)\n" + FLOOD)
     board.start("flood(15_000, %d)\nprint(watch.story())" % size)

@@ -2,7 +2,7 @@
 
 Time is virtual there, 16 ns for each instruction. A figure is the median of what the client's
 calls take; of bursts, the median of the means of four, as every second has a PINGREQ in it (see
-_UNPROVEN_MAX in the client), and waits if the machine that plays the server is late.
+_SEGMENTS_MAX in the client), and waits if the machine that plays the server is late.
 The pauses between calls are for the network stack's interrupts, so that nearly all of these happen
 outside. Beside it the heap that a message takes, with the collector off.
 """
