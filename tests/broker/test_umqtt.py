@@ -94,6 +94,11 @@ def test_a_ping_is_answered_and_pings_go_on_while_messages_wait(run, broker, pee
     assert peer.make_round_trip(topic + "/end") == [], "the server has seen no ping for 3 s"
 
 
+def test_what_a_socket_takes_is_taken(run, broker, topic):
+    status, lines = run("loose", broker.host, broker.port, topic).wait_for_end()
+    assert (status, lines) == (0, ["session 0", "[b'at QoS 1']"]), lines
+
+
 def test_a_second_connect_makes_the_subscriptions_that_stood_and_no_others(
     run, broker, peer, topic
 ):

@@ -41,6 +41,11 @@ def _to_bytes(topic):
     return topic.encode() if isinstance(topic, str) else bytes(topic)
 
 
+# ... and their server as bytes, as a socket takes it.
+def _to_str(name):
+    return name.decode() if isinstance(name, bytes) else name
+
+
 class MQTTClient:
     TIMEOUT_MS = 10_000  # for an answer of the server, a reconnection included
     PACKET_BYTES_MAX = 4096  # of the largest message, either way; so much memory is taken
@@ -122,9 +127,11 @@ class MQTTClient:
     # The arguments for a client of mqttpipe.
     def _settings(self, clean_session):
         scheme = "mqtts" if self.ssl else "mqtt"
-        host = "[%s]" % self.server if ":" in self.server else self.server
+        host = _to_str(self.server)
+        if ":" in host:
+            host = "[%s]" % host
         options = {
-            "uri": "%s://%s:%d" % (scheme, host, self.port),
+            "uri": "%s://%s:%s" % (scheme, host, self.port),
             "client_id": self.client_id,
             "clean_session": bool(clean_session),
             "keep_alive_s": self.keepalive or _SILENCE_S,
@@ -133,13 +140,13 @@ class MQTTClient:
             "offline": self._offline,
         }
         if self.lw_topic:
-            options["will"] = (self.lw_topic, self.lw_msg, self.lw_qos, bool(self.lw_retain))
+            options["will"] = (self.lw_topic, self.lw_msg, int(self.lw_qos), bool(self.lw_retain))
         if self.user:
             options["user"] = self.user
             options["password"] = self.pswd
         if self.ssl is True:
             params = self.ssl_params
-            options["tls_name"] = params.get("server_hostname")
+            options["tls_name"] = _to_str(params.get("server_hostname"))
             options["ca"] = params.get("cadata") or params.get("ca_certs")
             options["cert"] = params.get("cert")
             options["key"] = params.get("key")
@@ -192,7 +199,7 @@ class MQTTClient:
         then, and was perhaps delivered. mqttpipe.LocalError: see above.
         """
         client = self._client
-        token = client.publish(topic, msg, qos, bool(retain))
+        token = client.publish(topic, msg, int(qos), bool(retain))
         # Each wait reads more than the one message that is being answered: in a burst, at QoS 0,
         # the next answers take this one along.
         if self._is_delivering and self._messages and not qos and self._unsent < _UNSENT_MAX:
@@ -215,8 +222,8 @@ class MQTTClient:
         """
         assert self.cb is not None, "Subscribe callback is not set"
         client = self._client
-        token = client.subscribe(topic, None, qos)
-        self._filters[_to_bytes(topic)] = qos  # it was taken: connect() may ask for it again
+        token = client.subscribe(topic, None, int(qos))
+        self._filters[_to_bytes(topic)] = int(qos)  # it was taken: connect() may ask for it again
         self._is_pinged = False  # PINGRESP comes before this answer
         if not self._wait(lambda: client.is_done(token), self.TIMEOUT_MS):
             self._on_unanswered()
