@@ -99,12 +99,18 @@ def test_what_a_socket_takes_is_taken(run, broker, topic):
     assert (status, lines) == (0, ["session 0", "[b'at QoS 1']"]), lines
 
 
+def test_each_connect_begins_with_no_subscription_but_the_program_s(run, broker, topic):
+    """A retained message came twice, and messages for what it had subscribed to before."""
+    status, lines = run("anew", broker.host, broker.port, topic).wait_for_end()
+    assert (status, lines) == (0, ["kept"] * 3 + ["for it"])
+
+
 def test_a_second_connect_makes_the_subscriptions_that_stood_and_no_others(
     run, broker, peer, topic
 ):
     program = run("again", broker.host, broker.port, topic)
     program.wait_for("wrong LocalError")
-    program.wait_for("again 0")
+    program.wait_for("again 1")
     peer.publish(topic + "/left", "not for it")
     peer.publish(topic + "/right", "for it")
     status, lines = program.wait_for_end()

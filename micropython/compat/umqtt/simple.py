@@ -110,6 +110,10 @@ class MQTTClient:
                 self._made = settings
                 for topic_filter in self._filters:
                     client.subscribe(topic_filter, None, self._filters[topic_filter])
+        if clean_session and not client.is_online():
+            # A new session has none: who connects subscribes again, and perhaps to others.
+            while self._filters:
+                client.unsubscribe(self._filters.popitem()[0])
         self._error = None
         client.connect()
         timeout_ms = self.TIMEOUT_MS if timeout is None else int(timeout * 1000)
