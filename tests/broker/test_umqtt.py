@@ -197,6 +197,12 @@ def test_reconnect_connects_whatever_was_before(run, broker, add_proxy, peer, to
     assert peer.next_message().payload == b"here"
 
 
+def test_reconnect_asks_a_subclass_until_it_has_connected(run, broker, topic):
+    status, lines = run("no_wifi", broker.host, broker.port, topic).wait_for_end(20)
+    failed = ["mqtt reconnect: OSError('no Wi-Fi',)"] * 2
+    assert (status, lines) == (0, [*failed, "reconnected 0", *failed, "reconnected 1"]), lines
+
+
 def test_what_waits_in_robust_s_queue_outlives_disconnect_and_connect(
     run, broker, add_proxy, peer, topic
 ):

@@ -14,7 +14,7 @@ is called after each reconnection. delay() is not called: the pauses between att
 mqttpipe's, random and growing.
 """
 
-from time import ticks_add, ticks_diff, ticks_ms
+from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
 
 from . import simple
 
@@ -61,7 +61,12 @@ class MQTTClient(simple.MQTTClient):
                 except OSError as e:  # nobody is there, or lost again
                     self.log(True, e)
             left_ms = ticks_diff(end_ms, ticks_ms())
-            self._wait(self._client.is_online, left_ms, False)
+            client = self._client
+            if client is None or client.state_name == "DOWN" or client.is_online():
+                # What a subclass's connect() does before, or behind, ours has failed.
+                sleep_ms(max(0, min(left_ms, simple._SLEEP_MS)))
+            else:
+                self._wait(client.is_online, left_ms, False)
         return None
 
     def _on_offline(self, client, error):
