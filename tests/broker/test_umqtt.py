@@ -105,6 +105,18 @@ def test_each_connect_begins_with_no_subscription_but_the_program_s(run, broker,
     assert (status, lines) == (0, ["kept"] * 3 + ["for it"])
 
 
+def test_a_timer_s_function_publishes_while_the_program_waits(run, broker, peer, topic):
+    """It raised LocalError in the middle of step(), and wait_msg() IndexError behind it."""
+    peer.subscribe(topic + "/tick")
+    program = run("timers", broker.host, broker.port, topic)
+    program.wait_for("subscribed")
+    for text in "0123":
+        peer.publish(topic + "/in", text)
+        assert peer.next_message().payload == text.encode()
+    status, lines = program.wait_for_end()
+    assert (status, lines[1:]) == (0, ["came %d" % n for n in range(4)] + ["done"]), lines
+
+
 def test_a_second_connect_makes_the_subscriptions_that_stood_and_no_others(
     run, broker, peer, topic
 ):

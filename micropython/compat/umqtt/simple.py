@@ -23,12 +23,13 @@ may publish and subscribe. While one runs, what else comes waits until it has re
 """
 
 from errno import ECONNRESET, ETIMEDOUT
-from time import ticks_add, ticks_diff, ticks_ms
+from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
 
 import mqttpipe
 
 _SILENCE_S = 300  # keepalive=0
 _SLEEP_MS = 1_000
+_NAP_MS = 10  # while another thread is in step()
 _UNSENT_MAX = 24  # a step() reads 16 packets: so the messages that wait become fewer
 
 
@@ -192,12 +193,14 @@ class MQTTClient:
         when PINGRESP came.
         """
         self._is_pinged = True
-        self._client.step()
+        self._drive(0)
 
     def publish(self, topic, msg, retain=False, qos=0):
         """Publish, and wait: at QoS 0 until it has left, at 1 and 2 for the acknowledgement.
 
-        In the callback, at QoS 0, it waits if no other message does, and now and then.
+        In the callback, at QoS 0, it waits if no other message does, and now and then. In a
+        function of a timer's, or another thread, it does not wait while one of these calls is at
+        work: that one sends it.
 
         Raises: OSError: not within TIMEOUT_MS, or at once behind disconnect(); it is taken back
         then, and was perhaps delivered. mqttpipe.LocalError: see above.
@@ -271,11 +274,23 @@ class MQTTClient:
         client = self._client
         if client.state_name == "DOWN":  # disconnect(), or a connect() that has failed
             raise OSError(ECONNRESET)
-        client.step(timeout_ms)
+        if not self._drive(timeout_ms):
+            sleep_ms(min(timeout_ms, _NAP_MS))
+
+    # False: it runs already. This is a timer's function that has come in between, or a thread.
+    def _drive(self, timeout_ms):
+        try:
+            self._client.step(timeout_ms)
+        except mqttpipe.LocalError:
+            return False
+        return True
 
     # The callback is not called in step(), where it could not wait for an answer.
     def _deliver(self):
-        topic, payload, flags = self._messages.pop(0)
+        try:
+            topic, payload, flags = self._messages.pop(0)
+        except IndexError:
+            return None  # a timer's function has come in between, and delivered it
         was_delivering = self._is_delivering  # the callback has called check_msg()
         self._is_delivering = True
         try:
@@ -292,7 +307,8 @@ class MQTTClient:
             left_ms = ticks_diff(end_ms, ticks_ms())
             if left_ms <= 0 or delivers and self._client.state_name == "DOWN":
                 return False  # DOWN: behind disconnect() nobody connects
-            self._client.step(min(left_ms, _SLEEP_MS))
+            if not self._drive(min(left_ms, _SLEEP_MS)):
+                return True  # who drives it goes on with this, too
             while delivers and self._messages and not self._is_delivering:
                 self._deliver()
         return True
