@@ -99,6 +99,19 @@ def test_what_a_socket_takes_is_taken(run, broker, topic):
     assert (status, lines) == (0, ["session 0", "[b'at QoS 1']"]), lines
 
 
+@pytest.mark.parametrize("end", ["disconnect", "reset"])
+def test_what_the_server_keeps_is_lost_by_no_sleep(run, broker, peer, topic, end):
+    """16 messages were read and acknowledged, one was delivered, and the rest forgotten."""
+    program = run("jobs", broker.host, broker.port, topic, end)
+    program.wait_for("asleep")
+    for number in range(10):
+        peer.publish(topic, "%d" % number, qos=1)
+    status, lines = program.wait_for_end(40)
+    assert (status, lines[-1]) == (0, "done 1"), lines
+    came = [line for line in lines if line.startswith("came")]
+    assert sorted(set(came)) == ["came %d" % number for number in range(10)], lines
+
+
 def test_each_connect_begins_with_no_subscription_but_the_program_s(run, broker, topic):
     """A retained message came twice, and messages for what it had subscribed to before."""
     status, lines = run("anew", broker.host, broker.port, topic).wait_for_end()

@@ -19,7 +19,8 @@ keeps the connection. server, port, user, pswd, keepalive, client_id and the wil
 each connect(), as ever: it makes a new client of mqttpipe if one of them or clean_session has
 changed since the last.
 Callbacks are called as ever, by wait_msg(), check_msg() and whatever waits for an answer, so they
-may publish and subscribe. While one runs, what else comes waits until it has returned.
+may publish and subscribe. While one runs, what else comes waits until it has returned. At QoS 1
+and 2 the server keeps the others meanwhile: each call reads one, and disconnect() leaves none.
 """
 
 from errno import ECONNRESET, ETIMEDOUT
@@ -178,13 +179,20 @@ class MQTTClient:
     def _on_message(self, client, message):
         flags = 0x30 | message.qos << 1 | message.retain
         self._messages.append((message.topic_name.encode(), message.payload, flags))
+        if message.qos:  # it is acknowledged, and lost in a reset: no more in this step
+            client._is_enough = True
 
     def disconnect(self):
-        """Send what is queued and DISCONNECT, and close."""
+        """Send what is queued and DISCONNECT, and close. Deliver what was acknowledged."""
         client = self._client
         client.disconnect()
-        client.wait_offline(self.TIMEOUT_MS)
-        self._messages.clear()
+        self._wait(lambda: client.state_name == "DOWN", self.TIMEOUT_MS, False)
+        self._messages = [one for one in self._messages if one[2] & 6]
+        while self._messages and not self._is_delivering:
+            try:
+                self._deliver()
+            except OSError:  # an answer of the callback's: there is no connection for it
+                pass
 
     def ping(self):
         """Not needed: pings are sent by themselves, as long as any of these calls is made.
@@ -262,8 +270,9 @@ class MQTTClient:
 
     def check_msg(self):
         """The same if there is a message; else return None at once."""
-        # While some wait nothing is read, but when a ping is due.
-        if not self._messages or self._client.next_deadline_ms() == 0:
+        # While one waits nothing is read; while more do, when a ping is due.
+        count = len(self._messages)
+        if not count or count > 1 and self._client.next_deadline_ms() == 0:
             self._step(0)
         if self._messages:
             return self._deliver()
