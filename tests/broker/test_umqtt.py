@@ -201,6 +201,23 @@ def test_a_subclass_of_robust_says_that_it_is_online_after_each_reconnection(
     peer.publish(topic, b"", retain=True)
 
 
+def test_what_a_subclass_subscribes_to_again_brings_retained_messages_once(
+    run, broker, add_proxy, peer, topic
+):
+    """mqttpipe had made the subscriptions again, and the program did so once more."""
+    proxy = add_proxy()
+    peer.publish(topic + "/kept", "kept", retain=True)
+    program = run("resubscribe", "127.0.0.1", proxy.port, topic)
+    for number in range(3):
+        program.wait_for("connected")
+        peer.publish(topic + "/in", "%d" % number)
+        program.wait_for("came %d" % number)
+        if number < 2:
+            proxy.cut(RST)
+    peer.publish(topic + "/kept", b"", retain=True)
+    assert program.story().count("came kept") == 3, program.story()
+
+
 @pytest.mark.parametrize("begin", ["connect", "reconnect", "disconnect"])
 def test_reconnect_connects_whatever_was_before(run, broker, add_proxy, peer, topic, begin):
     """After a connect() that has failed, without one, and after disconnect()."""

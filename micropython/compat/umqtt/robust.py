@@ -25,6 +25,7 @@ class MQTTClient(simple.MQTTClient):
     _offline = "drop_oldest"
     _was_lost = False  # and connect() of a subclass was not called since
     _is_connecting = False
+    _is_again = False  # connect() of a subclass runs once more
 
     def delay(self, i):
         """Not called any more."""
@@ -57,9 +58,12 @@ class MQTTClient(simple.MQTTClient):
             # Nobody did, that has failed, or disconnect(): it takes the settings as they are now.
             if client is None or client.state_name == "DOWN" or client.is_online():
                 try:
+                    self._is_again = True
                     return self.connect(False)
                 except OSError as e:  # nobody is there, or lost again
                     self.log(True, e)
+                finally:
+                    self._is_again = False
             left_ms = ticks_diff(end_ms, ticks_ms())
             client = self._client
             if client is None or client.state_name == "DOWN" or client.is_online():
@@ -91,6 +95,11 @@ class MQTTClient(simple.MQTTClient):
         if self._was_lost and self._client.is_online():
             self.reconnect()
         super().publish(topic, msg, retain, qos)
+
+    def subscribe(self, topic, qos=0):
+        # What stood has been made again: twice would bring each retained message twice.
+        if not self._is_again or self._filters.get(simple._to_bytes(topic)) != qos:
+            super().subscribe(topic, qos)
 
     def check_msg(self, attempts=2):
         return super().check_msg()
