@@ -99,6 +99,14 @@ def test_what_a_socket_takes_is_taken(run, broker, topic):
     assert (status, lines) == (0, ["session 0", "[b'at QoS 1']"]), lines
 
 
+def test_tls_verifies_what_the_parameters_say(run, tls_broker, made, topic):
+    """With cert_reqs=CERT_NONE, too, a certificate for another name was refused."""
+    arguments = "localhost", tls_broker.port, topic, made.ca.cert_der_file
+    status, lines = run("tls", *arguments).wait_for_end()
+    lines = [line for line in lines if "insecure" not in line]
+    assert (status, lines) == (0, ["told"] * 3 + ["OSError"]), lines
+
+
 @pytest.mark.parametrize("end", ["disconnect", "reset"])
 def test_what_the_server_keeps_is_lost_by_no_sleep(run, broker, peer, topic, end):
     """16 messages were read and acknowledged, one was delivered, and the rest forgotten."""

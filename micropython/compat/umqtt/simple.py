@@ -153,11 +153,13 @@ class MQTTClient:
         if self.ssl is True:
             params = self.ssl_params
             options["tls_name"] = _to_str(params.get("server_hostname"))
-            options["ca"] = params.get("cadata") or params.get("ca_certs")
             options["cert"] = params.get("cert")
             options["key"] = params.get("key")
-            if not options["ca"]:
-                options["tls"] = "insecure"  # ssl.wrap_socket() verified nothing, either
+            ca = params.get("cadata") or params.get("ca_certs")
+            if ca and params.get("cert_reqs", 1):  # there, CERT_NONE was the default
+                options["ca"] = ca
+            else:
+                options["tls"] = "insecure"
         elif self.ssl:
             options["tls"] = self.ssl
         return options
