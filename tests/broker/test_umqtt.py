@@ -150,6 +150,17 @@ def test_a_second_connect_makes_the_subscriptions_that_stood_and_no_others(
     assert (status, lines[-1]) == (0, "(b'%s/right', b'for it')" % topic), lines
 
 
+def test_a_ping_without_a_connection_raises(run, add_proxy, peer, topic):
+    """It returned None for ever: a program that connects when ping() fails never did."""
+    proxy = add_proxy()
+    proxy.refuse()
+    peer.subscribe(topic)
+    program = run("health", "127.0.0.1", proxy.port, topic)
+    program.wait_for("not yet")
+    proxy.resume()
+    assert peer.next_message().payload == b"here", program.story()
+
+
 ACCESS = """\
 allow_anonymous false
 password_file {folder}/users

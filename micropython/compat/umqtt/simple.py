@@ -201,9 +201,11 @@ class MQTTClient:
 
         The next wait_msg() returns None if no message waits but the connection stands, as ever
         when PINGRESP came.
+
+        Raises: OSError: behind disconnect(), or a connect() that has failed.
         """
         self._is_pinged = True
-        self._drive(0)
+        self._step(0)
 
     def publish(self, topic, msg, retain=False, qos=0):
         """Publish, and wait: at QoS 0 until it has left, at 1 and 2 for the acknowledgement.
