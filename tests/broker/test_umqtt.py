@@ -150,6 +150,22 @@ def test_a_second_connect_makes_the_subscriptions_that_stood_and_no_others(
     assert (status, lines[-1]) == (0, "(b'%s/right', b'for it')" % topic), lines
 
 
+@pytest.mark.parametrize("end", ["disconnect", "no disconnect"])
+@pytest.mark.parametrize("how", ["gone", "silent"])
+def test_a_program_goes_to_another_server(run, broker, add_proxy, topic, how, end):
+    """connect() asked the old one once more, as long as that was not given up."""
+    proxy = add_proxy()
+    program = run("other", "127.0.0.1", proxy.port, topic, broker.port, end)
+    program.wait_for("came")
+    if how == "gone":
+        proxy.refuse()
+        proxy.cut(RST)
+    else:
+        proxy.stall()
+    status, lines = program.wait_for_end()
+    assert (status, lines[-2:]) == (0, ["session 0", "came here"]), lines
+
+
 def test_a_ping_without_a_connection_raises(run, add_proxy, peer, topic):
     """It returned None for ever: a program that connects when ping() fails never did."""
     proxy = add_proxy()

@@ -104,10 +104,14 @@ class MQTTClient:
         Raises: MQTTException with the server's return code; OSError.
         """
         client = self._client
-        if client is None or client.state_name == "DOWN":
+        if client is None or not client.is_online():
             # With the same settings the old one goes on: it knows its filters, and what is queued.
             settings = self._settings(clean_session)
             if settings != self._made:
+                if client is not None:
+                    client.disconnect()
+                    client.wait_offline(0)
+                    client._drop_socket()  # nobody waits for its server
                 client = self._client = self._make(settings)
                 self._made = settings
                 for topic_filter in self._filters:
