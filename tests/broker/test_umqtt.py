@@ -134,8 +134,24 @@ def test_a_timer_s_function_publishes_while_the_program_waits(run, broker, peer,
     for text in "0123":
         peer.publish(topic + "/in", text)
         assert peer.next_message().payload == text.encode()
+    peer.publish(topic + "/in", "4")
     status, lines = program.wait_for_end()
-    assert (status, lines[1:]) == (0, ["came %d" % n for n in range(4)] + ["done"]), lines
+    expected = ["came %d" % number for number in range(5)] + ["disconnected 5"]
+    assert (status, lines[1:]) == (0, expected), lines
+
+
+def test_a_timer_s_function_that_connects_ends_no_attempt(run, broker, add_proxy, peer, topic):
+    proxy = add_proxy()
+    program = run("hasty", "127.0.0.1", proxy.port, topic)
+    program.wait_for("subscribed")
+    proxy.cut(RST)
+    program.wait_for("not now")
+    for _ in range(50):
+        peer.publish(topic, "again")
+        time.sleep(0.1)
+        if "came again" in program.story():
+            break
+    program.wait_for("came again")
 
 
 def test_a_second_connect_makes_the_subscriptions_that_stood_and_no_others(

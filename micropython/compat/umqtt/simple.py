@@ -192,7 +192,10 @@ class MQTTClient:
         """Send what is queued and DISCONNECT, and close. Deliver what was acknowledged."""
         client = self._client
         client.disconnect()
-        self._wait(lambda: client.state_name == "DOWN", self.TIMEOUT_MS, False)
+        try:
+            client.wait_offline(self.TIMEOUT_MS)
+        except mqttpipe.LocalError:
+            pass  # in a timer's function: see _drive()
         self._messages = [one for one in self._messages if one[2] & 6]
         while self._messages and not self._is_delivering:
             try:
@@ -324,7 +327,9 @@ class MQTTClient:
             left_ms = ticks_diff(end_ms, ticks_ms())
             if left_ms <= 0 or delivers and self._client.state_name == "DOWN":
                 return False  # DOWN: behind disconnect() nobody connects
-            if not self._drive(min(left_ms, _SLEEP_MS)):
+            if not delivers:
+                self._client.step(min(left_ms, _SLEEP_MS))
+            elif not self._drive(min(left_ms, _SLEEP_MS)):
                 return True  # who drives it goes on with this, too
             while delivers and self._messages and not self._is_delivering:
                 self._deliver()

@@ -31,6 +31,9 @@ def be_due(msg):
 
 
 def tick(msg):
+    if msg == b"4":
+        c.disconnect()
+        return
     c.publish(topic + b"/tick", msg, qos=int(msg) % 3)
     c.ping()
     c.check_msg()
@@ -48,7 +51,8 @@ c.set_callback(on_message)
 c.connect()
 c.subscribe(topic + b"/in")
 print("subscribed")
-while got < 4:
-    c.wait_msg()
-c.disconnect()
-print("done")
+try:
+    while True:
+        c.wait_msg()
+except OSError:
+    print("disconnected", got)
