@@ -4,6 +4,7 @@
         terminal.wait_for(">>> ")            on the screen, anywhere
         terminal.type("print(1 + 1)\r")
         terminal.wait_for("2", ...)
+    terminal.ask("1 + 2", "3")           types a line; what was there before is no answer
         print(terminal.lines())              the rows, but for empty ones at the end
         print(terminal.line())               the row that the cursor is in, up to its end
         print(terminal.raw())                every byte that came
@@ -93,6 +94,17 @@ class Terminal:
     def type(self, text):
         """Type `text` (str or bytes): "\\r" is the return key, "\\x03" Ctrl-C."""
         os.write(self.master, text.encode() if isinstance(text, str) else text)
+
+    def ask(self, line, answer, timeout_s=WAIT_S):
+        """Type a line, and wait until `answer` has come behind that."""
+        __tracebackhide__ = True
+        since = len(self.raw())
+        self.type(line + "\r")
+
+        def find(_):
+            return answer.encode() in self.raw()[since:]
+
+        self.wait_until(find, "%r behind %r" % (answer, line), timeout_s)
 
     # -- what a person sees
 

@@ -79,8 +79,7 @@ def open_repl():
 def enter(terminal, line, answer, timeout_s=10):
     terminal.wait_for_line(PROMPT)
     before = len(terminal.raw())
-    terminal.type(line + "\r")
-    terminal.wait_for(answer, timeout_s)
+    terminal.ask(line, answer, timeout_s)
     terminal.wait_until(lambda _: b">>> " in terminal.raw()[before:], "prompt after " + line)
     terminal.wait_for_line(PROMPT)
 

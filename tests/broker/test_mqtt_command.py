@@ -1004,8 +1004,7 @@ def test_every_command_of_the_shell(shell, peer, topic):
         ("stop", "stopped"),
         ("start", "online after"),
     ):
-        shell.type(typed + "\r")
-        shell.wait_for(answer)
+        shell.ask(typed, answer)
         shell.wait_for_line("mqtt>")
     messages = [(each.payload, each.qos) for each in (peer.next_message() for _ in range(3))]
     # The server may send on one of QoS 2 later: there is one answer more to wait for.
@@ -1033,8 +1032,7 @@ def test_the_shell_takes_commands_as_the_prompt_of_a_board_does(shell, peer, top
         ("mqtt_stop()", "stopped"),
         ("mqtt_start()", "online after"),
     ):
-        shell.type(typed + "\r")
-        shell.wait_for(answer)
+        shell.ask(typed, answer)
         shell.wait_for_line("mqtt>")
     messages = [(each.payload, each.qos) for each in (peer.next_message() for _ in range(2))]
     assert sorted(messages) == [(b"21.5", 1), (b"it's on", 2)]

@@ -86,15 +86,13 @@ def online(repl, broker):
 
 
 # The prompt is waited for: what is typed ahead would be echoed in the middle of the output.
-def enter(terminal, line, answer=None):
-    """Type a line; return the row with the answer, when the prompt has come back."""
+def enter(terminal, line, answer=""):
+    """Type a line, and wait for its answer, and until the prompt has come back."""
     terminal.wait_for_line(PROMPT)
     before = len(terminal.raw())
-    terminal.type(line + "\r")
-    found = terminal.wait_for(answer) if answer else None
+    terminal.ask(line, answer)
     terminal.wait_until(lambda _: b">>> " in terminal.raw()[before:], "prompt after " + line)
     terminal.wait_for_line(PROMPT)
-    return found
 
 
 def start(terminal, uri):
@@ -366,7 +364,7 @@ def test_the_broker_goes_and_comes_back_while_a_line_is_typed(
     repl.type("1234")
     for number in range(1, 3):
         own.stop()
-        repl.wait_for("mqtt: offline: ")
+        wait_for_times(repl, "mqtt: offline: ", number)
         repl.wait_for_line(">>> 1234")
         own.start()
         wait_for_times(repl, "mqtt: online", number)
