@@ -85,6 +85,7 @@ def test_a_ping_is_answered_and_pings_go_on_while_messages_wait(run, broker, pee
     peer.subscribe(topic + "/will", topic + "/end")
     program = run("pings", broker.host, broker.port, topic)
     program.wait_for("pong None")
+    program.wait_for("waits")
     time.sleep(0.5)
     peer.publish(topic + "/in", "no pong")
     program.wait_for("subscribed 50")

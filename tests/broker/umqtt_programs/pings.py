@@ -14,6 +14,7 @@ c.ping()
 print("pong", c.wait_msg())
 c.ping()
 c.subscribe(topic + b"/in", qos=1)
+print("waits")
 print("subscribed", c.wait_msg())
 time.sleep(0.5)  # all of them come meanwhile
 for _ in range(25):
