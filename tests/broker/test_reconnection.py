@@ -92,7 +92,7 @@ def test_an_idle_connection_is_kept_alive_and_a_silent_one_given_up(
     The broker ends connections after one and a half keep alives without a packet.
     """
     proxy = add_proxy()
-    client = remote(uri=proxy.uri, keep_alive_s=1, connect_timeout_ms=300)
+    client = remote(uri=proxy.uri, keep_alive_s=1, connect_timeout_ms=1000)
     client.tell("subscribe", topic + "/in", 1)
     client.next("subscribed")
     before = proxy.passed(DOWN)
