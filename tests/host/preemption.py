@@ -41,6 +41,7 @@ class Switch:
         self.target = target
         self.other = other
         self.count = 0
+        self.error = None  # the other's: step() would take it for one of the connection
 
     def on_call(self, frame, event, value):
         if frame.f_code.co_filename != CLIENT:
@@ -53,7 +54,10 @@ class Switch:
         if event == "opcode":
             self.count += 1
             if self.count == self.target:
-                self.other()
+                try:
+                    self.other()
+                except BaseException as error:
+                    self.error = error
         return self.on_opcode
 
     def run(self, function):
@@ -63,4 +67,6 @@ class Switch:
             function()
         finally:
             sys.settrace(before)
+        if self.error:
+            raise self.error
         return self.target <= self.count
