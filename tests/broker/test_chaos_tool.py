@@ -315,6 +315,43 @@ def test_a_lost_message_is_wrong_unless_the_broker_had_it(way, qos):
     assert link.books[way, qos].as_dict()["lost_by_broker"] == 2
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_the_client_has_acknowledged_is_its_own_loss_whatever_becomes_of_the_broker(qos):
+    link = make_link()
+    link.theirs = books.Reader(link.topic)
+    link.books["in", qos].grow(5)
+    topic = b"chaos/0/in/"
+    link.ours.on_bytes(1, DOWN, publish(qos, 8, 4, topic) + publish(qos, 9, 5, topic))
+    link.ours.on_bytes(1, UP, bytes((0x40 if qos == 1 else 0x50, 2, 0, 8)))
+    for _ in range(2):  # it may be killed more than once
+        link.charge_broker()
+    (wrong,) = link.wrongs()
+    assert "lost: [4]" in wrong
+    assert link.books["in", qos].as_dict()["lost_by_broker"] == 1
+
+
+def test_the_identifier_of_an_acknowledgement_is_that_of_the_message_sent_last():
+    reader = books.Reader("chaos/0")
+    sent = publish(1, 8, 4, b"chaos/0/in/") + publish(1, 8, 4, b"chaos/0/toggle")
+    reader.on_bytes(1, DOWN, sent)
+    reader.on_bytes(1, UP, b"\x40\x02\x00\x08")
+    assert reader.taken[1] == set()
+
+
+def test_a_message_published_after_unsuback_is_wrong_wherever_it_comes():
+    run = object.__new__(chaos_run.Run)
+    run._wrongs = []
+    link = make_link()
+    run.links = [link]
+    link.toggle_number = 7
+    run.on_event(["off", 0])
+    link.toggle_number = 9
+    run.on_event(["stray", 0, 7])  # it was on its way
+    assert run._wrongs == []
+    run.on_event(["stray", 0, 8])
+    assert run._wrongs == ["client 0: a message published after UNSUBACK"]
+
+
 def test_a_message_of_qos_2_that_comes_twice_is_wrong_unless_the_broker_repeated_it():
     link = make_link()
     link.books["out", 1].enter(3)  # at least once

@@ -73,7 +73,8 @@ class Reader(Witness):
     """A Witness that knows, too, what the broker has acknowledged, and which filters it has.
 
     acknowledged: for QoS 1 and 2, the numbers of what needs nothing more. filters: those it has
-    granted. by_alias: how many messages of each direction came without their topic name.
+    granted. by_alias: how many messages of each direction came without their topic name. taken:
+    for each QoS, the numbers of what the client has acknowledged: it is behind its callback.
 
     Args: topic: of the client. protocol: 4 or 5.
     """
@@ -83,13 +84,15 @@ class Reader(Witness):
         self._is_5 = protocol == 5
         self._aliases = {}  # (connection, direction, alias) -> topic name as on the wire
         self.by_alias = {UP: 0, DOWN: 0}
-        self._out = (topic + "/out/").encode()
+        self._out, self._in = ((topic + way).encode() for way in ("/out/", "/in/"))
+        self.taken = [set(), set(), set()]  # the broker's memory has nothing to do with that
         self._forget()
 
     def _forget(self):
         self.acknowledged = {1: set(), 2: set()}
         self.filters = set()
         self._published = {}  # packet identifier -> (QoS, number)
+        self._delivered = {}  # the same, to the client
         self._asked = {}  # packet identifier -> filter
 
     def start_anew(self):
@@ -123,11 +126,18 @@ class Reader(Witness):
     def _on_packet(self, direction, first_byte, body):
         super()._on_packet(direction, first_byte, body)
         kind = first_byte & 0xF0
-        if direction == UP and kind == 0x30 and first_byte & 6:
+        if kind == 0x30 and first_byte & 6:
             at = 2 + int.from_bytes(body[:2], "big")
-            if body[2:at].startswith(self._out):
+            prefix, found = self._out, self._published
+            if direction == DOWN:
+                prefix, found = self._in, self._delivered
+            found.pop(body[at : at + 2], None)
+            if body[2:at].startswith(prefix):
                 number = int(body[at + 2 :].partition(b" ")[0])
-                self._published[body[at : at + 2]] = first_byte >> 1 & 3, number
+                found[body[at : at + 2]] = first_byte >> 1 & 3, number
+        elif direction == UP and kind in (0x40, 0x50) and body in self._delivered:
+            qos, number = self._delivered.pop(body)
+            self.taken[qos].add(number)
         elif direction == UP and kind == 0x80:
             self._asked[body[:2]] = body[4:-1].decode()
         elif direction == DOWN and kind in (0x40, 0x70) and body in self._published:

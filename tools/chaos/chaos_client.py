@@ -16,6 +16,7 @@ number, from 0:
     ["online", 0, connections]   ["offline", 0, error]   ["in", 0, qos, [number, ...]]
     ["count", 0, [messages taken at QoS 0, 1, 2], [longest step in us, its states, longest of a
     TLS handshake], times toggled]
+    ["off", 0]: UNSUBACK for the toggle has come   ["stray", 0, number]: a message for it, since
     ["held", 0, [numbers at QoS 2 whose exchange has not ended]]
     ["quiet", bytes of heap, open files]: all tokens have ended, all are online
     ["wrong", 0, text]: what must never be
@@ -159,10 +160,12 @@ class Traffic:
         if self.is_off:
             self.wrong("a callback after UNSUBACK")
 
-    # What was on its way when the toggle was unsubscribed comes here.
+    # What was on its way when the toggle was unsubscribed comes here: who has numbered it knows.
     def on_stray(self, client, message):
         if message.topic_name != self.toggle_filter:
             self.wrong("no callback for " + message.topic_name)
+        elif self.is_off:
+            self.happened.append(("stray", self.number, int(message.payload)))
 
     # -- one turn --------------------------------------------------------------
 
@@ -217,6 +220,7 @@ class Traffic:
             self.toggle_token = self.client.unsubscribe(self.toggle_filter)
         elif self.toggle_token and not self.is_off:
             self.is_off = True  # and so for a second
+            self.happened.append(("off", self.number))
             self.toggles += 1
         elif not self.is_quiet:
             self.is_wanted, self.is_off = True, False

@@ -101,6 +101,9 @@ class Link:
         self.longest_us, self.longest_state, self.longest_tls_us = 0, "", 0
         self.toggles = 0
         self.is_ended = False
+        self.toggle_number = self.off_number = (
+            0  # of the toggle's messages: the last, and at UNSUBACK
+        )
         self.not_owed = [0, 0, 0]  # the numbers up to which nothing is owed: a clean session
         self.unsubscribed_since = None
         self.observer = ends.Peer(
@@ -147,7 +150,8 @@ class Link:
                 topic_name = "%s/in/%d" % (self.topic, qos)
                 messages.append((topic_name, payload_of(number), qos))
             book.grow(book.sent + count)
-        messages.append((self.topic + "/toggle", b"0 ", 1))
+        self.toggle_number += 1
+        messages.append((self.topic + "/toggle", b"%d" % self.toggle_number, 1))
         self.observer.publish_all(messages, ONLINE_TIMEOUT_S)
 
     # -- the broker has been killed ----------------------------------------------
@@ -158,7 +162,7 @@ class Link:
             self.books[OUT, qos].charge_broker(self.ours.acknowledged[qos])
         for qos in range(3):
             book = self.books[IN, qos]
-            book.charge_broker(range(1, book.sent + 1))
+            book.charge_broker(set(range(1, book.sent + 1)) - self.ours.taken[qos])
         self.ours.start_anew()
         self.theirs.start_anew()
         self.unsubscribed_since = time.monotonic()
@@ -351,6 +355,13 @@ class Run:
             return True
         if name == "online":
             self.links[number].connections = event[2]
+        elif name == "off":
+            self.links[number].off_number = self.links[number].toggle_number
+            return True
+        elif name == "stray":
+            if event[2] > self.links[number].off_number:
+                self._wrongs.append("client %d: a message published after UNSUBACK" % number)
+            return True
         elif name == "wrong":
             self._wrongs.append("client %d: %s" % (number, event[2]))
             self.say("WRONG: %s" % event[2])
