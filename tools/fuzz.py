@@ -108,17 +108,20 @@ def run_some(name, first, count):
     return failures
 
 
-def shrink(target, case):
-    """Return a shorter case that fails in the same way: with the same exception, there."""
-    wanted = sign_of(try_case(target, case))
-    tries = SHRINK_TRIES
+def shrink(target, case, is_measured=False):
+    """Return a shorter case that fails in the same way: with the same exception, there.
+
+    One that does not fail again, alone, stays as it is.
+    """
+    wanted = sign_of(try_case(target, case, is_measured))
+    tries = SHRINK_TRIES if wanted else 0
     size = len(case)
     while size:
         at = 0
         while at < len(case) and tries:
             tries -= 1
             shorter = case[:at] + case[at + size :]
-            if sign_of(try_case(target, shorter)) == wanted:
+            if sign_of(try_case(target, shorter, is_measured)) == wanted:
                 case = shorter
             else:
                 at += size
@@ -154,7 +157,7 @@ def run_target(name, first, runs, jobs):
     )
     for seed in sorted(failures)[:SHOWN]:
         target = load(name)
-        case = shrink(target, make_case(target, seed))
+        case = shrink(target, make_case(target, seed), not seed % MEASURED)
         print("  seed %d: %s\n    %r" % (seed, failures[seed], case))
         print("    python3 tools/fuzz.py %s --case %s" % (name, case.hex()), flush=True)
     return len(failures)
@@ -204,7 +207,11 @@ def main(arguments):
     options = parse_arguments(arguments)
     names = options.targets or TARGETS
     if options.case is not None:
-        load(names[0]).check(options.case)
+        target = load(names[0])
+        target.check(options.case)
+        error = try_case(target, options.case, is_measured=True)
+        if error:
+            raise error
         print("%s: ok" % names[0])
         return 0
     if options.coverage_guided:
@@ -213,6 +220,7 @@ def main(arguments):
         setup_env.reexec_in_venv("requirements-fuzz.txt")
         run_guided(names[0], options.seed, options.runs)
         return 0
+    print("seed: %d" % options.seed, flush=True)  # before anything can go wrong
     failed = [run_target(name, options.seed, options.runs, options.jobs) for name in names]
     return 1 if any(failed) else 0
 
@@ -220,6 +228,8 @@ def main(arguments):
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:  # nobody reads what we print: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)  # what was not run is not known to be well

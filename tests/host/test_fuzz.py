@@ -6,6 +6,7 @@ A failure names its seed and its bytes: `python3 tools/fuzz.py TARGET --case HEX
 import gc
 import os
 import random
+import signal
 import subprocess
 import sys
 
@@ -141,6 +142,53 @@ def test_a_case_without_end_is_ended_and_told(monkeypatch):
 def test_a_case_that_takes_too_much_memory_is_told():
     assert "bytes allocated" in str(fuzz.try_case(Greedy, b"x", is_measured=True))
     assert fuzz.try_case(Greedy, b"x") is None  # it is not measured
+
+
+def test_a_case_that_takes_too_much_memory_is_shrunk_to_one_that_does(monkeypatch, capsys):
+    class Hungry:
+        ALLOCATED_MAX = 100_000
+
+        def make(draw):
+            return b"some hunger"
+
+        def check(case):
+            bytearray(1_000_000 if b"g" in case else 1)
+
+    monkeypatch.setattr(fuzz, "load", lambda name: Hungry)
+    assert fuzz.main(["uri", "--seed", str(fuzz.MEASURED), "--runs", "1"]) == 1
+    assert "--case 67\n" in capsys.readouterr().out
+    with pytest.raises(AssertionError, match="bytes allocated"):
+        fuzz.main(["uri", "--case", "67"])
+
+
+def test_a_case_that_does_not_fail_again_is_shown_as_it_is(monkeypatch, capsys):
+    class Moody:
+        cases = []
+
+        def make(draw):
+            return b"whole"
+
+        def check(case):
+            Moody.cases.append(case)
+            assert len(Moody.cases) > 1
+
+    monkeypatch.setattr(fuzz, "load", lambda name: Moody)
+    assert fuzz.main(["uri", "--seed", "1", "--runs", "1"]) == 1
+    assert "--case %s\n" % b"whole".hex() in capsys.readouterr().out
+
+
+def test_a_run_that_is_stopped_has_said_its_seed_and_says_no_more():
+    with subprocess.Popen(
+        [sys.executable, fuzz.__file__, "topic", "--runs=100000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # nohup
+    ) as process:
+        assert process.stdout.readline().startswith("seed: ")
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)
+    assert (process.returncode, *said) == (130, "", "")
 
 
 def test_a_failure_is_shown_shrunk_with_its_seed_and_makes_the_status_1(monkeypatch, capsys):
