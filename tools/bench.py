@@ -44,7 +44,9 @@ import json
 import pathlib
 import platform
 import re
+import shlex
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -529,6 +531,13 @@ def versions(bench):
     return lines
 
 
+# For those who run what the pages say (tests/host/test_docs.py).
+NOT_RUN = (
+    "<!-- not run: it takes hours and the sources of other clients; tests/host/test_bench.py runs"
+    " less of it -->"
+)
+
+
 def write_markdown(path, bench):
     lines = [
         "# Benchmarks",
@@ -537,7 +546,8 @@ def write_markdown(path, bench):
         "Compare within a line: the absolute figures are those of one machine. In brackets: how",
         "many times better mqttpipe is. `raw` is no client: ready-made bytes, the ceiling.",
         "",
-        "    " + "python3 tools/bench.py " + " ".join(bench.options.shown),
+        NOT_RUN,
+        "    " + shlex.join(["python3", "tools/bench.py", *bench.options.shown]),
         "",
     ]
     lines += ["- " + line for line in versions(bench)]
@@ -654,12 +664,24 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.seconds <= 0 or not options.sizes:
         parser.error("--rounds and --seconds must be above 0, --sizes must name one")
+    options.shown = shown_words(options, parser.parse_args([]))
     options.rows = options.rows or ROWS
-    options.shown = []
-    for name, _ in options.peer:
-        options.shown += ["--peer", name + "=PATH"]
     options.versions = {name: describe(folder) for name, folder in options.peer}
     return options
+
+
+def shown_words(options, defaults):
+    """Return the words to measure the same again; where a peer lies is nobody's business."""
+    words = []
+    for name, _ in options.peer:
+        words += ["--peer", name + "=PATH"]
+    for name in ("interpreter", "rounds", "seconds", "sizes", "rows", "heap"):
+        value = getattr(options, name)
+        if value != getattr(defaults, name):
+            values = [",".join(map(str, value))] if name == "sizes" else value
+            for one in values if isinstance(values, list) else [values]:
+                words += ["--" + name, str(one)]
+    return words if options.instructions else [*words, "--no-instructions"]
 
 
 def describe(folder):
@@ -676,6 +698,7 @@ def main(arguments):
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: all is ended
     try:
         program = setup_env.ensure_debian_package("mosquitto", "mosquitto")
     except setup_env.SetupError as error:

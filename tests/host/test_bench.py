@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,36 @@ def test_the_sender_grants_what_is_asked_and_sends_without_end():
     assert first[19] == b"\x32\x0e\x00\x07bench/1\x00\x14xxx"
 
 
+def test_the_command_of_a_page_has_what_changes_its_figures_and_no_folder(tmp_path):
+    assert bench.parse([]).shown == []
+    words = ["--rows", "idle", "--rows", "turns", "--heap", "64k"]
+    folders = ["--json", str(tmp_path / "x"), "--plot", str(tmp_path), "--markdown", "page.md"]
+    assert bench.parse([*folders, *words]).shown == words
+
+
+def test_whoever_ends_it_no_broker_is_left(tmp_path):
+    if not shutil.which("mosquitto") and not os.path.exists("/usr/sbin/mosquitto"):
+        pytest.skip("no mosquitto")
+    command = [sys.executable, bench.__file__, "--interpreter=CPython", "--seconds=30"]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not list(tmp_path.glob("mqttpipe-bench-*/job.json")):
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.1)
+            assert list(tmp_path.glob("mqttpipe-demo-*/log"))  # of a broker that answers
+        finally:
+            process.terminate()
+        assert process.wait(30) == 130
+    # Folders go when what works in them has ended.
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_whole_run_prints_and_writes_its_figures(get_interpreter, tmp_path):
     get_interpreter("MicroPython 64-bit")
     if not shutil.which("mosquitto") and not os.path.exists("/usr/sbin/mosquitto"):
@@ -173,6 +204,9 @@ def test_a_whole_run_prints_and_writes_its_figures(get_interpreter, tmp_path):
     # busy machine one in some dozens does.
     assert len(heap) == 4 and max(heap) < 4, heap
     page = (tmp_path / "page.md").read_text()
+    again = "--peer umqtt.simple=PATH --interpreter 'MicroPython 64-bit' --rounds 1 --seconds 0.05"
+    again += " --sizes 16 --no-instructions"
+    assert "\n    python3 tools/bench.py %s\n" % again in page
     assert "| published/s, QoS 1, 16 bytes |" in page and str(folder) not in page
     assert "## What did not run" in page, "the stand-in can not subscribe, and that is said"
     assert (
