@@ -24,7 +24,7 @@ largest free block. The exit status is 1, and the last line says why, when
 - a token never ends, a message is lost or comes out of order, or one at QoS 2 comes twice (unless
   the server was seen to send it twice), at the client or at the observer; a server that is
   silent is not noticed, or pings are missing;
-- a step raises, or an error is reported that no fault explains.
+- a step raises, or an error is reported, or a connection ends, that no fault explains.
 """
 
 import argparse
@@ -132,6 +132,7 @@ class World:
         self.peer.subscribe("soak/out/+")
         self.ways = proxy
         self.asked = collections.Counter()
+        self._ended = 0
 
     def _on_message(self, message):
         self.seen[message.topic_name][int(message.payload.split(b" ")[0])] += 1
@@ -170,6 +171,12 @@ class World:
             self.peer.connect()
         else:
             raise AssertionError(word)
+
+    def has_ended_it(self):
+        """Has the proxy or the broker ended a connection since this was asked last?"""
+        before = self._ended
+        self._ended = self.proxy.cuts + self.asked["restart"]
+        return self._ended > before
 
     def ask_witnesses(self, out, again):
         """Wait until the observer has all of QoS 1 and 2. Returns what is wrong, a list.
@@ -315,7 +322,11 @@ def _listen(process, world, result, tell):
         elif name == "wrap":
             result.wraps.append(values[1])
         elif name == "error":
-            result.errors[":".join(values[0].split(":")[:2])] += 1
+            text, doing = values
+            result.errors[":".join(text.split(":")[:2])] += 1
+            wrong = "no fault explains %s" % text
+            if not world.has_ended_it() and doing is None and wrong not in result.wrongs:
+                result.wrongs.append(wrong)
         elif name == "again":
             topic, number = values
             if topic.endswith("/2"):

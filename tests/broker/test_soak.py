@@ -72,6 +72,19 @@ def test_a_device_that_loses_a_little_in_each_hour_is_found(run):
     assert found, (result.wrongs, result.samples)
 
 
+@pytest.mark.timeout(300)
+def test_a_client_that_ends_a_connection_that_is_well_is_found(run, monkeypatch):
+    source = soak.build.read_source()
+    ping = "            outbox.put_packet(_PINGREQ_PACKET)\n"
+    assert source.count(ping) == 1
+    fails = (
+        "            if outbox.sent_count % 31 == 3:\n                raise ServerError('alone')\n"
+    )
+    monkeypatch.setattr(soak.build, "read_source", lambda: source.replace(ping, fails + ping))
+    result = run(rounds=12, wraps=0)
+    assert "no fault explains ServerError: alone" in result.wrongs, result.wrongs
+
+
 @pytest.mark.timeout(3600)
 def test_a_client_lives_for_ten_wraps_of_its_clock(request, run):
     if not request.config.getoption("--long"):

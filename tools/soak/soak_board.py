@@ -13,7 +13,8 @@ it, and the wrap falls into one more fault.
 
 Events, lines of JSON: ["sample", minutes, wraps, free bytes, connections], behind which
 MicroPython's own mem_info() follows; ["wrap", number, what went on]; ["again", topic, number] for
-a message that came once more; ["error", text] of each end of a connection; ["failed", text];
+a message that came once more; ["error", text, doing] of each end of a connection, doing: what it
+may come of, None if that is nothing; ["failed", text];
 ["end", counts]. An order to the other side is ["ask", word, ...]: it answers with a line.
 """
 
@@ -39,7 +40,7 @@ LATE_MS = 15
 
 # Milliseconds of the real clock: for how long an answer of the server may take; the same while it
 # is known to say nothing; for how long anything at all may take that has to come.
-PATIENCE_MS = 1_000
+PATIENCE_MS = 5_000
 SILENT_PATIENCE_MS = 20
 SETTLED_MS = 5  # nothing more is under way
 REAL_DEADLINE_MS = 60_000
@@ -150,7 +151,8 @@ class Device:
 
     def on_offline(self, client, error):
         self.ends += 1
-        say("error", "-" if error is None else "%s: %s" % (type(error).__name__, error))
+        text = "-" if error is None else "%s: %s" % (type(error).__name__, error)
+        say("error", text, "disconnect()" if error is None else self.doing)
 
     def on_error(self, client, error):
         self.failure = Failed("on_error: %s: %s" % (type(error).__name__, error))
