@@ -57,6 +57,7 @@ import time
 
 import build
 import get_micropython
+import outputs
 import setup_env
 
 ROOT = setup_env.ROOT
@@ -73,6 +74,7 @@ PEERS = {
     "mqtt_as": "mqtt_as/__init__.py",
 }
 SIZES = (16, 64, 1024)
+SIZE_MAX = 16_000  # what the sender writes; MicroPython's heap may be full before
 WAY_SIZE = 64  # bytes of a payload in what has one size only
 
 # What can be asked for alone.
@@ -573,7 +575,7 @@ def write_markdown(path, bench):
     )
     if errors:
         lines += ["", "## What did not run", ""] + ["- " + error for error in errors]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    outputs.write(path, "\n".join(lines) + "\n")
 
 
 def plot_name(interpreter):
@@ -587,6 +589,7 @@ def write_plots(folder, bench):
     matplotlib.rcParams["svg.hashsalt"] = "mqttpipe"  # the same figures give the same file
     from matplotlib import pyplot
 
+    folder.mkdir(parents=True, exist_ok=True)
     for interpreter in bench.commands:
         clients = [c for c in bench.clients_of(interpreter) if c != "raw"]
         figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -623,6 +626,13 @@ def peer(text):
     return name, folder
 
 
+def sizes(text):
+    found = [outputs.positive_int(part) for part in text.split(",")]
+    if max(found) > SIZE_MAX:
+        raise argparse.ArgumentTypeError("%d: at most %d" % (max(found), SIZE_MAX))
+    return found
+
+
 def parse(arguments):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -638,14 +648,16 @@ def parse(arguments):
     parser.add_argument(
         "--interpreter", action="append", choices=list(INTERPRETERS), help="only this one"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each (default: 3)")
     parser.add_argument(
-        "--seconds", type=float, default=1.0, help="for each rate in a run (default: 1)"
+        "--rounds", type=outputs.positive_int, default=3, help="runs of each (default: 3)"
+    )
+    parser.add_argument(
+        "--seconds", type=outputs.positive, default=1.0, help="for each rate in a run (default: 1)"
     )
     parser.add_argument(
         "--sizes",
         default=",".join(map(str, SIZES)),
-        type=lambda text: [int(part) for part in text.split(",")],
+        type=sizes,
         help="bytes of a payload (default: %(default)s)",
     )
     parser.add_argument(
@@ -658,12 +670,10 @@ def parse(arguments):
     parser.add_argument(
         "--heap", default="192k", help="of MicroPython, such as 192k (default: %(default)s)"
     )
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures")
-    parser.add_argument("--plot", type=pathlib.Path, metavar="DIR", help="write SVG plots")
-    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="write a page")
+    parser.add_argument("--json", type=outputs.new_file, metavar="FILE", help="write all figures")
+    parser.add_argument("--plot", type=outputs.new_folder, metavar="DIR", help="write SVG plots")
+    parser.add_argument("--markdown", type=outputs.new_file, metavar="FILE", help="write a page")
     options = parser.parse_args(arguments)
-    if options.rounds < 1 or options.seconds <= 0 or not options.sizes:
-        parser.error("--rounds and --seconds must be above 0, --sizes must name one")
     options.shown = shown_words(options, parser.parse_args([]))
     options.rows = options.rows or ROWS
     options.versions = {name: describe(folder) for name, folder in options.peer}
@@ -716,17 +726,19 @@ def main(arguments):
         broker.close()
         bench.close()
     print_tables(console, bench)
+    wrongs = []
     if options.json:
         figures = [dict(key._asdict(), runs=runs) for key, runs in bench.figures.items()]
         report = {"date": datetime.date.today().isoformat(), "versions": versions(bench)}
         report.update(notes=bench.notes, figures=figures)
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        wrongs += outputs.attempt(outputs.write, options.json, json.dumps(report, indent=1) + "\n")
     if options.plot:
-        options.plot.mkdir(parents=True, exist_ok=True)
-        write_plots(options.plot, bench)
+        wrongs += outputs.attempt(write_plots, options.plot, bench)
     if options.markdown:
-        write_markdown(options.markdown, bench)
-    return 0
+        wrongs += outputs.attempt(write_markdown, options.markdown, bench)
+    for wrong in wrongs:
+        print("bench: " + wrong)
+    return 1 if wrongs else 0
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ MicroPython (tools/get_micropython.py), the emulated board (tools/get_lwip_board
 import argparse
 import contextlib
 import json
-import os
 import pathlib
 import platform
 import random
@@ -44,6 +43,7 @@ import tempfile
 import types
 
 import get_micropython
+import outputs
 import setup_env
 
 ROOT = setup_env.ROOT
@@ -183,18 +183,17 @@ def run_leg(options, place, leg, made, say, **more):
             return {"leg": leg, **run.run()}
 
 
-def run_place(options, name, say, folder):
+def run_place(options, place, say, folder):
     """Run both legs at a place; return its figures."""
     import certificates
 
-    with Place(name, options.protocol) as place:
-        legs = [run_leg(options, place, "TCP", None, say)]
-        made = certificates.make(folder)
-        more = {}
-        if name in (BOARD, "micropython32"):
-            more["sessions"] = ("persistent",)  # two clients with TLS are too much for the heap
-        legs.append(run_leg(options, place, "TLS", made, say, **more))
-        return {"on": name, "title": place.title, "legs": legs}
+    legs = [run_leg(options, place, "TCP", None, say)]
+    made = certificates.make(folder)
+    more = {}
+    if place.name in (BOARD, "micropython32"):
+        more["sessions"] = ("persistent",)  # two clients with TLS are too much for the heap
+    legs.append(run_leg(options, place, "TLS", made, say, **more))
+    return {"on": place.name, "title": place.title, "legs": legs}
 
 
 # ---------------------------------------------------------------------------
@@ -295,13 +294,6 @@ def minutes(text):
     raise argparse.ArgumentTypeError("%r: must be a number above 0, at most a day" % text)
 
 
-def new_file(text):
-    path = pathlib.Path(text)
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError("%s: no file can be written there" % text)
-    return path
-
-
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -324,9 +316,11 @@ def parse_arguments():
     )
     parser.add_argument("--short", action="store_true", help="each fault once, for a moment")
     parser.add_argument("--list", action="store_true", help="print the faults, run nothing")
-    parser.add_argument("--json", type=new_file, metavar="FILE", help="write all figures there")
     parser.add_argument(
-        "--markdown", type=new_file, metavar="FILE", help="write tables for a page there"
+        "--json", type=outputs.new_file, metavar="FILE", help="write all figures there"
+    )
+    parser.add_argument(
+        "--markdown", type=outputs.new_file, metavar="FILE", help="write tables for a page there"
     )
     options = parser.parse_args()
     if options.peer and options.protocol == 5:
@@ -379,19 +373,23 @@ def run_all(options):
                 for text in each["wrong"]:
                     print("%s: %s" % (each["client"], text))
     else:
-        for name in options.on or PLACES[:-1]:
-            with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-                place = run_place(options, name, say, folder)
-            result["places"].append(place)
-            print_place(console, place)
-            for leg in place["legs"]:
-                wrongs += ["%s, %s: %s" % (name, leg["leg"], text) for text in leg["wrong"]]
+        with contextlib.ExitStack() as stack:
+            names = options.on or PLACES[:-1]  # all must be there, before the first takes its time
+            places = [stack.enter_context(Place(name, options.protocol)) for name in names]
+            for each in places:
+                with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+                    place = run_place(options, each, say, folder)
+                result["places"].append(place)
+                print_place(console, place)
+                for leg in place["legs"]:
+                    at = "%s, %s: " % (each.name, leg["leg"])
+                    wrongs += [at + text for text in leg["wrong"]]
     if options.json:
-        text = json.dumps(result, indent=1)
-        options.json.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(result, indent=1) + "\n"
+        wrongs += outputs.attempt(outputs.write, options.json, text)
     if options.markdown:
         text = chaos_report.markdown(result)
-        options.markdown.write_text(text, encoding="utf-8")
+        wrongs += outputs.attempt(outputs.write, options.markdown, text)
     for wrong in wrongs:
         print("WRONG  " + wrong)
     if wrongs:
@@ -416,6 +414,9 @@ def main():
         return run_all(options)
     except Unavailable as error:
         print("chaos: failed: no %s" % error)
+        return 1
+    except OSError as error:
+        print("chaos: failed: %s" % error)
         return 1
     except KeyboardInterrupt:
         print("\nchaos: stopped; everything is ended")

@@ -29,7 +29,6 @@ import collections
 import datetime
 import json
 import os
-import pathlib
 import platform
 import resource
 import signal
@@ -38,6 +37,7 @@ import sys
 import threading
 import time
 
+import outputs
 import setup_env
 
 ROOT = setup_env.ROOT
@@ -221,6 +221,7 @@ def write_plot(path, runs):
         axis.set_title(KINDS[name])
     axes[0, 0].legend(fontsize="small")
     axes[-1, 0].set_xlabel("seconds since all were cut")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
@@ -237,11 +238,15 @@ def parse(arguments):
         parser.add_argument(
             "--" + name, type=kind, default=default, help=what + " (default: %(default)s)"
         )
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures")
-    parser.add_argument("--plot", type=pathlib.Path, metavar="DIR", help="write load.svg there")
+    parser.add_argument("--json", type=outputs.new_file, metavar="FILE", help="write all figures")
+    parser.add_argument(
+        "--plot", type=outputs.new_folder, metavar="DIR", help="write load.svg there"
+    )
     options = parser.parse_args(arguments)
-    if options.clients < 2 or options.messages < 1 or options.down_s < 0:
-        parser.error("--clients must be 2 or more, --messages 1 or more, --down-s not below 0")
+    if options.clients < 2 or options.messages < 1 or not 0 <= options.down_s <= DEADLINE_S:
+        parser.error(
+            "--clients must be 2 or more, --messages 1 or more, --down-s 0 to %d" % DEADLINE_S
+        )
     return options
 
 
@@ -266,10 +271,9 @@ def main(arguments):
     if options.json:
         report = {"date": datetime.date.today().isoformat(), "python": platform.python_version()}
         report.update(clients=options.clients, runs=runs)
-        options.json.write_text(json.dumps(report) + "\n", encoding="utf-8")
+        wrongs += outputs.attempt(outputs.write, options.json, json.dumps(report) + "\n")
     if options.plot:
-        options.plot.mkdir(parents=True, exist_ok=True)
-        write_plot(options.plot / "load.svg", runs)
+        wrongs += outputs.attempt(write_plot, options.plot / "load.svg", runs)
     if wrongs:
         print("load: failed: " + "; ".join(wrongs))
         return 1

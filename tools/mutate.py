@@ -33,6 +33,7 @@ import tempfile
 import textwrap
 import time
 
+import outputs
 import setup_env
 
 ROOT = setup_env.ROOT
@@ -369,8 +370,10 @@ def main(arguments=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--section", action="append", help=", ".join(SECTIONS) + ", or a pattern")
-    parser.add_argument("--jobs", type=int, default=1, help="how many at once (default: 1)")
-    parser.add_argument("--report", type=pathlib.Path, help="a file for the report")
+    parser.add_argument(
+        "--jobs", type=outputs.positive_int, default=1, help="how many at once (default: 1)"
+    )
+    parser.add_argument("--report", type=outputs.new_file, help="a file for the report")
     options = parser.parse_args(arguments)
     setup_env.reexec_in_venv(REQUIREMENTS)
     wanted = options.section or list(SECTIONS)
@@ -406,7 +409,9 @@ def main(arguments=None):
     text = report(outcomes, equivalent, stale)
     print(text)
     if options.report:
-        options.report.write_text(text, encoding="utf-8")
+        for wrong in outputs.attempt(outputs.write, options.report, text):
+            say("failed: %s" % wrong)
+            return 2
     return 1 if stale or "survived" in outcomes.values() else 0
 
 

@@ -43,6 +43,7 @@ import threading
 
 import build
 import get_micropython
+import outputs
 import setup_env
 
 ROOT = setup_env.ROOT
@@ -431,15 +432,9 @@ def write_plot(path, samples, heap_kib):
     axis.set_xlabel("simulated days")
     axis.set_ylabel("KiB of a heap of %d" % heap_kib)
     axis.legend(fontsize="small", loc="lower left")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
-
-
-def positive(text):
-    with contextlib.suppress(ValueError):
-        if int(text) > 0:
-            return int(text)
-    raise argparse.ArgumentTypeError("%r: must be a whole number above 0" % text)
 
 
 def parse(arguments):
@@ -448,16 +443,22 @@ def parse(arguments):
     )
     parser.add_argument(
         "--wraps",
-        type=positive,
+        type=outputs.positive_int,
         default=WRAPS,
         metavar="N",
         help="of ticks_ms() (default: %(default)s)",
     )
     parser.add_argument(
-        "--heap-kib", type=positive, default=HEAP_KIB, metavar="KIB", help="default: %(default)s"
+        "--heap-kib",
+        type=outputs.positive_int,
+        default=HEAP_KIB,
+        metavar="KIB",
+        help="default: %(default)s",
     )
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures")
-    parser.add_argument("--plot", type=pathlib.Path, metavar="DIR", help="write soak.svg there")
+    parser.add_argument("--json", type=outputs.new_file, metavar="FILE", help="write all figures")
+    parser.add_argument(
+        "--plot", type=outputs.new_folder, metavar="DIR", help="write soak.svg there"
+    )
     return parser.parse_args(arguments)
 
 
@@ -485,10 +486,12 @@ def main(arguments):
     if options.json:
         report = {"date": datetime.date.today().isoformat(), **vars(result)}
         report["samples"] = [sample._asdict() for sample in result.samples]
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(report, indent=1) + "\n"
+        result.wrongs += outputs.attempt(outputs.write, options.json, text)
     if options.plot and result.samples:
-        options.plot.mkdir(parents=True, exist_ok=True)
-        write_plot(options.plot / "soak.svg", result.samples, options.heap_kib)
+        result.wrongs += outputs.attempt(
+            write_plot, options.plot / "soak.svg", result.samples, options.heap_kib
+        )
     if result.wrongs:
         print("soak: failed: " + "; ".join(result.wrongs))
         return 1

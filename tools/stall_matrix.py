@@ -21,7 +21,6 @@ Set up, once: `.venv` with tools/requirements-stall-matrix.txt (tools/setup_env.
 
 import argparse
 import concurrent.futures
-import contextlib
 import datetime
 import json
 import pathlib
@@ -35,6 +34,7 @@ import time
 
 import build
 import get_micropython
+import outputs
 import setup_env
 
 ROOT = setup_env.ROOT
@@ -242,7 +242,7 @@ def write_markdown(path, results, options, legend):
         ),
     ]
     text = stall_report.markdown(head, results, 1000 * options.bound_ms, legend)
-    pathlib.Path(path).write_text(text, encoding="utf-8")
+    outputs.write(path, text)
 
 
 def command_line(arguments):
@@ -266,13 +266,6 @@ def client_version():
 # ---------------------------------------------------------------------------
 # Start and end
 # ---------------------------------------------------------------------------
-
-
-def positive_int(text):
-    with contextlib.suppress(ValueError):
-        if int(text) > 0:
-            return int(text)
-    raise argparse.ArgumentTypeError("%r: must be a whole number above 0" % text)
 
 
 def pattern(text):
@@ -300,32 +293,36 @@ def parse_arguments():
     )
     parser.add_argument("--no-tls", action="store_true", help="leave out the cells over TLS")
     parser.add_argument("--list", action="store_true", help="print the cells' names, run nothing")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables there")
-    parser.add_argument("--json", metavar="FILE", help="write everything there")
+    parser.add_argument(
+        "--markdown", type=outputs.new_file, metavar="FILE", help="write the tables there"
+    )
+    parser.add_argument(
+        "--json", type=outputs.new_file, metavar="FILE", help="write everything there"
+    )
     parser.add_argument(
         "--jobs",
-        type=positive_int,
+        type=outputs.positive_int,
         default=1,
         metavar="N",
         help="interpreters at the same time (default: 1; more are quicker and measure worse)",
     )
     parser.add_argument(
         "--bound-ms",
-        type=float,
+        type=outputs.positive,
         default=BOUND_MS,
         metavar="MS",
         help="the longest that a step(0) may take, cryptography aside (default: %g)" % BOUND_MS,
     )
     parser.add_argument(
         "--patience-ms",
-        type=float,
+        type=outputs.positive,
         default=PATIENCE_MS,
         metavar="MS",
         help="how late an error may come (default: %d)" % PATIENCE_MS,
     )
     parser.add_argument(
         "--connect-timeout-ms",
-        type=positive_int,
+        type=outputs.positive_int,
         metavar="MS",
         help="the client's (default: %d, with TLS %d); more on a slow machine"
         % (stall_cells.CONNECT_TIMEOUT_MS["TCP"], stall_cells.CONNECT_TIMEOUT_MS["TLS"]),
@@ -365,15 +362,18 @@ def run_matrix(options):
     every = [verdict for verdicts in results.values() for verdict in verdicts]
     legend = stall_report.legend(timeouts, bound_us, TLS_NOISE_US, RUNS_MAX, every)
     print_tables(console, results, bound_us)
+    wrongs = []
     if options.markdown:
-        write_markdown(options.markdown, results, options, legend)
+        wrongs += outputs.attempt(write_markdown, options.markdown, results, options, legend)
     if options.json:
-        text = json.dumps(stall_report.as_json(results), indent=1)
-        pathlib.Path(options.json).write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(stall_report.as_json(results), indent=1) + "\n"
+        wrongs += outputs.attempt(outputs.write, options.json, text)
     print("Run more than once, for a late step or error: %s." % stall_report.repetitions(every))
     wrong_count = sum(bool(verdict.wrongs) for verdict in every)
     if wrong_count or not every:
-        print("stall matrix: %d of %d cells are wrong" % (wrong_count, len(every)))
+        wrongs.append("%d of %d cells are wrong" % (wrong_count, len(every)))
+    if wrongs:
+        print("stall matrix: " + "; ".join(wrongs))
         return 1
     print("stall matrix: ok")
     return 0

@@ -282,6 +282,37 @@ def test_what_a_run_said_that_took_too_long_is_shown(tmp_path, monkeypatch, caps
     assert "lost: 7" in capsys.readouterr().out
 
 
+def test_all_places_are_looked_for_before_the_first_takes_its_time(monkeypatch):
+    pytest.importorskip("rich")
+    run = []
+
+    def find_interpreter(name):
+        if name != "cpython":
+            raise chaos.Unavailable(name)
+        return types.SimpleNamespace(name=name, version="", command=[]), ""
+
+    monkeypatch.setattr(chaos, "find_interpreter", find_interpreter)
+    monkeypatch.setattr(chaos, "run_leg", lambda *arguments, **more: run.append(arguments))
+    options = types.SimpleNamespace(
+        on=["cpython", "micropython32"], seed=1, minutes=1, short=False, protocol=4, peer=[]
+    )
+    with pytest.raises(chaos.Unavailable):
+        chaos.run_all(options)
+    assert run == []
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), servers.BrokerError("no mosquitto")])
+def test_a_run_whose_world_fails_tells_it_beside_its_figures(error):
+    def fail(*arguments):
+        raise error
+
+    run = object.__new__(chaos_run.Run)
+    run.is_checked, run.links, run.faults, run._wait = True, [], [], fail
+    run._samples, run._last_words, run._resets, run._wrongs = [], [], 0, []
+    run.client = types.SimpleNamespace(slow_steps=list)
+    assert run.run()["wrong"] == [str(error)]
+
+
 def make_link(session="persistent"):
     """A Link to no broker, with books that are in order: three messages each way and QoS."""
     link = object.__new__(chaos_run.Link)

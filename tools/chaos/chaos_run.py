@@ -377,7 +377,7 @@ class Run:
             self._pass_time(1)
             self._run_faults()
             self._settle()
-        except (AssertionError, Failed) as error:
+        except (AssertionError, Failed, OSError, servers.BrokerError) as error:
             self._wrongs.append(str(error))
         if self.is_checked:
             self._wrongs += ["a step of " + text for text in self.client.slow_steps()]

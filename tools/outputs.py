@@ -1,0 +1,70 @@
+"""What a long run is asked for: looked at before it begins. And its files, written whole.
+
+The first functions are types for argparse.
+"""
+
+import argparse
+import math
+import os
+import pathlib
+
+
+def positive(text):
+    """A number of some unit: neither infinite nor none at all."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if 0 < number < math.inf:
+        return number
+    raise argparse.ArgumentTypeError("%r: must be a number above 0" % text)
+
+
+def positive_int(text):
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number > 0:
+        return number
+    raise argparse.ArgumentTypeError("%r: must be a whole number above 0" % text)
+
+
+def new_file(text):
+    path = pathlib.Path(text)
+    is_writable = not path.exists() or os.access(path, os.W_OK)
+    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK) or not is_writable:
+        raise argparse.ArgumentTypeError("%s: no file can be written there" % text)
+    return path
+
+
+def new_folder(text):
+    """A folder that is there, or can be made in one that is."""
+    path = pathlib.Path(text)
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError("%s: nothing can be written there" % text)
+    return path
+
+
+def attempt(write, *arguments):
+    """Call it; return what is wrong, a list: a full disk hides nothing that a run has found."""
+    try:
+        write(*arguments)
+    except OSError as error:
+        return ["it can't be written: %s" % error]
+    return []
+
+
+def write(path, text):
+    """Write a file whole, or leave there what was there and raise OSError."""
+    if path.exists() and not path.is_file():  # /dev/stdout
+        path.write_text(text, encoding="utf-8")
+        return
+    half = path.with_name(path.name + ".half")
+    try:
+        half.write_text(text, encoding="utf-8")
+        os.replace(half, path)
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise
