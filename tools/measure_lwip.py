@@ -22,6 +22,7 @@ import argparse
 import ast
 import contextlib
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,7 @@ import build
 import emulated_board
 import get_lwip_board
 import measure_size
+import outputs
 import setup_env
 from emulated_board import DEAF_PORT, HOST, NOBODY, NS_PER_INSTRUCTION, Board
 from measure_size import SizeError, Table
@@ -412,7 +414,9 @@ def parse_arguments(arguments):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="compare and write nothing")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write this file, too")
+    parser.add_argument(
+        "--json", type=outputs.new_file, metavar="FILE", help="write this file, too"
+    )
     parser.add_argument(
         "--peer",
         action="append",
@@ -441,4 +445,8 @@ def main(arguments=None, page=PAGE):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: all is ended
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

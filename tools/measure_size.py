@@ -27,12 +27,14 @@ import datetime
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 
 import build
 import get_micropython
+import outputs
 import setup_env
 import vm_memory
 
@@ -527,7 +529,9 @@ def parse_arguments(arguments):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="compare and write nothing")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write this file, too")
+    parser.add_argument(
+        "--json", type=outputs.new_file, metavar="FILE", help="write this file, too"
+    )
     parser.add_argument("--short", action="store_true", help="only profiles and allocations")
     parser.add_argument("--no-broker", action="store_true", help="measure no connection")
     parser.add_argument(
@@ -584,4 +588,8 @@ def main(arguments=None, page=PAGE):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: all is ended
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -27,6 +27,7 @@ import json
 import pathlib
 import queue
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -376,6 +377,7 @@ def main(arguments=None):
     parser.add_argument("--report", type=outputs.new_file, help="a file for the report")
     options = parser.parse_args(arguments)
     setup_env.reexec_in_venv(REQUIREMENTS)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: all is ended
     wanted = options.section or list(SECTIONS)
     source = CLIENT.read_text(encoding="utf-8")
     try:
@@ -416,4 +418,7 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -27,6 +27,7 @@ import pathlib
 import platform
 import re
 import shlex
+import signal
 import sys
 import tempfile
 import threading
@@ -385,6 +386,7 @@ def main():
         list_cells(options)
         return 0
     setup_env.reexec_in_venv("requirements-stall-matrix.txt")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: all is ended
     try:
         return run_matrix(options)
     except CellError as error:

@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,34 @@ def test_a_run_that_can_come_to_nothing_does_not_begin(words, tmp_path):
     )
     assert (ran.returncode, ran.stdout) == (2, ""), ran
     assert words[1] in ran.stderr.splitlines()[-1]
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("mutate.py", "--section", "Decoder.packets"),
+        ("stall_matrix.py", "--no-tls", "--interpreter", "CPython"),
+    ],
+    ids=" ".join,
+)
+def test_a_run_that_is_ended_leaves_nothing_behind_and_says_no_traceback(words, how, tmp_path):
+    with subprocess.Popen(
+        [sys.executable, str(TOOLS / words[0]), *words[1:]],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # nohup
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.iterdir()):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(how)
+        said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == (130, "")
+    assert list(tmp_path.iterdir()) == []
