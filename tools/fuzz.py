@@ -83,7 +83,10 @@ def try_case(target, case, is_measured=False):
         if is_measured:
             peak = tracemalloc.get_traced_memory()[1]
             assert peak <= target.ALLOCATED_MAX, "%d bytes allocated" % peak
-    except Exception as error:
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # who ends the program ends the run, and it would pass
         return error
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)

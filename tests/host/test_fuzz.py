@@ -161,6 +161,20 @@ def test_a_case_that_takes_too_much_memory_is_shrunk_to_one_that_does(monkeypatc
         fuzz.main(["uri", "--case", "67"])
 
 
+def test_a_case_that_ends_the_program_is_a_failure_as_well(monkeypatch, capsys):
+    class Quitting:
+        def make(draw):
+            return b"q"
+
+        def check(case):
+            if case:
+                sys.exit(0)
+
+    monkeypatch.setattr(fuzz, "load", lambda name: Quitting)
+    assert fuzz.main(["uri", "--seed", "1", "--runs", "1"]) == 1
+    assert "--case 71\n" in capsys.readouterr().out
+
+
 def test_a_case_that_does_not_fail_again_is_shown_as_it_is(monkeypatch, capsys):
     class Moody:
         cases = []
