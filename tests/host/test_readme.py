@@ -78,6 +78,17 @@ def test_the_longest_step_is_that_of_the_page_that_is_measured(page):
     assert told_ms[-1] == -(-longest_us // 1000), row
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/zh/README.md"])
+def test_the_memory_in_its_text_is_that_of_the_page_on_size(page):
+    size = (TOP / "docs" / "size.md").read_text(encoding="utf-8")
+    text = (TOP / page).read_text(encoding="utf-8")
+    (told,) = re.findall(r"(\d+) KB\D*ROMFS\D*(\d+) KB|(\d+) KB\D*, (\d+) KB from a ROMFS", text)
+    for row, kb in zip(("all three", "all three, from a ROMFS"), filter(None, told)):
+        cells = re.search(r"\| RAM: %s, bytes \|(.*)\|" % row, size).group(1).split("|")
+        standard = int(cells[1].replace(",", ""))
+        assert abs(standard / 1000 - int(kb)) < 1, (row, kb)  # it may be measured anew
+
+
 def test_each_link_leads_somewhere():
     for target in re.findall(r"\]\((?!https:)([^)#]+)", README):
         assert (TOP / target).exists(), target
