@@ -18,6 +18,8 @@ The long forms are:
     tests/broker/test_soak.py              a client's months, in minutes (tools/soak.py)
     tests/broker/test_load.py              2,000 clients, cut at once (tools/load.py)
     tests/host/test_fuzz.py                1,000,000 streams of bytes (tools/fuzz.py)
+    tests/host/test_model_check.py         100,000 lives of a client and a model of a server
+    tests/host/test_threads_with_policies.py   80,000 messages of threads, for each policy
     tests/broker/test_threads.py           8 threads publish 10,000 messages each
     tests/broker/test_leaks.py             1,000 connections of each kind, and nothing left of them
     tests/broker/test_failing_calls.py     every call of the system fails, not every n-th
@@ -29,6 +31,7 @@ The long forms are:
     tests/host/test_build.py               each two switches; from source, each profile
     tests/host/test_full_heap_levels.py    the heap is filled to every level, in steps of 8 bytes
     tests/host/test_interrupted_steps.py   Ctrl-C each time that a line runs
+    tests/board/test_examples_home_assistant.py   Home Assistant's own keys, a download of 68 MB
     tests/lwip/test_portable_on_lwip.py    each profile, and the tests that take minutes there
     tests/test_portable.py                 each failing call, and as the unix port, everywhere
 

@@ -78,6 +78,14 @@ def test_what_a_test_of_the_board_files_can_not_do_is_told_at_the_end():
     assert "_allocates_nothing_but_for_the_led: CPython does not tell" in said
 
 
+def test_each_file_that_has_a_long_form_is_named():
+    asks = re.compile(r"""getoption\("--long"\)""")
+    files = [path for path in ROOT.glob("tests/**/test_*.py") if asks.search(path.read_text())]
+    assert len(files) > 10
+    for path in files:
+        assert "    %s  " % path.relative_to(ROOT).as_posix() in test_tool.__doc__, path
+
+
 @pytest.fixture
 def started(monkeypatch):
     """A function: arguments of tools/test.py -> those that pytest is started with."""
