@@ -1,5 +1,6 @@
 """tools/bench.py: what it computes and shows; a short real run with a stand-in for a peer."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -94,8 +95,9 @@ def test_a_run_of_nothing_is_refused(argument):
         bench.parse([argument])
 
 
-def packets_of(qos, count):
-    """What the sender sends a client that subscribes at this QoS."""
+@contextlib.contextmanager
+def subscribed(qos):
+    """A socket, and its reader, of a client that has subscribed at this QoS at a sender."""
     sender = bench.Sender()
     sender.prepare(qos, 3)
     with socket.create_connection(("127.0.0.1", sender.port), timeout=5) as sock:
@@ -105,12 +107,31 @@ def packets_of(qos, count):
         assert reader.read(4) == b"\x20\x02\x00\x00"
         sock.sendall(b"\x82\x06\x00\x07\x00\x01t" + bytes((qos,)))
         assert reader.read(5) == b"\x90\x03\x00\x07" + bytes((qos,))
+        yield sock, reader
+
+
+def packets_of(qos, count):
+    """What the sender sends such a client."""
+    with subscribed(qos) as (_, reader):
         return [reader.read(14 if not qos else 16) for _ in range(count)]
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_each_message_that_is_acknowledged_makes_room_for_the_next(qos):
+    """As in servers: who leaves Nagle's algorithm on is not measured by a clock of 44 ms."""
+    with subscribed(qos) as (sock, reader):
+        packets = [reader.read(16) for _ in range(20)]
+        for number in (3, 1):
+            if qos == 2:
+                sock.sendall(b"\x50\x02\x00" + bytes((number,)))
+                assert reader.read(4) == b"\x62\x02\x00" + bytes((number,))
+            sock.sendall(b"\xc0\x00" + bytes((0x40 if qos == 1 else 0x70, 2, 0, number)))
+            assert reader.read(16) == packets[number - 1]
 
 
 def test_the_sender_takes_topic_names_in_turn():
     sender = bench.Sender()
-    packets, _ = sender._batches(0, 1, (b"t/1", b"t/2"))
+    packets = b"".join(sender._packets(0, 1, (b"t/1", b"t/2")))
     assert packets.startswith(b"\x30\x06\x00\x03t/2x\x30\x06\x00\x03t/1x\x30")
 
 
