@@ -270,7 +270,7 @@ class Worker:
         )
 
     def ask(self, function, text, tests):
-        """Return "killed", "timed out" or "survived"."""
+        """Return "killed", "timed out", "survived" or "not run"."""
         print(json.dumps([function, text, tests]), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline().strip()
         if not answer:

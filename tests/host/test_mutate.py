@@ -46,6 +46,15 @@ def test_a_mutant_that_turns_in_circles_is_ended(ask):
     assert ask("self.size) - 1", "self.size) - 1") == "survived", "each has a process of its own"
 
 
+def test_a_function_that_can_not_be_changed_is_not_said_to_be_killed():
+    node = FUNCTIONS["MQTTError.__init__"]  # it has super() in it
+    lines = SOURCE.splitlines()[node.lineno - 1 : node.end_lineno]
+    text = "\n".join(line[node.col_offset :] for line in lines)
+    worker = mutate.Worker()
+    assert worker.ask("MQTTError.__init__", text, [[TEST, 60]]) == "not run"
+    worker.close()
+
+
 def test_what_is_equivalent_has_a_reason_and_stands_in_the_client():
     """Who changes such a line has to look again: its entries go, or are written anew."""
     reasons = mutate.read_equivalent(mutate.EQUIVALENT.read_text(encoding="utf-8"))

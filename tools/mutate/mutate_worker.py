@@ -2,7 +2,7 @@
 
     mutate_worker.py           a line of JSON in stdin for each mutant: its function, the text of
                                that, [[test, seconds of processor time], ...]; a line of stdout
-                               answers: "killed", "timed out" or "survived"
+                               answers: "killed", "timed out", "survived" or "not run"
     mutate_worker.py RESULT    all tests without a change; RESULT, a file, tells their times, and
                                which lines of the client each has run
 
@@ -29,6 +29,7 @@ PORTABLE = ROOT / "tests" / "portable"
 # busy, every mutant would be killed.
 WITHOUT = {"test_board_semantics", "test_loopback"}
 MEMORY_MAX = 1 << 30  # bytes: a mutant may append for ever
+NOT_RUN = 2  # an exit status
 SLEEP_MAX_S = 120  # for all tests of one, if it sleeps: who turns in circles is ended before
 
 
@@ -58,10 +59,16 @@ def change(function, text):
 
 
 def run_mutant(function, text, tests):
-    """Change the client and run tests. Returns an exit status: 1 at the first that fails."""
+    """Change the client and run tests. Returns an exit status: 1 at the first that fails.
+
+    NOT_RUN: what is in another function, or has been taken out of its class, can't be changed.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
     signal.setitimer(signal.ITIMER_REAL, SLEEP_MAX_S)
-    change(function, text)
+    try:
+        change(function, text)
+    except (KeyError, AttributeError, ValueError):
+        return NOT_RUN
     for test, limit_s in tests:
         signal.setitimer(signal.ITIMER_PROF, limit_s)
         if run_test(test) is not None:
@@ -87,6 +94,8 @@ def serve():
                 os._exit(status)
         status = os.waitpid(child, 0)[1]
         word = "timed out" if os.WIFSIGNALED(status) else "killed" if status else "survived"
+        if status == NOT_RUN << 8:
+            word = "not run"
         os.write(answers, word.encode() + b"\n")
     return 0
 
