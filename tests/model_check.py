@@ -927,10 +927,11 @@ def main(arguments=None):
                 first
             )
         for job in concurrent.futures.as_completed(jobs):
-            if job.exception():
+            error = job.exception()
+            if error:
                 failed += 1
                 # hypothesis has put the steps behind the message.
-                print("seed %d: %s" % (jobs[job], job.exception().__cause__), flush=True)
+                print("seed %d: %s" % (jobs[job], error.__cause__ or error), flush=True)
     took_s = time.monotonic() - began_s
     told = "%d seeds FAILED" % failed if failed else "ok"
     print("%d lives in %.0f s: %s" % (options.runs, took_s, told))

@@ -1,6 +1,7 @@
 """The client and a model of a server, in lives that hypothesis makes (tests/model_check.py)."""
 
 import gc
+import os
 import random
 
 import fakes
@@ -148,6 +149,16 @@ def test_what_can_not_be_asked_for_is_told(capsys):
             model_check.main(words)
         assert caught.value.code == 2
         assert "must be 1 or more" in capsys.readouterr().err
+
+
+def test_a_process_that_dies_is_told_as_what_it_is(monkeypatch, capsys):
+    class Deadly(dict):
+        def __getitem__(self, protocol):
+            os._exit(9)
+
+    monkeypatch.setattr(model_check, "LIVES", Deadly(model_check.LIVES))
+    assert model_check.main(["--seed=5", "--runs=1"]) == 1
+    assert "seed 5: A process in the process pool was terminated" in capsys.readouterr().out
 
 
 @pytest.mark.timeout(14_400)
