@@ -513,6 +513,18 @@ def with_ratio(value, base, task):
     )
 
 
+def errors_of(figures):
+    """Return why some have no figure."""
+    return sorted(
+        {
+            "%s, %s, %s QoS %d: %s" % (k.interpreter, k.client, k.task, k.qos, run["error"])
+            for k, runs in figures.items()
+            for run in runs
+            if "error" in run
+        }
+    )
+
+
 def print_tables(console, bench):
     from rich.table import Table
 
@@ -527,6 +539,8 @@ def print_tables(console, bench):
             others = [with_ratio(cell, ours, task) for cell in cells[1:]]
             table.add_row(title, number(ours), *others)
         console.print(table)
+    for error in errors_of(bench.figures):
+        console.print("did not run: " + error, markup=False, highlight=False, soft_wrap=True)
 
 
 def versions(bench):
@@ -570,14 +584,7 @@ def write_markdown(path, bench):
         if bench.options.plot and interpreter in bench.commands:
             name = plot_name(interpreter)
             lines += ["", "![messages per second on %s](%s)" % (interpreter, name)]
-    errors = sorted(
-        {
-            "%s, %s, %s QoS %d: %s" % (k.interpreter, k.client, k.task, k.qos, run["error"])
-            for k, runs in bench.figures.items()
-            for run in runs
-            if "error" in run
-        }
-    )
+    errors = errors_of(bench.figures)
     if errors:
         lines += ["", "## What did not run", ""] + ["- " + error for error in errors]
     outputs.write(path, "\n".join(lines) + "\n")

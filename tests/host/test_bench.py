@@ -224,6 +224,8 @@ def test_a_whole_run_prints_and_writes_its_figures(get_interpreter, tmp_path):
     # QoS 0, 1 and 2 published, and received. A packet that came in two pieces costs 32 bytes: on a
     # busy machine one in some dozens does.
     assert len(heap) == 4 and max(heap) < 4, heap
+    said = "did not run: MicroPython 64-bit, umqtt.simple, receive QoS 0: "
+    assert said in output, "a dash has its reason on the screen, too"
     page = (tmp_path / "page.md").read_text()
     again = "--peer umqtt.simple=PATH --interpreter 'MicroPython 64-bit' --rounds 1 --seconds 0.05"
     again += " --sizes 16 --no-instructions"
