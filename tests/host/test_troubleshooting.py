@@ -221,6 +221,7 @@ def test_each_tool_that_is_left_out_is_one_for_developers():
         "measure_lwip",
         "measure_size",
         "mutate",
+        "outputs",
         "release",
         "self_compiling",
         "shrink",
