@@ -395,7 +395,7 @@ _OUTBOX_BYTES = const(1460)
 # _SEGMENTS_MAX nothing else goes until it is answered. A large message takes eight at once.
 _SEGMENT_BYTES = const(770)  # of 800; TLS adds some
 _SEGMENTS_LARGE = const(6)
-_SEGMENTS_PING = const(11)
+_SEGMENTS_PING = const(13)
 _SEGMENTS_MAX = const(16)
 
 # The work of one step() is bounded, so that neither a flood from the server nor a callback that
@@ -3586,10 +3586,18 @@ class _Serving(_Connecting):
 
     # Does this packet fill lwIP's memory, so that few segments may be on their way before it?
     def _is_too_early(self, size):
-        if size <= self._outbox.capacity or self._unproven <= _SEGMENTS_LARGE:
+        if (
+            self._unproven <= _SEGMENTS_LARGE
+            or size <= self._outbox.capacity
+            or self._is_waited_for()
+        ):
             return False
         self._prove()
         return True
+
+    # While messages() is full no PINGRESP is read, and who empties it may wait for us.
+    def _is_waited_for(self):
+        return _ASYNCIO and self._full and self._is_held
 
     # True: wait for the PINGRESP before the next write. It has a deadline.
     def _is_unproven(self):
@@ -4344,13 +4352,11 @@ class _Sending(_Receiving):
         while True:
             is_rare = yield moved
             moved = False
-            # While messages() is full no PINGRESP is read. Who empties it may wait for us.
-            is_counted = is_lwip and not (_ASYNCIO and self._full and self._is_held)
             for _ in range(_FLUSHES_PER_STEP):
-                is_full = is_counted and self._unproven > _SEGMENTS_PING
+                is_full = is_lwip and self._unproven > _SEGMENTS_PING
                 if is_full:
                     is_rare = self._prove() or is_rare
-                    is_full = self._unproven > _SEGMENTS_MAX
+                    is_full = self._unproven > _SEGMENTS_MAX and not self._is_waited_for()
                 if is_rare:
                     free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if self._failed is not None:
@@ -4523,7 +4529,7 @@ class _Sending(_Receiving):
                                 break
                             if packet_id or not first & _QOS_MASK:  # else its PUBREL was sent
                                 payload = payloads[at]
-                                if is_counted and self._is_too_early(pipe.packet_bytes_of(at)):
+                                if is_lwip and self._is_too_early(pipe.packet_bytes_of(at)):
                                     break
                                 if _MQTT5:
                                     wire = self._topic_to_send(at) if is_5 else topics[at]

@@ -102,17 +102,17 @@ def test_messages_go_on_while_pings_leave_between_two_callbacks():
 
 
 def test_messages_beside_a_ping_take_the_short_way():
-    """On lwIP every twelfth write has a ping; the long way costs twice the instructions."""
+    """On lwIP every fifteenth write has a ping; the long way costs twice the instructions."""
     message = b"\x30\x04\x00\x01tx"
     before = mqttpipe._linger_ms
     mqttpipe._linger_ms = 10_500
     try:
         bench = Bench(pipe_slots=100).go_online()
         client = bench.client
-        for _ in range(12):
+        for _ in range(14):
             client.publish(b"t", b"x")
             client.step()
-        assert bench.server.received() == 12 * message
+        assert bench.server.received() == 14 * message
         put, the_long_way = client._outbox.put_publish, []
         client._outbox.put_publish = lambda *all: the_long_way.append(all) or put(*all)
         for answer, sent in ((b"", b"\xc0\x00" + 5 * message), (b"\xd0\x00", 5 * message)):
