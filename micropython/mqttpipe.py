@@ -2141,10 +2141,6 @@ class Outbox:
                     self.part = self.buf
         return written
 
-    # Has all left that was pending when `sent_count + pending` was `mark`?
-    def has_left(self, mark):
-        return self.sent_count - mark & _COUNT_MASK < _COUNT_HALF
-
 
 # ---------------------------------------------------------------------------
 # Decoder: bytes on their way from the socket
@@ -3577,39 +3573,27 @@ class _Serving(_Connecting):
             self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
             self._has_marks = self._pipe.has_chores = True
 
-    # For lwIP: ask for a PINGRESP, which proves that the server has received what was sent before.
-    # While a packet is held none is read. True: it has to leave, or to be answered.
-    def _prove(self):
-        if self._timers[_TIMER_PINGRESP] is None and not self._is_held:
-            self._put_ping()
-        return self._has_marks
-
     # Does this packet fill lwIP's memory, so that few segments may be on their way before it?
     def _is_too_early(self, size):
         if (
             self._unproven <= _SEGMENTS_LARGE
             or size <= self._outbox.capacity
-            or self._is_waited_for()
+            or (_ASYNCIO and self._full and self._is_held)  # as in _sending()
         ):
             return False
-        self._prove()
+        if self._timers[_TIMER_PINGRESP] is None and not self._is_held:
+            self._put_ping()
         return True
 
-    # While messages() is full no PINGRESP is read, and who empties it may wait for us.
-    def _is_waited_for(self):
-        return _ASYNCIO and self._full and self._is_held
-
-    # True: wait for the PINGRESP before the next write. It has a deadline.
-    def _is_unproven(self):
-        return (
+    # As the write of the socket. But rather than find lwIP's memory full, wait for the PINGRESP,
+    # which has a deadline.
+    def _write_to_lwip(self, data, at, size):
+        self._is_refused = (
             self._unproven > _SEGMENTS_MAX
             and self._timers[_TIMER_PINGRESP] is not None
             and not self._is_held
         )
-
-    # As the write of the socket.
-    def _write_to_lwip(self, data, at, size):
-        if self._is_unproven():
+        if self._is_refused:
             return None
         count = self._socket.write(data, at, size)
         if count:
@@ -4355,8 +4339,14 @@ class _Sending(_Receiving):
             for _ in range(_FLUSHES_PER_STEP):
                 is_full = is_lwip and self._unproven > _SEGMENTS_PING
                 if is_full:
-                    is_rare = self._prove() or is_rare
-                    is_full = self._unproven > _SEGMENTS_MAX and not self._is_waited_for()
+                    # PINGRESP proves that the server has received what was sent before.
+                    if timers[_TIMER_PINGRESP] is None and not self._is_held:
+                        self._put_ping()
+                    is_rare = is_rare or self._has_marks
+                    # While messages() is full no PINGRESP is read; who empties it may wait for us.
+                    is_full = self._unproven > _SEGMENTS_MAX and not (
+                        _ASYNCIO and self._full and self._is_held
+                    )
                 if is_rare:
                     free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if self._failed is not None:
@@ -4529,7 +4519,11 @@ class _Sending(_Receiving):
                                 break
                             if packet_id or not first & _QOS_MASK:  # else its PUBREL was sent
                                 payload = payloads[at]
-                                if is_lwip and self._is_too_early(pipe.packet_bytes_of(at)):
+                                if is_lwip and self._is_too_early(
+                                    pipe.packet_bytes_of(at)
+                                    if _MQTT5
+                                    else length_of(topics[at]) + length_of(payload)
+                                ):
                                     break
                                 if _MQTT5:
                                     wire = self._topic_to_send(at) if is_5 else topics[at]
@@ -4587,7 +4581,7 @@ class _Sending(_Receiving):
                 if failure is not None:
                     raise failure
                 if not is_all:
-                    if timers[_TIMER_WRITE] is None and not (is_lwip and self._is_unproven()):
+                    if timers[_TIMER_WRITE] is None and not self._is_refused:
                         self._arm(_TIMER_WRITE, self.connect_timeout_ms)
                     break
                 # (If it is full there is room for a PINGREQ now.)
@@ -4795,12 +4789,12 @@ class _Sending(_Receiving):
             for at in range(pipe.size):
                 if pipe.firsts[at] & _RELEASED:
                     pipe.marks[at] = self._now_ms
-            if outbox.has_left(self._pubrel_mark):
+            if outbox.sent_count - self._pubrel_mark & _COUNT_MASK < _COUNT_HALF:
                 self._pubrel_mark = None
             else:
                 self._has_marks = True
         if self._ping_mark is not None:
-            if outbox.has_left(self._ping_mark):
+            if outbox.sent_count - self._ping_mark & _COUNT_MASK < _COUNT_HALF:
                 self._ping_mark = None
                 if self._timers[_TIMER_PINGRESP] is None:
                     if _STATS:
@@ -4811,7 +4805,7 @@ class _Sending(_Receiving):
             else:
                 self._has_marks = True
         if _MQTT5 and self._is_5 and self._auth_mark is not None:
-            if outbox.has_left(self._auth_mark):
+            if outbox.sent_count - self._auth_mark & _COUNT_MASK < _COUNT_HALF:
                 self._auth_mark = None
                 self._auth_ms = self._now_ms
                 if self._timers[_TIMER_ACK] is None:
@@ -4820,7 +4814,7 @@ class _Sending(_Receiving):
                 self._has_marks = True
         for row in self._filters.rows:
             if row[_STATE] == _QUEUED:
-                if outbox.has_left(row[_MARK]):
+                if outbox.sent_count - row[_MARK] & _COUNT_MASK < _COUNT_HALF:
                     row[_STATE] = _ASKED
                     row[_MARK] = self._now_ms
                     if self._timers[_TIMER_ACK] is None:
@@ -4867,6 +4861,7 @@ class _Closing(_Sending):
         for timer in range(_TIMERS + 1):
             self._timers[timer] = None
         self._flying = self._unproven = self._proving = self._more_pings = 0
+        self._is_refused = False
         self._ping_mark = self._pubrel_mark = None
         self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
         self._put_offs = 0
@@ -5275,7 +5270,7 @@ class _Driving(_Closing):
         interest = select.POLLOUT
         if (
             self._packets is not None
-            and (not self._outbox.pending or _linger_ms and self._is_unproven())
+            and (self._is_refused or not self._outbox.pending)
             or self.state == _RESOLVING
         ):
             interest = 0
@@ -6030,6 +6025,7 @@ class MQTTClient(_Calls5):
         # lwIP's segments; how many of them PINGRESP proves to be free again, and how many more
         # PINGRESPs come before that one.
         self._unproven = self._proving = self._more_pings = 0
+        self._is_refused = False  # by _write_to_lwip()
         self._has_marks = False  # of _ping_mark, _pubrel_mark, or a filter: one has not left
         if not isinstance(uri, (list, tuple)):
             uri = (uri,)

@@ -53,7 +53,7 @@ SECTIONS = {
     "answers": "_Receiving._on_ack _Receiving._put_not_found _Receiving._on_failed"
     " _Receiving._on_suback _Sending._next_id",
     "timers": "_Serving._allow _Serving._arm _Serving._on_due _Serving._on_ping_time"
-    " _Serving._put_ping _Serving._prove _Serving._is_too_early _Serving._is_unproven"
+    " _Serving._put_ping _Serving._is_too_early"
     " _Serving._write_to_lwip _Serving._ping_meanwhile",
 }
 
