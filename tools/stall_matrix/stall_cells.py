@@ -683,10 +683,11 @@ def add_end(maker):
             make_fault=lambda how=how: Fault("DISCONNECT", how),
             trigger=DISCONNECT,
         )
+    # The message has left some milliseconds before disconnect(): both deadlines are the same long.
     maker.add(
         "draining",
         SILENCE,
-        wanted,
+        wanted | {("TimedOut", "ACK")},
         make_fault=lambda: Fault("PUBACK", SILENCE),
         trigger=CLOSE,
         **maker.at_deadline(),
