@@ -138,13 +138,16 @@ def test_who_ends_the_tool_otherwise_leaves_no_board_behind(firmware):
     # As a script's `&` starts it: such a process does not hear SIGINT.
     begin = "trap '' INT; exec \"$@\""
     command = ["sh", "-c", begin, "sh", sys.executable, emulated_board.__file__]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if "Ctrl-C ends it" in line:
-            break
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(ENDED_S) == 0
-    assert process.stdout.read().strip() == "board: off"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            for line in process.stdout:
+                if "Ctrl-C ends it" in line:
+                    break
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(ENDED_S) == 0
+            assert process.stdout.read().strip() == "board: off"
+        finally:
+            process.kill()
 
 
 def test_the_portable_tests_run_on_a_board_as_docs_porting_says(port_board, tmp_path):
