@@ -132,8 +132,12 @@ class Heartbeat:
     def _look(self):
         for pid, looks in list(self._waited.items()):
             waited = {}
-            for path in pathlib.Path("/proc/%d/task" % pid).glob("*/schedstat"):
-                with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended
+            try:
+                paths = list(pathlib.Path("/proc/%d/task" % pid).glob("*/schedstat"))
+            except OSError:  # it has ended
+                continue
+            for path in paths:
+                with contextlib.suppress(OSError, ValueError, IndexError):  # a thread has
                     waited[path.parent.name] = int(path.read_text().split()[1])
             if waited:
                 looks.append((time.monotonic(), waited))

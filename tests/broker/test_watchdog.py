@@ -68,6 +68,16 @@ def test_a_process_that_had_no_processor_is_not_held_to_have_blocked():
         assert heartbeat.waited_ms(0, since, until) == 0, "it was never watched"
 
 
+def test_the_heartbeat_bears_a_process_that_ends_while_it_looks(monkeypatch):
+    def glob(path, pattern):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(ends.pathlib.Path, "glob", glob)
+    heartbeat = ends.Heartbeat()
+    heartbeat.watch(os.getpid())
+    assert heartbeat.waited_ms(os.getpid(), 0, time.monotonic()) == 0
+
+
 def test_the_heartbeat_beats_while_it_is_needed():
     heartbeat = ends.Heartbeat()
     with heartbeat:
