@@ -92,7 +92,7 @@ def test_a_run_that_can_come_to_nothing_does_not_begin(words, tmp_path):
         [sys.executable, str(TOOLS / words[0]), *words[1:]],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=30,
+        timeout=100,
         cwd=tmp_path,
         text=True,
     )
