@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import outputs
+import setup_env
 
 TOOLS = Path(outputs.__file__).parent
 
@@ -100,7 +101,7 @@ def test_a_run_that_can_come_to_nothing_does_not_begin(words, tmp_path):
     assert words[1] in ran.stderr.splitlines()[-1]
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)  # it may have to be set up
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
     "words",
@@ -111,6 +112,10 @@ def test_a_run_that_can_come_to_nothing_does_not_begin(words, tmp_path):
     ids=" ".join,
 )
 def test_a_run_that_is_ended_leaves_nothing_behind_and_says_no_traceback(words, how, tmp_path):
+    name = words[0].replace("_", "-").replace(".py", ".txt")
+    setup_env.find_python(
+        "requirements-" + name
+    )  # not within the run: to end that is another thing
     with subprocess.Popen(
         [sys.executable, str(TOOLS / words[0]), *words[1:]],
         env={**os.environ, "TMPDIR": str(tmp_path)},
