@@ -113,9 +113,7 @@ def test_a_run_that_can_come_to_nothing_does_not_begin(words, tmp_path):
 )
 def test_a_run_that_is_ended_leaves_nothing_behind_and_says_no_traceback(words, how, tmp_path):
     name = words[0].replace("_", "-").replace(".py", ".txt")
-    setup_env.find_python(
-        "requirements-" + name
-    )  # not within the run: to end that is another thing
+    setup_env.find_python("requirements-" + name)
     with subprocess.Popen(
         [sys.executable, str(TOOLS / words[0]), *words[1:]],
         env={**os.environ, "TMPDIR": str(tmp_path)},
