@@ -3177,15 +3177,13 @@ class _Connecting:
             while at != pipe.tail:
                 first = pipe.firsts[at]
                 if first and not first & (_RELEASED | _MUTE):
-                    error = None
-                    size = pipe.packet_bytes_of(at)
+                    reason_code = 0
                     if first & self._forbidden:
-                        error = self._why_not(first)
-                    elif size > pipe.packet_bytes_max:
-                        error = _server_error(_PACKET_TOO_LARGE)
-                    if error:
-                        error.token = pipe.tokens[at]
-                        self._refused.append(error)
+                        reason_code = self._why_not(first)
+                    elif pipe.packet_bytes_of(at) > pipe.packet_bytes_max:
+                        reason_code = _PACKET_TOO_LARGE
+                    if reason_code:
+                        self._refused.append((pipe.tokens[at], reason_code))
                         if _OFFLINE:
                             pipe.give_up(at)
                         else:
@@ -3200,9 +3198,10 @@ class _Connecting:
                     0, pipe.packet_bytes_max - _PUBLISH_HEADER_MAX - _ALIAS_BYTES - 1
                 )
 
-        # Why a PUBLISH with this first byte can't be sent to this server [MQTT5-3.2.2-11, -14].
+        # The reason code of a PUBLISH whose first byte this server can't have
+        # [MQTT5-3.2.2-11, -14].
         def _why_not(self, first_byte):
-            return _server_error(0x9A if first_byte & _RETAIN & self._forbidden else 0x9B)
+            return 0x9A if first_byte & _RETAIN & self._forbidden else 0x9B
 
         # The error, if a subscription can't be had from this server, or its end (qos: -1) can't be
         # told to it; or None. The first look, at the most that its packet may take, costs less.
@@ -3223,19 +3222,20 @@ class _Connecting:
                 return _server_error(0xA1)
             return None
 
-        # What was queued before the server said that it can't do it. No lock is held.
+        # Messages that were queued before the server said that it can't do them: a few in each
+        # step. No lock is held.
         def _tell_refused(self):
-            for row in self._filters.rows:
-                if self._is_5 and row[_STATE] == _UNSENT:
-                    error = self._lacks_for(row[_FILTER], row[_QOS], row[_OPTIONS])
-                    if error:
-                        # An UNSUBSCRIBE is over, as one that the server refuses: prune() takes it.
-                        row[_STATE] = _REFUSED if row[_QOS] >= 0 else _GRANTED
-                        error.token = abs(row[_TOKEN])
-                        row[_TOKEN] = -error.token
-                        self._refused.append(error)  # as _on_suback() tells every refusal
-            while self._refused:
-                self._report(self._refused.pop(0))
+            refused = self._refused
+            for _ in range(_PACKETS_PER_STEP):
+                if refused and not self._is_enough:
+                    token, reason_code = refused[0]
+                    error = _server_error(reason_code)
+                    error.token = token
+                    refused.pop(0)
+                    self._happened = True
+                    self._report(error)
+            if refused:
+                self._pipe.has_chores = self._pipe.is_signalled = True
 
         # Another server than those of the list, if this one names it [5: 4.11]: its host and port,
         # all else as with this one. Once: what that names is not followed.
@@ -4217,6 +4217,8 @@ class _Receiving(_Serving):
                 self._put_auth(_REAUTHENTICATE, self._authenticate(None))
             elif self._auth_packet is not None and not self._has_said_bye:
                 self._send_auth()
+            if self._refused:
+                self._tell_refused()
             now_ms = self._now_ms
             for at in range(len(self._requests)):
                 request = self._requests[at]
@@ -4766,6 +4768,19 @@ class _Sending(_Receiving):
             row = filters.next_unsent()
             if row is None:
                 return
+            # It may have been queued before the server said that it can't do it.
+            if _MQTT5 and self._is_5:
+                error = self._lacks_for(row[_FILTER], row[_QOS], row[_OPTIONS])
+                if error:
+                    # An UNSUBSCRIBE is over, as one that the server refuses: prune() takes it.
+                    row[_STATE] = _REFUSED if row[_QOS] >= 0 else _GRANTED
+                    error.token = abs(row[_TOKEN])
+                    row[_TOKEN] = -error.token  # as _on_suback() does with every refusal
+                    self._pipe.is_signalled = self._happened = True
+                    self._report(error)
+                    if self._is_enough:  # on_error was slow
+                        return
+                    continue
             packet = encode_filter(
                 row[_ID] + _FILTER_ID_MIN,
                 row[_FILTER],
@@ -6279,7 +6294,7 @@ class MQTTClient(_Calls5):
         else:
             qos = _publish_flags(qos, retain)
             if _MQTT5 and qos & self._forbidden:
-                raise self._why_not(qos)
+                raise _server_error(self._why_not(qos))
         retain = self._last  # read once: another thread may change it
         if topic_name is not retain[0]:
             retain = self._topics.get(topic_name) if topic_name.__class__ is _bytes else None

@@ -328,6 +328,29 @@ def test_what_was_queued_before_the_server_said_so_is_told_and_dropped():
     assert client.is_done(1) and client.is_done(2) and client.is_done(3)
 
 
+def test_many_of_them_are_told_a_few_in_each_step():
+    needs("mqtt5", "offline")
+    bench = Bench(protocol=5, pipe_slots=64)
+    client = bench.client
+    for i in range(60):
+        client.publish("t", "x", 1)
+    client.publish("t", "y")
+    client.connect()
+    bench.steps()
+    bench.server.received()
+    bench.take_events()
+    bench.server.send(connack(b"\x24\x00"))
+    told = []
+    while len(told) < 60:
+        assert client.step(), "it goes on by itself"
+        events = [one for one in bench.take_events() if one[0] == "error"]
+        assert len(events) <= 2 * 16, len(events)
+        told += [(one[1].token, one[1].reason_code) for one in events]
+    assert told == [(token, 0x9B) for token in range(1, 61)]
+    bench.steps()
+    assert bench.server.received() == b"\x30\x05\x00\x01t\x00y"
+
+
 def test_what_begins_anew_past_pubrec_is_told_and_dropped_as_well():
     """[MQTT5-3.2.2-11, -14, -15] Only PUBREL was to follow, but that session is gone."""
     needs("qos2", "offline")
