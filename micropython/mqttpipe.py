@@ -3264,14 +3264,14 @@ class _Connecting:
 # ---------------------------------------------------------------------------
 # Serving: what each step() does while there is a connection
 # ---------------------------------------------------------------------------
-# _serve() is the loop: read (_receiving()), do what is rare (_do_chores(), _phases()), write
-# (_sending()), look at the earliest deadline. All deadlines are in `_timers`: _arm() sets one,
+# _serve() is the loop: read (_receiving()), do chores (_do_chores(), _phases()), write
+# (_sending()), check the earliest deadline. `_timers` holds all deadlines: _arm() sets one,
 # _on_due() acts on those that have passed.
 
 
 class _Serving(_Connecting):
-    # A generator, and the hot loop: most steps end after a few comparisons, and most others only
-    # move messages. All rare work is behind `has_chores`.
+    # A generator, and the hot loop: most steps end after a few comparisons. All rare work is
+    # behind `has_chores`.
     def _serve(self):
         pipe = self._pipe
         timers = self._timers
@@ -3291,7 +3291,7 @@ class _Serving(_Connecting):
         sent_ms = self._sent_ms
         long_ago_ms = -_AHEAD_MAX_MS  # see _left_of()
         is_held = is_partial = happened = False
-        heard = is_busy = True  # there may be more behind CONNACK
+        heard = is_busy = True  # more packets may follow CONNACK
         while True:
             if not is_held:
                 first_byte = next_packet(None)
@@ -3304,7 +3304,7 @@ class _Serving(_Connecting):
                     first_byte = is_held
                     is_partial = timers[_TIMER_PACKET] is not None
                 elif is_partial:
-                    timers[_TIMER_PACKET] = None  # the rest of a packet that was read past
+                    timers[_TIMER_PACKET] = None  # the rest of a too large packet is discarded
                     is_partial = False
                 now_ms = now()
                 if heard and since(now_ms, self._now_ms) >= _SLOW_MS:
@@ -3319,7 +3319,7 @@ class _Serving(_Connecting):
                     happened = True
                     sent_ms = now_ms
                     if is_rare:
-                        pipe.is_signalled = True  # what interrupts have queued may have room now
+                        pipe.is_signalled = True  # messages of publish_isr() may have room now
                 if is_rare:
                     if next_phase(None):
                         return
@@ -3328,7 +3328,7 @@ class _Serving(_Connecting):
                         happened = True
                         self._ping_meanwhile()
                     if self._has_said_bye:
-                        is_held = True  # read no more; _phases() discards what still comes
+                        is_held = True  # stop reading; _phases() discards what still arrives
                         first_byte = 0
                     if self.state != _ONLINE or self._filters.is_unsent or self._has_marks:
                         pipe.has_chores = True
@@ -3338,7 +3338,7 @@ class _Serving(_Connecting):
             due_ms = timers[_DUE]
             if due_ms is not None and not long_ago_ms <= since(now_ms, due_ms) < 0:
                 self._now_ms = now_ms
-                if since(sent_ms, self._sent_ms) > 0:  # else see _ping_meanwhile()
+                if since(sent_ms, self._sent_ms) > 0:  # else _ping_meanwhile() sent later
                     self._sent_ms = sent_ms
                 if self._on_due(heard):
                     happened = is_busy = pipe.has_chores = True
@@ -3347,8 +3347,8 @@ class _Serving(_Connecting):
             yield happened
             heard = happened = False
 
-    # Callbacks took timeout_ms, and we did not read meanwhile: extend the deadline of every answer
-    # by that. Returns for how many ms the oldest unacknowledged packet may still wait, or None.
+    # Callbacks took timeout_ms, in which we did not read: extend the deadline of each answer by
+    # it. Returns how many ms the oldest unacknowledged packet may still wait, or None.
     def _allow(self, timeout_ms):
         pipe = self._pipe
         timers = self._timers
@@ -3379,7 +3379,7 @@ class _Serving(_Connecting):
         if oldest_ms is not None:
             return _left_of(ticks_add(oldest_ms, self.connect_timeout_ms), self._now_ms)
 
-    # What is rare, for all stages of a life. True: something happened.
+    # The chores of all stages of a life. True: something happened.
     def _do_chores(self):
         pipe = self._pipe
         pipe.has_chores = False
@@ -3394,7 +3394,7 @@ class _Serving(_Connecting):
             self._take_isr()
         if _OFFLINE and pipe.next_expiry_ms is not None:
             is_due = _left_of(pipe.next_expiry_ms, self._now_ms) <= 0
-            if is_due and pipe._acquire(False):  # else another thread writes just now
+            if is_due and pipe._acquire(False):  # else another thread has the lock
                 try:
                     pipe.drop_expired(self._now_ms)
                 finally:
@@ -3410,8 +3410,8 @@ class _Serving(_Connecting):
         self._happened = False
         return happened
 
-    # A generator: the phases of a connection in service. Each step that has chores resumes it.
-    # Yields False until the connection has ended as asked for, then True.
+    # A generator: the phases of a connection in service. Each step with chores resumes it. Yields
+    # False until disconnect() has done its work, then True.
     def _phases(self):
         pipe = self._pipe
         outbox = self._outbox
@@ -3436,7 +3436,7 @@ class _Serving(_Connecting):
         # -- disconnect(): drain, and DISCONNECT [MQTT-3.14.4-1, -2] [MQTT5-3.14.2-1]
         self._move(_CLOSING)
         self._arm(_TIMER_STATE, self.connect_timeout_ms)
-        pipe.is_signalled = True  # messages may go now, if there was no ONLINE
+        pipe.is_signalled = True  # messages may go now, even without ONLINE
         while not self._is_time_up and (
             pipe.head != pipe.tail or outbox.pending or filters.is_unsent or filters.asked_count
         ):
@@ -3448,7 +3448,7 @@ class _Serving(_Connecting):
             and not self._is_time_up
         ):
             yield False
-        # No more is sent, or read [MQTT5-3.14.4-1, -2].
+        # After DISCONNECT we send and read nothing [MQTT5-3.14.4-1, -2].
         self._has_said_bye = self._is_held = True
         is_first = True
         while is_first or outbox.pending and not self._is_time_up:
@@ -3456,14 +3456,14 @@ class _Serving(_Connecting):
             is_first = False
             pipe.is_signalled = True
             yield False
-        # What the server has sent meanwhile is read away: closing with unread bytes would reset
-        # the connection, and the server might lose DISCONNECT and publish the will.
+        # Discard what the server has sent meanwhile. Closing with unread bytes would reset the
+        # connection: the server might lose DISCONNECT and publish the will.
         try:
             for _ in range(_PACKETS_PER_STEP):
                 if not self._read(self._decoder.buf, len(self._decoder.buf)):
                     break
         except _IGNORED:
-            pass  # the server was faster: it has closed
+            pass  # the server has closed already
         yield True
 
     def _arm(self, timer, timeout_ms):
@@ -3473,11 +3473,10 @@ class _Serving(_Connecting):
         if _is_earlier(at_ms, due_ms, self._now_ms):
             self._timers[_DUE] = at_ms
 
-    # A deadline has passed. It is put off once, by one step, if we heard the server in this step.
-    # More traffic does not help a server that talks but never answers: it is put off for longer
-    # only while the answer may be in what we have not read. That is behind one packet that moves,
-    # for as long as this one takes; or behind many packets, up to _PUT_OFFS_MAX times.
-    # True: something happened.
+    # Act on the deadlines that have passed. True: something happened. A deadline is extended by
+    # one step, once, if we heard the server in this step. Traffic alone does not save a server
+    # that never answers: a longer extension needs unread data that may hold the answer. Behind one
+    # packet it lasts as long as that moves; behind many, up to _PUT_OFFS_MAX times.
     def _on_due(self, heard):
         timers = self._timers
         now_ms = self._now_ms
@@ -3498,12 +3497,12 @@ class _Serving(_Connecting):
                 if timer == _TIMER_EXPIRY:
                     self._pipe.has_chores = True
                 elif self.state == _CLOSING:
-                    self._is_time_up = True  # for draining
+                    self._is_time_up = True  # stop draining
                 else:
                     self._is_stable = True
                 self._pipe.is_signalled = True
             elif left_ms is None or self._is_time_up:
-                self._put_offs = 0  # nothing waits; or that is the end that was asked for
+                self._put_offs = 0  # no packet waits for an answer, or draining is over
             elif left_ms > 0:
                 self._put_offs = 0
                 self._arm(timer, left_ms)
@@ -3516,12 +3515,12 @@ class _Serving(_Connecting):
                 self._packets_left = _PACKETS_PER_STEP  # until the next packet is complete
                 self._arm(timer, self.connect_timeout_ms // 2)
             elif self._is_held and timer != _TIMER_WRITE:
-                # Without room for an answer we do not read: the server owes nothing meanwhile.
+                # While a packet is held we do not read, so no answer can be late.
                 self._arm(timer, self.connect_timeout_ms)
             elif heard and not self._is_late:
                 is_put_off = True
                 timers[timer] = now_ms
-            else:  # it ends the connection
+            else:
                 if timer == _TIMER_ACK and self.state == _SUBSCRIBING:
                     timer = _SUBSCRIBING - _TIMER_WORDS
                 raise TimedOut(_NO_ANSWER, _STAGE_WORDS.split()[timer + _TIMER_WORDS])
@@ -3534,13 +3533,12 @@ class _Serving(_Connecting):
         timers[_DUE] = due_ms
         return happened
 
-    # The keep alive counts from the last packet sent, whatever it was [MQTT-3.1.2-23]
-    # [MQTT5-3.1.2-20]. No packet moves the timer: when it runs out, we look at when that was. If
-    # nothing has come since it ran out the last time, PINGREQ goes all the same: writing alone
-    # shows a dead connection late. While bytes are pending none is needed: they move, or
-    # _TIMER_WRITE ends the connection.
+    # The keep alive counts from the last packet sent, of any kind [MQTT-3.1.2-23]
+    # [MQTT5-3.1.2-20]. Sending does not move the timer: when it expires, we check when that was.
+    # If no packet came since it last expired, send PINGREQ anyway, as writing alone detects a dead
+    # connection late; but not while bytes are pending, as _TIMER_WRITE watches these.
     def _on_ping_time(self, is_slow=False):
-        if not self.keep_alive_s:  # the application has switched it off
+        if not self.keep_alive_s:  # the application has set it to 0
             return
         left_ms = _left_of(ticks_add(self._sent_ms, self.keep_alive_s * 1000), self._now_ms)
         if left_ms <= 0 or self._is_quiet and not is_slow and not self._outbox.pending:
@@ -3549,8 +3547,8 @@ class _Serving(_Connecting):
                 self._put_ping()
         if not is_slow:
             if _ASYNCIO and self._full and not self._waiting:
-                # Somebody may have left the loop without close(). The first time it may be full
-                # by chance, and the second comes soon if a packet was sent long before.
+                # The application may have left the loop without close(). Report the third expiry:
+                # the first may be chance, and the second may follow it at once.
                 messages = self._full[0]
                 messages._idle += 1
                 if messages._idle == 3:
@@ -3561,19 +3559,19 @@ class _Serving(_Connecting):
             self._is_quiet = True
         self._arm(_TIMER_PING, left_ms)
 
-    # Send one PINGREQ at a time, unless its PINGRESP may be behind data that we do not read, or
-    # read slowly; and none after DISCONNECT. Without room the socket is stuck: _TIMER_WRITE runs.
+    # Send one PINGREQ at a time, and none after DISCONNECT. Callers await the last PINGRESP first,
+    # unless unread data may delay it. Without room the socket is stuck: _TIMER_WRITE runs.
     def _put_ping(self):
         outbox = self._outbox
         if self._ping_mark is None and outbox.room >= 2 and not self._has_said_bye:
             if self._timers[_TIMER_PINGRESP] is None:
-                # Not what is behind it, though that may be written at the same moment.
+                # PINGRESP proves nothing that follows PINGREQ, even in the same write.
                 self._proving = self._unproven + 1 + outbox.pending // _SEGMENT_BYTES
             outbox.put_packet(_PINGREQ_PACKET)
             self._ping_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
             self._has_marks = self._pipe.has_chores = True
 
-    # Does this packet fill lwIP's memory, so that few segments may be on their way before it?
+    # True: this large packet must wait for PINGRESP, or it would not fit lwIP's memory.
     def _is_too_early(self, size):
         if (
             self._unproven <= _SEGMENTS_LARGE
@@ -3585,8 +3583,8 @@ class _Serving(_Connecting):
             self._put_ping()
         return True
 
-    # As the write of the socket. But rather than find lwIP's memory full, wait for the PINGRESP,
-    # which has a deadline.
+    # Replaces the socket's write() on lwIP: instead of filling lwIP's memory, which blocks, it
+    # refuses and waits for PINGRESP, which has a deadline.
     def _write_to_lwip(self, data, at, size):
         self._is_refused = (
             self._unproven > _SEGMENTS_MAX
@@ -3600,8 +3598,8 @@ class _Serving(_Connecting):
             self._unproven += 1 + count // _SEGMENT_BYTES
         return count
 
-    # If callbacks were slow: extend the server's deadlines by the time they took, and flush what
-    # we owe it, with a PINGREQ if one is due, before the next callback. _sending() frees slots.
+    # After slow callbacks: extend the server's deadlines by their time, and flush what we owe,
+    # with a PINGREQ if one is due, before the next callback. _sending() frees the slots.
     def _ping_meanwhile(self):
         took_ms = ticks_diff(ticks_ms(), self._now_ms)
         if took_ms >= _SLOW_MS and self.state >= _SUBSCRIBING and self._failed is None:
@@ -3613,22 +3611,22 @@ class _Serving(_Connecting):
                     self._timers[_TIMER_WRITE] = None
                     self._on_left()
             except Exception as error:
-                self._failed = error  # some of it may have left: _sending() ends the connection
+                self._failed = error  # a part may have left: _sending() ends the connection
 
 
 # ---------------------------------------------------------------------------
 # Receiving: a packet of the server, from the Decoder to a callback
 # ---------------------------------------------------------------------------
 # _receiving() delivers a PUBLISH and puts its answer into the Outbox. _on_ack() finds the slot of
-# a PUBACK, PUBREC or PUBCOMP, _on_suback() the row of a SUBACK or UNSUBACK. _on_packet() does the
-# rest, such as PUBREL; _on_packet_5() what only MQTT 5.0 has.
+# a PUBACK, PUBREC or PUBCOMP, _on_suback() the row of a SUBACK or UNSUBACK. _on_packet() handles
+# the rest, _on_packet_5() what only MQTT 5.0 has.
 
 
 class _Receiving(_Serving):
-    # A generator: handles what has come, up to 16 packets. Send it the first byte of the first
-    # packet, or _STUCK, or _MOVES; while a packet is held, anything. Yields True if we heard the
-    # server. Any packet but a QoS 0 PUBLISH is treated as if it needed an answer (PUBACK needs
-    # none): without room for one the packet is held, and so is all that follows.
+    # A generator: handles up to 16 packets. Send it the first byte of the first packet, _STUCK or
+    # _MOVES; while a packet is held, anything. Yields True if we heard the server. All packets but
+    # a QoS 0 PUBLISH must find room for an answer (even PUBACK, which needs none). Without room
+    # the packet is held, and so are all that follow.
     def _receiving(self, next_packet):
         decoder = self._decoder
         outbox = self._outbox
@@ -3645,24 +3643,24 @@ class _Receiving(_Serving):
         if _STATS:
             counts = self._counts
         on_ack = self._on_ack  # bound once: every QoS 1 message needs it
-        # (length and name as on the wire, name as str, callbacks, bytes of the first of these)
-        # of the last topics.
+        # Of the last topics: (length and name as on the wire, name as str, callbacks, size of the
+        # first item).
         topics = []
         if _MQTT5:
             is_5 = self._is_5
-            # The same, by alias [MQTT5-3.3.2-10]. _NOTHING: find the callbacks anew.
+            # The first three of these, by alias [MQTT5-3.3.2-10]. _NOTHING: find callbacks again.
             aliases = [None] * (_ALIASES + 1)
             alias = at = 0
             identifiers = None
-        known = turn = held = 0  # how many topics; the last one found
+        known = turn = held = 0  # number of topics; index of the last one found
         key = text = callbacks = last_byte = None
         default = [None]
         qos = 0
-        start = end = -1  # of the payload; start: -1: to be looked at
-        set_start = -1  # what Message has
+        start = end = -1  # of the payload; start -1: not known yet
+        set_start = -1  # that of `message`
         key_len = _COUNT_MASK  # no topic name is known
         heard = False
-        is_new = True  # False: a QoS 2 message that came again
+        is_new = True  # False: a QoS 2 message that is repeated
         while True:
             first_byte = yield heard
             if held:
@@ -3670,12 +3668,12 @@ class _Receiving(_Serving):
                 held = 0
             self._now_ms = now_ms = now()
             heard = self._is_held = False
-            free = _PUBLISH | _RETAIN  # up to this byte packets need no answer, and no room
+            free = _PUBLISH | _RETAIN  # packets up to this first byte need no answer, and no room
             if _ASYNCIO and self._full and not self._waiting:
                 free = 0
             left = _PACKETS_PER_STEP
             while first_byte > 0:
-                if filters.is_changed:  # also by a callback, or an answer, of this step
+                if filters.is_changed:  # also by a callback or a SUBACK of this step
                     filters.is_changed = False
                     topics = []
                     known = 0
@@ -3700,15 +3698,15 @@ class _Receiving(_Serving):
                     if (not _MQTT5 or length < 3) and first_byte == _PUBACK:
                         token = on_ack(_PUBACK, buf[0] << 8 | buf[1])
                     else:
-                        # A message that is passed over may have given an alias anew. No other may
-                        # go under the name that it had before.
+                        # A PUBLISH that is too large may redefine an alias. Forget all: no later
+                        # message may get the old topic name.
                         if _MQTT5 and decoder.have < length:
                             if first_byte < _LATE and not begins_with(_NO_TOPIC):
                                 aliases = [None] * (_ALIASES + 1)
                         token = self._on_packet(first_byte)
                     if _OFFLINE:
                         pipe.is_looking = False
-                        if token is None:  # again in the next step; see _sending()
+                        if token is None:  # another thread has the pipe: retry in the next step
                             held = first_byte
                             self._is_held = pipe.has_chores = pipe.is_signalled = True
                             break
@@ -3723,10 +3721,10 @@ class _Receiving(_Serving):
                         if since(now(), self._now_ms) >= _SLOW_MS:
                             left = 0
                 else:
-                    # -- PUBLISH (section 3.3): the topic name. What is known of it is good for all
-                    # messages that follow with the same.
+                    # -- PUBLISH (section 3.3): the topic name. Messages in a row with the same
+                    # name look it up once.
                     if _MQTT5 and is_5:
-                        # The properties: where the payload begins. Most have none, or an alias.
+                        # The payload follows the properties. Most messages have none, or an alias.
                         at = buf[0] << 8 | buf[1] if length > 2 else length
                         end_5 = at + (4 if first_byte & _QOS_MASK else 2)
                         if end_5 >= length:
@@ -3815,8 +3813,8 @@ class _Receiving(_Serving):
                         if start != set_start:
                             message._start = set_start = start
                             end = -1
-                    # -- the packet identifier. If Ctrl-C comes here, the connection ends, and the
-                    # server sends it again: _close() forgets an identifier that is `_arriving`.
+                    # -- the packet identifier. Ctrl-C here ends the connection; _close() forgets
+                    # the identifier that is `_arriving`, so that the resent message counts as new.
                     if qos:
                         packet_id = buf[key_len] << 8 | buf[key_len + 1]
                         if start > length or not packet_id:  # [MQTT-2.3.1-1]
@@ -3849,20 +3847,19 @@ class _Receiving(_Serving):
                                 self._count(_N_IGNORED)
                         to_tell = length_of(takers)
                         while to_tell:
-                            # Ctrl-C in this `try`, even between two callbacks, costs no callback
-                            # the message: no interpreter checks for it between the countdown and
-                            # the call.
+                            # Ctrl-C in this `try` loses no message for any callback: no
+                            # interpreter checks for Ctrl-C between the countdown and the call.
                             try:
                                 if _QOS2 and qos:
                                     self._arriving = 0
                                 while True:
-                                    # (~0 is the last one, ~1 the one before it.)
+                                    # ~0 is the last callback, ~1 the one before it.
                                     takers[~(to_tell := to_tell - 1)](self, message)
                                     if not to_tell or since(now(), self._now_ms) >= _SLOW_MS:
                                         break
                             except Exception as error:
                                 if _ASYNCIO and qos and error is _NO_MEMORY:
-                                    # messages() can't keep it: not acknowledged, it comes again.
+                                    # No memory in messages(): unacknowledged, it comes again.
                                     if qos == 4:
                                         self._arriving = packet_id
                                     raise
@@ -3870,21 +3867,21 @@ class _Receiving(_Serving):
                             except BaseException as error:
                                 self._interrupt = error
                                 left = 0
-                            # Ctrl-C here does: the callbacks that follow miss the message.
+                            # Ctrl-C here loses it for the callbacks that follow.
                             if to_tell:
                                 self._ping_meanwhile()
                                 left = 0
-                    # Acknowledge after the callback: after a reset in between, the message comes
-                    # again rather than never. Acknowledge it whether or not anybody took it
+                    # Acknowledge after the callback: a reset in between then repeats the message
+                    # instead of losing it. Acknowledge it even if no callback took it
                     # [MQTT-3.3.4-1] [MQTT-4.5.0-2], in the order of arrival [MQTT-4.6.0-2, -3].
                     # MQTT 5.0: [MQTT5-3.3.4-1] [MQTT5-4.5.0-2] [MQTT5-4.6.0-2, -3]
                     # [MQTT5-4.3.2-4, -5] [MQTT5-4.3.3-8, -10, -13].
                     if qos:  # [MQTT-2.3.1-6] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
                         if _QOS2:
-                            self._arriving = 0  # also if nobody took it
+                            self._arriving = 0  # also without callbacks
                         outbox.put_ack(_PUBREC if qos == 4 else _PUBACK, packet_id)
                         is_new = True
-                    # Slow callbacks: what is owed leaves before the next message.
+                    # After slow callbacks, send what we owe before the next message.
                     if since(now(), now_ms) >= _SLOW_MS:
                         left = 0
                 if self._is_enough:
@@ -3907,9 +3904,9 @@ class _Receiving(_Serving):
                     self._arm(_TIMER_PACKET, self.connect_timeout_ms)
 
     if _QOS2:
-        # A QoS 2 message has come. True: for the first time since its identifier was released.
-        # What comes again has DUP [MQTT-3.3.1-1] [MQTT5-3.3.1-1]. That is looked at only where the
-        # server may have begun a new session, with the same identifiers: not all have it right.
+        # True: this QoS 2 message is new since its identifier was released. A repeated message has
+        # DUP [MQTT-3.3.1-1] [MQTT5-3.3.1-1], but not all servers set it. So check DUP only where
+        # the server may have begun a new session, which reuses identifiers.
         def _is_first(self, packet_id):
             received = self._received
             is_again = packet_id in received
@@ -3917,7 +3914,7 @@ class _Receiving(_Serving):
                 received.remove(packet_id)
                 is_again = False
             if is_again:
-                received.append(packet_id)  # of this connection from here on
+                received.append(packet_id)  # behind the 0: of this connection
                 received.remove(packet_id)
                 if _STATS:
                     self._count(_N_SUPPRESSED)
@@ -3927,8 +3924,8 @@ class _Receiving(_Serving):
                 if len(received) - received.index(0) > self._received_max:
                     raise _server_error(_RECEIVE_MAXIMUM_EXCEEDED, "more than our receive maximum")
             if len(received) > _RECEIVED_MAX:
-                # Some servers forget with a connection that they owe PUBREL: it never comes.
-                if not received.pop(0):  # the 0: the next CONNACK brings another
+                # Some servers forget a PUBREL that they owe when the connection breaks.
+                if not received.pop(0):  # the 0; the next CONNACK adds it again
                     raise TransportError(
                         "more than %d QoS 2 messages without PUBREL" % _RECEIVED_MAX
                     )
@@ -3936,9 +3933,8 @@ class _Receiving(_Serving):
             received.append(packet_id)
             return True
 
-    # A topic name that is not known: the first `end` bytes of the packet, with its length. Returns
-    # (these bytes, the name as str, its callbacks). Instead of callbacks: None for on_message, an
-    # empty tuple if the message is passed over.
+    # A new topic name: the first `end` bytes of the packet, with its length. Returns (these bytes,
+    # name as str, callbacks). Callbacks None: on_message; empty tuple: ignore the message.
     def _new_topic(self, end):
         buf = self._decoder.buf
         key = bytes(memoryview(buf)[:end])
@@ -3950,20 +3946,19 @@ class _Receiving(_Serving):
         except ValueError:
             pass
         is_ascii = len(text) == end - 2
-        if not is_ascii and end > _SLOW_BYTES:  # looked at byte by byte
+        if not is_ascii and end > _SLOW_BYTES:  # _is_utf8() checks byte by byte
             self._is_enough = True
         if buf.find(b"\x00", 2, end) >= 0 or not is_ascii and not _is_utf8(buf, 2, end):
             raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
         if buf.find(b"+", 2, end) >= 0 or buf.find(b"#", 2, end) >= 0:
-            # ActiveMQ delivers such. The stream and the session are whole: it is passed over.
+            # ActiveMQ sends these. Stream and session are intact, so ignore the message.
             self._report(
                 ServerError("topic name holds a wildcard, ignored [MQTT-3.3.2-2]: %r" % text)
             )
             return key, text, ()
         return key, text, self._filters.callbacks(buf, 2, end) or None
 
-    # All packets but a PUBLISH that fits the buffer. Returns the token of a message whose exchange
-    # has ended, or 0.
+    # All packets but a PUBLISH that fits the buffer. Returns as _on_ack().
     def _on_packet(self, first_byte):
         buf = self._decoder.buf
         kind = first_byte & _TYPE_MASK
@@ -3982,7 +3977,7 @@ class _Receiving(_Serving):
         if first_byte & ~0x0F == _PUBLISH:
             self._on_large(first_byte)
         elif kind == _PINGRESP:
-            if self._more_pings:  # the last answer proves what was before the first of them
+            if self._more_pings:  # the last PINGRESP proves what left before the first PINGREQ
                 self._more_pings -= 1
                 self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
             else:
@@ -3997,7 +3992,7 @@ class _Receiving(_Serving):
             raise ServerError("a second CONNACK [3.2]")
         else:
             packet_id = buf[0] << 8 | buf[1]
-            if kind == _PUBLISH:  # the end of one that was too large
+            if kind == _PUBLISH:  # the end of a too large one
                 packet_id = self._decoder.late_id
             if not packet_id:
                 raise ServerError(_ID_0)
@@ -4012,7 +4007,7 @@ class _Receiving(_Serving):
         return 0
 
     if _QOS2:
-        # The server will not repeat that message: its identifier is free for another. (Ctrl-C in
+        # PUBREL: the server will not resend this message, so its identifier is free. (Ctrl-C in
         # _is_first() may have left it there twice.)
         def _on_pubrel(self, packet_id):
             received = self._received
@@ -4023,8 +4018,8 @@ class _Receiving(_Serving):
             self._outbox.put_ack(_PUBCOMP, packet_id)  # [MQTT-4.3.3-2] [MQTT5-4.3.3-11, -12]
             return 0
 
-    # A message that is larger than the buffer: told, and read past. At QoS 1 and 2 it is
-    # acknowledged when its identifier is known, at its end.
+    # A message larger than the buffer: report it and discard it. At QoS 1 and 2 _on_packet()
+    # acknowledges it at its end, when its identifier is known.
     def _on_large(self, first_byte):
         decoder = self._decoder
         end = topic_end = 2 + (decoder.buf[0] << 8 | decoder.buf[1])
@@ -4039,28 +4034,27 @@ class _Receiving(_Serving):
             LocalError(_TOO_LARGE % ("received message", decoder.length, len(decoder.buf)))
         )
 
-    # PUBACK, PUBREC or PUBCOMP (sections 4.3.2 and 4.3.3). What nothing waits for is ignored and
-    # counted: it may be from before a reset of this device. Returns the token of a message whose
-    # exchange has ended, or 0. None: try again, another thread is in cancel(), perhaps for just
-    # this message. The caller lowers pipe.is_looking.
+    # PUBACK, PUBREC or PUBCOMP (sections 4.3.2 and 4.3.3). If no message waits for it, ignore and
+    # count it: it may be from before a reset of this device. Returns the token of a message whose
+    # exchange has ended, or 0. None: retry, another thread is in cancel(), perhaps for this
+    # message. The caller clears pipe.is_looking.
     def _on_ack(self, kind, packet_id):
         pipe = self._pipe
         if _OFFLINE:
-            pipe.is_looking = True  # from here on no cancel() of another thread comes between
+            pipe.is_looking = True  # keeps out cancel() of other threads
             if pipe.is_dropping:
                 return None
         at = pipe.find_id(packet_id)
         first = pipe.firsts[at] if at >= 0 else 0
         if _QOS2 and kind == _PUBREC:
-            # PUBREL goes at once [MQTT-4.3.3-1], so in the order of the PUBRECs [MQTT-4.6.0-4].
-            # Answer an unknown PUBREC, too: without a PUBREL the server would keep the identifier
-            # for ever.
+            # Send PUBREL at once [MQTT-4.3.3-1], so in the order of the PUBRECs [MQTT-4.6.0-4].
+            # Answer an unknown PUBREC, too: the server would keep its identifier for ever.
             if _MQTT5 and self._is_5 and not first & 0x04:
                 self._put_not_found(_PUBREL, packet_id)
             else:
                 self._outbox.put_ack(_PUBREL, packet_id)
             if first & 0x04:
-                # The payload stays: a server without our session gets the message from the start.
+                # Keep the payload: a server that lost the session gets the whole message again.
                 if not first & _RELEASED:
                     pipe.last_turn = pipe.last_turn % _TURNS + 1
                     pipe.firsts[at] = first | _RELEASED | pipe.last_turn << _TURN_SHIFT
@@ -4078,7 +4072,7 @@ class _Receiving(_Serving):
             if _QOS2 and kind == _PUBACK and first & 0x04 and not self._is_qos1_told:
                 self._is_qos1_told = True
                 if _OFFLINE:
-                    pipe.is_looking = False  # the callback may drop something
+                    pipe.is_looking = False  # on_error may drop messages
                 self._report(
                     ServerError("the server does not do QoS 2: PUBACK for a QoS 2 message")
                 )
@@ -4133,7 +4127,7 @@ class _Receiving(_Serving):
             if kind == _AUTH:
                 self._on_auth(code, properties)
             elif code < _FAILED or kind >= _PUBREL & _TYPE_MASK:
-                # PUBCOMP or PUBREL with 0x92: it is over, as it would be without
+                # 0x92 in PUBREL or PUBCOMP ends the exchange, too
                 if _QOS2 and kind == _PUBREL & _TYPE_MASK:
                     return self._on_pubrel(packet_id)
                 return self._on_ack(kind, packet_id)
@@ -4141,11 +4135,11 @@ class _Receiving(_Serving):
                 return self._on_failed(kind, packet_id, code, properties)
             return 0
 
-        # PUBACK or PUBREC with a reason code from 0x80 on: that message is over, and is not sent
-        # again [MQTT5-4.3.3-4] [MQTT5-4.4.0-2]. Returns as _on_ack().
+        # PUBACK or PUBREC with a reason code of 0x80 or above ends the exchange: the message is
+        # not sent again [MQTT5-4.3.3-4] [MQTT5-4.4.0-2]. Returns as _on_ack().
         def _on_failed(self, kind, packet_id, code, properties):
             pipe = self._pipe
-            # Under the lock: see _tell_dropped(). While we have it, no writer drops anything.
+            # The lock guards pipe.dropped, and keeps writers from dropping messages meanwhile.
             if _OFFLINE and not pipe._acquire(False):
                 return None
             error = None
@@ -4186,7 +4180,7 @@ class _Receiving(_Serving):
                 self._put_auth(code, data)
             else:
                 self._is_authenticating = False
-                self._pipe.has_chores = True  # perhaps it was asked for once more meanwhile
+                self._pipe.has_chores = True  # reauthenticate() may have been called again
                 self._emit(self.on_authenticated, _NOTHING)
 
         def _put_auth(self, code, data):
@@ -4196,8 +4190,8 @@ class _Receiving(_Serving):
             self._auth_packet = packet
             self._send_auth()
 
-        # At once, or when a large message before it has left. _on_left() starts the deadline of
-        # the answer; before CONNACK the attempt has its own.
+        # Send AUTH now, or after the large message before it. _on_left() starts the deadline of
+        # the answer; before CONNACK the deadline is that of the attempt.
         def _send_auth(self):
             outbox = self._outbox
             packet = self._auth_packet
@@ -4208,7 +4202,7 @@ class _Receiving(_Serving):
                     self._has_marks = True
             self._pipe.has_chores = True
 
-        # The rare work of MQTT 5.0: reauthenticate(), and requests without a response.
+        # The chores of MQTT 5.0: reauthenticate(), errors to report, requests that time out.
         def _do_chores_5(self):
             if self._wants_auth and self.state == _ONLINE and not self._is_authenticating:
                 self._wants_auth = False
@@ -4256,17 +4250,17 @@ class _Receiving(_Serving):
                 error = _refusal("filter %r" % row[_FILTER], code, properties)
                 error.token = abs(row[_TOKEN])
                 if not is_suback:
-                    row[_FILTER] = b""  # the subscription stands: nothing before it is over
+                    row[_FILTER] = b""  # the subscription stays: end no row before this one
         elif is_suback and decoder.length != 3:  # [MQTT-3.9.3-1]
             raise ServerError("SUBACK with code 0x%02x, %d bytes [3.9]" % (code, decoder.length))
-        granted = bytes((code,))  # first: without memory for it nothing has changed
+        granted = bytes((code,))  # first: if this runs out of memory, nothing has changed
         token = row[_TOKEN]
         row[_TOKEN] = -abs(token)
-        is_refused = is_suback and code > 2  # a reserved code is one [MQTT-3.9.3-2]
+        is_refused = is_suback and code > 2  # also a reserved code [MQTT-3.9.3-2]
         filters.on_answer(row, _REFUSED if is_refused else _GRANTED)
         pipe = self._pipe
-        # What one answer may end, or all. (Looking at all rows for each would take long.) While
-        # another thread adds a row, or without memory, the next answer does it.
+        # Prune only if this answer may end a row, or is the last: each prune goes through all
+        # rows. If another thread has the lock, or memory is short, the next answer does it.
         is_over = row[_QOS] < 0 or not row[_IS_LAST] or not filters.asked_count
         if is_over and pipe._acquire(False):
             try:
@@ -4277,7 +4271,7 @@ class _Receiving(_Serving):
                 pipe.release_lock(False)
         if _MQTT5 and properties is not None and code >= _FAILED:
             self._report(error)
-        # Every first answer, and every refusal of what had been granted before.
+        # Tell each first answer, and each refusal after a reconnection.
         if is_suback and (token > 0 or is_refused):
             self._emit(self.on_subscribed, abs(token), granted)
 
@@ -4285,16 +4279,16 @@ class _Receiving(_Serving):
 # ---------------------------------------------------------------------------
 # Sending: a message, from the Pipe to the stream
 # ---------------------------------------------------------------------------
-# _sending() takes messages from the ring to the Outbox (it moves `sent`) and writes. What leaves
-# at once it frees itself; _leaving() follows the rest (it moves `left`).
+# _sending() moves messages from the ring to the Outbox (it moves `sent`) and writes. It frees what
+# leaves at once; _leaving() frees the rest (it moves `left`).
 
 
 class _Sending(_Receiving):
-    # A generator: writes what there is to write. Yields True if anything left. PUBRELs go first,
-    # as their PUBRECs came [MQTT-4.6.0-4]; then filters; then messages as they were published,
-    # those sent before again [MQTT-4.6.0-1] [MQTT5-4.6.0-1, -4]. No receive maximum keeps PUBRELs
-    # and filters from leaving [MQTT5-3.3.4-8] [MQTT5-4.9.0-3]. Before ONLINE no new message goes:
-    # ONLINE means that the subscriptions are in service.
+    # A generator: writes what is ready. Yields True if anything left. The order: PUBRELs, as their
+    # PUBRECs came [MQTT-4.6.0-4]; filters; messages in the order of publish(), those sent before
+    # again [MQTT-4.6.0-1] [MQTT5-4.6.0-1, -4]. No receive maximum delays PUBRELs and filters
+    # [MQTT5-3.3.4-8] [MQTT5-4.9.0-3]. New messages wait for ONLINE: then the subscriptions are in
+    # service.
     #
     # What each message needs is in local variables: they cost a fifth of an attribute's time.
     def _sending(self):
@@ -4319,8 +4313,8 @@ class _Sending(_Receiving):
         next_id = self._next_id
         again = self._again if _QOS2 else ()
         if _MQTT5:
-            # Topic name -> its alias as properties [MQTT5-3.3.2-8]: of this connection
-            # [MQTT5-3.3.2-7]. The last topic name as it is sent; how many bytes more that takes.
+            # aliases: topic name -> its alias as properties [MQTT5-3.3.2-8], of this connection
+            # [MQTT5-3.3.2-7]. wire: the last topic name as sent; more: the bytes that this adds.
             is_5 = self._is_5
             aliases = self._aliases = {}
             self._alias_topics = [None] * (_ALIASES + 1)
@@ -4329,7 +4323,7 @@ class _Sending(_Receiving):
             more = 0
             alias_topic_min = _ALIAS_TOPIC_MIN if self._alias_max else _PACKET_BYTES_LIMIT
             need_max = min(0x81, pipe.packet_bytes_max)  # else an alias may not fit
-        # How the last small PUBLISH began, up to its topic name, and how many bytes it needs.
+        # The start of the last small PUBLISH, up to its topic name: kept for the next one like it.
         head = bytearray(0x81)  # reserves the memory
         last_topic = last_first = last_size = None
         qos = need = 0
@@ -4341,11 +4335,11 @@ class _Sending(_Receiving):
             for _ in range(_FLUSHES_PER_STEP):
                 is_full = is_lwip and self._unproven > _SEGMENTS_PING
                 if is_full:
-                    # PINGRESP proves that the server has received what was sent before.
+                    # PINGRESP proves that the server has received what left before PINGREQ.
                     if timers[_TIMER_PINGRESP] is None and not self._is_held:
                         self._put_ping()
                     is_rare = is_rare or self._has_marks
-                    # While messages() is full no PINGRESP is read; who empties it may wait for us.
+                    # While messages() is full we read no PINGRESP, and its task may wait for us.
                     is_full = self._unproven > _SEGMENTS_MAX and not (
                         _ASYNCIO and self._full and self._is_held
                     )
@@ -4361,8 +4355,7 @@ class _Sending(_Receiving):
                     if filters.is_unsent and not self._has_said_bye and not is_full:
                         self._send_filters()
 
-                # -- messages: from the ring to the outbox. is_stuck: they wait for something other
-                # than room
+                # -- messages: from the ring to the outbox. is_stuck: they wait, but not for room
                 pending = outbox.pending
                 if not is_rare and not pending and pipe.sent == pipe.tail:
                     break
@@ -4370,14 +4363,14 @@ class _Sending(_Receiving):
                     is_full or is_rare and (again or self._has_said_bye or filters.is_unsent)
                 )
                 if _OFFLINE:
-                    pipe.is_looking = True  # before the places are read: no writer moves them now
+                    pipe.is_looking = True  # first: no writer may move `sent` from here on
                     is_away = pipe.is_dropping
-                    if is_away:  # the writer signals when it has done, or Ctrl-C has ended it
+                    if is_away:  # a writer drops messages, or Ctrl-C ended it: retry
                         pipe.is_looking = False
                         is_stuck = pipe.has_chores = pipe.is_signalled = True
                 at = begin = pipe.sent
                 tail = pipe.tail
-                # Nearly all are small, and are sent for the first time.
+                # Fast path: small messages that are sent for the first time, as nearly all are.
                 is_qos_0 = True
                 limit = room = outbox.room
                 end = tail
@@ -4407,7 +4400,7 @@ class _Sending(_Receiving):
                                 elif length_of(wire) < alias_topic_min:
                                     properties = b"\x00"
                                     more = 1
-                                else:  # it gets one when it is sent
+                                else:  # it gets an alias when it is sent
                                     more = 1 + _ALIAS_BYTES
                     payload = payloads[at]
                     if length_of(payload) != last_size:
@@ -4442,13 +4435,13 @@ class _Sending(_Receiving):
                         if is_5:
                             if properties is None:
                                 properties = self._give_alias(last_topic)
-                                last_topic = None  # from here on by its alias
+                                last_topic = None  # the next one goes by its alias
                             extend(properties)
                     extend(payload)
                     room -= need
                     at = after[at]
-                # If no more fit or wait, and the outbox has nothing else, or acknowledgements and
-                # a PINGREQ that were not offered yet: write them at once.
+                # Write at once if no more fit or wait, and the outbox holds nothing else, or only
+                # acknowledgements and a PINGREQ that the socket was not offered yet.
                 count = -1
                 if (
                     at != begin
@@ -4476,9 +4469,9 @@ class _Sending(_Receiving):
                             count = at - begin if at > begin else at - begin + size
                             if _STATS:
                                 counts[_N_SENT] = counts[_N_SENT] + count & _COUNT_MASK
-                            # A slot that head has passed is free: its payload is given up, and the
-                            # rest stays until the next message is written over it.
-                            for first in range(at - count, at):  # before 0: at the lists' ends
+                            # Drop only the payload: the next message in this slot overwrites the
+                            # rest.
+                            for first in range(at - count, at):  # negative: from the lists' ends
                                 payloads[first] = None
                             if pipe.head == begin:
                                 pipe.head = at
@@ -4491,7 +4484,7 @@ class _Sending(_Receiving):
                                 break
                             continue
                         begin = at
-                # What has not left at once is now the outbox's.
+                # Account in the outbox for what has not left.
                 while begin != at:
                     if _MQTT5:
                         first = marks[begin]
@@ -4519,7 +4512,7 @@ class _Sending(_Receiving):
                             if packet_id < 0:
                                 is_stuck = True
                                 break
-                            if packet_id or not first & _QOS_MASK:  # else its PUBREL was sent
+                            if packet_id or not first & _QOS_MASK:  # 0: its PUBREL was sent
                                 payload = payloads[at]
                                 if is_lwip and self._is_too_early(
                                     pipe.packet_bytes_of(at)
@@ -4552,7 +4545,7 @@ class _Sending(_Receiving):
                         at = after[at]
                     if not is_away:
                         pipe.sent = at
-                        if not outbox.pending and pipe.left != at:  # only gaps are left
+                        if not outbox.pending and pipe.left != at:  # only free slots remain
                             pipe.left = at
                             pipe.move_head()
                         if _OFFLINE:
@@ -4586,7 +4579,7 @@ class _Sending(_Receiving):
                     if timers[_TIMER_WRITE] is None and not self._is_refused:
                         self._arm(_TIMER_WRITE, self.connect_timeout_ms)
                     break
-                # (If it is full there is room for a PINGREQ now.)
+                # (With is_full, go on: there is room for a PINGREQ now.)
                 if (
                     is_stuck
                     and not is_full
@@ -4595,10 +4588,10 @@ class _Sending(_Receiving):
                 ):
                     break
             else:
-                pipe.is_signalled = True  # enough for one step: the next one goes on
+                pipe.is_signalled = True  # the next step goes on
 
-    # A generator, beside _sending(): frees the slots of what has left, and tells it. It is sent
-    # True if all that was in the outbox has left.
+    # A generator, beside _sending(): frees the slots of what has left, and calls on_published.
+    # Send it True if the whole outbox has left.
     def _leaving(self):
         pipe = self._pipe
         outbox = self._outbox
@@ -4664,8 +4657,8 @@ class _Sending(_Receiving):
             if pipe.head != at and not firsts[pipe.head]:
                 pipe.move_head()
 
-    # The packet identifier with which the QoS 1 or 2 message at `at` is sent now [MQTT-4.3.2-1]
-    # [MQTT5-2.2.1-2] [MQTT5-4.3.2-2] [MQTT5-4.3.3-2]. 0: it needs no PUBLISH. -1: it has to wait.
+    # The packet identifier with which to send the QoS 1 or 2 message at `at` [MQTT-4.3.2-1]
+    # [MQTT5-2.2.1-2] [MQTT5-4.3.2-2] [MQTT5-4.3.3-2]. 0: no PUBLISH needed. -1: it must wait.
     def _next_id(self, at):
         pipe = self._pipe
         first = pipe.firsts[at]
@@ -4681,14 +4674,14 @@ class _Sending(_Receiving):
         if self.state == _SUBSCRIBING and not first & _SENT:
             return -1
         token = pipe.tokens[at]
-        # Tokens that lie far apart, or have begun anew, may have one identifier.
+        # Tokens that lie far apart, or have wrapped, may share an identifier.
         if (
             _OFFLINE
             and pipe.is_mixed
             or not 0 <= token - pipe.tokens[pipe.head] <= _MESSAGE_IDS - 1000
         ):
             if pipe.is_id_taken(at):
-                return -1  # until that one has ended
+                return -1  # until the other exchange has ended
         return (token - 1) % _MESSAGE_IDS + 1
 
     if _QOS2:
@@ -4697,7 +4690,7 @@ class _Sending(_Receiving):
             pipe = self._pipe
             self._outbox.put_ack(_PUBREL, (pipe.tokens[at] - 1) % _MESSAGE_IDS + 1)
             if _OFFLINE and not pipe.firsts[at] & _RELEASED:
-                pipe.extras[at] = 0  # it was given up
+                pipe.extras[at] = 0  # given up: counts PUBRELs, see Pipe.resume()
             pipe.firsts[at] |= _RELEASED | _FLYING
             pipe.marks[at] = self._now_ms
             if self._outbox.tail is not None:
@@ -4709,15 +4702,15 @@ class _Sending(_Receiving):
                 self._count(_N_AGAIN)
                 self._outbox.packet_count -= 1  # `stats` adds _N_AGAIN to it
 
-        # PUBREL leaves behind a large message, which may take long: see _on_left().
+        # PUBREL follows a large message, which may leave slowly: see _on_left().
         def _mark_pubrel(self):
             outbox = self._outbox
             self._pubrel_mark = outbox.sent_count + outbox.pending & _COUNT_MASK
             self._has_marks = self._pipe.has_chores = True
 
     if _MQTT5:
-        # From now on this topic name is sent by an alias, if need be by the oldest one's. Returns
-        # the properties that say so.
+        # Give this topic name the next alias, if need be that of the oldest name. Returns the
+        # properties that define it.
         def _give_alias(self, topic_name):
             alias = self._next_alias
             self._next_alias = alias % self._alias_max + 1
@@ -4730,8 +4723,8 @@ class _Sending(_Receiving):
             self._aliases[topic_name] = properties
             return properties
 
-        # For put_publish(): the topic name of a message as it is to be sent; Outbox.properties is
-        # what goes with it. _is_alias_new: and if it goes, its topic name gets an alias.
+        # The topic name of a message as put_publish() sends it; sets Outbox.properties to match.
+        # _is_alias_new: if the message is sent, its topic name gets an alias.
         def _topic_to_send(self, at):
             pipe = self._pipe
             topic_name = pipe.topics[at]
@@ -4745,7 +4738,7 @@ class _Sending(_Receiving):
             first = pipe.firsts[at]
             more = first & _HAS_PROPERTIES and pipe.properties[at] or b""
             if _OFFLINE and first & _EXPIRES:
-                # It has waited here: the rest of its time, in whole seconds.
+                # The server is told the time that remains, in whole seconds.
                 left_s = (_left_of(pipe.extras[at], self._now_ms) + 999) // 1000
                 more = bytes((_EXPIRY_ID,)) + max(1, left_s).to_bytes(4, "big") + more
             if self._is_alias_new:
@@ -4759,8 +4752,8 @@ class _Sending(_Receiving):
             self._outbox.properties = _with_length(more) if more else b"\x00"
             return topic_name
 
-    # One SUBSCRIBE or UNSUBSCRIBE for each row that needs it, many in one write. Each is looked
-    # for in all rows, so there is a limit for one step. Messages wait until all have gone.
+    # One SUBSCRIBE or UNSUBSCRIBE for each row that needs it, many in one write. Each search goes
+    # through all rows: so limit them for one step. Messages wait until none is unsent.
     def _send_filters(self):
         filters = self._filters
         outbox = self._outbox
@@ -4768,14 +4761,14 @@ class _Sending(_Receiving):
             row = filters.next_unsent()
             if row is None:
                 return
-            # It may have been queued before the server said that it can't do it.
+            # The row may be older than the CONNACK that says what this server lacks.
             if _MQTT5 and self._is_5:
                 error = self._lacks_for(row[_FILTER], row[_QOS], row[_OPTIONS])
                 if error:
-                    # An UNSUBSCRIBE is over, as one that the server refuses: prune() takes it.
+                    # _GRANTED: the UNSUBSCRIBE is over, and prune() removes it.
                     row[_STATE] = _REFUSED if row[_QOS] >= 0 else _GRANTED
                     error.token = abs(row[_TOKEN])
-                    row[_TOKEN] = -error.token  # as _on_suback() does with every refusal
+                    row[_TOKEN] = -error.token  # it was told, as in _on_suback()
                     self._pipe.is_signalled = self._happened = True
                     self._report(error)
                     if self._is_enough:  # on_error was slow
@@ -4794,8 +4787,7 @@ class _Sending(_Receiving):
             filters.asked_count += 1
             self._has_marks = True
 
-    # PINGREQ, AUTH, PUBREL, SUBSCRIBE and UNSUBSCRIBE: start the deadline of the answer when the
-    # packet has left.
+    # A PINGREQ, AUTH, PUBREL, SUBSCRIBE or UNSUBSCRIBE has left: start the answer's deadline.
     def _on_left(self):
         outbox = self._outbox
         self._has_marks = False
@@ -4844,33 +4836,33 @@ class _Sending(_Receiving):
 
 
 class _Closing(_Sending):
-    # The end of every life, whatever ended it: the network, the server that broke the protocol
-    # [MQTT-4.8.0-1], want of memory [MQTT-4.8.0-2], disconnect(), Ctrl-C. It allocates nothing
-    # until all is closed, and may be begun again where it was interrupted.
+    # Ends every life, whatever the cause: network, protocol error of the server [MQTT-4.8.0-1],
+    # lack of memory [MQTT-4.8.0-2], disconnect(), Ctrl-C. Allocates nothing until all is closed.
+    # After an interruption it may run again.
     def _close(self, error):
         state = self.state
         self._failed = error
         if _MQTT5:
             if error is None or not self._is_wanted:
-                self._is_clean = self.clean_session  # as asked for: what comes is another session
-            # The server's keep alive was for this connection, unless the application has set one.
+                self._is_clean = self.clean_session  # the next CONNECT is as the application asked
+            # The server's keep alive ends here, unless the application has set another since.
             if self.keep_alive_s == self._server_keep_alive_s:
                 self.keep_alive_s = self._asked_keep_alive_s
             self._server_keep_alive_s = None
         is_short = isinstance(error, MemoryError)
         at_ms = self._timers[_TIMER_STATE]
         if state == _ONLINE and at_ms is not None and _left_of(at_ms, ticks_ms()) <= 0:
-            self._is_stable = True  # its timer is due, and was not looked at yet
+            self._is_stable = True  # the timer is due, but was not handled yet
         if _MQTT5 and self._is_5 and state >= _AWAITING_CONNACK:
             self._say_why(error)
         self._drop_socket()
         self._read = self._write = self._packets = None
         if _QOS2 and self._arriving in self._received:
-            # Ctrl-C, before a callback had the message: it will come again. Or it is the 0.
+            # Ctrl-C before a callback had it: the server resends it. (Or this removes the 0.)
             self._received.remove(self._arriving)
         self._pipe.rewind()
         if _OFFLINE:
-            # What was on its way waits again, and may have expired: look at the next chance.
+            # What was in flight waits again and may have expired: check at the next chance.
             self._pipe.next_expiry_ms = self._now_ms
         self._outbox.clear()
         for timer in range(_TIMERS + 1):
@@ -4895,7 +4887,7 @@ class _Closing(_Sending):
             except Exception:
                 error = _NO_MEMORY  # no memory for the full text
         if _RESOLVER and (self._is_stable or not self._is_wanted):
-            # Resolve names again, however long from now: ticks_ms() may have come round by then.
+            # Resolve names again, however late: ticks_ms() may wrap before that.
             for host in self._known:
                 self._known[host][0] = None
         if self._is_wanted:
@@ -4912,17 +4904,17 @@ class _Closing(_Sending):
         if state > _WAITING:
             self._emit(self.on_offline, error)
             if (_BACKGROUND or _ASYNCIO) and self._is_stopping and self._driver is not None:
-                self._is_wanted = False  # a connect() in there would have stop() wait in vain
-        elif error is not None:  # of the poll, mostly: there was no connection to end
+                self._is_wanted = False  # a connect() in on_offline: stop() would wait in vain
+        elif error is not None:  # no connection has ended: mostly the poll failed
             self._report(error)
 
     if _MQTT5:
-        # Tell a server that has broken the protocol how, if that can be done at once [5: 4.13.1].
-        # Behind half a packet it would be taken for the rest of that.
+        # Tell the server how it broke the protocol, if we can at once [5: 4.13.1]. Not behind half
+        # a packet: the server would take DISCONNECT for the rest of it.
         def _say_why(self, error):
             try:
                 outbox = self._outbox
-                # Acknowledgements of this step may go first; not messages, which count as unsent.
+                # Send this step's acknowledgements first, but no messages: these count as unsent.
                 if self._pipe.left == self._pipe.sent and isinstance(error, ServerError):
                     outbox.flush(self._write)
                 is_clear = not outbox.pending and not self._has_said_bye
@@ -4933,8 +4925,8 @@ class _Closing(_Sending):
                 pass
 
     def _drop_socket(self):
-        # Drop the poll with the socket, and a bad poll too: after a register() that failed for
-        # want of memory it is broken, and may crash the VM.
+        # Drop the poll with the socket, and a bad poll too: if its register() ran out of memory,
+        # it may crash the VM.
         self._poll = self._bad_poll = None
         self._interest = None
         sock = self._socket
@@ -4957,7 +4949,7 @@ class _Closing(_Sending):
                             is_closed = True
                     break
                 except _IGNORED:
-                    pass  # a port that cannot say: there, closing twice does no harm
+                    pass  # this port cannot tell; there a second close() does no harm
             if not is_closed:
                 try:
                     raw.close()
@@ -4980,8 +4972,8 @@ class _Closing(_Sending):
             is_mute = _TCP_CONNECTING < state <= _AWAITING_CONNACK
             if is_mute and not self._address_turn % self._address_count:
                 server[_FAMILY] = _DNS_A + _DNS_AAAA - server[_FAMILY]
-        # The first server is tried first when a good connection has ended. The others follow at
-        # once; the pause comes after the last. A server that is referred to comes between.
+        # After a stable connection begin with the first server. Try the others without a pause;
+        # pause after the last. A server that another one names is tried in between.
         referred = None
         if _MQTT5 and self._is_5:
             referred = self._refer(error)
@@ -4993,25 +4985,25 @@ class _Closing(_Sending):
         elif _MQTT5:
             self._server = self._home
         if (not _MQTT5 or not referred) and (not _FAILOVER or not self._turn):
-            # A random pause: its longest doubles with each failure in a row, and even the first is
-            # drawn, so that a thousand devices do not come back to a restarted server at once.
+            # A random pause. Its upper bound doubles with each failure in a row. Even the first is
+            # random, or a thousand devices would return to a restarted server at once.
             lowest_ms = self.reconnect_min_ms
             pause_ms = max(lowest_ms, _BACK_OFF_MS)
-            if not is_short:  # want of memory is nobody's fault there, and soon over
+            if not is_short:  # out of memory: not the server's fault, and soon over
                 pause_ms = min(2 * max(pause_ms, self._longest_ms), self.reconnect_max_ms)
                 self._longest_ms = pause_ms
             try:
                 draw = int.from_bytes(urandom(2), "big")
                 pause_ms = lowest_ms + (pause_ms - lowest_ms) * draw // 65535
             except _IGNORED:
-                pass  # the longest
-        # lwIP keeps what a dead connection has not sent for 10 s; without that memory a write of
+                pass  # without random numbers: the longest
+        # lwIP keeps the unsent data of a dead connection for 10 s. Without that memory a write of
         # the next connection blocks.
         if _linger_ms and state > _TCP_CONNECTING and isinstance(error, TimedOut):
             pause_ms = max(pause_ms, _linger_ms)
         self._pause_end_ms = ticks_add(ticks_ms(), pause_ms)
 
-    # What went wrong, in our own terms.
+    # Turn any exception into an MQTTError that names the stage and the server.
     def _explain(self, error):
         stage = self._stage()
         server = self._server
@@ -5034,14 +5026,14 @@ class _Closing(_Sending):
             errno = error.args[0] if error.args else None
             if not isinstance(errno, int):
                 errno = None
-            # (While resolving it is getaddrinfo()'s.)
+            # (While resolving, errno is that of getaddrinfo().)
             if _TLS and server[4] and self.state > _RESOLVING and (errno or 0) < 0:
                 if errno == _TLS_EOF:
                     reason = _SERVER_CLOSED
-                elif errno > _TLS_ERRNO_MAX:  # the socket's, with the sign that mbedTLS wants
+                elif errno > _TLS_ERRNO_MAX:  # the socket's errno, which mbedTLS negates
                     errno = -errno
                     reason = OSError(errno)
-                else:  # the library's own; before CONNACK it is the server that refuses us
+                else:  # the TLS library's; up to CONNACK the server refuses us
                     stage = "TLS"
                     if self.state <= _AWAITING_CONNACK:
                         reason = _explain_tls(str(error))
@@ -5059,13 +5051,12 @@ class _Closing(_Sending):
         return TransportError("%s, %s port %d" % (reason, server[0], server[1]), stage, errno)
 
     if _HINTS:
-        # Three connections in a row that end soon after they began are no accident. It is a
-        # message or a filter that the server does not take, or another client with our client_id,
-        # which it prefers [MQTT-3.1.4-2].
+        # Three short connections in a row are no accident: the server rejects a message or a
+        # filter, or it prefers another client with our client_id [MQTT-3.1.4-2].
         def _suspect(self, error):
             pipe = self._pipe
             is_offence = isinstance(error, ServerError)
-            # A stable connection is none of these, and of other offences the error says it all.
+            # No guess for a stable connection, or a ServerError that explains itself.
             if "1.5.3" not in str(error) if is_offence else self._is_stable:
                 self._kicks = 0
                 return error
@@ -5100,8 +5091,8 @@ class _Closing(_Sending):
 
     # -- callbacks ----------------------------------------------------------
 
-    # A callback that raises is reported and breaks nothing else. Ctrl-C in it is raised by step()
-    # when this step's work is done.
+    # A callback that raises is reported and breaks nothing else. step() raises its Ctrl-C when the
+    # step's work is done.
     def _emit(self, callback, value, another=None):
         if callback is None:
             return
@@ -5116,9 +5107,9 @@ class _Closing(_Sending):
             self._report(error)
         except BaseException as error:
             self._interrupt = error
-            self._happened = True  # or step() does not look
+            self._happened = True  # else step() does not raise it
         if ticks_diff(ticks_ms(), self._now_ms) >= _SLOW_MS:
-            self._is_enough = True  # what is owed leaves before the next one
+            self._is_enough = True  # send what we owe before the next callback
 
     def _report(self, error):
         try:
@@ -5155,7 +5146,7 @@ class _Driving(_Closing):
     _isr_tail: int
     isr_dropped: int
 
-    # No @property, as in Message: each step assigns to attributes.
+    # No @property: step() assigns to attributes, which it would slow (as in Message).
     def __getattr__(self, name):
         if name == "state_name":
             return STATE_NAMES[self.state]
@@ -5208,7 +5199,7 @@ class _Driving(_Closing):
             return self._step(timeout_ms)
         try:
             if not self._advance():
-                return False  # as in most steps
+                return False  # most steps
         except StopIteration:
             self._revive()
         except ValueError:
@@ -5217,8 +5208,8 @@ class _Driving(_Closing):
             self._on_bad_poll()
         return self._interrupt is None or self._has_happened()
 
-    # step() for start(), run() and timeout_ms. The life is a generator, which cannot be entered
-    # twice: that keeps a callback from step().
+    # step() for start(), run() and timeout_ms. The life is a generator that cannot be re-entered:
+    # step() in a callback ends as ValueError here.
     def _step(self, timeout_ms):
         try:
             if not self._advance():
@@ -5235,7 +5226,7 @@ class _Driving(_Closing):
             self._on_bad_poll()
         return self._has_happened()
 
-    # Something happened; if it was Ctrl-C in a callback, it goes on from here.
+    # True; or raises the Ctrl-C of a callback.
     def _has_happened(self):
         error = self._interrupt
         if error is not None:
@@ -5243,17 +5234,17 @@ class _Driving(_Closing):
             raise error
         return True
 
-    # The life was ended by Ctrl-C: the next step() begins another, which first closes what that
-    # one has left. Without the memory for it the next step() tries again.
+    # Ctrl-C has ended the life. The next step() begins another, which first closes what the old
+    # one left. Without memory for it, the next step() retries.
     def _revive(self):
         try:
             self._advance = self._live().__next__
         except MemoryError:
             pass
 
-    # Sleep until the socket or the pipe is ready or a deadline has come. What the poll answers is
-    # not looked at: ports differ too much in what they say of a socket (ESP32 never says POLLERR).
-    # Reading and writing tell the truth.
+    # Sleep until the socket or the pipe is ready, or a deadline passes. Ignore the poll's answers:
+    # ports differ in what they report of a socket (ESP32 never says POLLERR). Reading and writing
+    # show it.
     def _sleep(self, timeout_ms):
         left_ms = self.next_deadline_ms()
         if left_ms is not None and left_ms < timeout_ms:
@@ -5261,20 +5252,20 @@ class _Driving(_Closing):
         self._watch()
         self._poll.ipoll(timeout_ms)
 
-    # Something failed outside of the life, or there was no memory even to close. The next step()
-    # asks the poll, if there is one: if it fails again, that ends the life. A poll whose
-    # register() found no memory is broken: another one is made.
+    # Something failed outside the life, or closing ran out of memory. The next step() polls the
+    # old poll, if there is one: another failure ends the life. A new poll replaces it, as one
+    # whose register() ran out of memory is broken.
     def _on_bad_poll(self):
         self._bad_poll = self._poll
         self._poll = None
         self._pipe.has_chores = self._pipe.is_signalled = True
 
-    # Make the poll if there is none, and have it watch the socket for what is wanted now.
+    # Make the poll if there is none, and watch the socket for what we want now. Returns that.
     def _watch(self):
         sock = self._socket
         poll = self._poll
         if poll is None:
-            poll = select.poll()  # kept when it is whole
+            poll = select.poll()  # stored only when complete
             if not _ASYNCIO or not self._is_running:
                 poll.register(self._pipe, select.POLLIN)
             if sock is not None:
@@ -5301,10 +5292,10 @@ class _Driving(_Closing):
     # -- other ways to drive it ---------------------------------------------
     #
     # Threads. Any thread may call the methods of the section "The client" while one thread is in
-    # step(): they share only the Pipe and the Filters with it, see there. With a GIL (CPython,
-    # ESP32) that is enough. Without one (the two cores of rp2, all threads of the unix port) the
-    # Pipe's lock keeps writers apart, and the order of its assignments does the rest.
-    # Callbacks run where step() does.
+    # step(): they share only the Pipe and the Filters. With a GIL (CPython, ESP32) that is enough.
+    # Without one (the two cores of rp2, all threads of the unix port) the Pipe's lock keeps
+    # writers apart, and the order of its assignments protects step(). Callbacks run where step()
+    # does.
 
     def pollables(self) -> list:
         """What to watch in a poll of your own. Call step() when any of it is ready.
@@ -5319,7 +5310,7 @@ class _Driving(_Closing):
         sock = self._socket
         if sock is not None:
             events = self._watch()
-            # A TLS stream of the shim may wait for another direction. (The VM's polls know that.)
+            # The shim's TLS stream may need the other direction. (MicroPython's polls know that.)
             ioctl = getattr(sock, "ioctl", None)
             found.append((sock, ioctl(_IOCTL_POLL, events) if ioctl else events))
         return found
@@ -5351,7 +5342,7 @@ class _Driving(_Closing):
             self._step(0)  # raises in a callback
             self.connect()
             self._is_stopping = False
-            self._driver = 0  # nobody's, until the thread runs
+            self._driver = 0  # taken, until the thread puts its own
             try:
                 if Timer:
                     self._timer = Timer(period=_TICK_MS, mode=Timer.PERIODIC, callback=self._drive)
@@ -5379,21 +5370,21 @@ class _Driving(_Closing):
                 timeout_ms = min(2 * self.connect_timeout_ms + _DRIVE_MS, _MS_MAX)
             return self._wait(timeout_ms, self._has_stopped)
 
-        # Asks for the end again each time: a step() that began before may sleep.
+        # Repeat the request: a step() that began before it may miss it and sleep.
         def _has_stopped(self):
             self._is_stopping = True
             self.disconnect()
             if self._driver is not None:
                 return False
-            if self.state != _DOWN:  # what has driven it ended before the connection
+            if self.state != _DOWN:  # the driver ended before the connection
                 self._step(0)
             return self.state == _DOWN
 
         # The thread, from start() to stop(); or one tick of the timer.
         def _drive(self, timer=None):
-            # A tick that has interrupted a put(), which holds the lock: a callback that publishes
-            # would wait for it in vain. The next tick is in 10 ms. But one that Ctrl-C has ended
-            # holds it for ever.
+            # This tick has interrupted a put(), which holds the lock: publish() in a callback
+            # would wait in vain. The next tick comes in 10 ms. mend() releases the lock if Ctrl-C
+            # has ended the put().
             if timer and self._pipe._lock.locked():
                 self._pipe.mend()
                 return
@@ -5402,11 +5393,11 @@ class _Driving(_Closing):
                 while not is_over:
                     try:
                         if not self._driver:
-                            self._driver = get_ident()  # an object of the heap on some ports
+                            self._driver = get_ident()  # it allocates on some ports
                         self._is_ticking = True
                         self._step(0 if timer else _DRIVE_MS)
                     except KeyboardInterrupt:
-                        pass  # the unix port gives a Ctrl-C to any thread: it is not for this one
+                        pass  # the unix port gives a Ctrl-C to any thread: ignore it here
                     except BaseException as error:
                         self._report(error)
                         if not isinstance(error, Exception):  # SystemExit of a callback
@@ -5423,8 +5414,8 @@ class _Driving(_Closing):
                     self._driver = None
 
     if _ASYNCIO or _BACKGROUND:
-        # Raises if something drives it already. A run() whose loop was left, by Ctrl-C or an
-        # error, does not: what is left of it is cleared away.
+        # Raises if something else drives the client. If Ctrl-C or an error has ended the loop of a
+        # run(), clears away what that left.
         def _check_driver(self):
             if self._driver is None:
                 return
@@ -5440,7 +5431,7 @@ class _Driving(_Closing):
                 self._pipe.is_ready = None
                 self._is_running = False
                 for messages in self._full:
-                    messages._filter = None  # closed: nobody is left who would take from it
+                    messages._filter = None  # closed: no task is left to take from it
                 self._full = []
                 self._waiting = []
 
@@ -5493,7 +5484,7 @@ class _Driving(_Closing):
                     try:
                         if self._step(0) or self._is_drop_told:
                             self._is_drop_told = False
-                            changed.set()  # all who wait look again
+                            changed.set()  # wake all waiters
                             changed.clear()
                         else:
                             self._watch()
@@ -5503,7 +5494,7 @@ class _Driving(_Closing):
                         self._on_bad_poll()
                     await sleep(0)
             finally:
-                if self._loop is loop:  # else see _check_driver()
+                if self._loop is loop:  # else _check_driver() has done this
                     self._poll = None
                     self._is_running = False
                     self._changed = None  # the next run() may be another loop's
@@ -5512,13 +5503,13 @@ class _Driving(_Closing):
                     finally:
                         self._driver = None
                         wait_no_more(self._pipe)
-                        changed.set()  # last: in a closed loop CPython raises
+                        changed.set()  # last: if the loop is closed, CPython raises
                         changed.clear()
 
         def _event(self):
             if not self._is_running and self._loop is not get_loop():
                 self._loop = get_loop()
-                self._changed = None  # an Event of another loop
+                self._changed = None  # that Event belongs to another loop
             if self._changed is None:
                 from asyncio import Event
 
@@ -5549,7 +5540,7 @@ class _Driving(_Closing):
                 self._pipe.is_signalled = True
                 while True:
                     if not token:
-                        # Until it is in the table nobody tells that it was dropped.
+                        # Until the token is in the table, on_dropped must wait.
                         self._is_unlisted = True
                         try:
                             token = self.publish(topic_name, payload, qos, retain)
@@ -5565,11 +5556,11 @@ class _Driving(_Closing):
                             return False
                         return not self._awaited[token]
                     await changed.wait()
-                    if changed is not self._changed:  # another run() has another
+                    if changed is not self._changed:  # a later run() has its own
                         return False
             finally:
                 self._awaited.pop(token, None)
-                if changed in self._waiting:  # else the loop was left, see _check_driver()
+                if changed in self._waiting:  # else _check_driver() has emptied it
                     self._waiting.remove(changed)
 
         def messages(self, topic_filter, qos=0, queue_max=16):
@@ -5625,7 +5616,7 @@ class _Driving(_Closing):
             self.isr_dropped = self.isr_dropped + 1 & _COUNT_MASK
             return False
 
-        # What interrupts have queued goes the way of all messages. What finds no room stays.
+        # Publish what interrupts have queued. What finds no room stays.
         def _take_isr(self):
             ring = self._isr_ring
             for _ in range(_ISR_SLOTS):
@@ -5636,7 +5627,7 @@ class _Driving(_Closing):
                     self.publish(ring[at], ring[at + 1], ring[at + 2])
                 except Exception as error:
                     if isinstance(error, QueueFull) or isinstance(error, MemoryError):
-                        self._pipe.has_chores = True  # again in the next step that does anything
+                        self._pipe.has_chores = True  # retry in the next step with work
                         return
                     self._report(error)
                 ring[at] = ring[at + 1] = None
@@ -5652,8 +5643,8 @@ class _Driving(_Closing):
 # ---------------------------------------------------------------------------
 # Calls: what MQTT 5.0 adds to them
 # ---------------------------------------------------------------------------
-# The part of the constructor, disconnect(), publish() and subscribe() that protocol=5 needs, and
-# the calls that only MQTT 5.0 has. (A class of its own for the reader; a build merges it.)
+# What protocol=5 adds to the constructor, disconnect(), publish() and subscribe(), and the calls
+# that only MQTT 5.0 has. (A class of its own for the reader; a build merges it.)
 
 
 class _Calls5(_Driving):
@@ -5671,12 +5662,12 @@ class _Calls5(_Driving):
                 auth = _to_field("auth method", auth[0]), auth[1]
             self._auth = auth
             self._auth_data = None
-            self._wants_auth = False  # reauthenticate()
-            self._is_authenticating = False  # and it goes on
+            self._wants_auth = False  # reauthenticate() was called
+            self._is_authenticating = False  # and its exchange goes on
             self._auth_packet = None  # AUTH that waits for room
-            self._auth_mark = None  # as _ping_mark, of the AUTH that is in the outbox
-            self._auth_ms = None  # when it has left; None: no answer is due
-            # Announced: what comes must fit. A program may want less of it.
+            self._auth_mark = None  # as _ping_mark, for an AUTH in the outbox
+            self._auth_ms = None  # ticks_ms() when it left; None: no answer is due
+            # Our limits, which CONNECT announces. `properties` may lower them.
             data = encode_properties(properties, _CONNECT)
             limits = []
             for identifier, limit in (
@@ -5693,19 +5684,19 @@ class _Calls5(_Driving):
                 limits.append(limit)
             self._received_max, _, self._alias_limit = limits
             self._properties = data
-            # Of the server in service, or of the last one: see _on_connack_5().
+            # Of the current server, or the last one: see _on_connack_5().
             self.server_properties = _NO_PROPERTIES
             self._asked_keep_alive_s = self._server_keep_alive_s = None
             self._flying_max = self.in_flight_max
             self._alias_max = self._forbidden = self._lacks = 0
-            self._refused = []  # errors to be told: what this server does not take
+            self._refused = []  # errors to report: what this server does not take
             self._home = self._server
             self._referred = None  # the server that another one has named
             self._is_clean = self.clean_session
             self._bye = _DISCONNECT_PACKET
             self._is_alias_new = False
             self._aliases = self._alias_topics = self._next_alias = None  # see _sending()
-            # Of each request that waits: (correlation data, callback, ticks_ms() of its end).
+            # For each open request: (correlation data, callback, ticks_ms() of its end).
             self._requests = ()
             self._last_request = 0
             self._request_seed = None
@@ -5742,7 +5733,7 @@ class _Calls5(_Driving):
                 interval_s = _value(properties or _NO_PROPERTIES, _EXPIRY_ID)
                 if interval_s is not None and expiry_s is not None:  # one packet has one of them
                     raise LocalError("both expiry_s and message_expiry_interval")
-                if interval_s and interval_s <= _EXPIRY_MAX_S:  # counted, and sent, by ourselves
+                if interval_s and interval_s <= _EXPIRY_MAX_S:  # we count it, and send the rest
                     expiry_s = interval_s
                     properties = dict(properties)
                     del properties[_property(_PROPERTIES.find(";02"))[4]]
@@ -5751,7 +5742,7 @@ class _Calls5(_Driving):
                     expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
                     expiry_s = ticks_add(ticks_ms(), expiry_s)
             pipe = self._pipe
-            pipe.wait_for_lock()  # and then as put()
+            pipe.wait_for_lock()  # from here on as put()
             at = pipe.tail
             pipe.topics[at] = message[0]
             pipe.payloads[at] = message[1]
@@ -5761,7 +5752,7 @@ class _Calls5(_Driving):
                 pipe.firsts[at] |= _HAS_PROPERTIES
             return pipe.place(offline, expiry_s)
 
-        # What a row has as _OPTIONS.
+        # The _OPTIONS of a row.
         def _options_of(self, topic_filter, qos, options, properties):
             if not self._is_5:
                 if options or properties is not None:
@@ -5791,7 +5782,7 @@ class _Calls5(_Driving):
                     request[1](self, message)
                     return
             if _STATS:
-                self._count(_N_IGNORED)  # it is late
+                self._count(_N_IGNORED)  # a late response
 
         def reauthenticate(self) -> None:
             """Authenticate again, with `auth`, on the open connection. Returns at once.
@@ -5840,11 +5831,11 @@ class _Calls5(_Driving):
             if not callable(callback):
                 raise LocalError("callback is %r, must be callable" % (callback,))
             _integer("timeout_ms", timeout_ms, 1, _MS_MAX)
-            encode_properties(properties, _PUBLISH)  # raises
+            encode_properties(properties, _PUBLISH)  # raises if they are wrong
             if not self._requests:
                 if self.response_topic is None:
                     mark = self.client_id
-                    # No client_id yet, or none for a topic name: no other client's topic either.
+                    # No client_id yet, or one with wildcards: digits that no other client has.
                     if not mark or b"+" in mark or b"#" in mark:
                         mark = urandom(8).hex().encode()
                     self.response_topic = b"response/" + mark
@@ -5860,7 +5851,7 @@ class _Calls5(_Driving):
                 self._last_request = self._last_request + 1 & _COUNT_MASK
                 mark = self._request_seed + self._last_request.to_bytes(4, "big")
                 request = requests[at] = mark, callback, ticks_add(ticks_ms(), timeout_ms)
-                self._requests = requests  # last: from here on the rest is there
+                self._requests = requests  # last: the table is complete
             finally:
                 pipe.release_lock(False)
             token = 0
@@ -5898,7 +5889,7 @@ class _Calls5(_Driving):
             found = [None, False]
 
             def keep(client, message):
-                found[1] = True  # also without memory for the copy: nothing else will come
+                found[1] = True  # first: copy() may run out of memory; no second response comes
                 found[0] = message and message.copy()
 
             try:
@@ -5906,7 +5897,7 @@ class _Calls5(_Driving):
                 self.request(topic_name, payload, keep, timeout_ms, qos, properties)
                 while not found[1]:
                     await changed.wait()
-                    if changed is not self._changed:  # another run() has another
+                    if changed is not self._changed:  # a later run() has its own
                         break
                 return found[0]
             finally:
@@ -5997,9 +5988,9 @@ class MQTTClient(_Calls5):
     if _STATS:
         stats: dict
 
-    # To be set by the application. Most are not, so they are no attributes of each client.
+    # The application sets these. Most stay None, so each client does not store them.
     on_connect = on_online = on_offline = on_dropped = on_subscribed = on_error = user_data = None
-    _made = 0  # clients of this process, so that two have two identifiers
+    _made = 0  # number of clients, for different client_ids
 
     def __init__(
         self,
@@ -6029,19 +6020,19 @@ class MQTTClient(_Calls5):
         properties: "dict | None" = None,  # _MQTT5
         auth: "tuple | None" = None,  # _MQTT5
     ) -> None:
-        # What every message or step asks for comes first. The instance dict is a hash table, and
-        # nearly full: what comes last stands far from its place. Methods stand in it, too: else
-        # MicroPython searches all of it in vain before it looks in the class.
+        # What every message or step reads comes first: the instance dict is a nearly full hash
+        # table, and later entries lie far from their place. `step` and `publish` are in it, too:
+        # else MicroPython searches all of it in vain before the class.
         self.step = self.step  # type: ignore
         self.publish = self.publish  # type: ignore
         self._advance = self._live().__next__
         self._interrupt = None  # KeyboardInterrupt of a callback: step() raises it
         self._now_ms = self._attempt_end_ms = self._sent_ms = 0
-        # lwIP's segments; how many of them PINGRESP proves to be free again, and how many more
-        # PINGRESPs come before that one.
+        # lwIP's segments that are not proven free; how many of them the PINGRESP will prove; how
+        # many PINGRESPs come before that one.
         self._unproven = self._proving = self._more_pings = 0
         self._is_refused = False  # by _write_to_lwip()
-        self._has_marks = False  # of _ping_mark, _pubrel_mark, or a filter: one has not left
+        self._has_marks = False  # a PINGREQ, PUBREL, AUTH or filter has not left
         if not isinstance(uri, (list, tuple)):
             uri = (uri,)
         elif not _FAILOVER:
@@ -6067,10 +6058,10 @@ class MQTTClient(_Calls5):
             servers.append(server)
         if _FAILOVER:
             self._servers = servers
-            self._turn = 0  # index of the one in use
+            self._turn = 0  # index of the current one
         if _FAILOVER or _MQTT5:
-            self._session_server = servers[0][:3]  # has the session
-        self._server = servers[0]  # in use
+            self._session_server = servers[0][:3]  # the one with the session
+        self._server = servers[0]  # the current one
         if _TLS:
             self._raw = self._tls = self._probe = None
             self.tls_name = tls_name
@@ -6078,14 +6069,14 @@ class MQTTClient(_Calls5):
                 raise LocalError("tls_name is %r, must be a str that is a name" % (tls_name,))
         if _TLS and is_tls:
             self._tls = _tls_context(ca, cert, key, tls)
-            self._is_insecure = tls == "insecure"  # and that has not been said yet
+            self._is_insecure = tls == "insecure"  # True until that was reported
         elif (ca, cert, key, tls, tls_name) != (None, None, None, None, None):
             raise LocalError("ca, cert, key, tls and tls_name are for mqtts:// and ssl://")
         if client_id is None:
             # Up to 23 letters and digits are safe with any server [MQTT-3.1.3-5].
             client_id = "mqtt%s%s" % (unique_id()[-8:].hex(), MQTTClient._made or "")
         MQTTClient._made += 1
-        # The session belongs to it [MQTT-3.1.3-2, -4] [MQTT5-3.1.3-2, -4].
+        # The session belongs to the client_id [MQTT-3.1.3-2, -4] [MQTT5-3.1.3-2, -4].
         self.client_id = _to_field("client_id", client_id)
         if (not _MQTT5 or protocol != 5) and not self.client_id and not clean_session:
             raise LocalError("client_id '' needs clean_session=True [MQTT-3.1.3-7]")
@@ -6134,24 +6125,24 @@ class MQTTClient(_Calls5):
         self._outbox = Outbox(min(packet_bytes_max, _OUTBOX_BYTES))
         self._decoder = Decoder(packet_bytes_max)
         self._message = Message(self._decoder.buf)
-        self._topics = {}  # topic names that were checked: see _known_topic()
+        self._topics = {}  # checked topic names: see _known_topic()
         self._last = (_NOTHING,)  # the last one of them
-        self.on_message = self.on_published = None  # of each client: every message asks
+        self.on_message = self.on_published = None  # in the instance: every message reads them
         if _STATS:
             self._counts = [0] * _COUNTS
             self._ping_ms = 0  # ticks_ms() of the last PINGREQ
         if _BACKGROUND or _ASYNCIO:
-            self._is_stopping = False  # stop(), or the end of a task: no connect() from on_offline
+            self._is_stopping = False  # stop(), or the end of run(): no connect() from on_offline
         if _BACKGROUND:
             self._timer = None
         if _ASYNCIO:
             self._changed = None  # asyncio.Event: something happened in step()
-            self._is_running = False  # run()
-            self._is_drop_told = False  # to publish_wait(): run() has to wake it
-            self._is_unlisted = False  # publish_wait() is in publish()
+            self._is_running = False  # run() is active
+            self._is_drop_told = False  # publish_wait() must look: run() wakes it
+            self._is_unlisted = False  # publish_wait() is in publish(): tell no drop
             self._awaited = {}  # token of publish_wait(): has it been dropped?
-            self._full = []  # Messages that have no room: nothing is read until they have, but
-            self._waiting = []  # for who waits in publish_wait(): its answer may be behind
+            self._full = []  # full Messages: we read nothing until they have room, except
+            self._waiting = []  # while publish_wait() and the like wait: the answer may be behind
         if _ISR:
             self.isr_dropped = 0  # messages that publish_isr() had no room for
             self._isr_ring = [None] * (_ISR_SLOTS * _ISR_FIELDS)
@@ -6161,13 +6152,13 @@ class MQTTClient(_Calls5):
             self._known = {}  # host name: [ticks_ms() of its end, or None, addresses, record type]
         # What outlives a connection: with the Pipe and the Filters the session (section 4.1).
         if _QOS2:
-            self._received = []  # packet_id of each QoS 2 message that awaits its PUBREL; a 0
+            self._received = []  # packet_id of each QoS 2 message that awaits PUBREL; and a 0
             self._arriving = 0  # packet_id of the QoS 2 message that no callback has had yet
             self._again = None  # packet identifiers whose PUBREL is to be sent again
-            self._is_qos1_told = False  # a server that does not do QoS 2
+            self._is_qos1_told = False  # True: we reported that the server does not do QoS 2
             if not clean_session:
-                # The server may still have a message of this device's life before a reset, with
-                # its identifier. A new one with the same would count as a repetition of that.
+                # The server may still hold a message from before a reset of this device. It would
+                # take a new one with the same identifier for a repetition.
                 token = int.from_bytes(urandom(2), "big")
                 self._pipe.last_token = token
                 if _STATS:
@@ -6181,32 +6172,32 @@ class MQTTClient(_Calls5):
             self._suspected = None  # why the server closes soon after CONNECT,
             self._kicks = 0  # and how often in a row
         self._password = None  # of this attempt
-        # The life: see _live(). (All attributes are made in here: where threads have no lock of
-        # the interpreter's, none may look into a table that grows.)
+        # The life: see _live(). (All attributes are made in here: without a GIL, no thread may
+        # read a dict that grows.)
         self.state = _DOWN
-        self._is_wanted = False  # connect() and disconnect()
-        self._is_open = False  # a life has begun, and is not closed
+        self._is_wanted = False  # between connect() and disconnect()
+        self._is_open = False  # a life has begun and is not closed
         self._is_stable = False  # the connection has lasted for _STABLE_MS
-        self._is_late = False  # a deadline has passed and was put off once: the next step ends it
-        self._put_offs = 0  # how often for longer: see _on_due()
-        self._packets_left = 0  # how many more a step may read; all: none came since a put-off
+        self._is_late = False  # a deadline was extended by one step: the next step times out
+        self._put_offs = 0  # number of longer extensions: see _on_due()
+        self._packets_left = 0  # packets a step may still read; all: none came since an extension
         self._is_quiet = False  # no packet has come since _TIMER_PING ran out the last time
-        self._failed = None  # what ended a life, until that is told
+        self._failed = None  # why a life ended, until on_offline knows
         self._happened = False
-        self._is_enough = False  # a slow callback, much work or a full queue: no more in this step
+        self._is_enough = False  # read no more in this step: slow callback, much work, full queue
         if _BACKGROUND or _ASYNCIO:
             self._driver = None  # get_ident() of the thread that drives step() for the application
         self._socket = self._poll = self._interest = None
-        self._bad_poll = None  # that has failed, and is asked again
+        self._bad_poll = None  # it failed, and is polled again
         # A connection in service.
         self._timers = [None] * (_TIMERS + 1)  # ticks_ms() of each deadline, or None; and _DUE
         self._is_held = False  # a packet waits for room for its answer
         self._flying = 0  # QoS 1 and 2 messages in flight
         self._is_resending = False
-        # Positions in the outbox of a PINGREQ, and of the last PUBREL, that have not left.
+        # Positions in the outbox of a PINGREQ and the last PUBREL that have not left.
         self._ping_mark = self._pubrel_mark = None
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
-        self._is_time_up = False  # for draining
+        self._is_time_up = False  # draining must stop
         self._read = self._write = self._packets = None
         if _BACKGROUND or _ASYNCIO:
             self._is_ticking = False  # True while _drive() is in step()
@@ -6287,8 +6278,8 @@ class MQTTClient(_Calls5):
         eight; a ninth clears the table. The same object again costs least. Blocks: see Pipe.put().
         Spec: section 3.3.
         """
-        # Without DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1] [MQTT5-3.3.1-2] [MQTT5-4.3.1-1], and without a
-        # subscription identifier [MQTT5-3.3.4-6].
+        # No DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1] [MQTT5-3.3.1-2] [MQTT5-4.3.1-1], and no subscription
+        # identifier [MQTT5-3.3.4-6].
         if qos is _ZERO and retain is False:
             qos = _PUBLISH
         else:
@@ -6306,15 +6297,15 @@ class MQTTClient(_Calls5):
         if payload.__class__ is not _bytes:
             payload = _to_payload(payload)
         if (not _MQTT5 or properties is None) and offline is None and expiry_s is None:
-            # The easy case of Pipe.put(), inlined: the call alone would be a tenth of the cost of
-            # a message. No new variable and no `try`: they would move the frame to the heap
-            # (rule 6). So arguments are reused: retain is the pipe, offline the slot, topic_name
-            # the slot after it, expiry_s the size and then the token, qos what bytes_left will be.
+            # The easy case of Pipe.put(), inlined: the call alone would be a tenth of a message's
+            # cost. No new variable and no `try`: they would move the frame to the heap (rule 6).
+            # So arguments are reused: retain is the pipe, offline the slot, topic_name the slot
+            # after it, expiry_s the size and then the token, qos what bytes_left will be.
             expiry_s = retain[2] + _len(payload)  # type: ignore
             retain = self._pipe
             if not retain._acquire(False):
                 retain.wait_for_lock()
-            # If Ctrl-C ends this call, step() gives the lock back: see Pipe.mend().
+            # If Ctrl-C ends this call, step() releases the lock: see Pipe.mend().
             offline = retain.tail
             retain.topics[offline] = topic_name
             retain.payloads[offline] = payload
@@ -6352,8 +6343,8 @@ class MQTTClient(_Calls5):
             self._tell_dropped()
         return expiry_s
 
-    # Returns (topic_name as given, as checked bytes, how many these are). The last few are known;
-    # the table is replaced, never changed: another thread may be looking.
+    # Returns (topic_name as given, checked bytes, their length), and remembers the last few. The
+    # table is replaced, never changed: another thread may read it.
     def _known_topic(self, topic_name):
         is_lasting = topic_name.__class__ in _NAMES
         known = self._topics.get(topic_name) if is_lasting else None
@@ -6361,7 +6352,7 @@ class MQTTClient(_Calls5):
             known = _to_topic(topic_name)
             known = (topic_name, known, _len(known))
             if not is_lasting:
-                return known  # it may change, and is looked at each time
+                return known  # mutable: check it each time
             if known[2] < _KNOWN_TOPIC_BYTES_MAX:
                 topics = {}
                 if _len(self._topics) < _KNOWN_TOPICS:
@@ -6382,17 +6373,16 @@ class MQTTClient(_Calls5):
             return self._pipe.put(message[0], message[1], message[2], offline, expiry_s)
 
     if _OFFLINE:
-        # on_dropped may publish, and so drop more: report those after it returns, not inside it.
+        # on_dropped may publish, and so drop more: report that after it returns, not inside it.
         def _tell_dropped(self):
             pipe = self._pipe
             if self._is_telling:
                 return
             begin_ms = ticks_ms()
             try:
-                self._is_telling = True  # in here: Ctrl-C in a call before would leave it so
+                self._is_telling = True  # in the `try`, or Ctrl-C could leave it set
                 for _ in range(_DROPS_PER_CALL):
-                    # Under the lock, as all that changes this list. If another thread has it,
-                    # step() tells the rest.
+                    # The lock guards this list. If another thread has it, step() reports the rest.
                     if not pipe.dropped or not pipe._acquire(False):
                         break
                     token = 0
@@ -6410,7 +6400,7 @@ class MQTTClient(_Calls5):
                         self._count(_N_DROPPED)
                     self._emit(self.on_dropped, token)
                     if ticks_diff(ticks_ms(), begin_ms) >= _SLOW_MS:
-                        break  # what is owed leaves before the next one
+                        break  # send what we owe first
             finally:
                 self._is_telling = False
                 if pipe.dropped:  # step() tells the rest, or what was dropped just now
@@ -6522,7 +6512,7 @@ class MQTTClient(_Calls5):
         pipe = self._pipe
         if _MQTT5:
             options = self._options_of(topic_filter, qos, options, properties)
-        # (MQTT 5.0: _options_of() has seen to it, to the byte.)
+        # (MQTT 5.0: _options_of() has checked the exact size.)
         if (not _MQTT5 or options is None) and len(topic_filter) + 10 > pipe.packet_bytes_max:
             raise LocalError(
                 _TOO_LARGE % ("topic filter", len(topic_filter), pipe.packet_bytes_max)
@@ -6535,7 +6525,7 @@ class MQTTClient(_Calls5):
                 callback,
                 qos,
                 token,
-                self.state < _SUBSCRIBING,  # with the lock, no CONNACK comes in between
+                self.state < _SUBSCRIBING,  # the lock keeps CONNACK out
                 options,  # _MQTT5
             )
             if _STATS:
@@ -6596,10 +6586,10 @@ class MQTTClient(_Calls5):
         """
         return self._wait(timeout_ms, self.is_done, token)
 
-    # Drive step(), or just watch while something else drives it, until the condition holds. Refuse
-    # to wait in the thread that drives step(): it could not go on. (The timer of rp2 uses the main
-    # program's thread: there, refuse only while the timer is in step().) Who watches goes on
-    # watching when nothing drives it any more: another thread may have watched, too.
+    # Call step() until the condition holds. While something else drives it, only watch; and once
+    # watching, never call it, as a second watcher might, too. Raise in the thread that drives
+    # step(): it would wait for itself. (rp2's timer uses the main program's thread: raise only
+    # while the timer is in step().)
     def _wait(self, timeout_ms, is_done=None, *arguments):
         deadline_ms = ticks_add(ticks_ms(), _integer("timeout_ms", timeout_ms, 0, _MS_MAX))
         if (_BACKGROUND or _ASYNCIO) and self._driver == get_ident():
@@ -6660,7 +6650,7 @@ if _ASYNCIO:
 
         def _on_message(self, client, message):
             if self._filter is None:
-                return  # closed: UNSUBACK may come behind many more
+                return  # closed, but more may come before UNSUBACK
             try:
                 self._queue.append(message.copy())
             except MemoryError:
@@ -6674,7 +6664,7 @@ if _ASYNCIO:
             return self
 
         async def __anext__(self):
-            if self._changed is None:  # made before there was a run()
+            if self._changed is None:  # made before run()
                 self._changed = self._client._event()
             while not self._queue:
                 if self._filter is None or self._changed is not self._client._changed:
@@ -6692,7 +6682,7 @@ if _ASYNCIO:
             client = self._client
             if self._filter is not None:
                 row = client._filters.find(self._token)
-                if row is not None and row[_IS_LAST]:  # else the filter is somebody else's by now
+                if row is not None and row[_IS_LAST]:  # else a later subscribe() has the filter
                     client.unsubscribe(self._filter)
                 self._filter = None
                 if self in client._full:
