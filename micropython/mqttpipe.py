@@ -4831,7 +4831,7 @@ class _Sending(_Receiving):
 
 
 # ---------------------------------------------------------------------------
-# Closing: the end of a life, and what is told of it
+# Closing: the end of a life, and its report
 # ---------------------------------------------------------------------------
 
 
@@ -5569,8 +5569,8 @@ class _Driving(_Closing):
             Args:
                 topic_filter, qos: as for subscribe(). queue_max: how many messages wait until
                     you take them. While the queue is full, the client does not read: the server
-                    keeps what follows, but may drop QoS 0. It may get longer while a task is in
-                    publish_wait() or request_wait(): the answer comes behind what is on its way.
+                    keeps what follows, but may drop QoS 0. The queue may exceed queue_max while a
+                    task is in publish_wait() or request_wait(), whose answer may come later.
 
             Returns:
                 A Messages. Call its close() after the loop, or use it in `async with`. The loop
@@ -5641,7 +5641,7 @@ class _Driving(_Closing):
 
 
 # ---------------------------------------------------------------------------
-# Calls: what MQTT 5.0 adds to them
+# Calls: what MQTT 5.0 adds
 # ---------------------------------------------------------------------------
 # What protocol=5 adds to the constructor, disconnect(), publish() and subscribe(), and the calls
 # that only MQTT 5.0 has. (A class of its own for the reader; a build merges it.)
@@ -5810,8 +5810,8 @@ class _Calls5(_Driving):
             """Publish a message, and wait for the one that answers it.
 
             The first request subscribes to `response_topic`, by default "response/" and the
-            client_id, or random digits if that holds a wildcard. Whoever answers publishes to the
-            message's response_topic with its correlation_data.
+            client_id, or random digits if that is empty or holds a wildcard. Whoever answers
+            publishes to the message's response_topic with its correlation_data.
 
             Args:
                 topic_name, payload, qos, properties: as for publish().
@@ -5882,7 +5882,7 @@ class _Calls5(_Driving):
             if not self._is_running:
                 from asyncio import sleep
 
-                await sleep(0)  # the task of run() may be about to begin
+                await sleep(0)  # as in publish_wait()
                 if not self._is_running:
                     raise LocalError(_IN_VAIN % "request_wait() without run()")
             changed = self._event()
@@ -5897,7 +5897,7 @@ class _Calls5(_Driving):
                 self.request(topic_name, payload, keep, timeout_ms, qos, properties)
                 while not found[1]:
                     await changed.wait()
-                    if changed is not self._changed:  # a later run() has its own
+                    if changed is not self._changed:
                         break
                 return found[0]
             finally:
@@ -5957,15 +5957,15 @@ class MQTTClient(_Calls5):
             each topic name. publish() can override it.
         protocol: 4: MQTT 3.1.1; 5: MQTT 5.0, which adds:
         session_expiry_s: int, 0..4,294,967,295 (for ever): how long the server keeps the session
-            without a connection. clean_session then means Clean Start, and only for the first
-            CONNECT, and the first behind a disconnect() that has ended the connection: others
-            resume the session.
+            without a connection. clean_session then means Clean Start. It counts only for the
+            first CONNECT, and the first after a disconnect() that has ended the connection; all
+            others resume the session.
         properties: dict, of CONNECT: name -> value. The names are the specification's, in
             snake_case; user_property is a list of pairs. The client always sends
             maximum_packet_size, receive_maximum and topic_alias_maximum.
         will: may have a fifth item, its properties.
         auth: (method, function). The client calls function(None) first, then function(data) with
-            each answer of the server, which may be b""; the last one comes with its consent. The
+            each answer of the server, which may be b""; the last one is its acceptance. The
             function returns the bytes to send, or None. It raises if it does not trust the server.
 
     Attributes to set: on_connect(client, session_present), on_online(client),
@@ -6169,13 +6169,13 @@ class MQTTClient(_Calls5):
         self._address_turn = 0  # the address of the server's name to begin with
         self._address_count = 1
         if _HINTS:
-            self._suspected = None  # why the server closes soon after CONNECT,
+            self._suspected = None  # why the server closes soon after CONNACK,
             self._kicks = 0  # and how often in a row
         self._password = None  # of this attempt
         # The life: see _live(). (All attributes are made in here: without a GIL, no thread may
         # read a dict that grows.)
         self.state = _DOWN
-        self._is_wanted = False  # between connect() and disconnect()
+        self._is_wanted = False  # True between connect() and disconnect()
         self._is_open = False  # a life has begun and is not closed
         self._is_stable = False  # the connection has lasted for _STABLE_MS
         self._is_late = False  # a deadline was extended by one step: the next step times out
@@ -6271,8 +6271,8 @@ class MQTTClient(_Calls5):
             LocalError: an argument is wrong, or the packet would be larger than packet_bytes_max
                 or pipe_bytes_max. QueueFull: the pipe is full. In both cases nothing is queued.
 
-        on_dropped hears at once what was dropped to make room. If that callback is slow,
-        the next steps report the rest.
+        The client calls on_dropped at once for what it dropped to make room. If that callback is
+        slow, the next steps report the rest.
 
         Allocates: nothing, if both are bytes and the client remembers the topic name. It remembers
         eight; a ninth clears the table. The same object again costs least. Blocks: see Pipe.put().
