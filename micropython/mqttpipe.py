@@ -6032,7 +6032,7 @@ class MQTTClient(_Calls5):
         # many PINGRESPs come before that one.
         self._unproven = self._proving = self._more_pings = 0
         self._is_refused = False  # by _write_to_lwip()
-        self._has_marks = False  # a PINGREQ, PUBREL, AUTH or filter has not left
+        self._has_marks = False  # True: a PINGREQ, PUBREL, AUTH or filter has not left
         if not isinstance(uri, (list, tuple)):
             uri = (uri,)
         elif not _FAILOVER:
@@ -6137,7 +6137,7 @@ class MQTTClient(_Calls5):
             self._timer = None
         if _ASYNCIO:
             self._changed = None  # asyncio.Event: something happened in step()
-            self._is_running = False  # run() is active
+            self._is_running = False  # True: run() is active
             self._is_drop_told = False  # publish_wait() must look: run() wakes it
             self._is_unlisted = False  # publish_wait() is in publish(): tell no drop
             self._awaited = {}  # token of publish_wait(): has it been dropped?
@@ -6150,7 +6150,7 @@ class MQTTClient(_Calls5):
             self._isr_head = self._isr_tail = 0
         if _RESOLVER:
             self._known = {}  # host name: [ticks_ms() of its end, or None, addresses, record type]
-        # What outlives a connection: with the Pipe and the Filters the session (section 4.1).
+        # These outlive a connection. With the Pipe and Filters they are the session (section 4.1).
         if _QOS2:
             self._received = []  # packet_id of each QoS 2 message that awaits PUBREL; and a 0
             self._arriving = 0  # packet_id of the QoS 2 message that no callback has had yet
