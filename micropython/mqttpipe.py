@@ -6,26 +6,24 @@ Theory of operation
     subscribe()   -->  Filters (a table) -->  step()  -->  Outbox   -->  stream  -->  server
     callbacks     <-----------------------    step()  <--  Decoder  <--  stream  <--  server
 
-`step()` is the only function that touches the socket, or TLS above it: the stream. It does
-what is ready now and returns. Nothing below it waits. If nothing is ready, step(timeout_ms)
-sleeps in one `select.poll` that watches the socket and the Pipe together, so a publish() of
-another thread wakes it.
+Only `step()` touches the stream: the socket, or TLS on top of it. It does what is ready now and
+returns; nothing below it waits. If nothing is ready, step(timeout_ms) sleeps in one `select.poll`
+on the socket and the Pipe, so a publish() in another thread wakes it.
 
-The ring is the session. A slot of the Pipe holds a message from publish() until nothing
-more will happen for it: QoS 0, it has left; QoS 1, PUBACK came; QoS 2, PUBCOMP came (for
-both: _on_ack()). Four places in the ring are all the state there is:
+The ring is the session. A slot of the Pipe holds a message from publish() until it is written
+(QoS 0), or until PUBACK (QoS 1) or PUBCOMP (QoS 2) arrives: _on_ack(). Four positions in the ring
+are the whole state:
 
     head <= left <= sent <= tail
-    [head, left)   has left: it waits for its acknowledgement, or is free already
-    [left, sent)   in the Outbox; its last byte has not left
-    [sent, tail)   waits
+    [head, left)   written to the stream: waits for its acknowledgement, or is free already
+    [left, sent)   in the Outbox; its last byte is not written yet
+    [sent, tail)   queued
 
-When a connection breaks, `left` and `sent` go back to `head` (Pipe.rewind()), and the next
-connection sends the same slots again, with DUP if the server still has the session
-(Pipe.resume()). A QoS 0 message that has left is gone; one that left only in part is sent again,
-whole. The packet identifier is computed from the token that publish() returned: an
-acknowledgement finds its slot by it (Pipe.find_id()). There is no second table of messages in
-flight.
+When a connection breaks, Pipe.rewind() sets `left` and `sent` back to `head`. The next connection
+resends these slots, with DUP if the server still has the session (Pipe.resume()). A QoS 0 message
+that was written is gone; one that was written in part is resent whole. The packet identifier is
+computed from the token that publish() returned, so Pipe.find_id() finds the slot of an
+acknowledgement without a second table.
 
 A connection is one life: two generators that read from top to bottom like blocking code
 and yield wherever blocking code would wait.
@@ -33,19 +31,19 @@ and yield wherever blocking code would wait.
     _connect()   pause -> link -> addresses -> TCP -> TLS -> CONNACK
     _serve()     subscriptions -> online -> drain -> DISCONNECT
 
-Whatever ends a life (network, protocol, memory, disconnect(), Ctrl-C) ends it in one
-place, _close(), which allocates nothing until all is closed. The next life begins from there.
+Whatever ends a life (network, protocol, memory, disconnect(), Ctrl-C), _close() cleans up, and
+allocates nothing until all is closed. Then the next life begins.
 
-After constants and errors come the parts of the drawing, then a life (sections Connecting to
-Closing), then what the application calls (Driving, The client).
+The order of this file: constants, errors, the parts of the drawing, a life (sections Connecting
+to Closing), the application's calls (Driving, The client).
 
 Rules for this file
 -------------------
 1. Only step() moves head, left and sent. Writers move tail, under the Pipe's lock. Neither waits
-   for the other. (A writer that drops or moves waiting messages does: see Pipe.)
+   for the other, unless a writer drops or moves queued messages (see Pipe).
 2. Encoding, Outbox, Decoder and Filters do no I/O of their own and read no clock.
 3. The steady state allocates nothing. A function that allocates says so.
-4. Only the portability block knows where it runs.
+4. Only the portability block knows the platform.
 5. Each wait for the network has a deadline: in _connect() next to the wait, in _serve() in
    `_timers`. step() sleeps only in _sleep().
 6. No function on the path of a message has more than 11 words of locals and operand stack:
@@ -67,7 +65,7 @@ except ImportError:  # CPython
     from mqttpipe_host import const  # not found? pip install mqttpipe; in a clone: pip install .
 
 # Parts that a smaller build leaves out: mpy-cross drops the body of an `if` whose constant is 0.
-# An argument that belongs to a part has a line of its own, which ends in `# _MQTT5` or the like.
+# An argument of such a part has its own line, which ends in `# _MQTT5` or the like.
 _TLS = const(1)  # mqtts:// and ssl://
 _QOS2 = const(1)  # exactly once; without it QoS 2 is refused
 _FAILOVER = const(1)  # more than one server
@@ -75,7 +73,7 @@ _ASYNCIO = const(1)  # run(), publish_wait(), messages(), Message.copy()
 _BACKGROUND = const(1)  # start() and stop()
 _ISR = const(1)  # publish_isr()
 _STATS = const(1)  # counters
-_OFFLINE = const(1)  # what becomes of messages while offline: policies, limits, expiry
+_OFFLINE = const(1)  # messages while offline: policies, limits, expiry
 _RESOLVER = const(1)  # host names without blocking; without it getaddrinfo() blocks
 _HINTS = const(1)  # errors that say what is likely wrong
 _MQTT5 = const(1)  # MQTT 5.0, for protocol=5
@@ -83,8 +81,8 @@ _MQTT5 = const(1)  # MQTT 5.0, for protocol=5
 # ---------------------------------------------------------------------------
 # Portability
 # ---------------------------------------------------------------------------
-# A MicroPython board has these names. CPython gets the same names, with the board's behaviour,
-# from cpython_shim/.
+# A MicroPython board has these names. On CPython, cpython_shim/ provides them, with the board's
+# behaviour.
 from sys import implementation  # noqa: E402
 
 if implementation.name == "micropython":
@@ -135,10 +133,10 @@ if implementation.name == "micropython":
     if _BACKGROUND:
         from sys import platform
 
-        # What drives step() in the background. On rp2 a second thread would run on the second
-        # core, and no lock keeps the two interpreters apart. A timer's callback runs between two
-        # bytecodes of the main program instead (before MicroPython 1.24 on either core, if the
-        # program has a thread: py/scheduler.c).
+        # On rp2 a timer drives step() in the background, elsewhere a thread. On rp2 a thread would
+        # run on the second core, and no lock keeps the two interpreters apart. A timer's callback
+        # runs between two bytecodes of the main program (before MicroPython 1.24 on either core,
+        # if the program has a thread: py/scheduler.c).
         if platform == "rp2":
             from machine import Timer
         else:
@@ -151,54 +149,54 @@ if implementation.name == "micropython":
                 stack_size(16 * 1024)  # 4 KiB are too few for a TLS handshake; not tried there
             start_new_thread(function, ())
 
-    # Called in loops that wait for another thread. Nothing to do on MicroPython: that thread runs
-    # on another core, or gets its turn after some bytecodes of ours.
+    # Loops that wait for another thread call it. On MicroPython that thread runs on another core,
+    # or gets its turn after a few bytecodes.
     def pass_on():
         pass
 
     if _ASYNCIO:
-        # Under asyncio: sleep until client._is_ready(). asyncio's own poll asks that through
-        # the ioctl of the pipe. (On MicroPython a generator is a coroutine.)
+        # Sleep under asyncio until client._is_ready(), which asyncio's poll asks through the
+        # pipe's ioctl. (On MicroPython a generator is a coroutine.)
         #
         # asyncio registers a stream for each wait and unregisters it afterwards. If register()
         # runs out of memory, it leaves an entry without an object, and the next poll crashes the
         # VM (extmod/modselect.c, which says so; seen in 1.25 and 1.26.1). So we register the pipe
-        # once, in a new poll object that replaces asyncio's when it is complete. It stays
-        # registered, as the entry seems to have a writer, too; each wait is then only a modify().
+        # once, in a new poll object that replaces asyncio's when it is complete. A dummy writer
+        # in the entry keeps the pipe registered: each wait is only a modify().
         def wait_ready(client, pipe):
             from asyncio import core
 
             queue = core._io_queue
             entry = queue.map.get(id(pipe))
             if entry is None:
-                entry = [None, pipe, pipe]  # who waits to read, who to write, the stream
+                entry = [None, pipe, pipe]  # reader, (dummy) writer, stream
                 poll = core.select.poll()
                 poll.register(pipe, 0)
                 for reader, writer, stream in queue.map.values():
                     events = (reader is not None) * core.select.POLLIN
                     events |= (writer is not None) * core.select.POLLOUT
                     poll.register(stream, events)
-                poll.ipoll(0)  # the first makes the tuple of its answers
+                poll.ipoll(0)  # the first call allocates the result tuple
                 queue.map[id(pipe)] = entry
                 queue.poller = poll
             pipe.is_ready = client._is_ready
             try:
                 yield queue.queue_read(pipe)
             finally:
-                # Without memory for an id() queue_read() raises when it is half done.
+                # queue_read() may have failed half way: its id() needs memory.
                 pipe.is_ready = entry[0] = None
 
-        # What stands for the event loop: asyncio.new_event_loop() makes it anew.
+        # Identifies the event loop: asyncio.new_event_loop() replaces this object.
         def get_loop():
             from asyncio import core
 
             return core._io_queue
 
-        # Has a new loop replaced this one? Then its tasks neither end nor go on.
+        # Has a new loop replaced this one? Then the old loop's tasks never run again.
         def is_left(loop):
             return loop is not get_loop()
 
-        # Take the pipe out of asyncio's poll: no wait_ready() follows.
+        # Take the pipe out of asyncio's poll after the last wait_ready().
         def wait_no_more(pipe):
             from asyncio import core
 
@@ -207,15 +205,15 @@ if implementation.name == "micropython":
         try:
             import mqttpipe_unix as select  # type: ignore
             from mqttpipe_unix import pass_on, wait_no_more, wait_ready  # type: ignore
-        except ImportError:  # no board has such a file, or needs it
+        except ImportError:  # only the unix port has this file
             pass
 
-    # extmod/modlwip.c: rp2, ESP8266 and others. A write for which lwIP has no memory blocks for
-    # 10 s: see _SEGMENTS_MAX. A connection that was given up keeps its memory for as long.
+    # extmod/modlwip.c (rp2, ESP8266 and others): a write blocks for 10 s when lwIP is out of
+    # memory (see _SEGMENTS_MAX). An abandoned connection holds its memory for as long.
     _linger_ms = 10_500 if hasattr(socket, "print_pcbs") else 0
 
-    # Otherwise two small writes in a row run into Nagle's algorithm and the peer's delayed ACK: 40
-    # ms each. IPPROTO_TCP is 6 everywhere, and TCP_NODELAY is 1 where it has no name.
+    # Nagle's algorithm and the peer's delayed ACK would cost 40 ms for each second small write.
+    # IPPROTO_TCP is 6 everywhere, and TCP_NODELAY is 1 where it has no name.
     def set_nodelay(sock):
         try:
             sock.setsockopt(6, getattr(socket, "TCP_NODELAY", 1), 1)
@@ -232,7 +230,7 @@ if implementation.name == "micropython":
     if _RESOLVER or _BACKGROUND:  # the commands of mqttpipe_repl.py look at it, too
         try:
             from network import STA_IF, WLAN
-        except ImportError:  # no interface of our own: the system's files know the DNS servers
+        except ImportError:  # the operating system's files name the DNS servers
             WLAN = None
 else:
     from mqttpipe_host import *  # noqa: F403  all the names above, of shim_board.py
@@ -254,7 +252,7 @@ __all__ = (
 # Constants
 # ---------------------------------------------------------------------------
 # Control packet types (section 2.2.1, table 2.1): the first byte with its fixed flags (table 2.2)
-# [MQTT-2.2.2-1] [MQTT5-2.1.3-1], so that encoding adds nothing and decoding needs one mask.
+# [MQTT-2.2.2-1] [MQTT5-2.1.3-1].
 _TYPE_MASK = const(0xF0)
 _CONNECT = const(0x10)
 _CONNACK = const(0x20)
@@ -282,7 +280,7 @@ _QOS_SHIFT = const(1)
 _RETAIN = const(0x01)
 _QOS_MAX = const(1 + _QOS2)
 
-# What a server sends beside PUBLISH and SUBACK: with remaining length 2, but PINGRESP with 0.
+# What a server sends besides PUBLISH and SUBACK. The remaining length is 2; of PINGRESP 0.
 _RECEIVED = const(b"\x20\x40\x50\x62\x70\xb0\xd0")
 
 # Connect flags (section 3.1.2.3, figure 3.4).
@@ -300,13 +298,13 @@ _REFUSALS = const(
 )
 _REFUSALS_LAST = const(6)
 
-# Limits of the protocol: a two byte length (section 1.5.3), four bytes of remaining length
-# (section 2.2.3), and the largest packet these make.
+# Limits of the protocol: a two-byte length (section 1.5.3), and the largest packet, with four
+# bytes of remaining length (section 2.2.3).
 _STRING_BYTES_MAX = const(65535)
 _PACKET_BYTES_LIMIT = const(268435460)
-# PUBLISH less topic name and payload: fixed header, the name's length, the identifier.
+# PUBLISH without topic name and payload: fixed header, length of the name, identifier.
 _PUBLISH_HEADER_MAX = const(9)
-# MQTT 5.0: SUBSCRIBE less filter and properties: fixed header, identifier, two lengths, options.
+# MQTT 5.0: SUBSCRIBE without filter and properties: fixed header, identifier, lengths, options.
 _FILTER_HEADER_MAX = const(14)
 _ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
 _ACK_ROOM = const(4 + _MQTT5)  # of MQTT 5.0, with a reason code
@@ -323,13 +321,13 @@ _USE_ANOTHER_SERVER = const(0x9C)
 _SERVER_MOVED = const(0x9D)
 _CONTINUE_AUTH = const(0x18)
 _REAUTHENTICATE = const(0x19)
-_ALIASES = const(8)  # used at most, each way, even if the server allows more
+_ALIASES = const(8)  # the most in use each way, even if the server allows more
 _ALIAS = const(0x23)  # the property topic_alias
-_ALIAS_TOPIC_MIN = const(4)  # bytes: of a shorter topic name an alias would save nothing
+_ALIAS_TOPIC_MIN = const(4)  # bytes; an alias for a shorter topic name saves nothing
 _ALIAS_BYTES = const(3)
 _EXPIRY_BYTES = const(5)
 _EXPIRY_ID = const(0x02)  # the property message_expiry_interval
-# What a server lacks for subscriptions: bits of MQTTClient._lacks.
+# Kinds of subscription that the server lacks: bits of MQTTClient._lacks.
 _LACKS_WILDCARDS = const(1)
 _LACKS_IDENTIFIERS = const(2)
 _LACKS_SHARED = const(4)
@@ -342,11 +340,11 @@ _REQUESTS = const(8)
 _REFERENCE_BYTES_MAX = const(255)  # of a Server Reference
 
 if _MQTT5:
-    # The properties [5: 2.2.2.2, table 2-4]. Of each: its identifier, what its value is, the
-    # packets that an application may put it into, those in which a server may send it, its name.
-    # A packet is the first hex digit of its first byte; 0 is a will. A value is b: 0 or 1; h, i:
-    # two or four bytes; v: a variable byte integer; a capital: not 0; s: text; d: bytes; p: pairs
-    # of texts. (Not const(), which would put this long text into each function that reads it.)
+    # The properties [5: 2.2.2.2, table 2-4]. Each row: identifier, kind, packets in which the
+    # application may send it / in which the server may, name. A packet is the first hex digit of
+    # its first byte; 0: a will. Kinds: b: 0 or 1; h, i: two or four bytes; v: a variable byte
+    # integer; a capital: not 0; s: text; d: bytes; p: pairs of texts.
+    # (Not const(), which would put this long text into each function that reads it.)
     _PROPERTIES = (
         ";01b30/3:payload_format_indicator;02i30/3:message_expiry_interval;03s30/3:content_type"
         ";08s30/3:response_topic;09d30/3:correlation_data;0bV8/3:subscription_identifier"
@@ -360,8 +358,8 @@ if _MQTT5:
         ";2ab/2:shared_subscription_available;"
     )
 
-    # Reason codes from 0x80 on [5: 2.4, table 2-6]. Without blanks: a build compresses texts that
-    # have some, and to tell one code would take 5 KB then.
+    # Reason codes from 0x80 on [5: 2.4, table 2-6]. Without blanks: a build compresses texts with
+    # blanks, and looking up one code would then take 5 KB.
     _REASONS = const(
         "unspecified_error;malformed_packet;protocol_error;implementation_specific_error;"
         "unsupported_protocol_version;client_identifier_not_valid;bad_user_name_or_password;"
@@ -379,59 +377,59 @@ if _MQTT5:
     _GOODBYES = const(b"\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99")
 
 # Packet identifiers 1..65279 belong to messages, those above to SUBSCRIBE and UNSUBSCRIBE, so
-# that neither has to be compared with the other [MQTT-2.3.1-2].
+# the two never collide [MQTT-2.3.1-2].
 _MESSAGE_IDS = const(65279)
 _FILTER_ID_MIN = const(0xFF00)
 
-# Many small packets leave in one write: at most this many bytes, and never more than
-# packet_bytes_max. A larger payload is not copied but written from where it lies.
+# Small packets share one write of at most this many bytes, and never more than packet_bytes_max.
+# A larger payload is written from where it lies, without a copy.
 _OUTBOX_BYTES = const(1460)
 
-# lwIP has 8,000 bytes for what its peers have not acknowledged, and 32 segments. With either used
-# up, a write blocks for seconds. A connection may have 6,400 bytes on their way. A segment takes
-# 80 more than is in it (with Nagle's algorithm 880 in all), and each write takes at least one.
-# We see no acknowledgement; only PINGRESP tells that what was written before PINGREQ has come. So
-# count segments: with more than _SEGMENTS_PING a PINGREQ goes with the next write, with more than
-# _SEGMENTS_MAX nothing else goes until it is answered. A large message takes eight at once.
+# lwIP has 8,000 bytes and 32 segments for data that its peers have not acknowledged. When either
+# is used up, a write blocks for seconds. One connection may have 6,400 bytes in flight. A segment
+# takes 80 bytes more than it holds (with Nagle's algorithm 880 in all), and each write takes at
+# least one segment. We don't see TCP's acknowledgements; only a PINGRESP proves that the server
+# has received all before its PINGREQ. So count segments: above _SEGMENTS_PING send a PINGREQ,
+# above _SEGMENTS_MAX nothing more until its PINGRESP. A large message takes eight at once.
 _SEGMENT_BYTES = const(770)  # of 800; TLS adds some
 _SEGMENTS_LARGE = const(6)
 _SEGMENTS_PING = const(13)
 _SEGMENTS_MAX = const(16)
 
-# The work of one step() is bounded, so that neither a flood from the server nor a callback that
-# publishes for ever keeps the caller from its own loop.
+# One step() does a bounded amount of work: neither a flood from the server nor a callback that
+# always publishes may keep the caller from its own loop.
 _PACKETS_PER_STEP = const(16)
-_READS_PER_STEP = const(64)  # a packet of 256 MiB is read away in many steps
+_READS_PER_STEP = const(64)  # discarding a packet of 256 MiB takes many steps
 _FLUSHES_PER_STEP = const(32)
-# A new topic name that is longer, and not ASCII, ends the step; so do properties.
+# A longer new topic name that is not ASCII ends the step; so do longer properties.
 _SLOW_BYTES = const(64)
-# With more filters, each new topic name ends it; so does each message with an identifier of them.
+# With more filters, each new topic name ends the step; so does each subscription identifier.
 _SLOW_FILTERS = const(16)
 _PUT_OFFS_MAX = const(18)  # how often half of connect_timeout_ms is added to a deadline
-_SLOW_MS = const(50)  # a step whose callbacks took this long first sends what it owes
+_SLOW_MS = const(50)  # after callbacks this slow, packets due are sent before the next callback
 
-# Topic names that are known, each way: a name is checked and matched once.
+# Topic names cached, each way: a cached name is not checked and matched again.
 _KNOWN_TOPICS = const(8)
 _KNOWN_TOPIC_BYTES_MAX = const(128)
 
 # Packet identifiers of incoming QoS 2 messages held until their PUBREL. Servers keep 10 (HiveMQ),
 # 20 (mosquitto) or 32 (EMQX) in flight to one client by default, more when connections break again
-# and again. One more than this ends the connection before it is delivered; by then the server
-# has PUBRECs to go on with. What is of earlier connections is forgotten instead.
+# and again. One message more ends the connection before that message is delivered; by then the
+# server has PUBRECs to answer. Identifiers of earlier connections are forgotten instead.
 _RECEIVED_MAX = const(256)
 
-# Tokens and counters stay below 2**30: a larger integer is a heap object on a 32-bit board. Half
-# of the range tells "before" from "after".
+# Tokens and counters stay below 2**30: a larger integer is a heap object on a 32-bit board. A
+# difference below half of the range means "after".
 _COUNT_MASK = const(0x3FFFFFFF)
 _COUNT_HALF = const(0x20000000)
 
-# How long put() waits for another thread: far more than that needs.
+# How long put() waits for another thread, which needs far less.
 _LOCK_WAIT_MS = const(20)
 _LOCK_WAITS = const(10_000)
 _LOCK_STALE_MS = const(1000)  # mend() releases a lock that was taken for longer
 
-# Resolver (RFC 1035, RFC 6762): record types; a server that is silent is asked again, or the next
-# one, after _DNS_RETRY_MS, _DNS_TRIES times in all; an address is kept for a day at most.
+# Resolver (RFC 1035, RFC 6762). After _DNS_RETRY_MS without an answer it asks again, or asks the
+# next server, _DNS_TRIES times in all. An address is kept for a day at most.
 _DNS_PORT = const(53)
 _MDNS_PORT = const(5353)
 _MDNS_ADDRESS = const("224.0.0.251")
@@ -445,14 +443,14 @@ _DNS_ANSWER_MAX = const(512)
 
 _DRIVE_MS = const(1000)  # start(): the thread sleeps at most this long
 _TICK_MS = const(10)  # start() on rp2: the timer calls step() this often
-_NAP_MS = const(5)  # between two looks at what another thread does
-_ISR_SLOTS = const(16)  # one more than the messages of interrupts that may wait for step()
+_NAP_MS = const(5)  # between two looks at another thread
+_ISR_SLOTS = const(16)  # one more than the messages that interrupts may queue
 _ISR_FIELDS = const(3)
 # Errors for which some ports have no name.
 _ERRNO_WORDS = const(
     ";23=no free socket;24=no free file;32=closed by the server;101=network is unreachable"
 )
-# What the TLS libraries of MicroPython and CPython say, and what it means. Empty: same as the
+# Texts of the TLS libraries of MicroPython and CPython, and their meaning; empty: that of the
 # next entry. A wrong clock causes several of these errors at once, so its entries come first.
 _TLS_WORDS = const(
     "expired=the certificate has expired, or the clock is wrong;"
@@ -466,21 +464,21 @@ _TLS_WORDS = const(
     "-28160=the server refused the handshake (client certificate, TLS version or name);"
     "-29184=no TLS behind this port"
 )
-_LINK_CHECK_MS = const(250)  # how often a link that is down is looked at
+_LINK_CHECK_MS = const(250)  # between two checks of a link that is down
 _STABLE_MS = const(10_000)  # a connection that lasted this long ends the back-off
-_DROPS_PER_CALL = const(1000)  # told at once: as many as a pipe can hold
+_DROPS_PER_CALL = const(1000)  # as many as a pipe can hold
 _EXPIRY_MAX_S = const(259_200)  # 3 days: less than half a period of ticks_ms()
-_YEAR_MIN = const(2024)  # a clock that is behind it was never set: boards begin in 2000 or 2021
-_TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: the peer has closed without a word
-_TLS_ERRNO_MAX = const(-256)  # what mbedTLS itself has to say is below
+_YEAR_MIN = const(2024)  # an earlier clock was never set: boards start in 2000 or 2021
+_TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: the peer closed without close_notify
+_TLS_ERRNO_MAX = const(-256)  # mbedTLS's own error numbers are below
 _TLS_ALERT = const(-0x7780)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
 _ALERT = const(0x15)  # a record that is an alert; its last byte is the reason (RFC 5246 7.2)
 _ALERT_BYTES = const(7)
-_FAMILY = const(5)  # index into a server: the record type to begin with, behind parse_uri()'s
+_FAMILY = const(5)  # index into a server, after parse_uri()'s fields: the record type to try first
 _NO_ADDRESS = const(-1)  # MQTTError.errno: the name has no address of this family
 _POLLNVAL = const(0x20)  # closed; not exported by `select`
-_BACK_OFF_MS = const(50)  # the back-off doubles from here up: 0 (reconnect_min_ms) would not grow
-_KICKS_MIN = const(3)  # so many short connections in a row are no accident
+_BACK_OFF_MS = const(50)  # the least that is doubled: reconnect_min_ms may be 0
+_KICKS_MIN = const(3)  # this many short connections in a row are no accident
 _MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
 _AHEAD_MAX_MS = const(0x18000000)  # 4.7 days: no deadline is farther ahead
 
@@ -491,7 +489,7 @@ _RESOLVING = const(2)  # host name to addresses
 _TCP_CONNECTING = const(3)  # until the first byte of CONNECT, or of TLS, is accepted
 _TLS_HANDSHAKE = const(4)  # until the first byte of CONNECT is accepted
 _AWAITING_CONNACK = const(5)  # CONNECT sent. 3.1.4 would let us send more; we wait
-_SUBSCRIBING = const(6)  # what was in flight is sent again, and all filters
+_SUBSCRIBING = const(6)  # filters and messages in flight are sent again
 _ONLINE = const(7)  # in service
 _CLOSING = const(8)  # draining; then DISCONNECT, then the socket is closed
 
@@ -506,57 +504,57 @@ STATE_NAMES = (
     "ONLINE",
     "CLOSING",
 )
-# The stage that an error names: one word for each state, then one for each timer that ends a
-# connection. One string is one object; a tuple would take 13 more.
+# The stages of errors: one word for each state, then one for each timer that ends a connection.
+# One string is one object; a tuple would take 13 more.
 _STAGE_WORDS = const(
     "DOWN LINK DNS TCP TLS CONNACK SUBACK ONLINE DISCONNECT PINGRESP ACK PACKET WRITE"
 )
 
 # Deadlines while in service: index into `_timers`. Those from _TIMER_PINGRESP on end the
-# connection, each with the stage of its word.
+# connection, with their word of _STAGE_WORDS as the stage.
 _TIMER_STATE = const(0)  # ONLINE: the connection is stable now; CLOSING: draining ends
-_TIMER_PING = const(1)  # keep alive: look at when the last packet was sent
-_TIMER_EXPIRY = const(2)  # a message that waits has expired
+_TIMER_PING = const(1)  # keep alive: check when the last packet was sent
+_TIMER_EXPIRY = const(2)  # a queued message has expired
 _TIMER_PINGRESP = const(3)
-_TIMER_ACK = const(4)  # look at the oldest packet without acknowledgement
+_TIMER_ACK = const(4)  # check the oldest unacknowledged packet
 _TIMER_PACKET = const(5)  # a half-received packet makes no progress
 _TIMER_WRITE = const(6)  # the socket accepts nothing
 _TIMERS = const(7)
-_DUE = const(7)  # behind them: the earliest of all, or earlier
+_DUE = const(7)  # after the timers: the earliest of them, or an earlier time
 _NO_ANSWER = const("nothing came within the time allowed")
-_TIMER_WORDS = const(6)  # where in _STAGE_WORDS theirs begin, less _TIMER_PINGRESP
+_TIMER_WORDS = const(6)  # a timer plus this is the index of its word in _STAGE_WORDS
 
 # Flags of a slot, above the first byte of its PUBLISH.
-_SENT = const(0x100)  # it was written to some connection's outbox: DUP in a resumed session
-_FLYING = const(0x200)  # QoS 1, 2: sent on this connection, and not ended
-_RELEASED = const(0x400)  # QoS 2: PUBREC came, PUBREL is owed or sent
-_MUTE = const(0x800)  # cancelled or expired after it was sent: on_dropped was told, no more is
-_COUNTED = const(0x1000)  # sent at least once, whatever became of the session
-_EXPIRES = const(0x2000)  # has an expiry: so it does not take the short way in _sending()
-_HAS_PROPERTIES = const(0x4000)  # has properties: the same
-_TURN_SHIFT = const(15)  # above it, QoS 2: which PUBREC came for it, of _TURNS; 0: none
+_SENT = const(0x100)  # put into the outbox, in this session: a resumed session resends with DUP
+_FLYING = const(0x200)  # QoS 1, 2: sent on this connection, and not acknowledged in full
+_RELEASED = const(0x400)  # QoS 2: PUBREC came, PUBREL is due or sent
+_MUTE = const(0x800)  # cancelled or expired after it was sent: on_dropped was its last callback
+_COUNTED = const(0x1000)  # sent at least once, in any session
+_EXPIRES = const(0x2000)  # has an expiry: so _sending() takes the slow path
+_HAS_PROPERTIES = const(0x4000)  # has properties: so _sending() takes the slow path
+_TURN_SHIFT = const(15)  # bits above, QoS 2: the turn of its PUBREC, 1.._TURNS; 0: none
 _TURNS = const(0x7FFF)
-_LASTING = const(0x7AFF)  # what a new session leaves of it: all but _SENT, _RELEASED and the turn
+_LASTING = const(0x7AFF)  # what a new session keeps: all but _SENT, _RELEASED and the turn
 
 # A row of the table of filters: a list of eight, or nine.
 _FILTER = const(0)
 _CALLBACK = const(1)
 _QOS = const(2)  # asked for; negative: an UNSUBSCRIBE
-_TOKEN = const(3)  # negative: its answer has been told
+_TOKEN = const(3)  # negative: the application knows the answer
 _STATE = const(4)
 _ID = const(5)
-_IS_LAST = const(6)  # no later command has taken the place of this one
-_MARK = const(7)  # _QUEUED: the outbox's position when it has left; _ASKED: ticks_ms() of that
+_IS_LAST = const(6)  # no later row replaces this one
+_MARK = const(7)  # _QUEUED: `sent_count` of the outbox once it is written; _ASKED: ticks_ms() then
 _OPTIONS = const(8)  # MQTT 5.0: (bits of the options, properties, subscription identifier or 0)
-# What _STATE is.
+# Values of _STATE.
 _UNSENT = const(0)
 _QUEUED = const(1)  # its packet is in the outbox
-_ASKED = const(2)  # it has left
+_ASKED = const(2)  # its packet is written
 _GRANTED = const(3)
-_REFUSED = const(4)  # asked for again at the next connection
+_REFUSED = const(4)  # the next connection asks again
 
-# What becomes of a message for which the pipe has no room, in the words of the API; "latest":
-# while offline only the newest message of each topic name waits.
+# What happens to a message that finds no room in the pipe, in the words of the API. "latest":
+# while offline, only the newest message of each topic name stays queued.
 _REFUSE = const(0)
 _DROP_OLDEST = const(1)
 _LATEST = const(2)
@@ -567,40 +565,39 @@ _HASH = const(0x23)
 _PLUS = const(0x2B)
 _DOLLAR = const(0x24)
 
-# Counters of the client: index of each; their names stand in `stats`.
-_N_ATTEMPTS = const(0)  # to connect, whatever became of them
+# Counters of the client: indices; `stats` has their names.
+_N_ATTEMPTS = const(0)  # to connect, failed ones included
 _N_CONNECTIONS = const(1)  # CONNACK accepted
-_N_FILTERS = const(2)  # tokens that were no messages
-_N_SENT = const(3)  # messages: QoS 0, left; QoS 1, 2, given to the outbox the first time
+_N_FILTERS = const(2)  # tokens not given to messages
+_N_SENT = const(3)  # messages: QoS 0, written; QoS 1, 2, put into the outbox the first time
 _N_AGAIN = const(4)  # messages sent again, PUBREL included
 _N_ACKNOWLEDGED = const(5)  # QoS 1 and 2
 _N_DROPPED = const(6)
-_N_RECEIVED = const(7)  # messages given to the application
+_N_RECEIVED = const(7)  # messages delivered to the application
 _N_DUP = const(8)  # received with DUP
-_N_SUPPRESSED = const(9)  # QoS 2: not given a second time
+_N_SUPPRESSED = const(9)  # QoS 2: duplicates, not delivered again
 _N_TOO_LARGE = const(10)  # received, larger than packet_bytes_max
-_N_IGNORED = const(11)  # acknowledgements that nothing waited for, messages passed over
+_N_IGNORED = const(11)  # unexpected acknowledgements, messages dropped
 _N_PING_MS = const(12)  # from the last PINGREQ to its PINGRESP
 _COUNTS = const(13)
 
 # `io.IOBase.ioctl` (py/stream.h of MicroPython).
 _IOCTL_POLL = const(3)
 
-# What drives step() cannot be entered twice: by a callback, a coroutine, or beside start().
+# step() is not reentrant: not from a callback, a coroutine, or beside start().
 _IS_DRIVEN = const("step() runs already: by start(), run() or around a callback")
 
 # `x is _ZERO`: an int of this value, and no other that compares equal.
 _ZERO = const(0)
 
-# Names that every message needs: MicroPython looks for a builtin among the globals first, then,
-# one by one, among the builtins.
+# Builtins that every message needs, as globals: MicroPython searches the builtins one by one.
 _len = len
 _isinstance = isinstance
 _bytes = bytes
-_NAMES = (str, bytes)  # a tuple in a call is built each time
+_NAMES = (str, bytes)  # a tuple in a call is allocated each time
 if _MQTT5:
     _NO_PROPERTIES = {}
-    _NO_TOPIC = b"\x00\x00"  # how a PUBLISH with a topic alias alone begins
+    _NO_TOPIC = b"\x00\x00"  # the empty topic name of a PUBLISH with only a topic alias
 
 
 class _KeyOf:
@@ -608,23 +605,21 @@ class _KeyOf:
         return key
 
 
-# Slices made once: `buf[:] = b""` would allocate a slice for each call. An emptied bytearray
-# keeps its memory on MicroPython, so that append() and extend() allocate nothing until it is as
-# long as it ever was.
+# Slices made once: `buf[:] = b""` allocates a slice each time. On MicroPython an emptied bytearray
+# keeps its memory: append() and extend() allocate nothing until it is longer than ever before.
 _EVERYTHING = _KeyOf()[:]
 _NAME = _KeyOf()[4:]  # of a small PUBLISH, behind its header
 del _KeyOf  # a class takes more than 100 bytes
 
 
-# How many ms there are until end_ms; 0 or less: none. An end that looks farther ahead than any
-# deadline may be has passed, more than half a period of ticks_ms() ago: nobody called step() for a
-# week.
+# How many ms are left until end_ms; 0 or less: none. No deadline is more than _AHEAD_MAX_MS ahead:
+# one that seems to be has passed, and nobody called step() for a week (ticks_ms() wraps).
 def _left_of(end_ms, now_ms):
     left_ms = ticks_diff(end_ms, now_ms)
     return left_ms if left_ms <= _AHEAD_MAX_MS else -_MS_MAX
 
 
-# True if there is no other deadline, or this one comes before it.
+# True if there is no other deadline, or at_ms comes first.
 def _is_earlier(at_ms, other_ms, now_ms):
     return other_ms is None or _left_of(at_ms, now_ms) < _left_of(other_ms, now_ms)
 
