@@ -631,19 +631,19 @@ class MQTTError(Exception):
     """Base of every error that this module raises on purpose.
 
     MQTTError
-      LocalError       you asked for what MQTT or this client forbids
+      LocalError       your call breaks a rule of MQTT or of this client
       QueueFull        no room in the pipe now; try again after step()
       ServerError      the server broke the protocol; the connection is closed
       Refused          CONNACK with `.return_code` 1..5 (section 3.2.2.3). MQTT 5.0: any packet
-                       with a reason code that says so
+                       with a reason code of a failure
       TransportError   the network failed: `.stage` of the work, `.errno` or None
-      TimedOut         a deadline passed: `.stage` tells what was waited for
+      TimedOut         a deadline passed: `.stage` tells which one
 
     The stages are the states LINK, DNS, TCP, TLS, CONNACK, SUBACK, ONLINE and DISCONNECT, and
-    PINGRESP, ACK, PACKET and WRITE for what did not come in time.
+    the timeouts PINGRESP, ACK, PACKET and WRITE.
 
-    With MQTT 5.0 each has, or has as None: `.reason_code` (int), `.reason` (the same in words),
-    `.properties` of the server's packet (dict), `.token` of what has failed.
+    MQTT 5.0 adds, each possibly None: `.reason_code` (int), `.reason` (the same in words),
+    `.properties` of the server's packet (dict), `.token` of the call that failed.
 
     The call that causes a LocalError or a QueueFull raises it. The others never leave step():
     on_offline gets them, or on_error if the connection goes on.
@@ -685,7 +685,7 @@ class TimedOut(MQTTError):
     pass
 
 
-# Texts of more than one error.
+# Texts that several errors share.
 _NOT_BUILT = const("%s is not in this build")
 _SERVER_CLOSED = const("closed by the server")
 _ID_0 = const("a packet with packet id 0 [MQTT-2.3.1-1]")
@@ -697,13 +697,13 @@ if _MQTT5:
     _NEEDS_5 = const("%s: for protocol=5")
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
-# What one address may raise, so that the next is tried, and what closing may raise. Made here: a
-# tuple in an `except` is built when the exception is already on its way, which with a full heap
-# raises MemoryError out of the handler.
+# Errors after which the next address is tried, and errors that closing ignores. Made here, because
+# `except (A, B)` allocates its tuple while the exception is handled: with a full heap, that raises
+# MemoryError out of the handler.
 _FAILURES = (OSError, ValueError, MQTTError)
 _IGNORED = (OSError, MemoryError)
 
-# Made in advance: when it is needed, there is no memory left to make one.
+# Made in advance: nobody can make it when memory is used up.
 _NO_MEMORY = TransportError(_OUT_OF_MEMORY)
 
 # Stands for "none" where None could be an argument.
@@ -713,20 +713,18 @@ _NOTHING = object()
 # ---------------------------------------------------------------------------
 # Arguments
 # ---------------------------------------------------------------------------
-# Everything that an application passes in is checked here, once, and becomes bytes or an integer
-# within its range.
+# Each argument of the application is checked here, once, and becomes bytes or an integer in range.
 
 
 def _integer(name, value, start, end):
-    # A bool is an int on CPython, but no number here: publish("t", "x", True) meant retain.
+    # A bool is no number here, though CPython says so: publish("t", "x", True) meant retain.
     if not _isinstance(value, int) or value is True or value is False or not start <= value <= end:
         raise LocalError("%s is %r, must be an int in %d..%d" % (name, value, start, end))
     return value
 
 
 # Text or binary to bytes. A bytearray or memoryview is copied: its owner may change it before the
-# packet is sent. Text is encoded as a board does it, which does not look for lone surrogates;
-# where they are not allowed, _to_field() finds them.
+# packet is sent. Lone surrogates are encoded, as a board does; _to_field() rejects them.
 def _to_bytes(name, value):
     if isinstance(value, bytes):
         return value
@@ -741,7 +739,7 @@ def _to_bytes(name, value):
     raise LocalError("%s must be str or bytes, not %s%s" % (name, type(value).__name__, advice))
 
 
-# A payload may be a number, too: as str() writes it.
+# A payload may also be a number: as str() writes it.
 def _to_payload(value):
     try:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -752,11 +750,11 @@ def _to_payload(value):
 
 
 # True if `buf[start:end]` is UTF-8 that MQTT allows (section 1.5.3): well formed, and without
-# surrogates [MQTT-1.5.3-1] and U+0000 [MQTT-1.5.3-2]. MicroPython's own decoder takes surrogates
-# and characters written longer than need be. EF BB BF is a character like any other and stays
-# where it is [MQTT-1.5.3-3] [MQTT5-1.5.4-3]. Allocates nothing.
+# surrogates [MQTT-1.5.3-1] and U+0000 [MQTT-1.5.3-2]. MicroPython's own decoder accepts surrogates
+# and overlong forms. EF BB BF is a character like any other and is kept
+# [MQTT-1.5.3-3] [MQTT5-1.5.4-3]. Allocates nothing.
 def _is_utf8(buf, start, end):
-    more = least = character = 0  # `more` bytes of the character are still to come
+    more = least = character = 0  # `more` bytes of the character follow
     for i in range(start, end):
         byte = buf[i]
         if more:
@@ -768,9 +766,9 @@ def _is_utf8(buf, start, end):
             if not more and (character < least or character >> 11 == 0x1B or character > 0x10FFFF):
                 return False
         elif byte > 0x7F:
-            # How many bytes follow, the lowest code point that needs that many, and the first bits
-            # of this one (Unicode, tables 3-6 and 3-7). For a stray 0x80..0xBF these are negative,
-            # so the character is below `least` and is refused.
+            # Bytes that follow, the lowest code point that needs so many, and this character's
+            # first bits (Unicode, tables 3-6 and 3-7). A stray 0x80..0xBF makes these bits
+            # negative: below `least`, so refused.
             if byte < 0xE0:
                 more = 1
                 least = 0x80
@@ -820,26 +818,26 @@ def _to_topic(value, filter=False):
     return data
 
 
-# str.isdigit() takes the digits of other scripts as well.
+# str.isdigit() accepts the digits of other scripts as well.
 def _is_number(text, start, end):
     return 0 < len(text) < 6 and not text.strip("0123456789") and start <= int(text) <= end
 
 
 def is_literal(host: str) -> bool:
-    """True if `host` is an IPv4 address, or can only be meant as an IPv6 one.
+    """True if `host` is an IPv4 address, or has the colons of an IPv6 address.
 
     Allocates: its parts. Blocks: never.
     """
     parts = host.split(".")
     for part in parts:
-        # "010" is octal to some ports' getaddrinfo().
+        # To some ports' getaddrinfo() "010" is octal.
         if not _is_number(part, 0, 255) or len(part) > 1 and part[0] == "0":
             return host.count(":") > 1
     return len(parts) == 4
 
 
-# An IPv6 address as RFC 4291 writes it: up to eight groups, one "::" for groups of zero, and an
-# IPv4 address for the last two. A malformed one would be looked up as a name.
+# An IPv6 address as RFC 4291 writes it: up to eight groups, perhaps one "::" for groups of zero,
+# perhaps an IPv4 address as the last two. DNS would look a malformed one up as a name.
 def _is_ipv6(text):
     last = text.rpartition(":")[2]
     if is_literal(last):
@@ -864,8 +862,7 @@ def parse_uri(uri: str) -> tuple:
     Returns: (host: str, port: int, user: bytes or None, password: bytes or None, is_tls: bool)
 
     Raises:
-        LocalError: the URI is wrong. The message leaves out what stands before the @: a
-            password does not belong in a log.
+        LocalError: the URI is wrong. Its text leaves out user and password.
 
     Allocates: the parts. Blocks: never.
     """
@@ -888,7 +885,7 @@ def parse_uri(uri: str) -> tuple:
     for character in host:
         if character <= " " or character in forbidden:
             host = ""
-    fields = []  # user and password, as far as they are there
+    fields = []  # user and password, if given
     rule = None
     if not is_tls and scheme != "mqtt" and scheme != "tcp":
         rule = "must begin with mqtt://, tcp://, mqtts:// or ssl://"
@@ -899,7 +896,7 @@ def parse_uri(uri: str) -> tuple:
     elif at:
         try:
             for text in secret.split(":", 1):
-                parts = text.split("%")  # of RFC 3986
+                parts = text.split("%")  # RFC 3986
                 field = parts[0].encode()
                 for part in parts[1:]:
                     if not part[1:] or part[:2].strip(_HEX_DIGITS):
@@ -915,7 +912,7 @@ def parse_uri(uri: str) -> tuple:
             "URI %s: %r" % (rule, "***@" + uri.rpartition("@")[2] if "@" in uri else uri)
         )
     if _RESOLVER and not is_literal(host):
-        encode_query(0, host, _DNS_A)  # can this name be asked for at all?
+        encode_query(0, host, _DNS_A)  # raises if DNS cannot carry this name
     fields += (None, None)
     return host, int(port), fields[0], fields[1], is_tls
 
@@ -923,8 +920,7 @@ def parse_uri(uri: str) -> tuple:
 # ---------------------------------------------------------------------------
 # Packets (section 3): encoding
 # ---------------------------------------------------------------------------
-# The Outbox encodes PUBLISH and the acknowledgements itself. The rare packets are made here, as
-# bytes of their own.
+# The Outbox encodes PUBLISH and acknowledgements in its buffer. Rare packets become bytes here.
 
 
 def append_remaining_length(buf, value):
@@ -932,8 +928,8 @@ def append_remaining_length(buf, value):
 
     Args:
         buf: bytearray, 1 to 4 bytes are appended.
-        value: bytes that follow the fixed header, 0..268,435,455. Not checked: what is
-            published has passed `packet_bytes_max`.
+        value: bytes that follow the fixed header, 0..268,435,455. Not checked: the check
+            against `packet_bytes_max` comes before.
 
     Allocates: nothing while `buf` has room. Spec: section 2.2.3.
     """
@@ -975,9 +971,10 @@ def encode_connect(
     Allocates: the packet and its parts. Spec: section 3.1.
     """
     flags = _CLEAN_SESSION if clean_session else 0
-    # The payload's fields have this order [MQTT-3.1.3-1, -3] [MQTT5-3.1.3-1, -3].
+    # The order of the payload's fields [MQTT-3.1.3-1, -3] [MQTT5-3.1.3-1, -3].
     body = _field(client_id)
-    # No will, no flag or field of it [MQTT-3.1.2-9, -11, -13, -15] [MQTT5-3.1.2-9, -11, -13].
+    # Without a will, none of its flags and fields
+    # [MQTT-3.1.2-9, -11, -13, -15] [MQTT5-3.1.2-9, -11, -13].
     if will:
         topic_name, payload, qos, retain = will
         flags |= _WILL | qos << _WILL_QOS_SHIFT | (_WILL_RETAIN if retain else 0)
@@ -1006,7 +1003,7 @@ def encode_filter(
 
     Args:
         packet_id: 1..65535. topic_filter: bytes.
-        options: what a row has as _OPTIONS; None: MQTT 3.1.1.
+        options: _OPTIONS of the row of Filters; None: MQTT 3.1.1.
 
     Allocates: the packet and its parts. Spec: sections 3.8 and 3.10.
     """
@@ -1024,7 +1021,7 @@ def encode_filter(
 # ---------------------------------------------------------------------------
 # Properties (MQTT 5.0, section 2.2.2)
 # ---------------------------------------------------------------------------
-# An application gives and gets them as a dict, under the names of the specification in snake_case.
+# The application sees them as a dict; the keys are the specification's names in snake_case.
 # `user_property` is a list of pairs of str, `subscription_identifier` of a message a list of int.
 
 if _MQTT5:
@@ -1034,18 +1031,17 @@ if _MQTT5:
         given, _, received = row[3:].partition("/")
         return int(row[:2], 16), row[2], given, received, name
 
-    # The value of the property with this identifier, in a dict by names.
+    # The value of the property with this identifier.
     def _value(properties, identifier, default=None):
         return properties.get(_property(_PROPERTIES.find(";%02x" % identifier))[4], default)
 
-    # Bytes with their length as a variable byte integer before them.
+    # Prefix `data` with its length, a variable byte integer.
     def _with_length(data):
         head = bytearray()
         append_remaining_length(head, len(data))  # [MQTT5-1.5.5-1]
         return bytes(head) + data
 
-    # An error to raise: the server has broken the protocol, or, without a text, it can't do what
-    # we want.
+    # An error to raise: the server broke the protocol (text), or lacks what we need (no text).
     def _server_error(reason_code, text=None):
         reason = _reason(reason_code)
         error = ServerError(text) if text else LocalError("the server says: " + reason)
@@ -1063,14 +1059,14 @@ if _MQTT5:
             return "reason code 0x%02x" % reason_code
         return _REASONS[at:].partition(";")[0].replace("_", " ")
 
-    # The error for a packet whose reason code says no.
+    # The error for a packet whose reason code means failure.
     def _refusal(kind, reason_code, properties, stage=None):
         reason = _reason(reason_code)
         words = "%s, %s (0x%02x)" % (kind, reason, reason_code)
         said = _value(properties, 0x1F)
-        for more in (said, _value(properties, 0x1C)):  # and another server
+        for more in (said, _value(properties, 0x1C)):  # 0x1C: server_reference
             if more:
-                words += ": %r" % more  # it may hold what controls a terminal
+                words += ": %r" % more  # %r: the text may hold control characters
         error = Refused(words, stage, None, reason_code)
         error.reason_code = reason_code
         error.reason = said or reason
@@ -1083,7 +1079,7 @@ if _MQTT5:
         Args: properties: dict or None. first_byte: of the packet; 0: a will.
 
         Raises:
-            LocalError: a name is unknown, or not for this packet, or a value is not for its name.
+            LocalError: a name is unknown or not allowed in this packet, or a value is wrong.
 
         Allocates: the bytes. Spec: [5: 2.2.2].
         """
@@ -1130,7 +1126,7 @@ if _MQTT5:
         size = 2 if kind in "hH" else 4
         return _integer(name, value, least, (1 << 8 * size) - 1).to_bytes(size, "big")
 
-    # A variable byte integer [5: 1.5.5]: (value, where it ends). IndexError: it does not end.
+    # A variable byte integer [5: 1.5.5]: (value, end). IndexError: malformed.
     def _decode_number(data, at):
         value = shift = 0
         while True:
@@ -1142,22 +1138,22 @@ if _MQTT5:
             shift += 7
             if shift == 28:
                 raise IndexError
-        if shift and not byte:  # longer than it need be [MQTT5-1.5.5-1]
+        if shift and not byte:  # longer than necessary [MQTT5-1.5.5-1]
             raise IndexError
         return value, at
 
     def decode_properties(buf, at, end, first_byte):
-        """Return (properties, where they end) of a packet that a server has sent.
+        """Return (properties, end of the properties) of a packet of the server.
 
         Args:
-            buf: the packet; at: where the length of its properties stands; end: of the packet.
-            first_byte: its first byte.
+            buf: the packet; at: index of the length of its properties; end: of the packet.
+            first_byte: of the packet.
 
         Raises:
-            ServerError: with its reason code: a property is malformed, unknown, not for this
-                packet, or stands there twice.
+            ServerError, with a reason code: a property is malformed, unknown, repeated, or not
+                allowed in this packet.
 
-        Allocates: the dict and what is in it. Spec: [5: 2.2.2].
+        Allocates: the dict and its values. Spec: [5: 2.2.2].
         """
         properties = {}
         name = "length"
