@@ -1216,27 +1216,26 @@ if _MQTT5:
 # A ring of slots in parallel lists; slot `at` is one item of each:
 #
 #   firsts    first byte of its PUBLISH, the flags above it (_SENT, ...), and the turn of its
-#             PUBREC; 0: free. Outside head..tail nothing counts.
+#             PUBREC; 0: free. Valid only in head..tail
 #   tokens    what publish() returned
 #   topics, payloads   bytes
-#   marks     while in the Outbox: the value of `sent_count` at which it has left; after that, at
-#             QoS 1 and 2: ticks_ms() when it left
+#   marks     while in the Outbox: the `sent_count` at which its last byte is written; after that,
+#             at QoS 1 and 2: ticks_ms() of that write
 #   extras    ticks_ms() of its expiry, or None. With _RELEASED, if it was given up before its
-#             PUBREC: how often its PUBREL was sent again
+#             PUBREC: how often its PUBREL was resent
 #   properties   MQTT 5.0: bytes, without their length, a topic alias and an expiry; or None.
-#             Without _HAS_PROPERTIES they are another message's, which Ctrl-C has left there
+#             Valid only with _HAS_PROPERTIES: Ctrl-C may leave those of another message
 #
-# The top of this file explains head, left, sent and tail, and who moves them. A writer that drops
-# or moves waiting messages sets `is_dropping` and waits until step() clears `is_looking`. step()
-# sets that while it takes messages or handles an acknowledgement, and leaves the ring alone while
-# `is_dropping` is set.
+# The top of this file explains head, left, sent and tail, and who moves them. step() sets
+# `is_looking` while it takes messages or handles an acknowledgement. A writer that drops or moves
+# queued messages sets `is_dropping`, waits until `is_looking` is clear, and step() leaves the ring
+# alone until `is_dropping` is clear.
 #
-# `is_signalled` is what a poll sees: put() sets it, step() clears it before it reads the ring.
-# put() sets it last, because at that moment the CPython shim wakes a sleeping poll. `has_chores`
-# tells step() that there is more to do than to move messages: set it after the change that it
-# announces, and before `is_signalled`.
+# A poll sees `is_signalled`: put() sets it, and step() clears it before it reads the ring. put()
+# sets it last, because the CPython shim then wakes a sleeping poll. `has_chores` makes step() do
+# more than move messages: set it after the change that it announces, and before `is_signalled`.
 #
-# The ring has one slot more than asked for. One slot is always empty: else full would look empty.
+# The ring has one slot more than asked for: one is always empty, or a full ring would look empty.
 
 
 class Pipe(IOBase):
@@ -1244,12 +1243,12 @@ class Pipe(IOBase):
         self._lock = allocate_lock()
         self._acquire = self._lock.acquire  # bound once: every message needs them
         self._release = self._lock.release
-        self._held_ms = None  # since when mend() has found the lock taken,
-        self._held_token = 0  # and the last token then
+        self._held_ms = None  # since when mend() has found the lock taken
+        self._held_token = 0  # last_token at _held_ms
         self.packet_bytes_max = packet_bytes_max
         size += 1
         self.size = size
-        self.after = list(range(1, size)) + [0]  # the slot behind each
+        self.after = list(range(1, size)) + [0]  # the next slot of each
         self.firsts = [0] * size
         self.tokens = [0] * size
         self.topics = [None] * size
@@ -1259,28 +1258,28 @@ class Pipe(IOBase):
         self.last_token = 0
         self.is_signalled = False
         self.has_chores = False
-        # A message of at most this many bytes always fits a packet. -1: place() checks every one.
+        # A message of at most this many bytes always fits a packet. -1: place() checks each.
         self.easy_bytes = -1 if policy else packet_bytes_max - _PUBLISH_HEADER_MAX
         if _QOS2:
             self.last_turn = 0
         if _OFFLINE:
             self.extras = [None] * size
         if _MQTT5:
-            self.properties = None  # a list for MQTT 5.0; else nobody looks
-            self.our_bytes_max = packet_bytes_max  # a server may take less than we do
+            self.properties = None  # a list for MQTT 5.0
+            self.our_bytes_max = packet_bytes_max  # packet_bytes_max may be the server's, if lower
         if _ASYNCIO:
-            self.is_ready = None  # a function of run(), which ioctl() asks, too
+            self.is_ready = None  # a function of run(), which ioctl() also asks
         if _OFFLINE:
             self.policy = policy
             self.bytes_max = bytes_max  # of topic names and payloads
-            self.is_online = False  # "latest" drops nothing then
+            self.is_online = False  # True: "latest" drops nothing
             self.is_dropping = self.is_looking = False
-            self.is_mixed = False  # a message has the place of an older one: "latest"
-            self.next_expiry_ms = None  # the earliest of those that wait, or earlier
+            self.is_mixed = False  # "latest" replaced a message: tokens are not in order
+            self.next_expiry_ms = None  # the earliest of queued messages, or an earlier time
             if _STATS:
-                self.expired_count = 0  # since ever, modulo 2**30
-            self.dropped = []  # tokens that on_dropped is to be told
-            self.bytes_left = bytes_max  # that may be put, at least; counted anew when too few
+                self.expired_count = 0  # total, modulo 2**30
+            self.dropped = []  # tokens for on_dropped
+            self.bytes_left = bytes_max  # free bytes, at least; counted again when too few
 
     def ioctl(self, request, value):
         """Answer a poll (MicroPython's stream protocol). Allocates: nothing."""
@@ -1300,15 +1299,15 @@ class Pipe(IOBase):
                 None: that of the pipe. expiry_ms: ticks_ms() or None.
 
         Raises:
-            QueueFull: no slot is free, or too many bytes wait; nothing has changed.
+            QueueFull: no slot is free, or too many bytes are queued; nothing has changed.
             LocalError: it would never fit.
 
-        Blocks: for some microseconds while another thread is in here. If a function run by
-        micropython.schedule() has interrupted publish() in its own thread (or step(), if the
-        policy drops messages), that wait would never end: it raises QueueFull after 20 ms.
+        Blocks: for some microseconds while another thread holds the lock. If a function run by
+        micropython.schedule() interrupts publish() in its own thread (or step(), if the policy
+        drops messages), the lock cannot come free: QueueFull after 20 ms.
         """
         self.wait_for_lock()
-        # The message is written into the empty slot first: nobody sees it before tail moves.
+        # Fill the empty slot first: nobody sees it before tail moves.
         at = self.tail
         self.topics[at] = topic
         self.payloads[at] = payload
@@ -1316,7 +1315,7 @@ class Pipe(IOBase):
         return self.place(policy, expiry_ms)
 
     def place(self, policy=None, expiry_ms=None):
-        """Give the message in the empty slot its place and a token, and release the lock.
+        """Queue the message in the empty slot under a new token, and release the lock.
 
         Args, returns, raises: as put().
         """
@@ -1326,7 +1325,6 @@ class Pipe(IOBase):
             if _OFFLINE and expiry_ms is not None:
                 self.firsts[at] |= _EXPIRES
                 self.extras[at] = expiry_ms
-                # step() looks when the next one expires.
                 if _is_earlier(expiry_ms, self.next_expiry_ms, ticks_ms()):
                     self.next_expiry_ms = expiry_ms
                 self.has_chores = True
@@ -1345,7 +1343,7 @@ class Pipe(IOBase):
             if at == self.tail:
                 self.tail = self.after[at]
         finally:
-            if not token:  # nothing has changed
+            if not token:
                 self._clear(self.tail)
             self.release_lock(token)
         return token
@@ -1358,7 +1356,7 @@ class Pipe(IOBase):
                 return _server_error(_PACKET_TOO_LARGE)
             return LocalError(_TOO_LARGE % (what, size, self.packet_bytes_max))
 
-    # Bytes of topic name, payload and properties. (step() may free the slot meanwhile.)
+    # Bytes of topic name, payload and properties. (`or b""`: step() may free the slot meanwhile.)
     def _bytes_of(self, at):
         size = _len(self.topics[at] or b"") + _len(self.payloads[at] or b"")
         if _MQTT5 and self.firsts[at] & _HAS_PROPERTIES:
@@ -1377,7 +1375,7 @@ class Pipe(IOBase):
             size += 1 + (more > 0x7F) + (more > 0x3FFF) + (more > 0x1FFFFF)
         return size + 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)
 
-    # Give up the references of a slot; it is free from here.
+    # Free a slot and drop its references.
     def _clear(self, at):
         self.firsts[at] = 0
         self.topics[at] = self.payloads[at] = None
@@ -1386,9 +1384,9 @@ class Pipe(IOBase):
         if _MQTT5 and self.properties:
             self.properties[at] = None
 
-    # Take the lock; call release_lock() in a `finally`. With `is_dropping` the caller has the lock
-    # and wants to drop or move waiting messages: keep step() off the ring from here on. Waits at
-    # most 20 ms for another thread. (The count is for a clock that stands still.)
+    # Take the lock; the caller calls release_lock() in a `finally`. With `is_dropping` the caller
+    # has the lock already and will drop or move queued messages: keep step() off the ring. Waits
+    # at most 20 ms. (_LOCK_WAITS ends the wait if the clock stands still.)
     def wait_for_lock(self, is_dropping=False):
         if _OFFLINE and is_dropping:
             self.is_dropping = True
@@ -1412,17 +1410,17 @@ class Pipe(IOBase):
             self.is_signalled = True
 
     def mend(self):
-        """Release the lock if one call has had it for more than _LOCK_STALE_MS.
+        """Release the lock if one call has held it for more than _LOCK_STALE_MS.
 
-        Only a call that Ctrl-C has ended has it for that long. Many calls of other threads, one
-        behind the other, may: each gives out a token, or ends in release_lock().
+        Only a call that Ctrl-C ended holds it for so long. Calls of other threads in a row are
+        told apart: each of them changes last_token, or clears _held_ms in release_lock().
         """
         held_ms = self._held_ms
         if not self._lock.locked():
             self._held_ms = None
             return
         now_ms = ticks_ms()
-        if held_ms is None or self._held_token != self.last_token:  # by another call than before
+        if held_ms is None or self._held_token != self.last_token:  # another call holds it now
             self._held_ms = now_ms
             self._held_token = self.last_token
         elif _left_of(held_ms, now_ms) < -_LOCK_STALE_MS and self._held_ms == held_ms:
@@ -1440,9 +1438,9 @@ class Pipe(IOBase):
                 at = self.after[at]
             return count
 
-        # The messages that were never sent, and may be dropped without a word to the server, of
-        # one topic name or of all (None): their bytes, the first slot, the last slot (-1: none,
-        # or a message that was sent follows it).
+        # The messages of one topic name (None: of all) that were never sent, so that the server
+        # need not know if they are dropped: (their bytes, first slot, last slot). -1: none; last
+        # slot also -1 if a message that was sent follows it.
         def _survey(self, topic):
             count = 0
             first = last = -1
@@ -1458,10 +1456,10 @@ class Pipe(IOBase):
                 at = self.after[at]
             return count, first, last
 
-        # Make room for the message in the slot at tail, or raise. Returns the slot it then has:
-        # tail, or with "latest" the slot of the last waiting message with its topic name. That
-        # message and all before it are dropped, so nothing older follows the newest. (Also tail,
-        # if a message that will be sent again follows that one.)
+        # Make room for the message in the slot at tail, or raise. Returns its new slot: tail, or
+        # with "latest" that of the last queued message with the same topic name. That message and
+        # all earlier ones of the topic name are dropped, so nothing older follows the newest.
+        # (Also tail if a message that will be resent follows: _survey().)
         def _make_room(self, policy):
             size = self._bytes_of(self.tail)
             topic = None
@@ -1476,31 +1474,31 @@ class Pipe(IOBase):
             while True:
                 is_full = self.after[self.tail] == self.head
                 if topic is None and not is_full:
-                    if size > self.bytes_left:  # count without what has gone
+                    if size > self.bytes_left:  # count again: messages may have gone
                         self.bytes_left = self.bytes_max - self._count_bytes()
                     if size <= self.bytes_left:
                         self.bytes_left -= size
                         return self.tail
-                if not self.is_dropping:  # else rewind() may look already, and waits for us
+                if not self.is_dropping:  # once: rewind() may set is_looking and wait for us
                     self.wait_for_lock(True)
                 if self._squeeze():
                     continue
                 waiting = self._count_bytes()
                 count, at, last = self._survey(topic)
                 if at >= 0 and waiting + size - count <= self.bytes_max:
-                    # It helps to drop these: nothing is dropped in vain.
+                    # Dropping these makes enough room; otherwise nothing is dropped.
                     if topic is not None:
                         while at != self.tail:
                             if self.topics[at] == topic and not self.firsts[at] & _SENT:
                                 self.give_up(at)
                             at = self.after[at]
                         if last < 0:
-                            topic = None  # its place is behind what was sent
+                            topic = None  # it must follow the message that was sent: at tail
                             continue
                         self._copy(self.tail, last)
                         self._clear(self.tail)
                         self.bytes_left = 0
-                        self.is_mixed = True  # once, and no longer in the order of tokens
+                        self.is_mixed = True
                         return last
                     if policy == _DROP_OLDEST:
                         self.give_up(at)
@@ -1515,9 +1513,8 @@ class Pipe(IOBase):
                         % (waiting, size, self.bytes_max)
                     )
 
-        # Close the gaps between the messages that wait. True: there was one. Under the lock, while
-        # step() looks away from them. (It does not look away from head, left and sent: all that
-        # lies before `sent` stays where it is.)
+        # Close the gaps between the queued messages. True: there was a gap. Needs the lock and
+        # `is_dropping`. step() still reads the slots before `sent`, so those stay in place.
         def _squeeze(self):
             tail = self.tail
             to = at = self.sent
@@ -1551,10 +1548,10 @@ class Pipe(IOBase):
                 field[target] = field[source]
 
         def drop_expired(self, now_ms):
-            """Drop what waits and has expired, and look when the next one expires.
+            """Drop queued messages that have expired, and find the next expiry.
 
-            A message that was sent and not acknowledged expires here, too, but only between two
-            connections: perhaps it was delivered. QoS 2 is then finished with PUBREL.
+            A message that was sent and not acknowledged expires only between two connections:
+            the server may have delivered it. PUBREL then finishes a QoS 2 exchange.
             """
             self.next_expiry_ms = None
             at = self.sent
@@ -1574,10 +1571,10 @@ class Pipe(IOBase):
                 at = self.after[at]
 
         def give_up(self, at):
-            """Take back a message, sent or not; its token is told to on_dropped.
+            """Take back a message, sent or not; on_dropped gets its token.
 
-            The server may have a QoS 2 message that was sent: its exchange is finished in silence,
-            and the identifier stays in use until then. So does that of a QoS 1 message in flight.
+            The server may have a QoS 2 message that was sent: its exchange goes on without
+            callbacks, and its identifier stays in use to the end. The same for QoS 1 in flight.
             """
             flags = self.firsts[at]
             self.dropped.append(self.tokens[at])
@@ -1587,20 +1584,19 @@ class Pipe(IOBase):
                 self.free(at)
 
         def cancel(self, token):
-            """Take back the message of this token. True: it will not be sent (again).
+            """Take back the message with this token. True: it will not be sent (again).
 
-            False: there is none, it is QoS 0 and on its way, or its exchange is past PUBREC.
+            False: there is none, it is QoS 0 and in the outbox, or its PUBREC has come.
             """
             self.wait_for_lock()
             try:
                 if self.find(token) < 0:
                     return False
                 self.wait_for_lock(True)
-                head = self.head  # before find(): what step() frees from here on is behind it
-                at = self.find(token)  # step() may have moved on meanwhile
+                head = self.head  # before find(): head may move while find() runs
+                at = self.find(token)  # again: step() may have freed it while we waited
                 if at < 0 or self.firsts[at] & _RELEASED:
                     return False
-                # QoS 0 between head and sent is on its way.
                 is_taken = (at - head) % self.size < (self.sent - head) % self.size
                 if is_taken and not self.firsts[at] & _QOS_MASK:
                     return False
@@ -1613,8 +1609,8 @@ class Pipe(IOBase):
         """The slot of the message with this token, or -1. Raises: LocalError: not a token."""
         if token.__class__ is not int or not 0 <= token <= _COUNT_MASK:
             _integer("token", token, 0, _COUNT_MASK)
-        # From the newest to the oldest, tail read first: a writer that makes room moves messages
-        # towards head, and so to where we have not looked yet.
+        # From tail to head: a writer that makes room moves messages towards head, to slots that
+        # this loop has not passed yet.
         at = self.tail
         head = self.head
         while at != head:
@@ -1626,10 +1622,9 @@ class Pipe(IOBase):
     # -- step() -------------------------------------------------------------
 
     def free(self, at):
-        """The exchange of the message at `at` has ended: its slot is given up.
+        """Free the slot of a message whose exchange has ended, and move head over free slots.
 
-        Returns its token, or 0 if nobody is to be told. head moves over what is free.
-        Allocates: nothing.
+        Returns its token; 0 with _MUTE: no callback. Allocates: nothing.
         """
         firsts = self.firsts
         token = 0 if firsts[at] & _MUTE else self.tokens[at]
@@ -1638,13 +1633,13 @@ class Pipe(IOBase):
             self.extras[at] = None
         if _MQTT5 and self.properties:
             self.properties[at] = None
-        firsts[at] = 0  # last: if Ctrl-C comes before, rewind() does it
+        firsts[at] = 0  # last: after a Ctrl-C before this line, rewind() does it
         if at == self.head:
             self.move_head()
         return token
 
     def move_head(self):
-        """Let head pass free slots: writers may fill them from here on. Allocates: nothing."""
+        """Move head over free slots, so that writers can fill them. Allocates: nothing."""
         firsts = self.firsts
         left = self.left
         at = self.head
@@ -1664,35 +1659,35 @@ class Pipe(IOBase):
             at = self.after[at]
         return -1
 
-    # Is this packet identifier in use already, by a message before this one? Only possible when
-    # 65,279 tokens were given out while one message was stuck [MQTT-2.3.1-2] [MQTT5-2.2.1-3]
-    # [MQTT5-4.3.2-1] [MQTT5-4.3.3-1].
+    # Does an earlier message use the packet identifier of this one? Only after 65,279 tokens while
+    # one message was stuck [MQTT-2.3.1-2] [MQTT5-2.2.1-3] [MQTT5-4.3.2-1] [MQTT5-4.3.3-1].
     def is_id_taken(self, new):
         at = self.find_id((self.tokens[new] - 1) % _MESSAGE_IDS + 1)
         return at >= 0 and at != new
 
     def rewind(self):
-        """The connection is lost: what has not ended is sent once more by the next one.
+        """The connection is lost: the next one resends every message whose exchange is open.
 
-        QoS 0 that left as a whole was freed before. Allocates: nothing. May be done twice.
+        QoS 0 messages that were written are freed already. Allocates: nothing. Calling it twice
+        is harmless.
         """
         if _OFFLINE:
             self.is_online = False
             self.is_looking = True
             begin_ms = ticks_ms()
-            for _ in range(_LOCK_WAITS):  # another thread will have done in a moment
+            for _ in range(_LOCK_WAITS):  # a writer in another thread needs microseconds
                 if not self.is_dropping or ticks_diff(ticks_ms(), begin_ms) > _LOCK_WAIT_MS:
                     break
                 pass_on()
         at = self.head
         while at != self.tail:
             first = self.firsts[at]
-            if self.payloads[at] is None:  # Ctrl-C has ended free(), or _sending()
+            if self.payloads[at] is None:  # Ctrl-C interrupted free() or _sending()
                 self.firsts[at] = 0
             elif first & _QOS_MASK:
                 self.firsts[at] = first & ~_FLYING
                 if first & _MUTE and not (_QOS2 and first & 0x04):
-                    self.free(at)  # QoS 1: its PUBACK cannot come any more
+                    self.free(at)  # QoS 1: no PUBACK can come on another connection
             at = self.after[at]
         self.left = self.sent = self.head
         if _OFFLINE:
@@ -1702,16 +1697,16 @@ class Pipe(IOBase):
         """A connection was accepted: decide how to resend each message that was sent before.
 
         Args:
-            session_present: bool. True: the server goes on with the same session: PUBLISH with
-                DUP and the same identifier, PUBREL where PUBREC had come [MQTT-2.3.1-3]
-                [MQTT-4.4.0-1] [MQTT5-4.4.0-1] [MQTT5-4.3.2-3] [MQTT5-4.3.3-3, -5, -6]. False: it
-                knows nothing, and all exchanges begin anew [MQTT5-3.2.2-5].
+            session_present: bool. True: the server resumes this session: resend PUBLISH with
+                DUP and the same identifier, or PUBREL if PUBREC had come [MQTT-2.3.1-3]
+                [MQTT-4.4.0-1] [MQTT5-4.4.0-1] [MQTT5-4.3.2-3] [MQTT5-4.3.3-3, -5, -6]. False: a
+                new session: all exchanges begin again [MQTT5-3.2.2-5].
 
         Returns:
             The packet identifiers whose PUBREL goes first, in the order of their PUBRECs
             [MQTT-4.6.0-4].
 
-        Under the lock. Allocates: that list.
+        Needs the lock. Allocates: that list.
         """
         released = []
         at = self.head
@@ -1729,13 +1724,13 @@ class Pipe(IOBase):
                     if turn:
                         turn = turn - self.last_turn - 1 & _TURNS  # the newest: _TURNS
                     elif _OFFLINE:
-                        turn = _TURNS + 1  # it was given up, and its PUBREC may be lost: the last
+                        turn = _TURNS + 1  # given up before its PUBREC came: after all others
                         if not first & _RELEASED:
                             self.extras[at] = 0
                             self.firsts[at] = first | _RELEASED
                         self.extras[at] += 1
                         if self.extras[at] > _KICKS_MIN:
-                            self.free(at)  # stop trying: RabbitMQ closes at this PUBREL
+                            self.free(at)  # stop: RabbitMQ closes the connection at this PUBREL
                     released.append((turn, packet_id))
             at = self.after[at]
         released.sort()
@@ -1749,17 +1744,17 @@ class Pipe(IOBase):
 # ---------------------------------------------------------------------------
 # A row is one call of subscribe() or unsubscribe(), and one packet: SUBSCRIBE or UNSUBSCRIBE with
 # one filter (AWS IoT closes the connection at more than eight). Rows are sent in order, many in
-# one write. A later subscribe() of the same filter takes the place of an earlier row, which goes
-# when its answer has come. The table is replaced, never changed in length: another thread may be
-# looking through it. It is replaced under the Pipe's lock: another thread may be adding a row.
+# one write. A later subscribe() of the same filter replaces an earlier row, which is removed once
+# it is answered. A change of length makes a new table, under the Pipe's lock: another thread may
+# be reading the table, or adding a row.
 
 
 class Filters:
     def __init__(self):
         self.rows = []
         self.is_unsent = False  # some row may have to be sent
-        self.is_changed = False  # what is known of matching topics is out of date
-        self.asked_count = 0  # rows whose answer must come
+        self.is_changed = False  # the cache of topic names is out of date
+        self.asked_count = 0  # rows that wait for their answer
         self.last_id = 0
         self.is_doubtful = False  # the server may have started a new session: no CONNACK seen
 
@@ -1772,22 +1767,21 @@ class Filters:
         is_lost,
         options=None,  # _MQTT5
     ):
-        """Add a row. Under the Pipe's lock. Allocates: the row, and the table anew.
+        """Add a row. Needs the Pipe's lock. Allocates: the row, and a new table.
 
-        Args: is_lost: there is no connection, so a row that this one replaces can go.
+        Args: is_lost: there is no connection, so no row waits for its answer.
         """
         row = [topic_filter, callback, qos, token, _UNSENT, 0, True, 0]
         if _MQTT5:
             row.append(options)
         rows = self.rows + [row]
-        # Only now, when nothing can fail for want of memory, an earlier row goes; by one
-        # assignment, as step() may look for callbacks at any moment. One whose answer is awaited
-        # stays until that has come.
+        # Remove replaced rows after the last allocation, and with one assignment: step() may look
+        # for callbacks at any moment. A row that waits for its answer stays.
         for one in self.rows:
             if one[_FILTER] == topic_filter and (qos < 0) == (one[_QOS] < 0):
                 if is_lost or one[_STATE] >= _GRANTED:
                     rows.remove(one)
-        self.is_changed = self.is_unsent = True  # before, in case that Ctrl-C comes
+        self.is_changed = self.is_unsent = True  # here too: Ctrl-C may interrupt what follows
         self.rows = rows
         for one in rows:
             if one[_FILTER] == topic_filter and qos >= 0 and one[_QOS] >= 0 and one is not row:
@@ -1801,18 +1795,18 @@ class Filters:
         end,
         identifiers=(),  # _MQTT5
     ):
-        """The callbacks of all filters that match the topic name in `buf[start:end]`.
+        """The callbacks of all filters that match the topic name in `buf[start:end]`, in order.
 
-        MQTT 5.0: of a message that came with these subscription identifiers. A filter that has
-        one of them is not compared [MQTT5-3.3.4-4], unless another filter has it, too. One
-        that has none matches as ever: the message may have been sent for it, too. One that has
-        another [MQTT5-3.3.4-3, -5] counts where nothing else has asked for the message: perhaps
-        it was sent before the server knew that one.
+        MQTT 5.0: `identifiers` are the message's subscription identifiers. A filter with one of
+        them matches without a comparison [MQTT5-3.3.4-4], unless filters share that identifier.
+        A filter without an identifier is compared: the message may be for it, too. A filter with
+        another identifier [MQTT5-3.3.4-3, -5] is compared, and counts if no other filter matches:
+        the server may have sent the message before it knew that identifier.
 
-        In the order of subscription. Allocates: the list.
+        Allocates: the list.
         """
         rows = None
-        while rows is not self.rows:  # put() of another thread has come between
+        while rows is not self.rows:  # again if put() in another thread replaced the table
             rows = self.rows
             found = []
             if _MQTT5:
@@ -1826,7 +1820,7 @@ class Filters:
                             count = sum(
                                 one[_IS_LAST] and one[_OPTIONS][2] == given for one in rows
                             )
-                        # A None keeps the message from others, for on_message.
+                        # None: the message is for on_message, and not for `others`.
                         if count == 1 or (
                             (callback is not None or count or given == 0 and not identifiers)
                             and topic_matches(row[_FILTER], buf, start, end)
@@ -1843,18 +1837,18 @@ class Filters:
         return found
 
     def find(self, token):
-        """The row of this token, its answer told or not; or None."""
+        """The row of this token, answered or not; or None."""
         for row in self.rows:
             if row[_TOKEN] == token or row[_TOKEN] == -token:
                 return row
         return None
 
     def next_unsent(self):
-        """The first row that has to be sent, with an identifier given to it; or None."""
-        self.is_unsent = False  # before it looks: another thread may raise it meanwhile
+        """The first row that must be sent, with a new identifier; or None."""
+        self.is_unsent = False  # before the loop: another thread may set it meanwhile
         for row in self.rows:
             if row[_STATE] == _UNSENT:
-                # A later row, such as on_connect adds, asks for the same filter. Twice would
+                # A later row (of on_connect, say) asks for the same filter. Asking twice would
                 # bring each retained message twice.
                 if not row[_IS_LAST] and row[_TOKEN] < 0:
                     row[_STATE] = _GRANTED
@@ -1865,11 +1859,11 @@ class Filters:
                     if self.find_asked(self.last_id) is None:
                         row[_ID] = self.last_id
                         return row
-                return None  # 255 are on the way
+                return None  # 255 wait for their answers
         return None
 
     def find_asked(self, last_id):
-        """The row on the way with this identifier (1..255), or None."""
+        """The row that waits for its answer under this identifier (1..255), or None."""
         for row in self.rows:
             if row[_ID] == last_id and _UNSENT < row[_STATE] < _GRANTED:
                 return row
@@ -1879,7 +1873,7 @@ class Filters:
         """The answer for `row` has come. Allocates: nothing."""
         row[_STATE] = state
         self.asked_count -= 1
-        if row[_QOS] < 0:  # UNSUBACK: what came before it is over (section 3.10.4)
+        if row[_QOS] < 0:  # UNSUBACK ends the earlier subscriptions (section 3.10.4)
             for earlier in self.rows:
                 if earlier is row:
                     break
@@ -1888,7 +1882,7 @@ class Filters:
         self.is_changed = True
 
     def prune(self):
-        """Let go of rows that are over. Under the Pipe's lock. Allocates: the table anew."""
+        """Remove rows that are over. Needs the Pipe's lock. Allocates: a new table."""
         rows = []
         for row in self.rows:
             if row[_STATE] < _GRANTED or row[_QOS] >= 0 and row[_IS_LAST]:
@@ -1900,25 +1894,25 @@ class Filters:
 
         Args: session_present: bool, the server has a session. is_ours: bool, and it is this one.
 
-        A row that is not granted is sent again, whatever the server remembers. The others are sent
-        again only if the session is lost [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2], or if they follow an
-        unanswered UNSUBSCRIBE of the same filter. Allocates: the table anew.
+        A row that is not granted is always resent. A granted row is resent if the session is
+        lost [MQTT-3.1.2-4] [MQTT-4.1.0-1, -2], or if the row follows an unanswered UNSUBSCRIBE
+        of the same filter. Allocates: a new table.
         """
         is_lost = not is_ours or self.is_doubtful
         self.prune()
         rows = []
-        unanswered = []  # filters of UNSUBSCRIBEs: what came behind them is sent behind them again
+        unanswered = []  # filters of UNSUBSCRIBEs: later rows of the same filter are resent
         for row in self.rows:
             if row[_QOS] < 0 and not session_present:
-                # The server has forgotten it already; what came before goes with it.
+                # The server has no such subscription any more: remove this row and earlier ones.
                 for one in self.rows:
                     if one in rows and one[_FILTER] == row[_FILTER]:
                         rows.remove(one)
             elif row[_IS_LAST]:
                 if row[_QOS] < 0:
                     unanswered.append(row[_FILTER])
-                    # What had its answer was taken back: it is not asked for again, and its
-                    # callback hears what comes until UNSUBACK.
+                    # Don't ask again for earlier rows that were answered. Their callbacks stay
+                    # until UNSUBACK.
                     for one in rows:
                         if one[_FILTER] == row[_FILTER] and one[_TOKEN] < 0:
                             one[_STATE] = _GRANTED
@@ -1943,7 +1937,7 @@ def topic_matches(topic_filter, buf, start, end):
         return True  # the same bytes: compared in C
     i = 0
     if topic_filter[0] == _DOLLAR and topic_filter.find(b"$share/") == 0:
-        i = topic_filter.find(b"/", 7) + 1  # 0 if there is no group: then it is a plain filter
+        i = topic_filter.find(b"/", 7) + 1  # 0: no group, so a plain filter
     if buf[start] == _DOLLAR and (i or topic_filter[0] != _DOLLAR):
         if i == 0 or i == _len(topic_filter) or topic_filter[i] != _DOLLAR:
             return False  # [MQTT-4.7.2-1]
@@ -1956,7 +1950,7 @@ def topic_matches(topic_filter, buf, start, end):
             if start < 0:
                 start = end
         elif start == end:
-            # "a/#" matches its parent "a", too (section 4.7.1.2).
+            # "a/#" also matches its parent "a" (section 4.7.1.2).
             return topic_filter.find(b"/#", i) == i
         elif buf[start] == byte:
             start += 1
@@ -1971,30 +1965,29 @@ def topic_matches(topic_filter, buf, start, end):
 # ---------------------------------------------------------------------------
 # Two parts, written in this order:
 #
-#   buf   small packets, one behind the other, written together
-#   tail  one packet, or one payload whose header ends `buf`, written from where it lies: it is
-#         larger than `buf` may grow
+#   buf   small packets in a row, written together
+#   tail  a packet, or a payload whose header ends `buf`; too large for `buf`, and written from
+#         where it lies
 #
-# part[0:at]    accepted by the socket      `part` is the one that is being written
-# part[at:end]  offered, and not accepted; 0: nothing
-# part[at:]     waiting
+# part[0:at]    accepted by the stream      `part` is the one of the two that is being written
+# part[at:end]  offered, and not accepted; end is 0: nothing was offered
+# part[at:]     not accepted yet
 #
 # Bytes that the stream did not accept are offered again up to exactly the same end: the TLS
 # library has already encrypted them, and would report a longer second offer as written in full.
 #
-# While `buf` is written before a tail, nothing may be appended (it would leave before the tail):
-# there is no room. As soon as the tail is the part, `buf` is empty and takes what follows.
-# `sent_count` is what has left since ever, modulo 2**30, so that "has this packet left" is one
-# comparison.
+# `room` is 0 while `buf` is written before a tail: what is appended would overtake the tail. Once
+# `part` is the tail, `buf` is empty and takes packets again. `sent_count` is the total of bytes
+# written, modulo 2**30: one comparison tells whether a packet has left.
 
 
 class Outbox:
     def __init__(self, capacity):
         self.capacity = capacity
-        self.buf = bytearray(capacity)  # reserves the memory; emptied by clear()
+        self.buf = bytearray(capacity)  # reserves the memory; clear() empties it
         self.sent_count = 0
         if _STATS:
-            self.packet_count = 0  # since ever, modulo 2**30; those of messages count themselves
+            self.packet_count = 0  # total, modulo 2**30, without PUBLISH
         if _MQTT5:
             self.properties = b""  # of the next PUBLISH, with their length
         self.clear()
@@ -2004,11 +1997,11 @@ class Outbox:
         self.tail = None
         self.part = self.buf
         self.at = self.end = 0
-        self.pending = 0  # bytes that wait, of both parts
+        self.pending = 0  # bytes of both parts, not accepted yet
         self.room = self.capacity  # bytes that may be appended now
 
     def put_packet(self, packet):
-        """Take a ready-made packet of any size. False: not now, a tail is pending.
+        """Take an encoded packet of any size. False: no room yet, a tail is pending.
 
         Allocates: nothing.
         """
@@ -2029,10 +2022,10 @@ class Outbox:
             self.packet_count = self.packet_count + 1 & _COUNT_MASK
         return True
 
-    # MQTT 5.0: without a reason code it means 0, success [MQTT5-2.2.1-5] [MQTT5-3.4.2-1]
-    # [MQTT5-3.5.2-1] [MQTT5-3.7.2-1].
+    # MQTT 5.0: an acknowledgement without a reason code means success [MQTT5-2.2.1-5]
+    # [MQTT5-3.4.2-1] [MQTT5-3.5.2-1] [MQTT5-3.7.2-1].
     def put_ack(self, first_byte, packet_id):
-        """Append PUBACK, PUBREC, PUBREL or PUBCOMP. The caller has seen room for 4 bytes."""
+        """Append PUBACK, PUBREC, PUBREL or PUBCOMP. The caller has checked `room` (4 bytes)."""
         buf = self.buf
         buf.append(first_byte)
         buf.append(2)
@@ -2044,13 +2037,13 @@ class Outbox:
             self.packet_count = self.packet_count + 1 & _COUNT_MASK
 
     def put_publish(self, first_byte, topic_name, payload, size, packet_id):
-        """Take a PUBLISH of any size. False: not now, there is no room.
+        """Take a PUBLISH of any size. False: no room yet.
 
-        A packet that fits `buf` is copied there, once what is before it has left. Of a larger one
-        the payload becomes the tail; if even its topic name is too long, all of it does.
+        A packet that fits `buf` is copied there. The payload of a larger one becomes the tail, or
+        the whole packet if its topic name is too long for `buf`.
 
-        Args: size: bytes of both topic_name and payload. packet_id: 0 at QoS 0 [MQTT-2.3.1-5].
-        Allocates: nothing, unless the topic name alone is too long for `buf`. Spec: section 3.3.
+        Args: size: bytes of topic_name and payload. packet_id: 0 at QoS 0 [MQTT-2.3.1-5].
+        Allocates: nothing, or the packet if its topic name is too long. Spec: section 3.3.
         """
         if self.tail is not None:
             return False
@@ -2065,7 +2058,7 @@ class Outbox:
         ) > self.capacity:
             buf = bytearray()
         else:
-            buf += size  # bytes of all (in `buf` for rule 6)
+            buf += size  # bytes of the packet (one variable for two uses: rule 6)
             if buf > self.room:
                 if buf <= self.capacity or buf - size + 4 + _len(topic_name) > self.room:
                     return False
@@ -2090,18 +2083,18 @@ class Outbox:
         if buf is not self.buf:
             self.put_packet(bytes(buf) + payload)
             if _STATS:
-                self.packet_count -= 1  # it counts itself
+                self.packet_count -= 1  # put_packet() has counted a PUBLISH
             return True
         if self.tail is None:
             buf.extend(payload)
         return True
 
     def flush(self, write, count=-1):
-        """Write what the stream takes now and return how many bytes that was.
+        """Write what the stream accepts now. Returns: count of bytes.
 
         Args:
-            write: write(buf, offset, length) answers a count or None.
-            count: what it has answered already for all of `buf`; -1: it was not asked.
+            write: write(buf, offset, length) returns a count or None.
+            count: the result of a first write() of all of `buf`; -1: none was made.
 
         Allocates: nothing. Raises: what the stream raises.
         """
@@ -2121,7 +2114,7 @@ class Outbox:
                 break
             count = -1
             self.end = 0
-            if end == _len(part):  # else something has come behind what was refused
+            if end == _len(part):  # else packets were appended after the refused offer
                 self.at = 0
                 if part is self.buf:
                     part[_EVERYTHING] = b""
@@ -2136,42 +2129,42 @@ class Outbox:
 # ---------------------------------------------------------------------------
 # Decoder: bytes on their way from the socket
 # ---------------------------------------------------------------------------
-# It never asks for more than the packet at hand and the first two bytes of the next one (no packet
-# is shorter). So in a stream of small messages each costs one read, and a body always begins at
-# buf[0]: nothing is moved, nothing is allocated.
+# It reads no further than the current packet and the first two bytes of the next one (no packet is
+# shorter). So each small message of a stream costs one read, and each body begins at buf[0]:
+# nothing is moved or allocated.
 #
-#   buf[0:length]    the body, when the packet is whole
+#   buf[0:length]    the body of a complete packet
 #
-# A packet that is larger than `body_max` is called whole when `body_max` bytes of it are there
-# (have < length); the rest is then read and discarded. The packet identifier of such a PUBLISH may
-# be anywhere in the body: set `late_at` to its index, and the decoder yields the packet a second
-# time at its end, with the identifier in `late_id`.
+# Of a body larger than `body_max` only the first `body_max` bytes are kept (have < length): the
+# decoder yields the packet, then reads and discards the rest. The packet identifier of such a
+# PUBLISH may be anywhere in the body: set `late_at` to its index, and the decoder yields a second
+# time at the end of the packet, with the identifier in `late_id`.
 
-# What Decoder.packets() yields beside the first byte of a packet.
-_IDLE = const(0)  # nothing has come; the last packet is complete
-_STUCK = const(-1)  # nothing has come of the packet at hand
-_MOVES = const(-2)  # some of it has come
-_LATE = const(0x100)  # added to the first byte of a packet that is whole the second time
+# What Decoder.packets() yields besides the first byte of a packet.
+_IDLE = const(0)  # no data; the last packet is complete
+_STUCK = const(-1)  # no more data of a half-received packet
+_MOVES = const(-2)  # more data of a packet, not all of it
+_LATE = const(0x100)  # added to the first byte of a packet that is yielded again
 
 
 class Decoder:
     def __init__(self, packet_bytes_max):
         self.buf = bytearray(packet_bytes_max)  # a body, and two bytes of the next packet
         self.length = self.late_at = self.late_id = 0
-        self.have = _COUNT_MASK  # bytes kept of a packet that is too large; else more than any has
+        self.have = _COUNT_MASK  # bytes kept of a packet that is too large; else above any length
         if _MQTT5:
-            self.is_mqtt5 = False  # more kinds of packets, and most have more than one length
+            self.is_mqtt5 = False  # True: more kinds of packets, and lengths that vary
         if _STATS:
-            self.packet_count = self.byte_count = 0  # since ever, modulo 2**30
+            self.packet_count = self.byte_count = 0  # totals, modulo 2**30
 
     def packets(self, read):
-        """A generator: the packets of one connection. Where it stands is its state.
+        """A generator: the packets of one connection.
 
-        Args: read: read(buf, count) answers a count, None or 0, as a stream's readinto().
+        Args: read: read(buf, count) returns a count, None or 0, as a stream's readinto().
 
         Yields:
-            The first byte of a packet that is whole: see `length`, `have`, `buf`; buf is free
-            again when the generator goes on. Or _IDLE, _STUCK, _MOVES.
+            The first byte of a complete packet; `length`, `have` and `buf` describe it until the
+            generator resumes. Or _IDLE, _STUCK, _MOVES.
 
         Raises:
             ServerError: the bytes break the protocol (sections 2.2.1-2.2.3).
@@ -2181,7 +2174,7 @@ class Decoder:
         """
         buf = self.buf
         view = memoryview(buf)
-        body_max = len(buf) - 2  # longest body kept: the packet less two bytes of fixed header
+        body_max = len(buf) - 2  # longest body kept: two bytes are for the next fixed header
         at = have = 0  # buf[at:have] came with the last body
         reads = 0
         if _STATS:
@@ -2190,7 +2183,7 @@ class Decoder:
         self.late_at = self.late_id = 0
         self.have = _COUNT_MASK
         while True:
-            # -- fixed header. May a server send this at all? (sections 2.2.1, 2.2.2)
+            # -- fixed header: is this packet legal from a server? (sections 2.2.1, 2.2.2)
             if at == have:
                 at = 0
                 have = read(buf, 2)
@@ -2231,8 +2224,8 @@ class Decoder:
                 length |= byte << shift
             else:
                 length = byte
-            # QoS 0 is legal. (With DUP it breaks [MQTT-3.3.1-2] and means nothing: aedes passes it
-            # on.) QoS 3 is not [MQTT-3.3.1-4] [MQTT5-3.3.1-4].
+            # QoS 3 is illegal [MQTT-3.3.1-4] [MQTT5-3.3.1-4]. So is QoS 0 with DUP [MQTT-3.3.1-2],
+            # but aedes sends it, and it does no harm: accepted.
             if first_byte & (_TYPE_MASK | _QOS_MASK) != _PUBLISH and (
                 first_byte & _QOS_MASK == _QOS_MASK
                 if first_byte & _TYPE_MASK == _PUBLISH
@@ -2241,7 +2234,7 @@ class Decoder:
                 else first_byte not in _RECEIVED  # [MQTT-2.2.2-2]
                 or length != (0 if first_byte == _PINGRESP else 2)
             ):
-                # MQTT 5.0 has two more, both without flags [MQTT5-3.14.1-1] [MQTT5-3.15.1-1].
+                # MQTT 5.0 adds two, both without flags [MQTT5-3.14.1-1] [MQTT5-3.15.1-1].
                 if not (
                     _MQTT5
                     and self.is_mqtt5
@@ -2284,7 +2277,7 @@ class Decoder:
             if spare:
                 continue
 
-            # -- the rest of a packet that is too large: buf[0:have] is the body from `at` on
+            # -- the rest of a packet that is too large: buf[0:have] is body[at : at + have]
             at = 0
             while True:
                 for late_at in range(self.late_at, self.late_at + 2):
@@ -2318,9 +2311,8 @@ class Message:
     each time you read it; view: a memoryview of the payload in the client's buffer.
 
     Valid only during the callback. Keep the attributes that you need, or a copy() (profile full),
-    not the object.
-    Only read them: what you assign to one stays there for messages that follow. So does a view
-    that you have released, as CPython's `with message.view` does.
+    not the object. Don't assign to the attributes, and don't release the view (as CPython's
+    `with message.view` does): later messages would show it.
 
     Allocates: payload: the bytes. view: nothing if the last message had a topic name and a payload
     of the same lengths, else a memoryview.
@@ -2355,8 +2347,8 @@ class Message:
                 kept.properties = self.properties
             return kept
 
-    # No @property: MicroPython looks through a class with one, and its bases, at each assignment
-    # to an attribute, which takes ten times as long. The view is made when it is asked for.
+    # No @property: MicroPython then searches the class and its bases at each assignment to an
+    # attribute, which takes ten times as long. The view is made on demand.
     def __getattr__(self, name):
         if name == "payload":
             return _bytes(self.view)
