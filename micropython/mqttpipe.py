@@ -1987,7 +1987,7 @@ class Outbox:
         self.buf = bytearray(capacity)  # reserves the memory; clear() empties it
         self.sent_count = 0
         if _STATS:
-            self.packet_count = 0  # total, modulo 2**30, without PUBLISH
+            self.packet_count = 0  # modulo 2**30, without those in _N_SENT and _N_AGAIN
         if _MQTT5:
             self.properties = b""  # of the next PUBLISH, with their length
         self.clear()
@@ -2361,18 +2361,17 @@ class Message:
 # ---------------------------------------------------------------------------
 # Resolver (RFC 1035, RFC 6762): a host name to addresses, in one datagram each way
 # ---------------------------------------------------------------------------
-# getaddrinfo() blocks for the network, on some boards for ever (rp2 with the link down), so it is
-# given literal addresses only. An answer is taken if its identifier and its question are ours;
-# that it comes from the server asked is seen to by the connected socket. A name that ends in
-# ".local" is asked by multicast (a one-shot query, RFC 6762 section 5.1), and whoever has the name
-# answers; if nobody does, and it has more than two labels, the servers are asked as well. Names in
-# the answer are skipped, never followed: there is no loop to fall into, and a CNAME's address
-# counts as the name's own.
+# getaddrinfo() blocks for the network, on some boards for ever (rp2 with the link down): call it
+# with literal addresses only. An answer must have our identifier and our question; the connected
+# socket drops what other servers send. A name in ".local" is asked by multicast (a one-shot
+# query, RFC 6762 section 5.1); if nobody answers, and it has more than two labels, the DNS servers
+# are asked as well. Names in the answer are skipped, never followed, so no loop is possible; a
+# CNAME's address counts as the name's own.
 
 
 if _RESOLVER:
-    # The word at index `at` of each line of a text file that has `word` elsewhere. Read as bytes:
-    # a comment may be in any encoding.
+    # The word at index `at` of each line of a text file that has `word` at another index. Read as
+    # bytes: a comment may be in any encoding.
     def _look_up(path, word, at):
         found = []
         try:
@@ -2383,20 +2382,20 @@ if _RESOLVER:
                         if word in words and one != word:
                             found.append(str(one, "utf-8"))
         except (OSError, ValueError):
-            pass  # no such file, or an odd one
+            pass  # no such file, or not UTF-8
         return found
 
     def dns_servers():
         """Return the addresses of the DNS servers in use, as a list of str.
 
-        A board's Wi-Fi interface knows them; a system with files has resolv.conf.
+        A board's Wi-Fi interface knows them; on an operating system resolv.conf does.
         """
         if WLAN is not None:
             return [WLAN(STA_IF).ifconfig()[3]]
         return _look_up("/etc/resolv.conf", b"nameserver", 1)
 
     def hosts(name):
-        """Return the addresses that this machine itself knows for a name, as a list of str."""
+        """Return the addresses of a name in /etc/hosts, or of localhost, as a list of str."""
         name = name.lower().rstrip(".")
         found = []
         for one in _look_up("/etc/hosts", name.encode(), 0):
@@ -2408,8 +2407,7 @@ if _RESOLVER:
         """Return a DNS query for one name.
 
         Args: query_id: 0..65535. host: str. kind: record type, _DNS_A or _DNS_AAAA.
-        Raises: LocalError: a label of the name is empty or longer than 63 bytes; or the name than
-            253.
+        Raises: LocalError: a label is empty or above 63 bytes, or the name above 253.
         Allocates: the query. Spec: RFC 1035, sections 4.1.1 and 4.1.2.
         """
         # Recursion desired, one question, no records.
@@ -2417,7 +2415,7 @@ if _RESOLVER:
         if host[-1:] == ".":
             host = host[:-1]
         for label in _to_bytes("host", host).split(b"."):
-            # 255 bytes in all, this length and the root's included, behind 12 of the header.
+            # 12 bytes of header, then 255 at most, the length bytes of labels and root included.
             if not 0 < len(label) < 64 or len(query) + len(label) > 265:
                 raise LocalError(
                     "host name must have labels of 1..63 bytes, 253 in all: %r" % host
@@ -2426,13 +2424,13 @@ if _RESOLVER:
         return query + bytes((0, 0, kind, 0, 1))
 
     def decode_answer(data, query):
-        """Read what came back for `query`.
+        """Decode the answer to `query`.
 
         Args: data: the datagram, bytes. query: from encode_query().
 
         Returns:
             None if it is no answer to this query. Else (code, addresses, ttl_s): the response
-            code, a list of str, and for how many seconds they hold.
+            code, a list of str, and how many seconds they are valid.
 
         Allocates: the list. Spec: RFC 1035, section 4.1.
         """
@@ -2443,7 +2441,7 @@ if _RESOLVER:
             or not data[2] & 0x80
             or data[4:6] != query[4:6]
             or data[12 : at - 2].lower() != query[12:-2].lower()
-            # The top bit of the class is no part of it in multicast (RFC 6762 section 10.2).
+            # Multicast uses the top bit of the class as a flag (RFC 6762 section 10.2).
             or data[at - 2] & 0x7F
             or data[at - 1] != 1
         ):
@@ -2455,7 +2453,7 @@ if _RESOLVER:
             for _ in range(data[6] << 8 | data[7]):
                 while 0 < data[at] < 0xC0:
                     at += data[at] + 1
-                at += 2 if data[at] else 1  # a pointer, or the root
+                at += 2 if data[at] else 1  # pointer or root
                 start = at + 10
                 end = start + (data[at + 8] << 8 | data[at + 9])
                 if end > len(data):
@@ -2470,26 +2468,26 @@ if _RESOLVER:
                         addresses.append("%d.%d.%d.%d" % field)
                     elif kind == _DNS_AAAA and len(field) == 16:
                         addresses.append(("%02x%02x:" * 8)[:-1] % field)
-                # With the top bit set it means 0 (RFC 2181 section 8).
+                # A TTL with the top bit set means 0 (RFC 2181 section 8).
                 field = data[at + 4 : at + 8] if data[at + 4] < 0x80 else b""
                 ttl_s = min(ttl_s, int.from_bytes(field, "big"))
                 at = end
         except IndexError:
-            pass  # it ends in the middle of a record
+            pass  # cut off in the middle of a record
         return data[3] & 0x0F, addresses, ttl_s
 
 
 # ---------------------------------------------------------------------------
 # TLS: one context for each client, kept for all its connections
 # ---------------------------------------------------------------------------
-# Made by the constructor: a wrong file or key is told there. Certificates are parsed once, and a
+# The constructor makes it and raises for a wrong file or key. Certificates are parsed once: a
 # reconnection needs memory for the connection only.
 
 if _TLS:
     from binascii import a2b_base64
 
-    # Have the library take certificates or keys. Each is a PEM text, PEM or DER data, or the name
-    # of a file that holds either.
+    # Load certificates or keys into the library. Each is a PEM text, PEM or DER data, or the name
+    # of a file with either.
     def _load(name, load, *values):
         data = []
         failed = ": can't read the file: errno"
@@ -2503,9 +2501,9 @@ if _TLS:
             try:
                 load(*data)
             except (OSError, ValueError):
-                # Some boards' libraries (rp2) read DER only: PEM is then taken apart here, less
-                # the name of a curve that may stand before a key. A list of certificates becomes
-                # several calls; of a chain of our own only the first one is left.
+                # Some boards' libraries (rp2) read DER only: decode PEM here, and skip the curve
+                # name that may stand before a key. A list of certificates becomes several calls;
+                # of our own chain only the first certificate is loaded.
                 lists = []
                 for pem in data:
                     blocks = []
@@ -2519,8 +2517,8 @@ if _TLS:
                     load(*blocks)
             return
         except (OSError, ValueError, IndexError) as error:
-            # Leave out the file name, which CPython shows in the error and in errors chained to
-            # it: if key= holds bare data instead of a file name, that would show the key.
+            # Raise outside of `except`, without the file name that CPython's error shows: if key=
+            # holds the key itself by mistake, that would show the key.
             reason = error.args[0]
         raise LocalError("%s%s %s" % (name, failed, reason))
 
@@ -2529,19 +2527,19 @@ if _TLS:
 
         Args: ca, cert, key, how: as ca, cert, key, tls of MQTTClient.
         Returns: An SSLContext of the port.
-        Raises: LocalError: a file cannot be read or used, or nothing to verify with.
-        Allocates: the files, and what the library makes of them. Blocks: while it reads files.
+        Raises: LocalError: a file cannot be read or used, or there is no CA to verify with.
+        Allocates: the files, and the library's copies. Blocks: while it reads files.
         """
         if how is not None and how != "insecure":
             if not hasattr(how, "wrap_socket") or (ca, cert, key) != (None, None, None):
-                kind = type(how).__name__  # not what it is: it may be a key
+                kind = type(how).__name__  # not its value, which may be a key
                 raise LocalError(
                     "tls is a %s, must be 'insecure' or an SSLContext: load ca, cert and key "
                     "into that" % kind
                 )
             return how
         context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-        # Always set it: by default MicroPython's `ssl` does not verify, its `tls` does.
+        # Set it always: MicroPython's `ssl` does not verify by default, its `tls` does.
         context.verify_mode = tls.CERT_NONE if how else tls.CERT_REQUIRED
         if ca is not None:
             _load("ca", context.load_verify_locations, ca)
@@ -2554,7 +2552,7 @@ if _TLS:
         return context
 
     def _explain_tls(reason):
-        """Put the library's reason in words; what it said stays beside them."""
+        """Add plain words to the library's reason."""
         if _HINTS:
             is_it = False
             for pair in _TLS_WORDS.split(";"):
@@ -2576,8 +2574,8 @@ if _TLS:
 #     while not <it worked>:
 #         yield self._rest(deadline_ms)
 #
-# What is yielded is what step() returns: did anything happen? (Each section of a life is a class,
-# derived from the one before it. A build makes one class of them: tools/shrink.py.)
+# It yields what step() returns: did anything happen? (Each section of a life is a class, derived
+# from the one before it. A build makes one class of them: tools/shrink.py.)
 
 
 class _Connecting:
@@ -2587,9 +2585,8 @@ class _Connecting:
         self.state = state
         self._happened = True
 
-    # Nothing to do now. Returns whether anything has happened in this step. Raises TimedOut when
-    # the deadline has passed, but one step later: if step() was called late, the answer may be
-    # there already.
+    # End the step: set up the wait. Returns whether anything has happened in this step. Raises
+    # TimedOut one step after the deadline: if step() was called late, the answer may be there.
     def _rest(self, deadline_ms):
         if deadline_ms is not None:
             if _left_of(deadline_ms, self._now_ms) > 0:
@@ -2599,12 +2596,12 @@ class _Connecting:
             else:
                 self._is_late = self._happened = True
         self._pipe.is_signalled = False
-        # connect() or disconnect() of another thread since we have looked: it has signalled, too.
+        # Another thread has called connect() or disconnect(): keep the signal just cleared.
         if self._is_wanted == (deadline_ms is None):
             self._pipe.is_signalled = True
         timers = self._timers
         timers[_TIMER_EXPIRY] = timers[_DUE] = None
-        happened = self._do_chores()  # wakes up for the next message that expires, too
+        happened = self._do_chores()  # also sets the timer of the next expiry
         due_ms = timers[_DUE]
         if (
             due_ms is None
@@ -2620,15 +2617,15 @@ class _Connecting:
 
     # -- one life after the other -------------------------------------------
 
-    # All that step() does. It ends only by Ctrl-C, or by lack of memory at the worst moment: then
-    # _revive() begins it again, with what is left to be closed.
+    # All that step() does. Only Ctrl-C, or a MemoryError at the worst moment, ends it: _revive()
+    # then begins it again, and it closes what is still open.
     def _live(self):
         while True:
             error = None
             try:
                 if not self._is_open:
                     while not self._is_wanted:
-                        if self.state != _DOWN:  # disconnect() in on_offline, or just behind it
+                        if self.state != _DOWN:  # disconnect() in on_offline, or right after it
                             self._pause_end_ms = None
                             if _MQTT5:
                                 self._is_clean = self.clean_session
@@ -2653,7 +2650,7 @@ class _Connecting:
     def _connect(self):
         self._now_ms = ticks_ms()
 
-        # -- pause, and a link that is not up
+        # -- pause, then wait for the link
         is_up = False
         is_first = True
         while not is_up:
@@ -2665,17 +2662,17 @@ class _Connecting:
             self._pause_end_ms = None
             try:
                 is_up = self.link is None or self.link.is_up()
-            except Exception as error:  # it is down, and the reason is told, once
+            except Exception as error:  # the link counts as down; report it once
                 if is_first:
                     is_first = False
                     self._report(error)
             if not is_up:
                 self._pause_end_ms = ticks_add(self._now_ms, _LINK_CHECK_MS)
                 if _RESOLVER:
-                    self._known.clear()  # another network, other addresses
+                    self._known.clear()  # the next network may have other addresses
 
         # -- one attempt: from here to CONNACK within connect_timeout_ms
-        self._now_ms = ticks_ms()  # the link may be slow to say it
+        self._now_ms = ticks_ms()  # is_up() may be slow
         if _STATS:
             self._count(_N_ATTEMPTS)
         self._is_stable = False
@@ -2683,7 +2680,7 @@ class _Connecting:
         server = self._server
         host = server[0]
         password = server[3]
-        if callable(password):  # for one that expires
+        if callable(password):
             try:
                 password = password()
             except Exception as error:
@@ -2692,14 +2689,14 @@ class _Connecting:
             self._now_ms = ticks_ms()
         self._password = password
         if _MQTT5 and self._auth:
-            self._wants_auth = False  # this is it
+            self._wants_auth = False  # connecting authenticates
             self._auth_data = self._authenticate(None)
         self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
         if not _RESOLVER or is_literal(host):
             yield from self._connect_to((host,), 1)
         else:
-            # Both families: where the one has no address, or none that takes us, the other is
-            # asked for. A name server that fails would do so again.
+            # Try the other family if the first has no address, or none that accepts us; not if
+            # the name server failed.
             failed = None
             first = server[_FAMILY]
             for kind in (first, _DNS_A + _DNS_AAAA - first):
@@ -2714,7 +2711,7 @@ class _Connecting:
                         server[_FAMILY] = _DNS_A
                     if failed is None or failed.errno == _NO_ADDRESS:
                         failed = self._explain(error)
-                    # (Some name servers fail at AAAA, and only there: RFC 4074.)
+                    # (Some name servers fail for AAAA only: RFC 4074.)
                     if (
                         kind != first
                         or addresses is None
@@ -2731,9 +2728,9 @@ class _Connecting:
         self._packets = self._decoder.packets(self._read)
         outbox = self._outbox
         while True:
-            # Reading first: the TLS library tells there why it was refused, and not when writing.
+            # Read first: the TLS library tells only a reader why the server refused.
             first_byte = next(self._packets)
-            # AUTH goes on. (NanoMQ refuses by DISCONNECT: that says why.)
+            # AUTH goes on. DISCONNECT raises: NanoMQ refuses with it.
             if _MQTT5 and first_byte >= _DISCONNECT:
                 self._on_packet_5(first_byte)
                 first_byte = _MOVES
@@ -2750,12 +2747,12 @@ class _Connecting:
         if _MQTT5 and self._is_5:
             self._read_connack(answer[1])
         elif answer[0] == 1 and not answer[1] and self.clean_session:
-            answer[0] = 0  # it is to be forgotten all the same
+            answer[0] = 0  # treat the session as new
             self._report(ServerError("session present, not asked for: ignored [MQTT-3.2.2-1]"))
         pipe = self._pipe
-        while not pipe._acquire(False):  # another thread writes just now
+        while not pipe._acquire(False):  # another thread holds the lock
             happened = self._rest(self._attempt_end_ms)
-            pipe.is_signalled = True  # it need not do that: perhaps it finds no room
+            pipe.is_signalled = True  # poll again: a publish() that raises does not signal
             yield happened
         try:
             self._on_connack(answer[0], answer[1])
@@ -2776,7 +2773,7 @@ class _Connecting:
                 known = None
             if known and known[0] is not None and _left_of(known[0], self._now_ms) > 0:
                 return known[1]
-            # Time for these, if no server answers.
+            # Keep time to try the cached addresses if no DNS server answers.
             kept_ms = self.connect_timeout_ms // 3 if known else 0
             found = []
             error = None
@@ -2788,26 +2785,26 @@ class _Connecting:
                     error.errno = _NO_ADDRESS
             if found:
                 return found
-            if error:  # a host listed with one family does not have the other
+            if error:  # /etc/hosts has the name, but only in the other family
                 raise error
             turn = 0
             servers = self._name_servers(host)
             for server in servers:
                 turn += 1
-                # A new socket has a new port: with the random identifier 32 bits that a forger has
-                # to guess.
+                # A new socket has a new port. With the random identifier, a forger must guess 32
+                # bits.
                 query = urandom(2) + encode_query(0, host, kind)[2:]
                 try:
                     self._dial(server[0], server[1], query)
                     left_ms = _left_of(self._attempt_end_ms, self._now_ms) - kept_ms
-                    # Each of several servers has its turn.
+                    # Each server gets its share.
                     wait_ms = min(_DNS_RETRY_MS, self.connect_timeout_ms // len(set(servers)))
-                    if turn == _DNS_TRIES:  # over a slow link the others' answers came too late
+                    if turn == _DNS_TRIES:  # a slow link may have delayed the other answers
                         wait_ms = max(wait_ms, self.connect_timeout_ms // 3)
                     end_ms = ticks_add(self._now_ms, min(left_ms, wait_ms))
                     while True:
                         answer = self._answer(query)
-                        # In a group an error is nobody's answer (RFC 6762 section 18.11).
+                        # Ignore error codes in multicast answers (RFC 6762 section 18.11).
                         if answer and not (answer[0] and server[0] == _MDNS_ADDRESS):
                             break
                         yield self._rest(end_ms)
@@ -2821,8 +2818,8 @@ class _Connecting:
                         % (host, code),
                         "DNS",
                     )
-                    # There is no such name or address, so it is no use to ask another server. Else
-                    # this one has failed, or its answer was cut off.
+                    # Raise if there is no such name or address. Otherwise this server failed, or
+                    # its answer was cut off: ask the next one.
                     if code == _DNS_NO_SUCH_NAME:
                         raise error
                     if not code and not is_cut:
@@ -2835,17 +2832,17 @@ class _Connecting:
                         raise
                     error = failure
                     if server[0] == _MDNS_ADDRESS:
-                        error.errno = _NO_ADDRESS  # who has none of this family is silent
+                        error.errno = _NO_ADDRESS  # a host without this family stays silent
                 finally:
                     self._is_late = False
                     self._drop_socket()
-                yield True  # without a network each fails at once: one a step
-            # Where no server answers, the address that was good the last time is better than none.
+                yield True  # one server a step: without a network each fails at once
+            # If no server answers, use the addresses that were good the last time.
             if known:
                 return known[1]
             raise error or TransportError("no DNS server is known", "DNS")
 
-        # The servers to ask, each an (address, port), as often as each is asked.
+        # The servers to ask, in turn: a list of (address, port), with repeats.
         def _name_servers(self, host):
             servers = []
             labels = host.lower().rstrip(".").split(".")
@@ -2853,9 +2850,9 @@ class _Connecting:
                 servers.append((_MDNS_ADDRESS, _MDNS_PORT))
                 if len(labels) == 2:
                     return servers * (_DNS_TRIES // 2)  # for each family
-                # mqtt.company.local, mqtt.default.svc.cluster.local: of a DNS server, as often.
+                # A DNS server may know mqtt.company.local or mqtt.default.svc.cluster.local.
             try:
-                # What a link answers may be any collection, or None.
+                # link.dns_servers() may return any collection, or None.
                 for server in getattr(self.link, "dns_servers", dns_servers)() or ():
                     if isinstance(server, str):
                         server = server, _DNS_PORT
@@ -2863,14 +2860,14 @@ class _Connecting:
                         servers.append(tuple(server))
                     else:
                         self._report(LocalError("DNS server %r is no address" % (server[0],)))
-            except Exception as error:  # an interface that is not ready, or not ours
+            except Exception as error:  # the interface is not ready, or the link's code failed
                 self._report(error)
             return (servers * _DNS_TRIES)[:_DNS_TRIES]
 
-        # What came for this query: decode_answer()'s, and whether it was cut off; or None.
+        # The answer to this query: that of decode_answer() + (is it cut off,); or None.
         def _answer(self, query):
             for _ in range(_PACKETS_PER_STEP):
-                # recv() and not readinto(), which would put all that has come together.
+                # recv() returns one datagram; readinto() would join several.
                 try:
                     data = self._socket.recv(_DNS_ANSWER_MAX)
                 except OSError as error:
@@ -2879,13 +2876,13 @@ class _Connecting:
                     raise
                 self._happened = True
                 answer = decode_answer(data, query)
-                if answer is not None:  # else a stranger's datagram, which changes nothing
+                if answer is not None:  # else a stranger's datagram: ignored
                     return answer + (data[2] & 0x02,)
             return None
 
-    # Make a socket and have it connect to a literal address: for CONNECT, or for a query.
+    # Make a socket and connect it to a literal address: TCP for MQTT, or UDP for a DNS query.
     def _dial(self, literal, port, query):
-        # No network is asked for a literal address. (ESP32 answers None for an IPv6 one.)
+        # Never blocks for a literal address. (ESP32 returns None as the address of an IPv6 one.)
         found = socket.getaddrinfo(literal, port, 0, socket.SOCK_STREAM)[0]
         address = found[-1] or (literal, port)
         kind = socket.SOCK_DGRAM
@@ -2897,7 +2894,7 @@ class _Connecting:
         sock = self._socket = socket.socket(found[0], kind)
         sock.setblocking(False)
         if _RESOLVER and query and literal == _MDNS_ADDRESS:
-            sock.sendto(query, address)  # whoever has the name answers, from its own address
+            sock.sendto(query, address)  # not connected: answers come from other addresses
             return sock
         try:
             sock.connect(address)
@@ -2910,23 +2907,23 @@ class _Connecting:
             set_nodelay(sock)
         return sock
 
-    # A generator: connect to the first of the addresses that takes us, up to the first byte of
-    # CONNECT. Each has its share of the time for TCP, one of `shares` more is kept for the other
-    # family. Once TCP stands, TLS has all that is left of the attempt. If no time is left for the
-    # other family, the next attempt begins with that one.
+    # A generator: connect to the first of the addresses that accepts us, up to the first byte of
+    # CONNECT. Each address gets an equal share of the time for TCP; with `shares` 2 the other
+    # family gets one, too. TLS may use all that is left of the attempt. If no time is left for the
+    # other family, the next attempt begins with that family.
     def _connect_to(self, addresses, shares):
         count = self._address_count = len(addresses)
         first = self._address_turn % count
         for i in range(count):
             literal = addresses[(first + i) % count]
-            # The next attempt begins with the next address, if this one does not prove good: it
-            # may take us and say nothing.
+            # The next attempt begins with the next address, unless CONNACK comes from this one: it
+            # may accept TCP and never answer.
             self._address_turn = first + i + 1
             left_ms = _left_of(self._attempt_end_ms, self._now_ms)
             share_ms = left_ms // (count - i + shares - 1)
             if self._longest_ms:
-                # An attempt has failed. Perhaps the link is slow, and each of many addresses had
-                # too little: try fewer of them; the next attempt begins with the others.
+                # An attempt has failed, perhaps because the link is slow and the shares were too
+                # short: try fewer addresses; the next attempt begins with the others.
                 share_ms = min(left_ms, max(share_ms, self.connect_timeout_ms // 4))
             try:
                 yield from self._open(literal, ticks_add(self._now_ms, share_ms))
@@ -2942,8 +2939,8 @@ class _Connecting:
                         and self._address_turn >= count
                     ):
                         self._server[_FAMILY] = _DNS_A + _DNS_AAAA - self._server[_FAMILY]
-                    # A server that refuses us says why before it closes (TLS 1.2: in clear). If
-                    # our next write fails before the library has read that, it never will.
+                    # A server that refuses us sends an alert before it closes (TLS 1.2: in clear).
+                    # If our write failed first, the library has not read the alert: do it here.
                     if _TLS and self.state == _TLS_HANDSHAKE:
                         reason = self._decoder.buf
                         count = 0
@@ -2956,7 +2953,7 @@ class _Connecting:
                     raise
                 self._drop_socket()
                 self._is_late = False
-            yield True  # each may refuse at once: one a step
+            yield True  # one address a step: each may refuse at once
 
     # A generator: TCP, TLS, and the first byte of CONNECT.
     def _open(self, literal, deadline_ms):
@@ -2965,7 +2962,7 @@ class _Connecting:
         if _TLS and server[4]:
             # The TLS library writes the first bytes, so no write of ours shows that TCP is up.
             probe = select.poll()
-            probe.register(sock)  # whole before anybody asks it
+            probe.register(sock)  # may fail: assign self._probe only after it
             self._probe = probe
             self._raw = sock
             while not self._is_tcp_up(sock):
@@ -2979,8 +2976,8 @@ class _Connecting:
             deadline_ms = self._attempt_end_ms
             self._is_late = False
             yield self._rest(deadline_ms)
-        # CONNECT is the first packet [MQTT-3.1.0-1] [MQTT5-3.1.0-1]. It waits in the outbox until
-        # the socket takes it. Before CONNACK only AUTH may follow it [MQTT5-3.1.2-30].
+        # CONNECT is the first packet [MQTT-3.1.0-1] [MQTT5-3.1.0-1]. Before CONNACK only AUTH may
+        # follow it [MQTT5-3.1.2-30].
         self._read = sock.readinto
         self._write = self._write_to_lwip if _linger_ms else sock.write
         self._outbox.clear()
@@ -3002,9 +2999,8 @@ class _Connecting:
         self._sent_ms = self._now_ms
 
     if _TLS:
-        # Does the TCP connection below TLS stand? The poll is asked; where it says anything but
-        # "writable" (a refused connection is readable too on ESP32, and only an error on rp2),
-        # reading tells.
+        # Is TCP, below TLS, connected? If the poll reports anything but "writable" (a refused
+        # connection is also readable on ESP32, and only an error on rp2), reading tells.
         def _is_tcp_up(self, sock):
             events = 0
             for _, found in self._probe.ipoll(0):
@@ -3026,13 +3022,12 @@ class _Connecting:
         if flags > 1 or _MQTT5 and flags and self._is_5 and self._is_clean:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
         if _MQTT5 and self._is_5 and self.session_expiry_s:
-            self._is_clean = False  # there is something to resume now [MQTT5-3.1.2-4, -23]
+            self._is_clean = False  # resume from now on [MQTT5-3.1.2-4, -23]
         if _STATS:
             self._count(_N_CONNECTIONS)
         session_present = is_ours = flags == 1  # [MQTT5-4.1.0-1]
         if _FAILOVER or _MQTT5:
-            # What another server of the list, or one that was referred to, remembers is not this
-            # session (section 4.1).
+            # Another server of the list, or a referred one, has another session (section 4.1).
             server = self._server[:3]  # host, port, user
             is_ours = session_present and server == self._session_server
             self._session_server = server
@@ -3041,25 +3036,26 @@ class _Connecting:
         self._is_resumed = is_ours
         self._filters.resume(session_present, is_ours)
         if _OFFLINE:
-            # Also messages that were sent: one of them may be what this server rejects.
+            # Also messages that were sent: this server may close the connection at one of them.
             self._pipe.drop_expired(self._now_ms)
         again = self._pipe.resume(is_ours)
         if _OFFLINE:
-            self._pipe.drop_expired(self._now_ms)  # and what begins anew
+            self._pipe.drop_expired(self._now_ms)  # also those that resume() has reset
         if _MQTT5 and self._is_5:
             self._on_connack_5()
         if _QOS2:
             self._again = again
             if not is_ours:  # [MQTT-3.1.2-6]
                 self._received = []
-            # What stands before the 0 does not count against our receive maximum: the server
-            # counts from 0 on each connection [5: 4.9]. And it is what _is_first() may forget.
+            # A 0 separates the identifiers of earlier connections, which come first. They don't
+            # count against our receive maximum: the server counts from 0 on each connection
+            # [5: 4.9]. _is_first() may forget them.
             received = self._received
             if 0 in received:
                 received.remove(0)
             received.append(0)
         self._is_resumed = True
-        self._address_turn -= 1  # this address proved good: the next attempt begins with it
+        self._address_turn -= 1  # this address works: the next attempt begins with it
         self._is_resending = True
         self._move(_SUBSCRIBING)
         if self.keep_alive_s:
@@ -3090,7 +3086,7 @@ class _Connecting:
             fields = b"\x15" + _field(self._auth[0])  # [MQTT5-4.12.0-5]
             return fields if data is None else fields + b"\x16" + _field(data)
 
-        # What the application answers to the server's data; None begins.
+        # The application's answer to the server's data; None: begin.
         def _authenticate(self, data):
             begin_ms = ticks_ms()
             try:
@@ -3099,21 +3095,22 @@ class _Connecting:
                 raise LocalError("auth: %s %s" % (type(error).__name__, error))
             self._ping_meanwhile()
             now_ms = self._now_ms = ticks_ms()
-            # This time was not the server's.
+            # The callback's time does not count against the server.
             self._attempt_end_ms = ticks_add(self._attempt_end_ms, ticks_diff(now_ms, begin_ms))
             return data if data is None else _to_field("auth", data, False)
 
-        # The server goes on with the method of CONNECT [MQTT5-4.12.0-5, -6], or this raises.
+        # Raise if the method is not that of CONNECT [MQTT5-4.12.0-5, -6].
         def _check_auth(self, properties):
             if _value(properties, 0x15) != (self._auth and str(self._auth[0], "utf-8")):
                 raise _server_error(_PROTOCOL_ERROR, "not the authentication method of CONNECT")
 
-        # CONNACK: raises if its properties, or the server, are not accepted. No lock is held.
+        # Read the properties of CONNACK; raise if they are wrong or the server refuses. Never
+        # under the lock: it calls the application.
         def _read_connack(self, reason_code):
             decoder = self._decoder
             if decoder.have < decoder.length:
                 raise _server_error(_PACKET_TOO_LARGE, "CONNACK of %d bytes" % decoder.length)
-            if decoder.length < 3:  # of a server that knows MQTT 3.1.1 only
+            if decoder.length < 3:  # the server knows MQTT 3.1.1 only
                 self._check_return_code(reason_code)
                 raise _server_error(_MALFORMED, "CONNACK without properties [5: 3.2.2]")
             properties, at = decode_properties(decoder.buf, 2, decoder.length, _CONNACK)
@@ -3126,28 +3123,28 @@ class _Connecting:
                 self._authenticate(_value(properties, 0x16, b""))
             self.server_properties = properties
 
-        # What the server can't do is obeyed from here on.
+        # Apply the limits that the server sets in CONNACK.
         def _on_connack_5(self):
             properties = self.server_properties
             self.client_id = _value(properties, 0x12, self.client_id)  # [MQTT5-3.2.2-16]
             if isinstance(self.client_id, str):
                 self.client_id = self.client_id.encode()
-            # Its keep alive takes the place of ours [MQTT5-3.1.2-21] [MQTT5-3.2.2-21].
+            # Its keep alive replaces ours [MQTT5-3.1.2-21] [MQTT5-3.2.2-21].
             self._asked_keep_alive_s = self.keep_alive_s
             self._server_keep_alive_s = _value(properties, 0x13)
             if self._server_keep_alive_s is not None:
                 self.keep_alive_s = self._server_keep_alive_s
             # Its receive maximum [MQTT5-3.3.4-7, -9] [MQTT5-4.9.0-1, -2].
             self._flying_max = min(self.in_flight_max, _value(properties, 0x21, _STRING_BYTES_MAX))
-            # The last topic alias that it takes [MQTT5-3.2.2-17, -18].
+            # The highest topic alias that it accepts [MQTT5-3.2.2-17, -18].
             self._alias_max = min(_value(properties, 0x22, 0), _ALIASES)
             pipe = self._pipe
-            # The largest packet that it takes [MQTT5-3.2.2-15].
+            # The largest packet that it accepts [MQTT5-3.2.2-15].
             pipe.packet_bytes_max = min(
                 pipe.our_bytes_max, _value(properties, 0x27, pipe.our_bytes_max)
             )
             self._set_easy_bytes()
-            # Flags of a PUBLISH that it does not take [MQTT5-3.2.2-11, -14].
+            # Flags of a PUBLISH that it does not accept [MQTT5-3.2.2-11, -14].
             qos_max = _value(properties, 0x24, 2)
             self._forbidden = _QOS_MASK & ~(2 * qos_max + 1) if qos_max < 2 else 0
             if not _value(properties, 0x25, 1):
@@ -3173,7 +3170,7 @@ class _Connecting:
                             pipe.free(at)
                 at = pipe.after[at]
 
-        # What publish() may put without a look at the exact size of its packet.
+        # Messages of so many bytes skip the check of the exact packet size in publish().
         def _set_easy_bytes(self):
             pipe = self._pipe
             if pipe.easy_bytes >= 0:
@@ -3181,13 +3178,12 @@ class _Connecting:
                     0, pipe.packet_bytes_max - _PUBLISH_HEADER_MAX - _ALIAS_BYTES - 1
                 )
 
-        # The reason code of a PUBLISH whose first byte this server can't have
-        # [MQTT5-3.2.2-11, -14].
+        # The reason code for a PUBLISH whose first byte has forbidden flags [MQTT5-3.2.2-11, -14].
         def _why_not(self, first_byte):
             return 0x9A if first_byte & _RETAIN & self._forbidden else 0x9B
 
-        # The error, if a subscription can't be had from this server, or its end (qos: -1) can't be
-        # told to it; or None. The first look, at the most that its packet may take, costs less.
+        # The error if this server cannot accept this SUBSCRIBE (qos -1: UNSUBSCRIBE); or None. An
+        # upper bound of the packet's size is cheaper than the exact size, and comes first.
         def _lacks_for(self, topic_filter, qos, options):
             pipe = self._pipe
             size = len(topic_filter) + len(options[1]) + _FILTER_HEADER_MAX
@@ -3205,8 +3201,8 @@ class _Connecting:
                 return _server_error(0xA1)
             return None
 
-        # Messages that were queued before the server said that it can't do them: a few in each
-        # step. No lock is held.
+        # Report queued messages that this server does not accept, a few a step. Never under the
+        # lock.
         def _tell_refused(self):
             refused = self._refused
             for _ in range(_PACKETS_PER_STEP):
@@ -3220,8 +3216,8 @@ class _Connecting:
             if refused:
                 self._pipe.has_chores = self._pipe.is_signalled = True
 
-        # Another server than those of the list, if this one names it [5: 4.11]: its host and port,
-        # all else as with this one. Once: what that names is not followed.
+        # The server that this one refers to [5: 4.11], or None: host and port from the reference,
+        # all else as with this one. A reference of the referred server is not followed.
         def _refer(self, error):
             if error.reason_code not in (_USE_ANOTHER_SERVER, _SERVER_MOVED):
                 return None
@@ -3238,7 +3234,7 @@ class _Connecting:
             found = [found[0], found[1], server[2], server[3], server[4]]
             referred = self._referred
             if not referred or referred[:_FAMILY] != found:
-                if _RESOLVER and referred:  # a server may name a new one each time
+                if _RESOLVER and referred:  # each reference may be a new name: keep one
                     self._known.pop(referred[0], None)
                 self._referred = found + [_DNS_A]
             return self._referred
