@@ -227,7 +227,7 @@ if implementation.name == "micropython":
         def unique_id():
             return urandom(8)
 
-    if _RESOLVER or _BACKGROUND:  # the commands of mqttpipe_repl.py look at it, too
+    if _RESOLVER or _BACKGROUND:  # mqttpipe_repl.py uses it, too
         try:
             from network import STA_IF, WLAN
         except ImportError:  # the operating system's files name the DNS servers
@@ -335,7 +335,7 @@ _LACKS_SHARED = const(4)
 _NO_LOCAL = const(0x04)
 _RETAIN_AS_PUBLISHED = const(0x08)
 _RETAIN_HANDLING_SHIFT = const(4)
-# Requests that may wait for their responses at once.
+# The most requests that wait for responses at once.
 _REQUESTS = const(8)
 _REFERENCE_BYTES_MAX = const(255)  # of a Server Reference
 
@@ -426,7 +426,7 @@ _COUNT_HALF = const(0x20000000)
 # How long put() waits for another thread, which needs far less.
 _LOCK_WAIT_MS = const(20)
 _LOCK_WAITS = const(10_000)
-_LOCK_STALE_MS = const(1000)  # mend() releases a lock that was taken for longer
+_LOCK_STALE_MS = const(1000)  # mend() releases a lock that one call holds for longer
 
 # Resolver (RFC 1035, RFC 6762). After _DNS_RETRY_MS without an answer it asks again, or asks the
 # next server, _DNS_TRIES times in all. An address is kept for a day at most.
@@ -472,7 +472,7 @@ _YEAR_MIN = const(2024)  # an earlier clock was never set: boards start in 2000 
 _TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: the peer closed without close_notify
 _TLS_ERRNO_MAX = const(-256)  # mbedTLS's own error numbers are below
 _TLS_ALERT = const(-0x7780)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
-_ALERT = const(0x15)  # a record that is an alert; its last byte is the reason (RFC 5246 7.2)
+_ALERT = const(0x15)  # record type of an alert; its last byte is the reason (RFC 5246 7.2)
 _ALERT_BYTES = const(7)
 _FAMILY = const(5)  # index into a server, after parse_uri()'s fields: the record type to try first
 _NO_ADDRESS = const(-1)  # MQTTError.errno: the name has no address of this family
@@ -2585,8 +2585,8 @@ class _Connecting:
         self.state = state
         self._happened = True
 
-    # End the step: set up the wait. Returns whether anything has happened in this step. Raises
-    # TimedOut one step after the deadline: if step() was called late, the answer may be there.
+    # Prepare to wait. Returns whether anything has happened in this step. Raises TimedOut one step
+    # after the deadline: if step() was called late, the answer may be there.
     def _rest(self, deadline_ms):
         if deadline_ms is not None:
             if _left_of(deadline_ms, self._now_ms) > 0:
