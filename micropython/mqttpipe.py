@@ -1848,8 +1848,8 @@ class Filters:
         self.is_unsent = False  # before the loop: another thread may set it meanwhile
         for row in self.rows:
             if row[_STATE] == _UNSENT:
-                # A later row (of on_connect, say) asks for the same filter. Asking twice would
-                # bring each retained message twice.
+                # A later row asks for the same filter (on_connect adds such rows). Asking twice
+                # would bring each retained message twice.
                 if not row[_IS_LAST] and row[_TOKEN] < 0:
                     row[_STATE] = _GRANTED
                     continue
@@ -2596,7 +2596,7 @@ class _Connecting:
             else:
                 self._is_late = self._happened = True
         self._pipe.is_signalled = False
-        # Another thread has called connect() or disconnect(): keep the signal just cleared.
+        # connect() or disconnect() was called meanwhile: keep the signal.
         if self._is_wanted == (deadline_ms is None):
             self._pipe.is_signalled = True
         timers = self._timers
@@ -2791,8 +2791,7 @@ class _Connecting:
             servers = self._name_servers(host)
             for server in servers:
                 turn += 1
-                # A new socket has a new port. With the random identifier, a forger must guess 32
-                # bits.
+                # A new socket, so a new port: with the identifier a forger must guess 32 bits.
                 query = urandom(2) + encode_query(0, host, kind)[2:]
                 try:
                     self._dial(server[0], server[1], query)
@@ -3201,8 +3200,7 @@ class _Connecting:
                 return _server_error(0xA1)
             return None
 
-        # Report queued messages that this server does not accept, a few a step. Never under the
-        # lock.
+        # Report queued messages that this server refuses, a few a step. Never under the lock.
         def _tell_refused(self):
             refused = self._refused
             for _ in range(_PACKETS_PER_STEP):
