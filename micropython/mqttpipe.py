@@ -307,7 +307,7 @@ _PUBLISH_HEADER_MAX = const(9)
 # MQTT 5.0: SUBSCRIBE without filter and properties: fixed header, identifier, lengths, options.
 _FILTER_HEADER_MAX = const(14)
 _ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
-_ACK_ROOM = const(4 + _MQTT5)  # of MQTT 5.0, with a reason code
+_ACK_ROOM = const(4 + _MQTT5)  # MQTT 5.0 may add a reason code
 
 # Reason codes [5: 2.4].
 _FAILED = const(0x80)  # and all above it
@@ -587,7 +587,7 @@ _IOCTL_POLL = const(3)
 # step() is not reentrant: not from a callback, a coroutine, or beside start().
 _IS_DRIVEN = const("step() runs already: by start(), run() or around a callback")
 
-# `x is _ZERO`: an int of this value, and no other that compares equal.
+# `x is _ZERO` excludes False and 0.0, which are equal to it.
 _ZERO = const(0)
 
 # Builtins that every message needs, as globals: MicroPython searches the builtins one by one.
@@ -2175,7 +2175,7 @@ class Decoder:
         buf = self.buf
         view = memoryview(buf)
         body_max = len(buf) - 2  # longest body kept: two bytes are for the next fixed header
-        at = have = 0  # buf[at:have] came with the last body
+        at = have = 0  # buf[at:have] was read together with the last body
         reads = 0
         if _STATS:
             packet_count = self.packet_count
@@ -2187,7 +2187,7 @@ class Decoder:
             if at == have:
                 at = 0
                 have = read(buf, 2)
-                while have is None:  # as in most steps
+                while have is None:  # most steps end here
                     yield _IDLE
                     reads = 0
                     have = read(buf, 2)
