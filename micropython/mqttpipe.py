@@ -6262,7 +6262,8 @@ class MQTTClient(_Calls5):
         else:
             qos = _publish_flags(qos, retain)
             if _MQTT5 and qos & self._forbidden:
-                raise _server_error(self._why_not(qos))
+                qos = self._why_not(qos)  # in two lines: rule 6
+                raise _server_error(qos)
         retain = self._last  # read once: another thread may change it
         if topic_name is not retain[0]:
             retain = self._topics.get(topic_name) if topic_name.__class__ is _bytes else None
