@@ -6439,7 +6439,7 @@ class MQTTClient(_Calls5):
         if _MQTT5:
             options = 0
             for flag in (no_local, retain_as_published):
-                if flag not in (0, 1):
+                if flag not in (0, 1) or _isinstance(flag, float):
                     raise LocalError("an option is %r, must be a bool" % (flag,))
                 options = options >> 1 | (8 if flag else 0)
             options |= _integer("retain_handling", retain_handling, 0, 2) << _RETAIN_HANDLING_SHIFT
@@ -6592,7 +6592,7 @@ class MQTTClient(_Calls5):
 def _publish_flags(qos, retain, name="qos"):
     first_byte = _PUBLISH | _integer(name, qos, 0, _QOS_MAX) << _QOS_SHIFT
     if retain is not False:
-        if retain not in (0, 1):
+        if retain not in (0, 1) or _isinstance(retain, float):
             raise LocalError("retain is %r, must be a bool" % (retain,))
         if retain:
             first_byte |= _RETAIN

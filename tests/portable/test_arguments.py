@@ -51,6 +51,7 @@ def test_the_constructor_refuses_what_is_out_of_range():
         (dict(will=("t", "p", True, False)), "will qos is True"),
         (dict(will=("t", None, 0, False)), "payload must be str or bytes, not NoneType"),
         (dict(will=("t", "p", 0, 2)), "retain is 2"),
+        (dict(will=("t", "p", 0, 1.0)), "retain is 1.0"),
         (dict(will=("t", "p", 0, "no")), "retain is 'no'"),
         (dict(tls_name="h"), "mqtts://"),
     )
@@ -90,6 +91,8 @@ def test_publish_refuses_and_queues_nothing():
         (("t", b"p", False), "qos is False"),
         (("t", b"p", 0, 2), "retain is 2"),
         (("t", b"p", 0, None), "retain is None"),
+        (("t", b"p", 0, 0.0), "retain is 0.0"),
+        (("t", b"p", 0, 1.0), "retain is 1.0"),
         (("t", b"p", 0, "yes"), "retain is 'yes'"),
         (("t", b"x" * 100), "105 bytes does not fit: raise packet_bytes_max, 64"),
         (("t" * 61, b""), "65 bytes does not fit: raise packet_bytes_max, 64"),
