@@ -881,9 +881,9 @@ def parse_uri(uri: str) -> tuple:
         host = literal[1:] if is_host else ""
     if not colon:
         port = "8883" if is_tls else "1883"
-    forbidden = '/[]\\"<>?#%\x7f'
+    forbidden = '/[]\\"<>?#%'
     for character in host:
-        if character <= " " or character in forbidden:
+        if not "!" <= character <= "~" and character < "\xa1" or character in forbidden:
             host = ""
     fields = []  # user and password, if given
     rule = None

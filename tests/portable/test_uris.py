@@ -63,6 +63,8 @@ def test_a_bad_uri_is_refused_with_its_reason():
         ("mqtt://h:1_0", "1..65535"),
         ("mqtt://h\n", "host"),
         ("mqtt://h\x7f", "host"),
+        ("mqtt://h\x9b31m", "host"),  # it controls a terminal as ESC [ does
+        ("mqtt://h\xa0", "host"),  # a space
         ("mqtt://h\x00", "host"),
         ("mqtt://[zz::1]", "[::1]"),
         ("mqtt://[1::2::3]", "[::1]"),
