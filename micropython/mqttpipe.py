@@ -1662,8 +1662,14 @@ class Pipe(IOBase):
     # Does an earlier message use the packet identifier of this one? Only after 65,279 tokens while
     # one message was stuck [MQTT-2.3.1-2] [MQTT5-2.2.1-3] [MQTT5-4.3.2-1] [MQTT5-4.3.3-1].
     def is_id_taken(self, new):
-        at = self.find_id((self.tokens[new] - 1) % _MESSAGE_IDS + 1)
-        return at >= 0 and at != new
+        at = self.head
+        while at != new:
+            if (self.tokens[at] - self.tokens[new]) % _MESSAGE_IDS == 0 and self.firsts[
+                at
+            ] & _SENT:
+                return True
+            at = self.after[at]
+        return False
 
     def rewind(self):
         """The connection is lost: the next one resends every message whose exchange is open.

@@ -1,6 +1,6 @@
 """Packet identifiers of messages: they follow from the tokens, and none is two messages'."""
 
-from fakes import CONNACK_SESSION, ECONNRESET, Bench, needs, reconnect
+from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, needs, reconnect
 
 import mqttpipe
 
@@ -155,3 +155,33 @@ def test_the_latest_takes_no_place_before_a_message_that_has_its_identifier():
     assert bench.exchange(b"\x40\x02\x00\x02") == b"\x32\x05\x00\x01a\x00\x02"
     bench.exchange(b"\x40\x02\x00\x02")
     assert client._pipe.head == client._pipe.tail
+
+
+def test_to_find_identifiers_free_costs_no_look_at_what_follows():
+    """With 990 messages and 200 in flight a step took 22 ms, once "latest" had moved one."""
+    needs("offline")
+    bench = Bench(pipe_slots=200, in_flight_max=20, offline="latest")
+    for n in range(190):
+        bench.client.publish("%d" % n, b"", qos=1)
+    bench.client.publish("100", b"", qos=1)  # from here on tokens are not in order
+    pipe = bench.client._pipe
+    assert pipe.is_mixed
+
+    class Tokens:
+        looks = 0
+
+        def __init__(self, tokens):
+            self.tokens = tokens
+
+        def __getitem__(self, at):
+            Tokens.looks += 1
+            return self.tokens[at]
+
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    bench.server.send(CONNACK)
+    pipe.tokens = Tokens(pipe.tokens)
+    bench.steps()
+    assert bench.client._flying == 20
+    assert Tokens.looks < 1000, Tokens.looks
