@@ -403,7 +403,8 @@ _READS_PER_STEP = const(64)  # discarding a packet of 256 MiB takes many steps
 _FLUSHES_PER_STEP = const(32)
 # A longer new topic name that is not ASCII ends the step; so do longer properties.
 _SLOW_BYTES = const(64)
-# With more filters, each new topic name ends the step; so does each subscription identifier.
+# With more filters, each new topic name ends the step (with fewer, a long one), and so does each
+# UNSUBACK and each subscription identifier.
 _SLOW_FILTERS = const(16)
 _PUT_OFFS_MAX = const(18)  # how often half of connect_timeout_ms is added to a deadline
 _SLOW_MS = const(50)  # after callbacks this slow, packets due are sent before the next callback
@@ -1817,15 +1818,15 @@ class Filters:
             found = []
             if _MQTT5:
                 others = []
+                counts = {}  # identifier: how many filters have it
+                for row in rows if identifiers else ():
+                    if row[_IS_LAST] and row[_OPTIONS][2] in identifiers:
+                        counts[row[_OPTIONS][2]] = counts.get(row[_OPTIONS][2], 0) + 1
                 for row in rows:
                     if row[_IS_LAST] and row[_QOS] >= 0:
                         callback = row[_CALLBACK]
                         given = row[_OPTIONS] and row[_OPTIONS][2]
-                        count = 0
-                        if given in identifiers:
-                            count = sum(
-                                one[_IS_LAST] and one[_OPTIONS][2] == given for one in rows
-                            )
+                        count = counts.get(given, 0)
                         # None: the message is for on_message, and not for `others`.
                         if count == 1 or (
                             (callback is not None or count or given == 0 and not identifiers)
@@ -1860,12 +1861,14 @@ class Filters:
                     row[_STATE] = _GRANTED
                     continue
                 self.is_unsent = True
+                if self.asked_count == 255:
+                    break
                 for _ in range(256):
                     self.last_id = self.last_id % 255 + 1
                     if self.find_asked(self.last_id) is None:
                         row[_ID] = self.last_id
                         return row
-                return None  # 255 wait for their answers
+                break  # 255 wait for their answers
         return None
 
     def find_asked(self, last_id):
@@ -1907,22 +1910,22 @@ class Filters:
         is_lost = not is_ours or self.is_doubtful
         self.prune()
         rows = []
-        unanswered = []  # filters of UNSUBSCRIBEs: later rows of the same filter are resent
+        ends = {}  # filter: its last UNSUBSCRIBE; None: the loop is there, or past it
         for row in self.rows:
-            if row[_QOS] < 0 and not session_present:
-                # The server has no such subscription any more: remove this row and earlier ones.
-                for one in self.rows:
-                    if one in rows and one[_FILTER] == row[_FILTER]:
-                        rows.remove(one)
-            elif row[_IS_LAST]:
-                if row[_QOS] < 0:
-                    unanswered.append(row[_FILTER])
+            if row[_QOS] < 0 and row[_IS_LAST]:
+                ends[row[_FILTER]] = row
+        for row in self.rows:
+            topic_filter = row[_FILTER]
+            if row is ends.get(topic_filter):
+                ends[topic_filter] = None
+            is_ended = ends.get(topic_filter) is not None
+            # Without a session the server has forgotten the UNSUBSCRIBE and the rows before it.
+            if row[_IS_LAST] and (session_present or not is_ended and row[_QOS] >= 0):
+                if is_ended and row[_TOKEN] < 0:
                     # Don't ask again for earlier rows that were answered. Their callbacks stay
                     # until UNSUBACK.
-                    for one in rows:
-                        if one[_FILTER] == row[_FILTER] and one[_TOKEN] < 0:
-                            one[_STATE] = _GRANTED
-                if is_lost or row[_STATE] != _GRANTED or row[_FILTER] in unanswered:
+                    row[_STATE] = _GRANTED
+                elif is_lost or row[_STATE] != _GRANTED or topic_filter in ends:
                     row[_STATE] = _UNSENT
                 rows.append(row)
         self.rows = rows
@@ -3742,6 +3745,7 @@ class _Receiving(_Serving):
                             if at is None:
                                 raise _server_error(_PROTOCOL_ERROR, "topic alias without topic")
                             if at[2] is _NOTHING:
+                                self._is_enough = True
                                 aliases[alias] = (
                                     at[0],
                                     at[1],
@@ -3921,7 +3925,7 @@ class _Receiving(_Serving):
     def _new_topic(self, end):
         buf = self._decoder.buf
         key = bytes(memoryview(buf)[:end])
-        if len(self._filters.rows) > _SLOW_FILTERS:
+        if len(self._filters.rows) * max(end, _SLOW_BYTES) > _SLOW_FILTERS * _SLOW_BYTES:
             self._is_enough = True
         text = ""
         try:
@@ -4246,6 +4250,8 @@ class _Receiving(_Serving):
         # rows. If another thread has the lock, or memory is short, the next answer does it.
         is_over = row[_QOS] < 0 or not row[_IS_LAST] or not filters.asked_count
         if is_over and pipe._acquire(False):
+            if len(filters.rows) > _SLOW_FILTERS:
+                self._is_enough = True
             try:
                 filters.prune()
             except MemoryError:
