@@ -5622,7 +5622,7 @@ class _Driving(_Closing):
                 ring[at] = ring[at + 1] = None
                 at += _ISR_FIELDS
                 self._isr_head = 0 if at == _ISR_SLOTS * _ISR_FIELDS else at
-                if self._is_enough:  # a callback was slow
+                if self._is_enough or self._happened:  # a callback was slow; or room was made
                     self._is_enough = False
                     self._happened = True
                     self._pipe.has_chores = self._pipe.is_signalled = True
