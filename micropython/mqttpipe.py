@@ -1265,6 +1265,14 @@ class Pipe(IOBase):
             self.last_turn = 0
         if _OFFLINE:
             self.extras = [None] * size
+            self.fields = (  # what _copy() copies: here, as a tuple takes memory each time
+                self.tokens,
+                self.topics,
+                self.payloads,
+                self.marks,
+                self.extras,
+                self.firsts,
+            )
         if _MQTT5:
             self.properties = None  # a list for MQTT 5.0
             self.our_bytes_max = packet_bytes_max  # packet_bytes_max may be the server's, if lower
@@ -1538,14 +1546,7 @@ class Pipe(IOBase):
         def _copy(self, source, target):
             if _MQTT5 and self.properties:
                 self.properties[target] = self.properties[source]
-            for field in (
-                self.tokens,
-                self.topics,
-                self.payloads,
-                self.marks,
-                self.extras,
-                self.firsts,
-            ):
+            for field in self.fields:
                 field[target] = field[source]
 
         def drop_expired(self, now_ms):
