@@ -896,6 +896,8 @@ def parse_uri(uri: str) -> tuple:
         rule = "has no host[:port] as broker.example or [::1]:1883, port 1..65535"
     elif at:
         try:
+            if min(secret + " ") < " " or "\x7f" in secret:
+                raise ValueError
             for text in secret.split(":", 1):
                 parts = text.split("%")  # RFC 3986
                 field = parts[0].encode()
@@ -905,7 +907,7 @@ def parse_uri(uri: str) -> tuple:
                     field += bytes((int(part[:2], 16),)) + part[2:].encode()
                 fields.append(_to_field("", field, not fields))
         except ValueError:
-            rule = "has a % without two hex digits"
+            rule = "has a control character, or a % without two hex digits"
         except LocalError:  # its own text would show user or password
             rule = "has a user that is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]"
     if rule:

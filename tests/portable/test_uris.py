@@ -24,6 +24,7 @@ def test_uris_are_taken_apart():
         ("mqtt://user@h", ("h", 1883, b"user", None, False)),
         ("mqtt://user:@h", ("h", 1883, b"user", b"", False)),
         ("mqtt://user:se%3Acr%40t@h:1", ("h", 1, b"user", b"se:cr@t", False)),
+        ("mqtt://u:line%0A@h", ("h", 1883, b"u", b"line\n", False)),
         ("mqtt://us%C3%A9r:p:q@h", ("h", 1883, b"us\xc3\xa9r", b"p:q", False)),
         ("mqtts://h", ("h", 8883, None, None, True)),
         ("SSL://u@[::1]:1", ("::1", 1, b"u", None, True)),
@@ -58,6 +59,8 @@ def test_a_bad_uri_is_refused_with_its_reason():
         ("mqtt://u%zz@h", "hex"),
         ("mqtt://u%+1@h", "hex"),
         ("mqtt://u% 1@h", "hex"),
+        ("mqtt://u:word\n@h", "control character"),  # as read from a file
+        ("mqtt://u\x7f@h", "control character"),
         ("mqtt://h:\u0661", "1..65535"),  # digits, but not ours
         ("mqtt://h:+1", "1..65535"),
         ("mqtt://h:1_0", "1..65535"),
@@ -89,6 +92,7 @@ def test_no_error_about_a_uri_tells_the_password():
         "mqtt://me:topsecret@",
         "mqtt://me:top@secret@h:0",
         "mqtt://me:topsecret%zz@h",
+        "mqtt://me:topsecret\n@h",
         "mqtt://me:topsecret%+1@h",
         "mqtt://me%00:topsecret@h",
         "mqtt://me:topsecret@a b",
