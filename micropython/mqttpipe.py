@@ -4874,7 +4874,7 @@ class _Closing(_Sending):
         if error is not None:
             try:
                 error = self._explain(error)
-                if _HINTS and state >= _SUBSCRIBING:
+                if _HINTS and state >= _SUBSCRIBING and not is_short:
                     error = self._suspect(error)
             except Exception:
                 error = _NO_MEMORY  # no memory for the full text
@@ -5052,11 +5052,17 @@ class _Closing(_Sending):
             if "1.5.3" not in str(error) if is_offence else self._is_stable:
                 self._kicks = 0
                 return error
-            words = "has another client the client_id %r?" % self.client_id
+            words = None  # who is thrown out by another client hears of it
+            if not isinstance(error, TimedOut):
+                words = "has another client the client_id %r?" % self.client_id
+            asked = None
             for row in self._filters.rows:
+                # Rather one that was never answered: a server that closes may take back what it
+                # has just sent (TCP's RST), and another filter would be named each time.
                 if _UNSENT < row[_STATE] < _GRANTED:
-                    words = "is it the filter %r?" % row[_FILTER]
-                    break
+                    if asked is None or asked[_TOKEN] < 0 < row[_TOKEN]:
+                        asked = row
+                        words = "is it the filter %r?" % row[_FILTER]
             at = pipe.head
             while at != pipe.tail:
                 if pipe.firsts[at] & (_SENT | _RELEASED | _MUTE) == _SENT:
@@ -5066,7 +5072,7 @@ class _Closing(_Sending):
                 at = pipe.after[at]
             if is_offence:
                 words = "is it a (retained) message with a bad topic name?"
-            if words != self._suspected:
+            if words != self._suspected or words is None:
                 self._suspected = words
                 self._kicks = 0
             self._kicks += 1

@@ -2,7 +2,7 @@
 
 import board_heap  # noqa: F401
 from fakes import CONNACK, CONNACK_SESSION, Bench, needs
-from wire import answers, kinds, publishes
+from wire import answers, filters, kinds, publishes
 
 BAD_NAME = b"\x31\x06\x00\x02\xff\xfehi"
 
@@ -141,3 +141,69 @@ def test_what_can_not_be_taken_back_is_no_suspect():
         come_online(bench, CONNACK_SESSION)
     told = texts(bench)
     assert len(told) == 4 and not any("cancel()" in text for text in told), told
+
+
+def closed_at(bench, refused):
+    """A server that grants the filters up to this one, and closes there; returns what is told."""
+    wire = come_online(bench)
+    for packet_id, names in filters(wire):
+        if names == [refused]:
+            break
+        bench.exchange(b"\x90\x03" + packet_id + b"\x01")
+    bench.server.error = 104
+    bench.steps()
+    (text,) = texts(bench)
+    return text
+
+
+def test_the_filter_at_which_a_server_closes_is_named_though_answers_before_it_get_lost():
+    """What a server has sent is lost if it closes with bytes that it has not read (TCP's RST)."""
+    needs("hints")
+    bench = bench_of()
+    for name in ("a", "no", "b"):
+        bench.client.subscribe(name, qos=1)
+    told = [closed_at(bench, refused) for refused in (b"a", b"no", b"a", b"no", b"a")]
+    assert ["the filter b'no'" in text for text in told] == [False] * 3 + [True] * 2, told
+
+
+def test_a_filter_that_was_granted_before_is_named_where_no_other_waits():
+    needs("hints")
+    bench = bench_of()
+    bench.client.subscribe("a", qos=1)
+    told = [closed_at(bench, refused) for refused in (b"", b"a", b"a", b"a")]
+    assert "the filter b'a'" in told[3], told
+
+
+def test_silence_is_not_put_down_to_another_client():
+    """Who is thrown out by another client finds the connection closed."""
+    needs("hints")
+    bench = bench_of(keep_alive_s=1, connect_timeout_ms=1000)
+    told = []
+    for _ in range(4):
+        come_online(bench)
+        for _ in range(10):
+            bench.clock.advance(500)
+            bench.steps()
+            told += texts(bench)
+            if told and not bench.client.is_online():
+                break
+    assert len(told) == 4 and all(text == told[0] for text in told), told
+    assert told[0].startswith("PINGRESP"), told
+
+
+def fail_for_want_of_memory():
+    raise MemoryError
+
+
+def test_neither_is_want_of_memory():
+    needs("hints")
+    bench = bench_of()
+    told = []
+    for _ in range(4):
+        come_online(bench)
+        bench.server._called = fail_for_want_of_memory
+        bench.server.send(b"\xd0\x00")
+        bench.steps()
+        told += texts(bench)
+    assert len(told) == 4 and all(text == told[0] for text in told), told
+    assert "out of memory" in told[0], told
