@@ -5063,7 +5063,9 @@ class _Closing(_Sending):
                     if asked is None or asked[_TOKEN] < 0 < row[_TOKEN]:
                         asked = row
                         words = "is it the filter %r?" % row[_FILTER]
-            at = pipe.head
+            # A message goes behind the filters. One that was sent was sent when all were granted,
+            # but those that are new: the server may not have come to it.
+            at = pipe.tail if asked and asked[_TOKEN] > 0 else pipe.head
             while at != pipe.tail:
                 if pipe.firsts[at] & (_SENT | _RELEASED | _MUTE) == _SENT:
                     words = "is it message %d to %r? cancel() takes it back"

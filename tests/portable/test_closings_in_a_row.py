@@ -207,3 +207,27 @@ def test_neither_is_want_of_memory():
         told += texts(bench)
     assert len(told) == 4 and all(text == told[0] for text in told), told
     assert "out of memory" in told[0], told
+
+
+def test_a_message_that_was_sent_before_is_not_blamed_for_a_filter_that_is_new():
+    """SUBSCRIBE goes first: the server may not even have looked at the message behind it."""
+    needs("hints")
+    bench = bench_of()
+    come_online(bench)
+    good = bench.client.publish("good", "x", 1)
+    bench.exchange()
+    bench.client.subscribe("no")
+    wire = bench.exchange()
+    told = []
+    for _ in range(4):
+        assert filters(wire)
+        bench.server.error = 104
+        bench.steps()
+        told += texts(bench)
+        wire = come_online(bench, CONNACK_SESSION)
+        assert publishes(wire), "sent again behind it"
+    assert "the filter b'no'" in told[3] and "cancel()" not in "".join(told), told
+    assert not bench.client.is_done(good)
+    while wire:
+        wire = bench.exchange(answers(wire))
+    assert bench.client.is_done(good)
