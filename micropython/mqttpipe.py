@@ -2981,7 +2981,9 @@ class _Connecting:
             if self._is_insecure:
                 self._is_insecure = False
                 self._report(LocalError("tls is 'insecure': anybody may be the server"))
-            sock = self._socket = wrap_tls(self._tls, sock, self.tls_name or server[0].rstrip("."))
+            sock = self._socket = wrap_tls(
+                self._tls, sock, (self.tls_name or server[0]).rstrip(".")
+            )
             self._poll = None
             self._move(_TLS_HANDSHAKE)
             deadline_ms = self._attempt_end_ms

@@ -27,10 +27,11 @@ def test_without_it_the_host_is_verified_as_ever():
     assert name_of("mqtts://192.0.2.1") == "192.0.2.1"
 
 
-def test_a_dot_at_the_end_of_the_host_is_no_part_of_its_name():
+def test_a_dot_at_the_end_of_the_host_or_of_tls_name_is_no_part_of_the_name():
     """RFC 6066 section 3: it is not sent."""
     needs("resolver")
     assert name_of("mqtts://localhost.", prepare=know_localhost) == "localhost"
+    assert name_of("mqtts://192.0.2.1", tls_name="broker.example.") == "broker.example"
 
 
 def know_localhost():
