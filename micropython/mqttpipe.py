@@ -480,6 +480,9 @@ _NO_ADDRESS = const(-1)  # MQTTError.errno: the name has no address of this fami
 _POLLNVAL = const(0x20)  # closed; not exported by `select`
 _BACK_OFF_MS = const(50)  # the least that is doubled: reconnect_min_ms may be 0
 _KICKS_MIN = const(3)  # this many short connections in a row are no accident
+# Return codes and reason codes that no one message or filter causes: refused as a whole; busy,
+# shutting down, keep alive, another client, rate, an administrator, another server, too long.
+_SAYS_ALL = const(b"\x01\x02\x03\x04\x89\x8b\x8d\x8e\x96\x98\x9c\x9d\x9f\xa0")
 _MS_MAX = const(0x0FFFFFFF)  # 3.1 days: well inside half a period of ticks_ms()
 _AHEAD_MAX_MS = const(0x18000000)  # 4.7 days: no deadline is farther ahead
 
@@ -5050,12 +5053,16 @@ class _Closing(_Sending):
         def _suspect(self, error):
             pipe = self._pipe
             is_offence = isinstance(error, ServerError)
-            # No guess for a stable connection, or a ServerError that explains itself.
-            if "1.5.3" not in str(error) if is_offence else self._is_stable:
+            # No guess for a stable connection, or an error that explains itself.
+            if (
+                "1.5.3" not in str(error)
+                if is_offence
+                else self._is_stable or (error.return_code or 0) in _SAYS_ALL
+            ):
                 self._kicks = 0
                 return error
-            words = None  # who is thrown out by another client hears of it
-            if not isinstance(error, TimedOut):
+            words = None
+            if isinstance(error, TransportError):  # it was closed without a word
                 words = "has another client the client_id %r?" % self.client_id
             asked = None
             for row in self._filters.rows:

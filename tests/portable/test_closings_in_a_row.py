@@ -231,3 +231,40 @@ def test_a_message_that_was_sent_before_is_not_blamed_for_a_filter_that_is_new()
     while wire:
         wire = bench.exchange(answers(wire))
     assert bench.client.is_done(good)
+
+
+def told_behind_a_message(says, connack=CONNACK_SESSION, **options):
+    """What four connections tell that the server ends by this packet, a message in flight."""
+    bench = bench_of(**options)
+    come_online(bench, connack)
+    bench.client.publish("t", "x", 1)
+    bench.exchange()
+    told = []
+    for _ in range(4):
+        bench.exchange(says)
+        told += texts(bench)
+        come_online(bench, connack)
+    assert len(told) == 4, told
+    return told
+
+
+def test_what_the_server_says_itself_is_put_down_to_no_message():
+    """It would be thrown away for nothing."""
+    needs("hints")
+    for code in (3, 4):
+        told = told_behind_a_message(b"\x20\x02\x00" + bytes((code,)))
+        assert "return code %d" % code in told[3] and "cancel()" not in told[3], told
+    told = told_behind_a_message(b"\x20\x02\x00\x05")
+    assert "not authorized" in told[3] and "cancel()" in told[3], told
+
+
+def test_neither_is_what_it_says_with_mqtt_5_0():
+    """[5: 3.14.2.1] 0x8E: another client; 0x8B: it shuts down; 0x9C: use another server."""
+    needs("hints", "mqtt5")
+    connack = b"\x20\x03\x01\x00\x00"
+    for code in (0x89, 0x8B, 0x8E, 0x98, 0x9C):
+        told = told_behind_a_message(b"\xe0\x01" + bytes((code,)), connack, protocol=5)
+        assert "(0x%02x)" % code in told[3] and "cancel()" not in told[3], told
+    for code in (0x82, 0x87, 0x95, 0x9A):
+        told = told_behind_a_message(b"\xe0\x01" + bytes((code,)), connack, protocol=5)
+        assert "(0x%02x)" % code in told[3] and "cancel()" in told[3], told
