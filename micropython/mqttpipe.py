@@ -4879,8 +4879,10 @@ class _Closing(_Sending):
         if error is not None:
             try:
                 error = self._explain(error)
-                if _HINTS and state >= _SUBSCRIBING and not is_short:
-                    error = self._suspect(error)
+                if _HINTS and state >= _SUBSCRIBING:
+                    # Nobody else is to blame for want of memory (_NO_MEMORY: of messages()).
+                    if not is_short and self._failed is not _NO_MEMORY:
+                        error = self._suspect(error)
             except Exception:
                 error = _NO_MEMORY  # no memory for the full text
         if _RESOLVER and (self._is_stable or not self._is_wanted):

@@ -4,6 +4,8 @@ import board_heap  # noqa: F401
 from fakes import CONNACK, CONNACK_SESSION, Bench, needs
 from wire import answers, filters, kinds, publishes
 
+import mqttpipe
+
 BAD_NAME = b"\x31\x06\x00\x02\xff\xfehi"
 
 
@@ -205,6 +207,23 @@ def test_neither_is_want_of_memory():
         bench.server.send(b"\xd0\x00")
         bench.steps()
         told += texts(bench)
+    assert len(told) == 4 and all(text == told[0] for text in told), told
+    assert "out of memory" in told[0], told
+
+
+def test_neither_is_a_message_that_messages_can_not_keep_for_want_of_it():
+    needs("hints", "asyncio")
+    bench = bench_of()
+    bench.client.messages("t", 1)
+    copy = mqttpipe.Message.copy
+    told = []
+    try:
+        mqttpipe.Message.copy = lambda message: fail_for_want_of_memory()
+        for _ in range(4):
+            bench.exchange(answers(come_online(bench)), b"\x32\x05\x00\x01t\x00\x07")
+            told += texts(bench)
+    finally:
+        mqttpipe.Message.copy = copy
     assert len(told) == 4 and all(text == told[0] for text in told), told
     assert "out of memory" in told[0], told
 
