@@ -2824,6 +2824,10 @@ class _Connecting:
                         yield self._rest(end_ms)
                     code, addresses, ttl_s, is_cut = answer
                     if addresses:
+                        # Many servers turn the order round each time: in a new one _address_turn
+                        # might come to the same address again and again.
+                        if known and set(known[1]) == set(addresses):
+                            addresses = known[1]
                         until_ms = ticks_add(self._now_ms, ttl_s * 1000)
                         self._known[host] = [until_ms, addresses, kind]
                         return addresses

@@ -74,3 +74,27 @@ def test_an_address_that_takes_us_and_says_nothing_is_not_the_first_one_next_tim
     bench.server.is_ended = True  # it was good: it stays the first one
     bench.steps()
     assert len(bench.network.connections) == 3 and bench.server.address[0] == "192.0.2.8"
+
+
+def test_a_dns_server_that_turns_the_order_round_keeps_no_address_from_its_turn():
+    """As round-robin DNS does at each answer (RFC 1794): the first one takes us, says nothing."""
+    bench = start(connect_timeout_ms=3000, reconnect_min_ms=0)
+    tried = []
+    for order in ([A1, A2], [A2, A1], [A1, A2]):
+        bench.network.lookups[-1].answers.append(answer(order))
+        bench.steps()
+        tried.append(bench.server.address[0])
+        if tried[-1] == "192.0.2.8":
+            break
+        bench.clock.advance(3000)
+        bench.steps()
+    assert tried == ["192.0.2.7", "192.0.2.8"], tried
+    bench.exchange(CONNACK)
+    assert bench.client.is_online()
+    bench.clock.advance(11_000)
+    bench.steps()
+    bench.server.is_ended = True  # after so long the name is looked up anew
+    bench.steps()
+    bench.network.lookups[-1].answers.append(answer([A2, A1]))
+    bench.steps()
+    assert len(bench.network.connections) == 3 and bench.server.address[0] == "192.0.2.8"
