@@ -3224,14 +3224,18 @@ class _Connecting:
         # Report queued messages that this server refuses, a few a step. Never under the lock.
         def _tell_refused(self):
             refused = self._refused
-            for _ in range(_PACKETS_PER_STEP):
-                if refused and not self._is_enough:
-                    token, reason_code = refused[0]
-                    error = _server_error(reason_code)
-                    error.token = token
-                    refused.pop(0)
-                    self._happened = True
-                    self._report(error)
+            left = _PACKETS_PER_STEP
+            while refused and left > 0:
+                left -= 1
+                token, reason_code = refused[0]
+                error = _server_error(reason_code)
+                error.token = token
+                refused.pop(0)
+                self._happened = True
+                self._report(error)
+                if self._is_enough:  # on_error was slow
+                    self._is_enough = False
+                    left = 0
             if refused:
                 self._pipe.has_chores = self._pipe.is_signalled = True
 

@@ -332,7 +332,7 @@ def test_many_of_them_are_told_a_few_in_each_step():
     needs("mqtt5", "offline")
     bench = Bench(protocol=5, pipe_slots=64)
     client = bench.client
-    for i in range(60):
+    for _ in range(60):
         client.publish("t", "x", 1)
     client.publish("t", "y")
     client.connect()
@@ -349,6 +349,28 @@ def test_many_of_them_are_told_a_few_in_each_step():
     assert told == [(token, 0x9B) for token in range(1, 61)]
     bench.steps()
     assert bench.server.received() == b"\x30\x05\x00\x01t\x00y"
+
+
+def test_a_slow_on_error_hears_of_the_others_in_the_next_steps():
+    """Also where the server says nothing more."""
+    needs("mqtt5", "offline")
+    bench = Bench(protocol=5)
+    client = bench.client
+    told = []
+
+    def on_error(client, error):
+        told.append(error.token)
+        bench.clock.advance(100)
+
+    client.on_error = on_error
+    for _ in range(3):
+        client.publish("t", "x", 1)
+    client.connect()
+    bench.steps()
+    bench.server.send(connack(b"\x24\x00"))
+    bench.steps()
+    assert told == [1, 2, 3], told
+    assert client.next_deadline_ms() != 0, "it never sleeps"
 
 
 def test_what_begins_anew_past_pubrec_is_told_and_dropped_as_well():
