@@ -10,12 +10,13 @@
 
 The options of `pub` and `sub` are those of mosquitto_pub and mosquitto_sub, with MQTT 5.0 (-V 5)
 the properties (-D), too, and so are the exit status and what is printed. These are not there: -A,
--S, --unix, --proxy, --random-filter, MQTT 3.1 (-V 31), and of TLS --capath, --ciphers, --keyform,
---psk, --psk-identity, --tls-alpn, --tls-engine and --tls-version. A message has at most 16 MiB,
--x without -V 5 is an error, and the topic of a URL may be left out. And what others publish can
-not control your terminal. `sub` escapes control characters, and those that end a line or turn the
-direction of writing, where its output is a terminal; --raw has them printed as they are, which
-mosquitto_sub always does. To a file or a pipe every byte goes as it came.
+-S, --unix, --proxy, --random-filter, MQTT 3.1 (-V 31), of -D what the client gives by itself
+(topic-alias) or not as a command (authentication-method and -data), and of TLS --capath,
+--ciphers, --keyform, --psk, --psk-identity, --tls-alpn, --tls-engine and --tls-version. A message
+has at most 16 MiB, -x without -V 5 is an error, and the topic of a URL may be left out. And what
+others publish can not control your terminal. `sub` escapes control characters, and those that end
+a line or turn the direction of writing, where its output is a terminal; --raw has them printed as
+they are, which mosquitto_sub always does. To a file or a pipe every byte goes as it came.
 
     0         done; also after Ctrl-C in `sub`
     1         wrong options, the server can't be reached, or a line of -l could not be sent

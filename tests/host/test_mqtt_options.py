@@ -240,6 +240,19 @@ def test_properties_go_to_the_packets_that_they_are_for():
     assert mqtt_options.properties_of(options, "subscribe") == {}
 
 
+def test_packets_and_properties_may_be_written_in_any_case():
+    """mosquitto_pub compares them so."""
+    arguments, options = arguments_of(
+        *("-D", "CONNECT", "Receive-Maximum", "7"),
+        *("-D", "Connect", "maximum-packet-size", "500"),
+        *("-D", "publish", "USER-PROPERTY", "K", "V"),
+    )
+    assert arguments["properties"] == {"receive_maximum": 7, "maximum_packet_size": 500}
+    assert mqtt_options.properties_of(options, "publish") == {
+        "properties": {"user_property": [("K", "V")]}
+    }
+
+
 def test_a_session_that_is_kept_is_kept_for_ever_or_as_long_as_x_says():
     assert arguments_of()[0]["session_expiry_s"] == 0
     assert arguments_of("-c", "-i", "a")[0]["session_expiry_s"] == 0xFFFFFFFF
@@ -304,6 +317,15 @@ def test_properties_may_stand_in_a_file(tmp_path):
         "content_type": "x; y",
         "user_property": [("a", "b c")],
     }
+    path.write_text("-D will content-type a user-property b\n-D Will User-Property a b c\n")
+    options = read_options("pub", ["-o", str(path)])
+    assert options["property"]["will"] == {
+        "content_type": "a user-property b",
+        "user_property": [("a", "b c")],
+    }
+    path.write_text("-D publish user-property\n")
+    with pytest.raises(UsageError, match="given but no value"):
+        read_options("pub", ["-o", str(path)])
 
 
 # ---------------------------------------------------------------------------

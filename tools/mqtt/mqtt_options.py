@@ -91,14 +91,14 @@ OPTIONS = (
 )
 
 
-# Of -D: packet -> the properties that it may have here, as mosquitto_pub names them.
+# Of -D: packet -> the properties that it may have here, as mosquitto_pub names them, in any case.
 ANY_MESSAGE = (
     "content-type correlation-data message-expiry-interval payload-format-indicator "
     "response-topic user-property"
 )
 PROPERTIES = {
-    "connect": "receive-maximum request-problem-information request-response-information "
-    "session-expiry-interval topic-alias-maximum user-property",
+    "connect": "maximum-packet-size receive-maximum request-problem-information "
+    "request-response-information session-expiry-interval topic-alias-maximum user-property",
     "publish": ANY_MESSAGE,
     "will": ANY_MESSAGE + " will-delay-interval",
     "subscribe": "subscription-identifier user-property",
@@ -164,10 +164,10 @@ def take_option(table, options, name, words, where):
 
 def take_property(properties, words, where):
     """Put what follows -D into `properties`: packet -> {name: value}, as the client takes it."""
-    packet = words.pop(0)
+    packet = words.pop(0).lower()
     if packet not in PROPERTIES:
         raise UsageError("-D is for %s%s." % (", ".join(PROPERTIES), where))
-    name = words.pop(0) if words else ""
+    name = words.pop(0).lower() if words else ""
     if name not in PROPERTIES[packet].split():
         text = "A property of %s is one of %s%s."
         raise UsageError(text % (packet, PROPERTIES[packet].replace(" ", ", "), where))
@@ -204,7 +204,9 @@ def read_file(table, path):
             where = " in %s, line %d" % (path, number)
             words = [value.strip()] if value else []
             if words and table.get(name, ("", ""))[1] == PROPERTY:
-                words = words[0].split(" ", 3 if " user-property " in words[0] else 2)
+                words = words[0].split(" ", 2)
+                if len(words) == 3 and words[1].lower() == "user-property":
+                    words[2:] = words[2].split(" ", 1)
             take_option(table, options, name, words, where)
     return options
 
