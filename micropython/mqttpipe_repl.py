@@ -93,7 +93,8 @@ _COLUMNS = _const(80)
 _client = None
 _link = None  # the Wi-Fi of the last mqtt_start(): nobody else would join it again
 _uris = ()
-_filters = {}  # topic filter: the QoS that the server has granted, or None
+# Topic filter: (token, the QoS that the server has granted to who waited for it, or None).
+_filters = {}
 # What the server has answered to the last subscription, (token, granted), and whether an
 # mqtt_subscribe() waits for it. Two threads look at these, so they are not in a dict: without a
 # lock around the interpreter, as in the unix port, that might be caught while it grows.
@@ -487,14 +488,14 @@ def mqtt_subscribe(topic_filter, qos=1):
     _is_asking = True
     try:
         token = client.subscribe(topic_filter, None, qos)
-        _filters[topic_filter] = None
+        _filters[topic_filter] = token, None
         if not _is_done(token, "subscribe %s" % topic_filter) or _answer[0] != token:
             return
         if _answer[1][0] > 2:
             print("the server refuses it")
             del _filters[topic_filter]
         else:
-            _filters[topic_filter] = _answer[1][0]
+            _filters[topic_filter] = token, _answer[1][0]
     except _MQTTError as error:
         print("mqtt_subscribe: %s" % _error_text(error))
     finally:
@@ -539,8 +540,14 @@ def mqtt_status():
     print("client id   ", _shown(client.client_id))
     print("reconnected ", max(0, _connections - 1), "times")
     names = []
-    for topic_filter, qos in _filters.items():
-        names.append("%s (%s)" % (topic_filter, "not answered" if qos is None else "QoS %d" % qos))
+    for topic_filter, (token, qos) in _filters.items():
+        if client.was_refused(token):
+            words = "refused"
+        elif not client.is_done(token):
+            words = "not answered"
+        else:
+            words = "granted" if qos is None else "QoS %d" % qos
+        names.append("%s (%s)" % (topic_filter, words))
     print("subscribed  ", ", ".join(sorted(names)) or "nothing")
     if hasattr(client, "stats"):
         stats = client.stats

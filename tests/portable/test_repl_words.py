@@ -108,6 +108,25 @@ def test_what_a_server_says_can_not_control_the_terminal_by_way_of_a_command():
         assert "\x1b" not in text, text
 
 
+def test_what_was_answered_while_nobody_waited_is_shown_by_mqtt_status():
+    """Such as all that is subscribed to while it is offline."""
+    with Desk() as desk:
+        client = repl._client = Online("mqtt://localhost")
+        refused, done = [], []
+        client.subscribe = lambda topic_filter, callback, qos: int(topic_filter)
+        client.was_refused = lambda token: token in refused
+        client.is_done = lambda token: token in done
+        repl._filters.clear()
+        for topic_filter in "123":
+            repl.mqtt_subscribe(topic_filter)
+        done.extend((2, 3))
+        refused.append(3)
+        repl.mqtt_status()
+        repl._filters.clear()
+    words = [line for line in desk.lines if line.startswith("subscribed ")]
+    assert words == ["subscribed   1 (not answered), 2 (granted), 3 (refused)"], words
+
+
 def test_mqtt_start_connects_as_secrets_py_says():
     settings = Settings()
     settings.CLIENT_ID = "lamp-1"
