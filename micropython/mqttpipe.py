@@ -4225,6 +4225,10 @@ class _Receiving(_Serving):
                         self._requests[at] = None
                         self._happened = True
                         self._emit(request[1], None)
+                        if self._is_enough:  # it was slow
+                            self._is_enough = False
+                            self._pipe.has_chores = self._pipe.is_signalled = True
+                            break
                     else:
                         due_ms = self._timers[_TIMER_EXPIRY]
                         if _is_earlier(request[2], due_ms, now_ms):

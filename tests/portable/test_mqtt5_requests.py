@@ -75,6 +75,25 @@ def test_none_in_time_is_told_with_none():
     assert asker.got == [None, None, ("response/c", b"in time")]
 
 
+def test_slow_callbacks_without_a_response_do_not_keep_the_pings_back():
+    asker = Asker(keep_alive_s=10)
+    bench = asker.bench
+    silent_s = []
+
+    def on_response(client, message):
+        asker.got.append(message)
+        silent_s.append(0 if bench.server.received() else silent_s[-1] + 3 if silent_s else 5)
+        bench.clock.advance(3000)
+
+    asker.on_response = on_response
+    for _ in range(8):
+        asker.ask("x")
+    bench.clock.advance(5000)
+    bench.steps()
+    assert asker.got == [None] * 8
+    assert max(silent_s) < 15, silent_s
+
+
 def test_its_time_goes_on_without_a_connection():
     asker = Asker()
     asker.ask("x", 2000)
