@@ -19,6 +19,7 @@ import types
 
 import pytest
 
+import mqttpipe
 import servers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -27,6 +28,7 @@ TOOL = ROOT / "tools" / "chaos.py"
 sys.path.append(str(ROOT / "tools" / "chaos"))
 
 import chaos_books as books  # noqa: E402
+import chaos_client  # noqa: E402
 import chaos_run  # noqa: E402
 import chaos_schedule as schedule  # noqa: E402
 
@@ -403,6 +405,91 @@ def test_a_publish_after_pubrel_is_wrong_unless_the_broker_has_lost_the_session(
     assert wrong == "PUBLISH after PUBREL: [3]"
     link.books["out", 2].anew = {3}
     assert list(link.wrongs()) == []
+
+
+def test_without_a_session_what_comes_to_us_twice_at_qos_2_is_wrong_too():
+    link = make_link("clean")
+    link.books["out", 2].enter(3)  # the exchange may have begun anew
+    assert list(link.wrongs()) == []
+    link.books["in", 2].enter(3)
+    (wrong,) = link.wrongs()
+    assert "clean session, in, QoS 2: came twice" in wrong
+
+
+def test_a_message_that_comes_at_another_qos_is_wrong():
+    link = make_link()
+    for qos in (2, 1):
+        message = types.SimpleNamespace(
+            topic_name="chaos/0/out/2", payload=chaos_run.payload_of(4), qos=qos
+        )
+        assert list(link.wrongs()) == []
+        link.on_message(message)
+    (wrong,) = link.wrongs()
+    assert "out, QoS 2: broken" in wrong
+
+
+def test_a_run_that_fails_before_its_end_has_lost_nothing_in_a_clean_session():
+    class Broker:
+        uri, host, port = "mqtt://127.0.0.1:1", "127.0.0.1", 1
+
+    run = types.SimpleNamespace(protocol=4)
+    with contextlib.closing(chaos_run.Link(0, "clean", Broker, 1, run)) as link:
+        link.books["in", 1].grow(5)
+        assert list(link.wrongs()) == []
+
+
+def make_traffic():
+    """What the program knows of a client that has unsubscribed from its toggle."""
+    traffic = object.__new__(chaos_client.Traffic)
+    traffic.number, traffic.happened, traffic.tokens = 0, [], {}
+    traffic.toggle_token, traffic.is_wanted, traffic.is_off = 7, False, False
+    traffic.is_answered = False
+    traffic.client = types.SimpleNamespace(
+        is_online=lambda: True, is_done=lambda token: traffic.is_answered
+    )
+    return traffic
+
+
+def test_a_callback_just_behind_unsuback_is_wrong():
+    traffic = make_traffic()
+    traffic.on_toggle(traffic.client, None)
+    assert traffic.happened == []
+    traffic.is_answered = True
+    traffic.on_toggle(traffic.client, None)
+    assert traffic.happened == [("wrong", 0, "a callback after UNSUBACK")]
+
+
+def test_it_is_not_quiet_before_the_token_of_unsubscribe_has_ended():
+    traffic = make_traffic()
+    assert not traffic.has_settled()
+    traffic.is_answered = True
+    assert traffic.has_settled()
+
+
+def test_an_error_of_python_s_that_ends_a_connection_is_wrong():
+    traffic = make_traffic()
+    reset = mqttpipe.MQTTError("ONLINE: [Errno 104] Connection reset by peer")
+    traffic.on_offline(traffic.client, reset)
+    traffic.on_offline(traffic.client, None)
+    assert [event[0] for event in traffic.happened] == ["offline"] * 2
+    traffic.on_offline(traffic.client, mqttpipe.MQTTError("ONLINE: TypeError of ours, h"))
+    assert traffic.happened[3] == (
+        "wrong",
+        0,
+        "it ended a connection: MQTTError: ONLINE: TypeError of ours, h",
+    )
+
+
+def test_what_the_client_reports_is_wrong_and_told_once():
+    traffic = make_traffic()
+    for _ in range(3):
+        traffic.on_error(traffic.client, mqttpipe.MQTTError("nonsense"))
+    run = object.__new__(chaos_run.Run)
+    run._wrongs, said = [], []
+    run.say = said.append
+    for event in traffic.happened:
+        run.on_event(event)
+    assert run._wrongs == ["client 0: on_error: MQTTError: nonsense"] and len(said) == 1
 
 
 def test_a_message_of_qos_0_that_comes_twice_is_wrong():

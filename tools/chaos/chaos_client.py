@@ -116,6 +116,7 @@ class Traffic:
         client.on_published = self.on_published
         client.on_dropped = self.on_dropped
         client.on_message = self.on_stray
+        client.on_error = self.on_error
         for qos, topic_filter in enumerate(self.in_topics):
             client.subscribe(topic_filter, self.on_in, qos)
         client.connect()
@@ -133,6 +134,12 @@ class Traffic:
         self.has_failed_in_tls = getattr(error, "stage", None) == "TLS"
         text = error and "%s: %s" % (type(error).__name__, error)
         self.happened.append(("offline", self.number, text))
+        if text and "Error " in text:  # of Python's: the client's own fault, not the network's
+            self.wrong("it ended a connection: " + text)
+
+    # No fault of the chaos is to be told there, and no callback of this program raises.
+    def on_error(self, client, error):
+        self.wrong("on_error: %s: %s" % (type(error).__name__, error))
 
     def on_published(self, client, token):
         if self.tokens.pop(token, None) is None:
@@ -157,7 +164,7 @@ class Traffic:
             self.wrong("broken: %s %r" % (message.topic_name, bytes(view[:20])))
 
     def on_toggle(self, client, message):
-        if self.is_off:
+        if not self.is_wanted and client.is_done(self.toggle_token):
             self.wrong("a callback after UNSUBACK")
 
     # What was on its way when the toggle was unsubscribed comes here: who has numbered it knows.
@@ -276,7 +283,8 @@ class Traffic:
         say("count", self.number, self.accepted, longest, self.toggles)
 
     def has_settled(self):
-        return not self.tokens and self.client.is_online()
+        client = self.client
+        return not self.tokens and client.is_online() and client.is_done(self.toggle_token)
 
 
 class Program:
