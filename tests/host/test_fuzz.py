@@ -119,6 +119,18 @@ def test_a_fault_is_noticed(name, monkeypatch):
     raise AssertionError("%s.%s: nobody has noticed" % (module.__name__, attribute))
 
 
+def test_lengths_at_which_another_byte_begins_are_tried_often():
+    fuzz.use_project()
+    import fuzz_streams
+    import fuzz_streams_5
+
+    for make in (fuzz_streams.make_packet, lambda draw: fuzz_streams_5.make_packet(draw, set())):
+        packets = [make(random.Random(seed)) for seed in range(FAULT_RUNS)]
+        for length in (b"\x7f", b"\x80\x01"):
+            count = sum(packet[1:].startswith(length) for packet in packets)
+            assert count > FAULT_RUNS // 100, (length, count)
+
+
 class Endless:
     ALLOCATED_MAX = 0
 

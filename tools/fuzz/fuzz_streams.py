@@ -18,6 +18,7 @@ ODD_TOPICS = (
     b"a\0b",
     "\u00e4/\U0001f600".encode(),
 )
+EDGES = (127, 128)  # remaining lengths
 # Identifiers that a client has given out, and some that it has not.
 IDS = (1, 2, 3, 4, 5, 6, 7, 9, 300, 0xFF01, 0xFF02, 0xFF03, 0xFF04, 0xFF05, 0xFF06, 0xFF07, 0)
 
@@ -46,6 +47,14 @@ def with_length(draw, size):
             return bytes(out) + b"\0"
 
 
+def make_payload(draw, sizes, before):
+    """One of these sizes; or it ends a body of which there are `before` bytes where its length
+    begins to need another byte.
+    """
+    size = draw.choice((*sizes, *(max(0, end - before) for end in EDGES)))
+    return draw.getrandbits(8 * size).to_bytes(size, "big") if size else b""
+
+
 def make_packet(draw):
     """A packet of a server, mostly legal."""
     kind = draw.choice((2, 3, 3, 3, 3, 3, 4, 5, 6, 7, 9, 11, 13))
@@ -59,9 +68,8 @@ def make_packet(draw):
         topic = draw.choice(ODD_TOPICS if draw.random() < 0.05 else TOPICS)
         if draw.random() < 0.02:
             topic *= draw.randrange(1, 300) // (len(topic) or 1) + 1
-        size = draw.choice((0, 1, 5, 40, 57, 58, 59, 60, 130, 300))
         body = len(topic).to_bytes(2, "big") + topic + (number if qos else b"")
-        body += draw.getrandbits(8 * size).to_bytes(size, "big") if size else b""
+        body += make_payload(draw, (0, 1, 5, 40, 57, 58, 59, 60, 130, 300), len(body))
     elif kind == 9:
         body = number + bytes(draw.choice(((0,), (1,), (2,), (128,), (3,), (0, 0), ())))
     else:

@@ -1,6 +1,6 @@
 """Streams of MQTT 5.0, as fuzz_streams.py has them of 3.1.1: properties in every manner."""
 
-from fuzz_streams import IDS, ODD_TOPICS, TOPICS, spoil, with_length
+from fuzz_streams import IDS, ODD_TOPICS, TOPICS, make_payload, spoil, with_length
 from mqtt5_reference import NAMES, PROPERTIES
 
 TEXTS = (b"", b"a", b"a/b", b"content", "ä€".encode(), b"x" * 60)
@@ -58,11 +58,11 @@ def make_message(draw, given):
     if alias in given and draw.random() < 0.6 or draw.random() < 0.01:
         topic = b""
     given.add(alias)
-    size = draw.choice((0, 1, 5, 40, 57, 58, 130, 300))
-    if topic and size >= LARGE:
-        given.clear()
     body = field(topic) + (make_id(draw) if qos else b"") + make_properties(draw, 3, alias)
-    return flags, body + (draw.getrandbits(8 * size).to_bytes(size, "big") if size else b"")
+    payload = make_payload(draw, (0, 1, 5, 40, 57, 58, 130, 300), len(body))
+    if topic and len(payload) >= LARGE:
+        given.clear()
+    return flags, body + payload
 
 
 def make_id(draw):
