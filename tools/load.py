@@ -15,7 +15,8 @@ The storm's rate is how many attempts to connect are due in each 100 ms: an atte
 pauses of the client before it are over. So it is that of two thousand devices with a processor
 each; the one here is late, and would smooth it. Beside it: how many CONNACKs came. Every message
 at QoS 1 that publish() took must arrive: the exit status is 1, and the last line says why, if one
-does not, or if not all come back.
+does not, if not all come back, or if of 50 clients or more half as many are due at once with
+jitter as without, or more.
 
 mosquitto is stopped and not killed: it writes what it has to keep as it ends, and after a SIGKILL
 it would have lost what it had acknowledged.
@@ -49,6 +50,7 @@ MESSAGES = 10
 DOWN_S = 5.0
 BIN_S = 0.1  # of the storm's rate
 SPARE_FILES = 100
+JUDGED_CLIENTS = 50  # of fewer many may knock at once by chance
 
 PERSISTENCE = "persistence true\npersistence_location {data}\n"
 DEADLINE_S = 60  # of a run: the client's longest pause; and
@@ -171,6 +173,14 @@ def judge(phases):
     return wrongs
 
 
+def judge_jitter(runs, clients):
+    """The same of both runs together: does the client's jitter spread the storm?"""
+    with_it, without = (max(due_rates(runs[name])) for name in ("jitter", "no jitter"))
+    if clients >= JUDGED_CLIENTS and 2 * with_it > without:
+        return ["its jitter spreads nothing: %d due in 100 ms, %d without" % (with_it, without)]
+    return []
+
+
 def figures_of(phases, clients):
     """Return (what, value) pairs for people."""
     connecting, messages = phases["connecting"], phases["messages"]
@@ -265,6 +275,7 @@ def main(arguments):
             for what, value in figures_of(runs[name], options.clients):
                 print("    %-44s %s" % (what, value))
             wrongs += ["%s: %s" % (name, wrong) for wrong in judge(runs[name])]
+        wrongs += judge_jitter(runs, options.clients)
     except (LoadError, setup_env.SetupError, servers.BrokerError) as error:
         print("load: failed: %s" % error)
         return 1

@@ -41,12 +41,33 @@ def test_the_rate_is_counted_by_tenths_of_a_second():
 
 @pytest.mark.timeout(600)
 def test_many_clients_that_are_cut_at_once_lose_nothing_and_jitter_spreads_them(run):
-    most_due = []
-    for jitter in (True, False):
-        phases = run(CLIENTS, MESSAGES, DOWN_S, jitter, idle_s=0.2)
-        check(phases, CLIENTS)
-        most_due.append(dict(load.figures_of(phases, CLIENTS))["most due in 100 ms"])
-    assert 2 * most_due[0] <= most_due[1], most_due
+    runs = {}
+    for name in load.KINDS:
+        runs[name] = run(CLIENTS, MESSAGES, DOWN_S, name == "jitter", idle_s=0.2)
+        check(runs[name], CLIENTS)
+    assert load.judge_jitter(runs, CLIENTS) == []
+
+
+def test_a_client_without_jitter_is_found():
+    storms = [
+        {"storm": {"attempts": [(at, at) for at in times]}} for times in ([0, 0, 1], [0] * 5)
+    ]
+    runs = dict(zip(load.KINDS, storms))
+    assert load.judge_jitter(runs, 60) == []
+    runs["jitter"]["storm"]["attempts"].append((1.01, 1))
+    assert load.judge_jitter(runs, 60) == []
+    runs["jitter"]["storm"]["attempts"].append((1.02, 1))
+    (wrong,) = load.judge_jitter(runs, 60)
+    assert wrong == "its jitter spreads nothing: 3 due in 100 ms, 5 without"
+    assert load.judge_jitter(runs, 5) == []  # by chance
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_does_not_end_says_what_is_missing(run, monkeypatch):
+    monkeypatch.setattr(load, "DEADLINE_S", 3)
+    missing = r"\d of 2 clients are online, \d of \d messages have had their end"
+    with pytest.raises(load.LoadError, match=missing):
+        run(2, 1, 0, idle_s=4)
 
 
 @pytest.mark.timeout(300)

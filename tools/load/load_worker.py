@@ -147,7 +147,7 @@ class Fleet:
         """Sleep until something is to do, or until limit_s, and do it."""
         now_s = time.monotonic()
         if now_s > self.end_s:
-            raise TimeoutError("late")
+            raise TimeoutError(self.story())
         if self._due:
             limit_s = min(limit_s, self._due[0][0])
         for descriptor, _ in self._epoll.poll(max(0, limit_s - now_s)):
@@ -163,6 +163,15 @@ class Fleet:
                 self.work(member)
             else:  # it was put off
                 self.enter(member)
+
+    def story(self):
+        members = self.members
+        return "too late: %d of %d clients are online, %d of %d messages have had their end" % (
+            sum(member.client.is_online() for member in members),
+            len(members),
+            sum(member.ended for member in members),
+            sum(member.accepted for member in members),
+        )
 
     def until(self, condition):
         while not condition():
