@@ -595,7 +595,9 @@ class Life(RuleBasedStateMachine):
     def let_all_move(self):
         self.settle()
         for message in self.messages:
-            assert self.client.is_done(message.token) == (message.end is not None), message.payload
+            is_done = self.client.is_done(message.token)
+            told = message.payload, is_done, message.end
+            assert is_done == (message.end is not None), "%r is done: %s, told as: %s" % told
         owed = self.server.owed and self.server.connection is self.network.connections[-1]
         if owed and not self.server.connection.is_closed:
             deadline_ms = self.client.next_deadline_ms()
@@ -742,11 +744,14 @@ class Life(RuleBasedStateMachine):
         self.check_received()
         wanted = {name: qos for name, (_, qos) in self.commands.items() if qos is not None}
         wanted.pop("b", None)  # which this server refuses
-        assert self.server.filters == wanted, (self.server.filters, wanted)
+        assert self.server.filters == wanted, "filters: %r, wanted: %r" % (
+            self.server.filters,
+            wanted,
+        )
         pipe = self.client._pipe
         assert pipe.head == pipe.tail and not any(pipe.firsts), pipe.firsts
         is_open = [one for one in self.network.connections if not one.is_closed]
-        assert is_open == [self.bench.server], len(is_open)
+        assert is_open == [self.bench.server], "%d connections are open" % len(is_open)
 
     def is_quiet(self):
         return (
@@ -778,7 +783,7 @@ class Life(RuleBasedStateMachine):
             firsts = [one for one in dict.fromkeys(payloads) if (name, one) not in self.again]
             for qos in range(3):
                 first = [one for one in firsts if self.served[one][1] == qos]
-                assert first == sorted(first, key=order.get), first
+                assert first == sorted(first, key=order.get), "came in disorder: %r" % first
         for payload, (_, qos, is_large) in self.served.items():
             if qos and not is_large and payload not in self.lost:
                 assert payload in self.arrived, "%r was lost on its way to us" % payload

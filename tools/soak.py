@@ -194,6 +194,8 @@ class World:
             if len(seen) != out[qos]:
                 text = "the observer has %d of %d messages at QoS %d"
                 wrongs.append(text % (len(seen), out[qos], qos))
+            if list(seen) != sorted(seen):
+                wrongs.append("out of order at the observer, QoS %d" % qos)
         # At the end: a witness hears of a packet when it has been passed on.
         observer_again = {number: times - 1 for number, times in seen.items()}
         for who, witness, found in (

@@ -4,6 +4,9 @@ That the tool sees what it looks for is tested with figures made up, and with a 
 lose a little of its heap.
 """
 
+import collections
+import types
+
 import pytest
 
 import servers
@@ -49,6 +52,28 @@ def test_a_heap_that_goes_down_is_not(name):
 def test_what_is_lost_behind_a_wrap_and_comes_back_is_seen():
     wrongs = soak.judge(samples(lambda number: 30000 if number // 100 == 2 else 36000))
     assert wrongs == ["free: 30000 bytes after wrap 2, 36000 before"]
+
+
+def make_world():
+    """Three messages have come to the observer at QoS 1 and 2."""
+    world = object.__new__(soak.World)
+    world.ways = types.SimpleNamespace(UP="up", DOWN="down")
+    world.witness, world.observers = (
+        types.SimpleNamespace(repeated={"up": {}, "down": collections.Counter()}) for _ in "ab"
+    )
+    world.peer = types.SimpleNamespace(wait_until=lambda *arguments: None)
+    world.seen = collections.defaultdict(collections.Counter)
+    for qos in (1, 2):
+        world.seen["soak/out/%d" % qos].update((1, 2, 3))
+    return world
+
+
+def test_what_comes_to_the_observer_out_of_order_is_wrong():
+    world = make_world()
+    assert world.ask_witnesses([9, 3, 3], {}) == []
+    world.seen["soak/out/1"].update((5, 4, 4))
+    wrongs = world.ask_witnesses([9, 5, 3], {})
+    assert wrongs == ["out of order at the observer, QoS 1"]
 
 
 @pytest.mark.timeout(300)
