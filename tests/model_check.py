@@ -298,7 +298,7 @@ class Message:
         self.end = None  # "published" or "dropped"
         self.times = 0  # how often it has arrived
         self.times_max = 1 if qos != 1 else 1 << 30
-        self.cancelled_on = None  # the connection on which it may still arrive
+        self.dropped_on = None  # the connection on which it may still arrive
         self.expires_ms = self.expiry_s = None
         self.is_acknowledged = False  # PUBACK or PUBCOMP has left
         self.is_refused = False  # the server has said so, perhaps to nobody, or is going to
@@ -383,6 +383,8 @@ class Life(RuleBasedStateMachine):
         message = self.by_token[token]
         assert message.end is None, "%s, and %s before" % (what, message.end)
         message.end = what
+        if what == "dropped":
+            self.note_connection(message)
         if what == "published" and message.qos:
             assert message.is_acknowledged, "%r is told without its end" % message.payload
         elif what == "published" and not message.times:
@@ -396,7 +398,7 @@ class Life(RuleBasedStateMachine):
         wanted = (message.topic, message.qos, message.retain)
         assert (topic, qos, bool(retain)) == wanted, (topic, qos, retain, wanted)
         connection = self.server.connection
-        assert message.cancelled_on in (None, connection), "sent after cancel(): %r" % payload
+        assert message.dropped_on in (None, connection), "sent after it was dropped: %r" % payload
         # At QoS 2 the server counts what comes again only where it has forgotten the first.
         if not is_taken or qos == 2 and self.is_held_by_server(payload):
             return
@@ -405,12 +407,16 @@ class Life(RuleBasedStateMachine):
         if message.times == 1:
             self.first_arrivals.append(message.number)
 
+    def note_connection(self, message):
+        connections = self.network.connections
+        message.dropped_on = connections[-1] if connections else False
+
     def is_held_by_server(self, payload):
         return payload in self.server.unreleased.values()
 
     def on_session_lost(self):
         for message in self.messages:
-            if message.qos == 2 and message.end is None or message.cancelled_on is not None:
+            if message.qos == 2 and message.end is None or message.dropped_on is not None:
                 message.times_max += 1
         self.lost.update(one[3] for one in self.server.held)
 
@@ -551,13 +557,12 @@ class Life(RuleBasedStateMachine):
         if back >= len(self.messages):
             return
         message = self.messages[-1 - back]
-        connections = self.network.connections
         try:
             is_taken_back = self.client.cancel(message.token)
         except mqttpipe.QueueFull:
             raise AssertionError("nobody holds the pipe")
         if is_taken_back:
-            message.cancelled_on = connections[-1] if connections else False
+            self.note_connection(message)
         assert self.client.is_done(message.token) or not is_taken_back
 
     @rule(

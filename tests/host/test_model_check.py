@@ -1,5 +1,6 @@
 """The client and a model of a server, in lives that hypothesis makes (tests/model_check.py)."""
 
+import functools
 import gc
 import os
 import random
@@ -64,11 +65,37 @@ def subscribe_twice(client, topic_filter, callback=None, *arguments):
     return subscribe(client, topic_filter, callback and call, *arguments)
 
 
+def sending_what_has_expired(pipe, now_ms):
+    """QoS 1 and 2: it is told as dropped, once, and leaves all the same."""
+    told = pipe.__dict__.setdefault("told", {0})
+
+    def free(at):
+        token = mqttpipe.Pipe.free(pipe, at)
+        return 0 if token in told else token
+
+    def give_up(at):
+        (free if pipe.tokens[at] in told else functools.partial(mqttpipe.Pipe.give_up, pipe))(at)
+
+    pipe.free, pipe.give_up = free, give_up
+    pipe.find = lambda token: -1 if token in told else mqttpipe.Pipe.find(pipe, token)
+    at = pipe.sent
+    while at != pipe.tail:
+        first = pipe.firsts[at]
+        is_waiting = first & mqttpipe._EXPIRES and first & 6 and not first & mqttpipe._SENT
+        if is_waiting and mqttpipe._left_of(pipe.extras[at], now_ms) <= 0:
+            pipe.firsts[at] &= ~mqttpipe._EXPIRES
+            pipe.dropped.append(pipe.tokens[at])
+            told.add(pipe.tokens[at])
+        at = pipe.after[at]
+    drop_expired(pipe, now_ms)  # the others
+
+
 obey = mqttpipe.MQTTClient._on_connack_5
 arm = mqttpipe.MQTTClient._arm
 leave = mqttpipe.MQTTClient._leaving
 subscribe = mqttpipe.MQTTClient.subscribe
 rewind = mqttpipe.Pipe.rewind
+drop_expired = mqttpipe.Pipe.drop_expired
 
 # Faults: where, the name, what is there; and a seed that notices it soon.
 FAULTS = {
@@ -94,6 +121,7 @@ FAULTS = {
         1,
     ),
     "QoS 1 on its way is lost with the connection": (mqttpipe.Pipe, "rewind", losing_rewind, 6),
+    "what has expired is sent": (mqttpipe.Pipe, "drop_expired", sending_what_has_expired, 12),
     "QoS 1 calls a callback twice": (mqttpipe.MQTTClient, "subscribe", subscribe_twice, 1),
 }
 
