@@ -466,6 +466,32 @@ def test_it_is_not_quiet_before_the_token_of_unsubscribe_has_ended():
     assert traffic.has_settled()
 
 
+def test_it_is_told_which_tokens_have_no_end():
+    traffic = make_traffic()
+    traffic.tokens = dict.fromkeys(range(30, 10, -1))
+    assert traffic.endless() == [7, *range(11, 19)]
+    run = object.__new__(chaos_run.Run)
+    run._settle_timeout_s, run._samples, run._wrongs = 0, [], []
+    run.links = [None, None]
+    told = []
+    answers = iter([[0, "ONLINE", [7, 11]], [1, "ONLINE", []]])
+
+    def next_event(name, timeout_s):
+        if name == "quiet":
+            raise AssertionError("no event 'quiet'")
+        return next(answers)
+
+    run.client = types.SimpleNamespace(
+        tell=told.append, is_over=lambda: False, next=next_event, slow_steps=list
+    )
+    with pytest.raises(chaos_run.Failed, match="no event"):
+        run._sample()
+    assert told == ["quiet", "why"]
+    assert run._wrongs == [
+        "client 0 does not come to rest: ONLINE, without an end: tokens [7, 11]"
+    ]
+
+
 def test_an_error_of_python_s_that_ends_a_connection_is_wrong():
     traffic = make_traffic()
     reset = mqttpipe.MQTTError("ONLINE: [Errno 104] Connection reset by peer")

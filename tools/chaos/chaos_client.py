@@ -11,7 +11,7 @@ soon, or are taken back at once: their tokens must end, too.
 Orders come as lines of JSON, events go as such; the first argument of an event is the client's
 number, from 0:
 
-    ["link", false]   ["quiet"]: publish no more   ["go"]   ["held"]   ["finish"]
+    ["link", false]   ["quiet"]: publish no more   ["go"]   ["held"]   ["why"]   ["finish"]
 
     ["online", 0, connections]   ["offline", 0, error]   ["in", 0, qos, [number, ...]]
     ["count", 0, [messages taken at QoS 0, 1, 2], [longest step in us, its states, longest of a
@@ -19,6 +19,7 @@ number, from 0:
     ["off", 0]: UNSUBACK for the toggle has come   ["stray", 0, number]: a message for it, since
     ["held", 0, [numbers at QoS 2 whose exchange has not ended]]
     ["quiet", bytes of heap, open files]: all tokens have ended, all are online
+    ["why", 0, state, [up to 9 tokens that have not ended]]: why it is not quiet
     ["wrong", 0, text]: what must never be
     ["watchdog", ms, state]: a step that was grossly too long
     ["bye", [stats, ...]]
@@ -286,6 +287,10 @@ class Traffic:
         client = self.client
         return not self.tokens and client.is_online() and client.is_done(self.toggle_token)
 
+    def endless(self):
+        found = [] if self.client.is_done(self.toggle_token) else [self.toggle_token]
+        return (found + sorted(self.tokens))[:9]
+
 
 class Program:
     """All clients, and the orders."""
@@ -318,6 +323,9 @@ class Program:
             for each in self.clients:
                 held = [what // 4 for what in each.tokens.values() if what % 4 == 2]
                 say("held", each.number, held)
+        elif order[0] == "why":
+            for each in self.clients:
+                say("why", each.number, each.client.state_name, each.endless())
         return order[0] != "finish"
 
     def run(self):

@@ -55,6 +55,7 @@ SETTLE_TIMEOUT_S = 240
 # Of a short run, and of one on the board: what is lost is told before whoever started it gives up.
 SHORT_SETTLE_TIMEOUTS_S = (30, 60)
 SUBSCRIBED_TIMEOUT_S = 120
+WHY_TIMEOUT_S = 20
 PEER_SETTLE_S = 20  # what has not come by then is lost
 WATCHDOG_S = 30  # a peer that says nothing for so long is started anew, as a board would be
 
@@ -455,7 +456,18 @@ class Run:
     def _sample(self):
         """Wait until all tokens have ended, and see how much the client holds."""
         self.client.tell("quiet")
-        self._samples.append(self.client.next("quiet", self._settle_timeout_s))
+        try:
+            self._samples.append(self.client.next("quiet", self._settle_timeout_s))
+        except AssertionError as error:
+            if self.client.is_over():
+                raise
+            self.client.tell("why")
+            for _ in self.links:
+                number, state_name, tokens = self.client.next("why", WHY_TIMEOUT_S)
+                if tokens or state_name != "ONLINE":
+                    why = "client %d does not come to rest: %s, without an end: tokens %r"
+                    self._wrongs.append(why % (number, state_name, tokens))
+            raise Failed(str(error))
 
     def _settle(self):
         """No more faults: all that is owed must come, and the clients must end in good order."""
