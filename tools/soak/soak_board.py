@@ -191,20 +191,25 @@ class Device:
         """Let time pass, with nothing under way but what the client does by itself."""
         end_ms = ticks_add(ticks_ms(), ms)
         client = self.client
-        count = client.stats["packets_sent"]
-        received = client.stats["packets_received"]
+        sent = client.stats["packets_sent"]
+        received = heard = client.stats["packets_received"]
         ends = self.ends
         was_online = client.is_online()
         while True:
             left_ms = ticks_diff(end_ms, ticks_ms())
             if left_ms <= 0:
                 break
-            if self.turn(left_ms):
-                before = count
-                count = client.stats["packets_sent"]
-                # A PINGREQ has left: its answer comes in a moment.
-                self.is_awaited = count != before and not self.is_awaited
-            else:
+            if not self.turn(left_ms):
+                self.is_awaited = False
+                continue
+            before, before_heard = sent, heard
+            sent = client.stats["packets_sent"]
+            heard = client.stats["packets_received"]
+            # A PINGREQ has left: its answer comes in a moment; perhaps behind something else, on
+            # a busy machine.
+            if sent != before:
+                self.is_awaited = True
+            elif heard != before_heard:
                 self.is_awaited = False
         self.is_awaited = False
         if was_online and ends == self.ends:

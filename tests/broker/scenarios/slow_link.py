@@ -2,9 +2,9 @@
 
     slow_link.py HOW
 
-HOW: "blocks": its link's is_up() takes 100 ms; "says": is_up() says a line, whose reader takes
-100 ms; "sleeps": nothing is slow, step() only has 100 ms to sleep in. After LOOKS of them it says
-["over"].
+HOW: "blocks": its link's is_up() takes 500 ms, ten times; "says": is_up() says a line, whose reader takes
+100 ms; "sleeps": nothing is slow, step() only has 100 ms to sleep in. After three looks at the link
+("blocks": ten) it says ["over"].
 """
 
 import sys
@@ -15,7 +15,7 @@ import control
 import mqttpipe
 
 SLOW_S = 0.1
-LOOKS = 3
+BLOCKED_S = 0.5  # a busy machine is charged with a part of it
 
 
 class Link:
@@ -32,7 +32,7 @@ class Link:
 
 
 def block():
-    time.sleep(SLOW_S)
+    time.sleep(BLOCKED_S)
 
 
 def say_slowly():
@@ -49,7 +49,7 @@ def main(how):
     link = Link({"blocks": block, "says": say_slowly, "sleeps": bool}[how])
     client = mqttpipe.MQTTClient("mqtt://127.0.0.1", link=link)
     client.connect()
-    while link.count < LOOKS:
+    while link.count < (10 if how == "blocks" else 3):
         client.step(100 if how == "sleeps" else 10)
     control.say("over")
 
