@@ -476,6 +476,7 @@ _TLS_ALERT = const(-0x7780)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
 _ALERT = const(0x15)  # record type of an alert; its last byte is the reason (RFC 5246 7.2)
 _ALERT_BYTES = const(7)
 _FAMILY = const(5)  # index into a server, after parse_uri()'s fields: the record type to try first
+_ADDRESS = const(6)  # ... which of its addresses to try first
 _NO_ADDRESS = const(-1)  # MQTTError.errno: the name has no address of this family
 _POLLNVAL = const(0x20)  # closed; not exported by `select`
 _BACK_OFF_MS = const(50)  # the least that is doubled: reconnect_min_ms may be 0
@@ -2824,7 +2825,7 @@ class _Connecting:
                         yield self._rest(end_ms)
                     code, addresses, ttl_s, is_cut = answer
                     if addresses:
-                        # Many servers turn the order round each time: in a new one _address_turn
+                        # Many servers turn the order round each time: in a new one _ADDRESS
                         # might come to the same address again and again.
                         if known and set(known[1]) == set(addresses):
                             addresses = known[1]
@@ -2931,12 +2932,13 @@ class _Connecting:
     # other family, the next attempt begins with that family.
     def _connect_to(self, addresses, shares):
         count = self._address_count = len(addresses)
-        first = self._address_turn % count
+        server = self._server
+        first = server[_ADDRESS] % count
         for i in range(count):
             literal = addresses[(first + i) % count]
             # The next attempt begins with the next address, unless CONNACK comes from this one: it
             # may accept TCP and never answer.
-            self._address_turn = first + i + 1
+            server[_ADDRESS] = first + i + 1
             left_ms = _left_of(self._attempt_end_ms, self._now_ms)
             share_ms = left_ms // (count - i + shares - 1)
             if self._longest_ms:
@@ -2954,9 +2956,9 @@ class _Connecting:
                         and is_late
                         and shares > 1
                         and self.state == _TCP_CONNECTING
-                        and self._address_turn >= count
+                        and server[_ADDRESS] >= count
                     ):
-                        self._server[_FAMILY] = _DNS_A + _DNS_AAAA - self._server[_FAMILY]
+                        server[_FAMILY] = _DNS_A + _DNS_AAAA - server[_FAMILY]
                     # A server that refuses us sends an alert before it closes (TLS 1.2: in clear).
                     # If our write failed first, the library has not read the alert: do it here.
                     if _TLS and self.state == _TLS_HANDSHAKE:
@@ -3075,7 +3077,7 @@ class _Connecting:
                 received.remove(0)
             received.append(0)
         self._is_resumed = True
-        self._address_turn -= 1  # this address works: the next attempt begins with it
+        self._server[_ADDRESS] -= 1  # this address works: the next attempt begins with it
         self._is_resending = True
         self._move(_SUBSCRIBING)
         if self.keep_alive_s:
@@ -3259,7 +3261,7 @@ class _Connecting:
             if not referred or referred[:_FAMILY] != found:
                 if _RESOLVER and referred:  # each reference may be a new name: keep one
                     self._known.pop(referred[0], None)
-                self._referred = found + [_DNS_A]
+                self._referred = found + [_DNS_A, 0]
             return self._referred
 
 
@@ -4981,7 +4983,7 @@ class _Closing(_Sending):
                 known[0] = None
             # All addresses of this family accepted TCP, and none answered: begin with the other.
             is_mute = _TCP_CONNECTING < state <= _AWAITING_CONNACK
-            if is_mute and not self._address_turn % self._address_count:
+            if is_mute and not server[_ADDRESS] % self._address_count:
                 server[_FAMILY] = _DNS_A + _DNS_AAAA - server[_FAMILY]
         # After a stable connection begin with the first server. Try the others without a pause;
         # pause after the last. A server that another one names is tried in between.
@@ -6070,7 +6072,7 @@ class MQTTClient(_Calls5):
         is_tls = False
         for one in uri:
             server = list(parse_uri(one))
-            server.append(_DNS_A)
+            server += (_DNS_A, 0)
             if user is not None:
                 server[2] = user
             if password is not None:
@@ -6190,7 +6192,6 @@ class MQTTClient(_Calls5):
         self._is_resumed = True  # no session was lost for want of memory
         self._longest_ms = 0  # upper bound of the last random pause; the next one's is double
         self._pause_end_ms = None
-        self._address_turn = 0  # the address of the server's name to begin with
         self._address_count = 1
         if _HINTS:
             self._suspected = None  # why the server closes soon after CONNACK,

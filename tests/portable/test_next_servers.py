@@ -129,3 +129,21 @@ def test_of_servers_that_are_named_only_the_last_one_is_kept():
         bench.exchange(b"\x20\x03\x00\x88\x00")
         bench.clock.advance(1)
     assert len(kept) == 1, kept
+
+
+def test_each_server_has_its_turn_of_addresses():
+    """Three of four addresses take us and say nothing. None keeps the good one from its turn."""
+    for good in (1, 2, 3, 4):
+        world = World()
+        addresses = {b"first": (1, 2), b"second": (3, 4)}
+        world.answer_of = lambda label, query, addresses=addresses: answer(
+            [record(b"\xc0\x00\x02" + bytes((one,)), ttl=A_DAY) for one in addresses[label]]
+            if query[-3] == 1
+            else [],
+            query,
+        )
+        for _ in range(1500):
+            world.turn()
+            if world.tried and world.tried[-1] == good:
+                break
+        assert world.tried[-1] == good, (good, world.tried)
