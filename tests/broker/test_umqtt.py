@@ -183,6 +183,17 @@ def test_a_program_goes_to_another_server(run, broker, add_proxy, topic, how, en
     assert (status, lines[-2:]) == (0, ["session 0", "came here"]), lines
 
 
+def test_a_program_goes_to_another_server_though_the_first_one_is_there(
+    run, broker, add_proxy, topic
+):
+    """connect() with a connection did nothing: a server that had just fallen silent was kept."""
+    proxy = add_proxy()
+    program = run("other", "127.0.0.1", proxy.port, topic, broker.port, "at once")
+    status, lines = program.wait_for_end()
+    assert (status, lines) == (0, ["connected", "session 0", "came here"])
+    assert broker.log().count(" as %s (p2, " % topic) == 2, "once by the proxy, once without"
+
+
 def test_a_ping_without_a_connection_raises(run, add_proxy, peer, topic):
     """It returned None for ever: a program that connects when ping() fails never did."""
     proxy = add_proxy()

@@ -104,18 +104,20 @@ class MQTTClient:
         Raises: MQTTException with the server's return code; OSError.
         """
         client = self._client
-        if client is None or not client.is_online():
-            # With the same settings the old one goes on: it knows its filters, and what is queued.
-            settings = self._settings(clean_session)
-            if settings != self._made:
-                if client is not None:
-                    client.disconnect()
-                    client.wait_offline(0)
-                    client._drop_socket()  # nobody waits for its server
-                client = self._client = self._make(settings)
-                self._made = settings
-                for topic_filter in self._filters:
-                    client.subscribe(topic_filter, None, self._filters[topic_filter])
+        # With the same settings the old one goes on: it knows its filters, and what is queued.
+        settings = self._settings(clean_session)
+        made = self._made
+        if made and client.is_online() and settings["uri"] == made["uri"]:
+            settings = made  # the connection stays as it is
+        if settings != made:
+            if client is not None:
+                client.disconnect()
+                client.wait_offline(0)
+                client._drop_socket()  # nobody waits for its server
+            client = self._client = self._make(settings)
+            self._made = settings
+            for topic_filter in self._filters:
+                client.subscribe(topic_filter, None, self._filters[topic_filter])
         if clean_session and not client.is_online():
             # A new session has none: who connects subscribes again, and perhaps to others.
             while self._filters:

@@ -2,9 +2,8 @@
 
     slow_link.py HOW
 
-HOW: "blocks": its link's is_up() takes 500 ms, ten times; "says": is_up() says a line, whose reader takes
-100 ms; "sleeps": nothing is slow, step() only has 100 ms to sleep in. After three looks at the link
-("blocks": ten) it says ["over"].
+HOW: "blocks": its link's is_up() takes 500 ms, ten times; "says": is_up() says a line, whose
+reader takes 100 ms; "sleeps": nothing is slow, step() only has 100 ms to sleep in. Then ["over"].
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Goes to another server when the connection is lost, with disconnect() first or without."""
+"""Goes to another server: when the connection is lost (behind disconnect() or not), or at once."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ c.connect()
 c.subscribe(topic)
 print("connected")
 try:
-    while True:
+    while end != "at once":
         c.publish(topic, b"is it there?", False, 1)
         time.sleep(0.1)
 except OSError:
