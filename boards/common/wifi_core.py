@@ -690,7 +690,8 @@ class Sntp:
         if self._query:
             answer = self._resolver.decode_answer(data, self._query)
             if answer is not None and answer[1]:
-                self._send_request(answer[1][0])
+                # Any of them: the first may be silent, each time.
+                self._send_request(answer[1][urandom(1)[0] % len(answer[1])])
             return False
         when = decode_time(data, self._request)
         if when is None:

@@ -35,6 +35,22 @@ def test_a_name_is_asked_of_the_dns_server_and_then_the_server_of_that_name():
     assert bench.step()
 
 
+def test_of_several_addresses_each_has_its_chance():
+    """One that is silent would else keep the clock from being set for ever."""
+    need_resolver()
+    record = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x0b"
+    asked = []
+    for draw in range(4):
+        bench = Bench("time.example")
+        wifi_core.urandom = lambda count, draw=draw: bytes((draw,)) * count
+        bench.step()
+        data = dns_answer(bench.socket.sent) + record
+        bench.socket.answers.append(data[:7] + b"\x02" + data[8:])
+        bench.step()
+        asked.append(bench.socket.where)
+    assert sorted(set(asked)) == [("192.0.2.10", 123), ("192.0.2.11", 123)], asked
+
+
 def test_what_is_nearly_an_address_is_asked_for_as_a_name():
     """getaddrinfo() would do so, too, and wait for the answer."""
     need_resolver()
