@@ -466,6 +466,24 @@ def test_it_is_not_quiet_before_the_token_of_unsubscribe_has_ended():
     assert traffic.has_settled()
 
 
+def test_of_the_messages_that_expire_only_each_second_one_is_taken_back():
+    traffic = make_traffic()
+    traffic.turn = traffic.spares = traffic.due_ms = traffic.every_ms = 0
+    traffic.accepted, traffic.out_topics, traffic.spare_topic = [0] * 3, [b"0", b"1", b"2"], b"s"
+    expiring, cancelled = [], []
+
+    def publish(topic, payload, qos, expiry_s=None):
+        token = traffic.turn + len(expiring) + 1
+        if expiry_s:
+            expiring.append(token)
+        return token
+
+    traffic.client = types.SimpleNamespace(publish=publish, cancel=cancelled.append)
+    for _ in range(8 * chaos_client.SPARE_EVERY):
+        traffic.publish(0)
+    assert len(expiring) > 4 and cancelled == expiring[1::2]
+
+
 def test_it_is_told_which_tokens_have_no_end():
     traffic = make_traffic()
     traffic.tokens = dict.fromkeys(range(30, 10, -1))

@@ -245,7 +245,8 @@ class Traffic:
                 self.spares = self.turn + 1
                 token = client.publish(self.spare_topic, b"0 ", 1, expiry_s=1)
                 self.tokens[token] = SPARE
-                if self.turn % 2 and client.cancel(token) and token in self.tokens:
+                is_cancelled = self.turn // SPARE_EVERY % 2
+                if is_cancelled and client.cancel(token) and token in self.tokens:
                     self.wrong("cancel() has not told on_dropped")
             else:
                 token = client.publish(self.out_topics[qos], payload_of(number), qos)
