@@ -14,9 +14,9 @@ swallows and resets; mosquitto is frozen, restarted, and killed with all it knew
 Wi-Fi goes down; in the last quarter of the time, over TLS, the certificate is a bad one until it
 is renewed. paho-mqtt watches from behind the broker. What is looked at: QoS 1 loses nothing; QoS 2
 comes exactly once with a persistent session; the order; no callback after UNSUBACK; every token
-ends; no step waits; neither heap nor open files grow. A loss or a repetition that is the broker's
-own is counted apart: what it was seen to acknowledge before it was killed, and what it was seen to
-send again after PUBREL.
+ends; no error of Python's own ends a connection, and none is reported; no step waits; neither heap
+nor open files grow. A loss or a repetition that is the broker's own is counted apart: what it was
+seen to acknowledge before it was killed, and what it was seen to send again after PUBREL.
 
 A seed and a number of minutes always give the same faults in the same order, of the same length
 and with the same details, byte positions of cuts included. On which message a fault falls depends
