@@ -886,9 +886,9 @@ def parse_uri(uri: str) -> tuple:
         host = literal[1:] if is_host else ""
     if not colon:
         port = "8883" if is_tls else "1883"
-    forbidden = '/[]\\"<>?#%'
+    forbidden = '/[]\\"<>?#%\x7f'
     for character in host:
-        if not "!" <= character <= "~" and character < "\xa1" or character in forbidden:
+        if character <= " " or 127 < ord(character) < 161 or character in forbidden:
             host = ""
     fields = []  # user and password, if given
     rule = None
@@ -900,7 +900,7 @@ def parse_uri(uri: str) -> tuple:
         rule = "has no host[:port] as broker.example or [::1]:1883, port 1..65535"
     elif at:
         try:
-            if min(secret + " ") < " " or "\x7f" in secret:
+            if min(secret + " ") < " " or 127 in secret.encode():
                 raise ValueError
             for text in secret.split(":", 1):
                 parts = text.split("%")  # RFC 3986
@@ -1868,13 +1868,12 @@ class Filters:
                     row[_STATE] = _GRANTED
                     continue
                 self.is_unsent = True
-                if self.asked_count == 255:
-                    break
-                for _ in range(256):
-                    self.last_id = self.last_id % 255 + 1
-                    if self.find_asked(self.last_id) is None:
-                        row[_ID] = self.last_id
-                        return row
+                if self.asked_count < 255:
+                    for _ in range(255):
+                        self.last_id = self.last_id % 255 + 1
+                        if self.find_asked(self.last_id) is None:
+                            row[_ID] = self.last_id
+                            return row
                 break  # 255 wait for their answers
         return None
 

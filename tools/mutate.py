@@ -125,7 +125,8 @@ class Mutant:
 
 
 def one_line(lines):
-    return re.sub(r"\s+", " ", " ".join(line.strip() for line in lines)).strip()
+    """Return code as one line, without its comments: these may change."""
+    return " ".join(" ".join(re.sub(r"(^|  )\s*# .*", "", line) for line in lines).split())
 
 
 def functions_of(tree):
