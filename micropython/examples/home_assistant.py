@@ -30,7 +30,7 @@ def announce(kind, name, settings):
     settings["uniq_id"] = "%s_%s" % (secrets.NAME, name)
     settings["avty_t"] = STATUS  # "online" and "offline", unless told otherwise
     settings["dev"] = {"ids": [secrets.NAME], "name": secrets.NAME}
-    config = json.dumps(settings)
+    config = json.dumps(settings).encode()  # its size is in bytes
     topic = "homeassistant/%s/%s/%s/config" % (kind, secrets.NAME, name)
     client.publish(topic, config, qos=1, retain=True, offline="drop_oldest")
     print("announced: %s, %d bytes" % (topic, len(topic) + len(config)))

@@ -8,6 +8,7 @@ import sys
 import zipfile
 
 import pytest
+from deploying import ROOT
 
 from dns_server import NameServer
 from examples import A_RECORD, NAME, TOPIC, WAIT_S, next_on
@@ -57,7 +58,13 @@ def test_home_assistant_finds_both_and_is_told_when_the_board_is_gone(
         assert found[TOPIC + "status"] == b"online"
         board.wait_for_output(r"relay/config, \d+ bytes\n")
         sizes = re.findall(r"^announced: \S+, (\d+) bytes$", board.output, re.M)
-        assert len(sizes) == 2 and max(map(int, sizes)) < 1024 - 9
+        told = [len(topic) + len(found[topic]) for topic in found if topic.endswith("/config")]
+        assert sorted(map(int, sizes)) == sorted(told) and max(told) < 1024 - 9
+        assert len(told) == 2
+        for page in ("samples.md", "zh/samples.md"):
+            text = (ROOT / "docs" / page).read_text("utf-8")
+            rows = re.findall(r"^\| `homeassistant/.*\D(\d+) (?:bytes|字节)", text, re.M)
+            assert sorted(map(int, rows)) == sorted(told), page  # NAME has four letters
         listener.publish(relay["command_topic"], "ON")
         while next_on(listener, relay["state_topic"]) != b"ON":
             pass
