@@ -206,6 +206,14 @@ def test_the_memory_that_a_page_tells_is_what_is_taken(kind, get_interpreter, tm
     assert abs(int(ran.stdout) - told) < told / 20, ran.stdout
 
 
+def test_the_heap_that_source_of_mip_compiles_in_is_that_of_the_page_on_size():
+    page = (ROOT / "boards" / "README.md").read_text(encoding="utf-8")
+    size = (ROOT / "docs" / "size.md").read_text(encoding="utf-8")
+    cells = re.search(r"\| smallest heap to import the self-compiling .*?\|(.*)\|", size).group(1)
+    (told,) = re.findall(r"\[(\d+) KiB\]\(\.\./docs/size\.md#the-figures\)", page)
+    assert int(told) == int(cells.split("|")[1])  # standard is what mip installs
+
+
 def test_what_was_not_run_on_hardware_says_so():
     for kind in deploy.KINDS:
         page = (ROOT / "boards" / kind / "README.md").read_text(encoding="utf-8")
