@@ -6579,7 +6579,7 @@ class MQTTClient(_Calls5):
         return row is None or row[_TOKEN] < 0
 
     def was_refused(self, token: int) -> bool:
-        """True if the server has refused this subscription: SUBACK with 0x80 or above.
+        """True if the server has refused this subscription: SUBACK with a code above 2.
 
         Raises: LocalError: not an int. Allocates: nothing. Blocks: never. Spec: section 3.9.3.
         """
