@@ -15,7 +15,7 @@ import secrets
 from wifi import Wifi
 
 from machine import Pin
-from mqttpipe import MQTTClient, QueueFull
+from mqttpipe import MQTTClient, QueueFull, parse_uri
 
 SHADOW = "$aws/things/%s/shadow/" % secrets.NAME
 lamp = Pin(27, Pin.OUT, value=0)
@@ -67,7 +67,7 @@ client = MQTTClient(
     client_id=secrets.NAME,
     link=wifi,
     packet_bytes_max=2048,
-    **(tls_with_alpn() if secrets.SERVER.endswith(":443") else files),
+    **(tls_with_alpn() if parse_uri(secrets.SERVER)[1] == 443 else files),
 )
 client.on_online = on_online
 client.on_offline = lambda client, error: print("mqtt: offline:", error)

@@ -16,11 +16,11 @@ from time import gmtime, ticks_add, ticks_diff, ticks_ms, time
 
 from wifi import Wifi
 
-from mqttpipe import MQTTClient, QueueFull
+from mqttpipe import MQTTClient, QueueFull, parse_uri
 
 EVERY_MS = 10_000
 TOKEN_S = 3600  # the hub ends the connection then, and the next one brings a new token
-HUB = secrets.SERVER.split("/")[-1].split(":")[0]
+HUB = parse_uri(secrets.SERVER)[0]
 EVENTS = "devices/%s/messages/events/" % secrets.NAME
 COMMANDS = "devices/%s/messages/devicebound/#" % secrets.NAME
 METHODS = "$iothub/methods/"
