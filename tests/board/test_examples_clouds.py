@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sys
 
 import ends
@@ -174,6 +175,22 @@ def test_cloud_broker_logs_in_over_tls(start_example, broker, cloud, host):
         board.wait_for_output("command: b'hello'", WAIT_S)
         assert gateway.broken == [], gateway.story()
         listener.disconnect()
+
+
+def test_another_job_goes_through_tls_as_the_page_says(start_example, listener, cloud):
+    page = (ROOT / "docs" / "samples.md").read_text(encoding="utf-8")
+    (told,) = re.findall(r"^\*\*For another job.*?\n\n", page, re.M | re.S)
+    ntp, ca, first = re.findall(r"`((?:import|ntp|ca)\b.*?)`", told)
+    text = (EXAMPLES / "relay_and_lamp.py").read_text()
+    text = first.replace("; ", "\n") + "\n" + text.replace("link=wifi", "link=wifi, " + ca)
+    text = text.replace("Wifi(secrets.WIFI", "Wifi(secrets.WIFI, " + ntp)
+    host = "broker.example"
+    gateway, options = cloud(host, vendors.Cloud(host))
+    options["more"]["main.py"] = text
+    listener.subscribe(TOPIC + "relay")
+    start_example("relay_and_lamp", **options)
+    assert next_on(listener, TOPIC + "relay") == b"off"
+    assert gateway.broken == [], gateway.story()
 
 
 def test_cloud_broker_says_that_the_login_is_wrong(start_example, broker, cloud):
