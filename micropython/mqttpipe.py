@@ -5838,7 +5838,8 @@ class _Calls5(_Driving):
             publishes to the message's response_topic with its correlation_data.
 
             Args:
-                topic_name, payload, qos, properties: as for publish().
+                topic_name, payload, qos, properties: as for publish(), but response_topic and
+                    correlation_data are the client's own.
                 callback: callback(client, message) with the response, or callback(client, None) if
                     none came within timeout_ms (int).
 
