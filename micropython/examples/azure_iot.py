@@ -57,9 +57,9 @@ def on_method(client, message):
 
 wifi = Wifi(secrets.WIFI, ntp=secrets.NTP)
 user = "%s/%s/?api-version=2021-04-12" % (HUB, secrets.NAME)
-client = MQTTClient(
-    secrets.SERVER, secrets.NAME, user=user, password=sas_token, ca=secrets.CA, link=wifi
-)
+login = {"user": user, "password": sas_token, "ca": secrets.CA}
+# clean_session=False: the hub keeps what is sent to the device while a new token is made.
+client = MQTTClient(secrets.SERVER, secrets.NAME, link=wifi, clean_session=False, **login)
 client.on_online = lambda client: print("mqtt: online")
 client.on_offline = lambda client, error: print("mqtt: offline:", error)
 client.subscribe(COMMANDS, lambda client, message: print("message:", message.payload), qos=1)

@@ -223,8 +223,11 @@ def test_azure_iot_makes_its_token_and_makes_it_anew(start_example, listener, cl
     board.wait_for_output("message: b'hello'", WAIT_S)
     listener.publish("$iothub/methods/POST/blink/?$rid=7", "{}")
     assert json.loads(next_on(listener, "$iothub/methods/res/200/?$rid=7")) == {"done": "blink"}
+    board.wait_for_output("mqtt: offline", WAIT_S)
+    listener.publish("devices/lamp/messages/devicebound/", "meanwhile", qos=1)
     wait_until(lambda: len(rules.tokens) >= 2, gateway.story)
     board.wait_for_output("(?s)mqtt: online.*mqtt: offline.*mqtt: online", WAIT_S)
+    board.wait_for_output("message: b'meanwhile'", WAIT_S)
     assert gateway.broken == [], gateway.story()
 
 
