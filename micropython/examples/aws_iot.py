@@ -22,14 +22,16 @@ lamp = Pin(27, Pin.OUT, value=0)
 unreported = set()  # "lamp": its state is to be reported
 
 
+# Another word is not obeyed, and not reported: each report of what is not wanted brings a delta.
 def follow(wanted):
-    if "lamp" in wanted:
+    if wanted.get("lamp") in ("on", "off"):
         lamp.value(wanted["lamp"] == "on")
-    unreported.add("lamp")
+        unreported.add("lamp")
 
 
 # What is wanted now, or was while the board was away: the answer to "get".
 def on_shadow(client, message):
+    unreported.add("lamp")
     follow(json.loads(message.payload)["state"].get("desired", {}))
 
 
@@ -40,7 +42,7 @@ def on_delta(client, message):
 
 def on_rejected(client, message):
     print("shadow:", message.payload)  # code 404: there is none yet
-    follow({})
+    unreported.add("lamp")
 
 
 def on_online(client):

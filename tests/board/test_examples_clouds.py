@@ -81,6 +81,19 @@ def test_aws_iot_follows_the_shadow_within_the_policy(start_example, broker, clo
     assert set(gateway.names) == {AWS_HOST}
 
 
+def test_aws_iot_reports_nothing_for_a_word_that_it_does_not_obey(start_example, broker, cloud):
+    """To report would bring the same delta again: messages without end, each paid for."""
+    gateway, options = cloud(AWS_HOST, vendors.Aws(NAME), client_name=NAME)
+    with vendors.Shadow(broker, NAME) as shadow:
+        board = start_example("aws_iot", **options)
+        shadow.wait_for_reported(lamp="off")
+        shadow.desire(lamp="ON")
+        with pytest.raises(AssertionError):
+            board.wait_for_output("(?s)(lamp: off.*){4}", 2)
+        shadow.desire(lamp="on")
+        shadow.wait_for_reported(lamp="on")
+
+
 @pytest.mark.parametrize("policy", ["another thing", "no certificate"])
 def test_aws_would_not_take_it_and_the_board_says_so(start_example, cloud, policy):
     rules = vendors.Aws("another" if policy == "another thing" else NAME)
