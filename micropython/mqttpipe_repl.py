@@ -492,8 +492,7 @@ def mqtt_subscribe(topic_filter, qos=1):
         if not _is_done(token, "subscribe %s" % topic_filter) or _answer[0] != token:
             return
         if _answer[1][0] > 2:
-            print("the server refuses it")
-            del _filters[topic_filter]
+            print("the server refuses it")  # the client asks again with the next connection
         else:
             _filters[topic_filter] = token, _answer[1][0]
     except _MQTTError as error:

@@ -127,6 +127,28 @@ def test_what_was_answered_while_nobody_waited_is_shown_by_mqtt_status():
     assert words == ["subscribed   1 (not answered), 2 (granted), 3 (refused)"], words
 
 
+def test_a_subscription_that_the_server_refuses_can_be_taken_back():
+    """The client asks for it again with each connection, and it may be granted then."""
+    with Desk() as desk:
+        client = repl._client = Online("mqtt://localhost")
+
+        def wait_for(token, timeout_ms):
+            repl._on_subscribed(client, token, b"\x80")
+            return True
+
+        client.is_online = client.was_refused = client.is_done = lambda token=0: True
+        client.subscribe = lambda topic_filter, callback, qos: 1
+        client.unsubscribe = lambda topic_filter: desk.lines.append("UNSUBSCRIBE " + topic_filter)
+        client.wait_for = wait_for
+        repl._filters.clear()
+        repl.mqtt_subscribe("lamp")
+        repl.mqtt_status()
+        repl.mqtt_unsubscribe("lamp")
+        assert not repl._filters
+    for line in "the server refuses it", "subscribed   lamp (refused)", "UNSUBSCRIBE lamp":
+        assert line in desk.lines, (line, desk.lines)
+
+
 def test_mqtt_start_connects_as_secrets_py_says():
     settings = Settings()
     settings.CLIENT_ID = "lamp-1"
