@@ -188,6 +188,14 @@ def _is_harmful(one):
     )
 
 
+# A topic that is bytes is the same as text. What is no topic at all is refused later.
+def _text(topic):
+    try:
+        return topic if isinstance(topic, str) else str(topic, "utf-8")
+    except (TypeError, ValueError):
+        return repr(topic)
+
+
 def _error_text(error):
     """The text of an error, which may name what a server or a driver has sent."""
     text = str(error)
@@ -470,7 +478,7 @@ def mqtt_publish(*topic_and_message, qos=1, retain=False):
     except _MQTTError as error:
         print("mqtt_publish: %s" % _error_text(error))
         return
-    _is_done(token, "-> %s" % _shown(topic if isinstance(topic, bytes) else topic.encode()))
+    _is_done(token, "-> %s" % _shown(_text(topic).encode()))
 
 
 def mqtt_subscribe(topic_filter, qos=1):
@@ -488,13 +496,14 @@ def mqtt_subscribe(topic_filter, qos=1):
     _is_asking = True
     try:
         token = client.subscribe(topic_filter, None, qos)
-        _filters[topic_filter] = token, None
-        if not _is_done(token, "subscribe %s" % topic_filter) or _answer[0] != token:
+        name = _text(topic_filter)
+        _filters[name] = token, None
+        if not _is_done(token, "subscribe %s" % name) or _answer[0] != token:
             return
         if _answer[1][0] > 2:
             print("the server refuses it")  # the client asks again with the next connection
         else:
-            _filters[topic_filter] = token, _answer[1][0]
+            _filters[name] = token, _answer[1][0]
     except _MQTTError as error:
         print("mqtt_subscribe: %s" % _error_text(error))
     finally:
@@ -505,23 +514,24 @@ def mqtt_unsubscribe(topic_filter):
     """Take back a subscription.
 
     Args:
-        topic_filter: just as it was given to mqtt_subscribe().
+        topic_filter: as it was given to mqtt_subscribe().
 
     Blocks: 10 s at most.
     """
     client = _started()
     if client is None:
         return
-    if topic_filter not in _filters:
-        print("not subscribed: %s" % topic_filter)
+    name = _text(topic_filter)
+    if name not in _filters:
+        print("not subscribed: %s" % name)
         return
     try:
         token = client.unsubscribe(topic_filter)
     except _MQTTError as error:
         print("mqtt_unsubscribe: %s" % _error_text(error))
         return
-    del _filters[topic_filter]
-    _is_done(token, "unsubscribe %s" % topic_filter)
+    del _filters[name]
+    _is_done(token, "unsubscribe %s" % name)
 
 
 def mqtt_status():

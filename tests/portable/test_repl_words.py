@@ -149,6 +149,33 @@ def test_a_subscription_that_the_server_refuses_can_be_taken_back():
         assert line in desk.lines, (line, desk.lines)
 
 
+def test_a_topic_of_bytes_is_the_same_as_one_of_text():
+    """Taken back as one, it stayed in mqtt_status() as the other; a bytearray was an exception."""
+    with Desk() as desk:
+        client = repl._client = Online("mqtt://localhost")
+        client.publish = client.subscribe = client.unsubscribe = lambda *arguments: 1
+        client.was_refused = client.is_done = lambda token: False
+        repl._filters.clear()
+        for topic_filter in "lamp", b"lamp", bytearray(b"lamp"):
+            repl.mqtt_subscribe(topic_filter)
+        repl.mqtt_status()
+        repl.mqtt_unsubscribe(bytearray(b"lamp"))
+        for wrong in ["lamp"], ("lamp", "hall"), b"\xff", b"lamp":
+            repl.mqtt_unsubscribe(wrong)
+        repl.mqtt_publish(bytearray(b"lamp"), "on")
+    lines = [
+        line for line in desk.lines if line.startswith(("subscribed ", "not subscribed", "->"))
+    ]
+    assert lines == [
+        "subscribed   lamp (not answered)",
+        "not subscribed: ['lamp']",
+        "not subscribed: ('lamp', 'hall')",
+        "not subscribed: b'\\xff'",
+        "not subscribed: lamp",
+        "-> lamp: waits, as it is offline (WAITING)",
+    ], lines
+
+
 def test_mqtt_start_connects_as_secrets_py_says():
     settings = Settings()
     settings.CLIENT_ID = "lamp-1"
