@@ -3,6 +3,7 @@
 tests/broker/test_mqtt_command.py compares it with mosquitto_pub and mosquitto_sub.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -497,6 +498,13 @@ def test_what_is_no_filter_can_not_be_filtered_out(word):
 def test_no_line_is_read_for_a_topic_that_is_none(topic):
     with pytest.raises(UsageError, match="topic"):
         mqtt_traffic.Publish({"topic": topic, "stdin_line": True})
+
+
+def test_all_of_an_empty_stdin_is_no_message(monkeypatch):
+    """A producer that failed took back what the server kept (-r); mosquitto_pub refuses it."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(UsageError, match="Zero length"):
+        mqtt_traffic.Publish({"topic": "t", "stdin_file": True, "retain": True})
 
 
 def test_a_password_that_is_not_utf_8_goes_out_as_it_was_given():

@@ -235,7 +235,10 @@ class Publish(Command):
                 return pathlib.Path(self.options["file"]).read_bytes()
             except OSError as error:
                 raise UsageError('Unable to open file "%s": %s' % (error.filename, error.strerror))
-        return sys.stdin.buffer.read() if self.mode == "stdin_file" else b""
+        payload = sys.stdin.buffer.read() if self.mode == "stdin_file" else b""
+        if self.mode == "stdin_file" and not payload:
+            raise UsageError("Zero length input.")  # as mosquitto_pub: -n is for that
+        return payload
 
     def publish(self, payload):
         retain = "retain" in self.options
