@@ -92,6 +92,7 @@ _COLUMNS = _const(80)
 
 _client = None
 _link = None  # the Wi-Fi of the last mqtt_start(): nobody else would join it again
+_own_id = None  # the client identifier of all that mqtt_start() makes without one
 _uris = ()
 # Topic filter: (token, the QoS that the server has granted to who waited for it, or None).
 _filters = {}
@@ -374,7 +375,7 @@ def mqtt_start(uri=None, **options):
 
     Blocks: until it is online, 10 s at most (30 s if the Wi-Fi has to be joined first).
     """
-    global _client, _uris, _connections, _last_error, _ansi
+    global _client, _own_id, _uris, _connections, _last_error, _ansi
     if _client is not None:
         print("already started: mqtt_status(), or mqtt_stop() first")
         return
@@ -395,7 +396,12 @@ def mqtt_start(uri=None, **options):
     try:
         if "link" not in options:
             options["link"] = _find_link(secrets)
+        is_own = options.get("client_id") is None
+        if is_own and _own_id:  # the same again: a session belongs to it
+            options["client_id"] = _own_id
         client = _MQTTClient(uri, **options)
+        if is_own:
+            _own_id = client.client_id
         _uris = [_parse_uri(one) for one in (uri if isinstance(uri, (list, tuple)) else (uri,))]
         client.on_message = _on_message
         client.on_online = _on_online

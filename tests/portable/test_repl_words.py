@@ -90,7 +90,7 @@ class Desk:
             sys.modules.pop(name, None)
             if self.modules[name] is not None:
                 sys.modules[name] = self.modules[name]
-        repl._client = repl._last_error = repl._link = None
+        repl._client = repl._last_error = repl._link = repl._own_id = None
 
 
 class Settings:
@@ -294,6 +294,20 @@ def test_so_is_one_that_stood_before_when_it_breaks():
         mqttpipe.WLAN = NoWifi
         assert link.is_up() and wifi.starts == wifi.steps == 1
         assert link.dns_servers() == ["192.0.2.99"]
+
+
+def test_each_start_without_a_client_id_has_the_same():
+    """Else the session that the server keeps is lost, and the topic of mqtt_publish() another."""
+    with Desk():
+        for options, expected in (
+            ({}, None),
+            ({"clean_session": False}, b"c"),
+            ({"client_id": "other"}, "other"),
+            ({}, b"c"),
+        ):
+            repl.mqtt_start("mqtt://localhost", **options)
+            assert Online.given[1].get("client_id") == expected, options
+            repl._client = None
 
 
 def test_one_that_stands_needs_no_setting_to_be_right():
