@@ -440,6 +440,8 @@ def _servers():
 def mqtt_stop():
     """Send what is queued, disconnect, and end what runs in the background.
 
+    While offline, what is queued is lost: mqtt_start() makes another client.
+
     Blocks: while that takes, about 20 s at most; Ctrl-C ends the wait, not the stopping.
     """
     global _client
