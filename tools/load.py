@@ -27,6 +27,7 @@ client, as far as the hard limit (`ulimit -Hn`) allows; mosquitto gets the same.
 
 import argparse
 import collections
+import contextlib
 import datetime
 import json
 import os
@@ -132,8 +133,9 @@ def run(
                     server.stop()
                     time.sleep(down_s)
                     server.start()
-                    process.stdin.write("%r\n" % time.monotonic())
-                    process.stdin.flush()
+                    with contextlib.suppress(BrokenPipeError):  # it has ended, and said why
+                        process.stdin.write("%r\n" % time.monotonic())
+                        process.stdin.flush()
                 elif name == "phase":
                     phases[values[0]] = values[1]
                 else:
@@ -142,7 +144,8 @@ def run(
             timer.cancel()
             process.kill()
             process.wait()
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
             process.stdout.close()
     if "bye" not in phases:
         raise LoadError("the clients ended: " + " / ".join(last))
