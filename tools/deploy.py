@@ -1345,10 +1345,12 @@ def check_disk(facts, plan):
 
 def apply_plan(board, facts, plan):
     """Do what the plan says, all of it or nothing."""
+    unfinished = [name for name in plan.removals if name.endswith(UNFINISHED)]
+    for name in unfinished:
+        board.remove(name)
+    if unfinished:
+        facts.disk_free = ask(board, [])["disk_free"]
     check_disk(facts, plan)
-    for name in plan.removals:
-        if name.endswith(UNFINISHED):
-            board.remove(name)
     files = dict(plan.copies)
     if plan.record != facts.record:
         files[RECORD] = json.dumps(plan.record, sort_keys=True).encode()

@@ -397,6 +397,14 @@ def test_what_a_broken_copy_left_is_removed(ready, run_deploy):
     assert sorted(files_on(board)) == ALL
 
 
+def test_what_a_broken_copy_left_takes_no_room_from_the_next(virtual_board, broker, run_deploy):
+    board = plug_in(virtual_board(disk_bytes=100 * 1024), broker)
+    for name in ("mqttpipe.mpy.part", "wifi_core.mpy.part"):
+        (board.files / name).write_bytes(b"half" * 6_000)
+    run_deploy(board, "--wait", 0)
+    assert sorted(files_on(board)) == ALL
+
+
 def test_a_source_that_would_hide_the_bytecode_is_removed(ready, run_deploy):
     board = ready()
     (board.files / "mqttpipe.py").write_text("print('not the client')\n")
