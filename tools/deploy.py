@@ -817,12 +817,25 @@ COMPUTED = type("Computed", (), {"__repr__": lambda self: "COMPUTED"})()
 def settings_of(path):
     """Return name -> value of the settings in a file; COMPUTED for one that is no literal."""
     settings = {}
+
+    def put(target, value):
+        if isinstance(target, ast.Name):
+            settings[target.id] = COMPUTED
+            with contextlib.suppress(*NO_PYTHON):
+                settings[target.id] = ast.literal_eval(value)
+        elif isinstance(target, (ast.Tuple, ast.List)):
+            values = getattr(value, "elts", ())
+            if len(values) != len(target.elts):
+                values = [None] * len(target.elts)  # computed
+            for one in zip(target.elts, values):
+                put(*one)
+
     for node in parse(path).body:
-        for target in node.targets if isinstance(node, ast.Assign) else ():
-            if isinstance(target, ast.Name):
-                settings[target.id] = COMPUTED
-                with contextlib.suppress(*NO_PYTHON):
-                    settings[target.id] = ast.literal_eval(node.value)
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                put(target, node.value)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            put(node.target, node.value)
     return settings
 
 

@@ -119,6 +119,17 @@ def test_certificates_beside_secrets_are_copied_if_it_names_them(
     assert copied(printed) == ["home-ca.pem"] and "board: mqtt: online" in printed
 
 
+@pytest.mark.parametrize(
+    "line", ('CA, TLS = "ca.pem", None', '[CA, TLS] = ("ca.pem", None)', 'CA: str = "ca.pem"')
+)
+def test_a_setting_may_be_written_in_any_of_python_s_ways(
+    ready, run_deploy, secrets, over_tls, made, line
+):
+    (secrets.parent / "ca.pem").write_bytes(made.ca.cert_pem)
+    secrets.write_text(secrets.read_text().replace("CA = None\n", line + "\n"))
+    assert copied(run_deploy(ready(), "--wait", 0)) == ["ca.pem"]
+
+
 def test_dry_run_leaves_secrets_as_it_is(ready, run_deploy, secrets, over_tls, made):
     board = ready()
     before = secrets.read_bytes()
