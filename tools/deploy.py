@@ -137,7 +137,7 @@ FINAL = (
         'TLS needs the date: NTP = ("pool.ntp.org",) in secrets.py sets the clock',
     ),
     (
-        r"mqtt: offline: TLS: .*(not trusted by ca=|CERT_VERIFY_FAILED)",
+        r"mqtt: offline: TLS: .*(not trusted by ca=|CERT_VERIFY_FAILED|CA_CHAIN_REQ|No CA Chain)",
         "give the certificate that the server's is signed with: --ca FILE, or --public-ca",
     ),
     (
@@ -1474,21 +1474,29 @@ def reasons_of(kind):
     return {}
 
 
-def doctor_code(facts, options):
+def doctor_code(facts, options, certificates=None):
     """Return the program that looks, for this board.
 
     A board without secrets.py has nothing on it that could look: what looks there needs nothing
     but the firmware, and takes secrets.py from here.
+
+    Args:
+        certificates: Certificates, if the command line names some.
     """
     path = options.secrets or SECRETS
+    given = certificates.given if certificates else {}
     if "secrets.py" in facts.files or not path.exists():
+        if given:
+            say("  --doctor looks at what is on the board: the certificates given are not tried")
         return (PARTS / "doctor.py").read_text()
     text = read_secrets(path).decode()
     settings = settings_of(path)
     files = {}
     for setting in certs.STEMS:
         value = settings.get(setting)
-        if is_file_name(value):
+        if setting in given:
+            files[setting] = der_of(setting, certificates.files[given[setting]])
+        elif is_file_name(value):
             certificate = path.parent / value
             if not certificate.exists():
                 raise DeployError("secrets.py: %s names %s, which is not here" % (setting, value))
@@ -1517,8 +1525,8 @@ def der_of(setting, data):
         raise DeployError("secrets.py: %s is no %s" % (setting, what)) from error
 
 
-def run_doctor(board, facts, options):
-    """Print what is well and what is not; return whether all is."""
+def run_doctor(board, facts, options, certificates=None):
+    """Print what is well and what is not; return whether all is. See doctor_code()."""
     results = []
     pending = bytearray()
 
@@ -1549,7 +1557,7 @@ def run_doctor(board, facts, options):
         show("-" if facts.is_used(path) else " ", text)
     is_room = facts.disk_free >= MARGIN_BYTES
     show("+" if is_room else "-", "disk: %s of %s free" % (kib(facts.disk_free), kib(facts.disk)))
-    code = doctor_code(facts, options)
+    code = doctor_code(facts, options, certificates)
     board.run(code, DOCTOR_TIMEOUT_S, on_data, DOCTOR_ALL_S)
     return all(results)
 
@@ -1650,8 +1658,9 @@ def deploy(options):
     port = find_port() if options.port == "auto" else options.port
     say("port %s" % port)
     certificates = client = None
-    if not options.doctor:
+    if not options.doctor or options.public_ca or options.ca or options.cert:
         certificates = Certificates(options)
+    if not options.doctor:
         client = build_all(options)
     with Board(port) as board:
         try:
@@ -1659,7 +1668,7 @@ def deploy(options):
             facts = probe(board, options.board, names)
             say(facts.describe())
             if options.doctor:
-                return 0 if run_doctor(board, facts, options) else 1
+                return 0 if run_doctor(board, facts, options, certificates) else 1
             facts.check()
             certificates.name_in_secrets(options.dry_run)
             plan = plan_files(facts, options, certificates, client)

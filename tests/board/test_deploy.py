@@ -807,7 +807,7 @@ def test_what_to_do_is_said_by_the_doctor_as_well(line, words, monkeypatch, caps
     )
     facts.disk = facts.disk_free
     facts.too_large = dict
-    monkeypatch.setattr(deploy, "doctor_code", lambda facts, options: "")
+    monkeypatch.setattr(deploy, "doctor_code", lambda *arguments: "")
     assert not deploy.run_doctor(Board(), facts, None)
     printed = capsys.readouterr().out
     assert "  NOT OK %s: %s" % (line, words) in printed and "ok     clock: 2026\n" in printed
@@ -1038,6 +1038,33 @@ def test_the_doctor_does_tls_on_a_blank_board(
         board.world["routes"]["127.0.0.1", 8883] = (stranger.host, stranger.port)
         assert "NOT OK broker: TLS: " in run_deploy(board, "--doctor", status=1)
     assert files_on(board) == {}
+
+
+def test_the_doctor_of_a_blank_board_tries_the_certificates_that_are_given(
+    virtual_board, broker, run_deploy, secrets, tmp_path
+):
+    made = certificates.make(tmp_path)
+    text = secrets.read_text().replace("mqtt://" + SERVER_ADDRESS, "mqtts://localhost")
+    secrets.write_text(text.replace("NTP = ()", "NTP = 'pool.example'"))
+    given = ["--ca", made.ca.cert_pem_file, "--cert", made.client.cert_der_file]
+    given += ["--key", made.client.key_der_file]
+    with broker.another(tls=servers.Tls(made.server, client_ca=made.ca)) as secure:
+        board = plug_in(virtual_board(), broker)
+        board.world["ntp"] = int(time.time())
+        board.world["routes"]["127.0.0.1", 8883] = (secure.host, secure.port)
+        before = secrets.read_bytes()
+        assert "ok     broker: accepted us" in run_deploy(board, "--doctor", *given)
+        assert files_on(board) == {} and secrets.read_bytes() == before
+        printed = run_deploy(board, "--doctor", status=1)
+        assert re.search("NOT OK broker: TLS: .*: give the certificate .*--ca FILE", printed)
+
+
+def test_the_doctor_says_of_a_board_in_service_that_what_is_given_is_not_tried(
+    ready, run_deploy, secrets, tmp_path
+):
+    made = certificates.make(tmp_path)
+    printed = run_deploy(ready(), "--doctor", "--ca", made.ca.cert_pem_file)
+    assert "the certificates given are not tried" in printed and "NOT OK" not in printed
 
 
 def test_the_doctor_tells_what_is_wrong_with_the_wifi(ready, run_deploy):
