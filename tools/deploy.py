@@ -128,10 +128,13 @@ CLOCK_ADVICE = "NTP in secrets.py must name a time server that the board can rea
 FINAL = (
     (r"wifi: .*wrong password\?", "correct the password of WIFI in secrets.py"),
     (
-        r"mqtt: offline: CONNACK: .*return code [45]\b",
+        r"mqtt: offline: CONNACK: .*(return code [45]\b|\(0x8[67]\))",
         "correct USER and PASSWORD in secrets.py, or add them to the server's list",
     ),
-    (r"mqtt: offline: CONNACK: .*return code 2\b", "choose another CLIENT_ID in secrets.py"),
+    (
+        r"mqtt: offline: CONNACK: .*(return code 2\b|\(0x85\))",
+        "choose another CLIENT_ID in secrets.py",
+    ),
     (
         r"mqtt: offline: TLS: .*" + CLOCK_UNSET,
         'TLS needs the date: NTP = ("pool.ntp.org",) in secrets.py sets the clock',

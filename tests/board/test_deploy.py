@@ -668,6 +668,29 @@ def test_a_login_that_is_refused_twice_ends_the_wait(ready, run_deploy, broker, 
     assert printed.count("board: mqtt: offline: ") == 2
 
 
+def test_a_login_that_is_refused_with_mqtt_5_ends_the_wait_as_well(ready, run_deploy, broker):
+    main = """
+import secrets
+from wifi import Wifi
+from station import is_wanted
+from mqttpipe import MQTTClient
+is_wanted(None, 0)
+wifi = Wifi(secrets.WIFI)
+client = MQTTClient(secrets.SERVER, user="jo", link=wifi, protocol=5)
+client.on_offline = lambda client, error: print("mqtt: offline: %s" % error)
+wifi.start()
+client.connect()
+while True:
+    wifi.step()
+    client.step(100)
+"""
+    with broker.another("allow_anonymous false") as locked:
+        board = ready(main=main)
+        board.world["routes"][SERVER_ADDRESS, 1883] = (locked.host, locked.port)
+        reason = failure(run_deploy(board, "--profile", "mqtt5", "--wait", 20, status=1))
+    assert re.search(r"can't go online: .*not authorized \(0x87\): correct USER and", reason)
+
+
 def test_an_access_point_that_is_away_is_told(ready, run_deploy):
     board = ready(virtual.PICO_W)
     board.world.switch_off()
@@ -790,6 +813,10 @@ def test_a_server_that_is_the_board_itself_is_said(ready, run_deploy, secrets):
     "line, words",
     (
         ("broker: CONNACK: return code 5, not authorized", "correct USER and PASSWORD"),
+        (
+            "broker: CONNACK: refused, Client_Identifier not valid (0x85)",
+            "choose another CLIENT_ID",
+        ),
         ("broker: TLS: [Errno 104] ECONNRESET, h port 1883", "does the server speak TLS at"),
         ("broker: TCP: [Errno 12] ENOMEM, h port 8883", "the board has not enough memory"),
         ("broker: TCP: [Errno 111] ECONNREFUSED, h port 1", "does a server listen at this"),
