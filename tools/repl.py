@@ -67,8 +67,10 @@ except ImportError:
 
 def put_commands(board, facts):
     """Copy mqttpipe_repl.mpy to the board, unless it has just this one."""
+    if facts.hashes.get(COMMANDS.name) == deploy.digest(COMMANDS.read_bytes()):
+        return  # deployed with --source
     data = deploy.compile_file(COMMANDS)
-    if "mqttpipe_repl.py" in facts.files:  # MicroPython would take that, and it may be old
+    if COMMANDS.name in facts.files:  # MicroPython would take that, and it may be old
         raise deploy.DeployError("mqttpipe_repl.py on the board is in the way: remove it")
     if facts.hashes.get(TARGET) == deploy.digest(data):
         return
@@ -79,7 +81,7 @@ def put_commands(board, facts):
 
 
 def probe(board):
-    facts = deploy.Facts(deploy.ask(board, [TARGET]), None)
+    facts = deploy.Facts(deploy.ask(board, [TARGET, COMMANDS.name]), None)
     if tuple(facts.version) < deploy.FIRMWARE_MIN:
         facts.check()  # says so
     return facts

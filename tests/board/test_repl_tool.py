@@ -159,6 +159,19 @@ def test_the_second_time_nothing_is_copied(deployed, open_repl):
     enter(second, "mqtt_status()", "not started")
 
 
+def test_commands_that_were_deployed_as_source_serve(deployed):
+    source = (deploy.ROOT / "micropython" / "mqttpipe_repl.py").read_bytes()
+    (deployed.files / "mqttpipe_repl.py").write_bytes(source)
+    tool.prepare(deployed.port)
+    assert not (deployed.files / "mqttpipe_repl.mpy").exists()
+
+
+def test_commands_as_another_source_are_in_the_way(deployed):
+    (deployed.files / "mqttpipe_repl.py").write_text("from old_times import *\n")
+    with pytest.raises(deploy.DeployError, match="mqttpipe_repl.py on the board is in the way"):
+        tool.prepare(deployed.port)
+
+
 def run_tool(*arguments):
     ran = subprocess.run(
         [sys.executable, tool.__file__, *arguments],
