@@ -1038,6 +1038,14 @@ def test_the_doctor_finds_what_is_wrong_with_secrets_on_a_blank_board(
     assert files_on(board) == {} and PASSWORD not in board.output
 
 
+def test_the_doctor_of_a_blank_board_says_that_a_password_needs_a_user(
+    virtual_board, broker, run_deploy, secrets
+):
+    secrets.write_text(secrets.read_text().replace("PASSWORD = None", "PASSWORD = %r" % PASSWORD))
+    printed = run_deploy(plug_in(virtual_board(), broker), "--doctor", status=1)
+    assert "NOT OK broker: password without user" in printed
+
+
 def test_the_doctor_does_tls_on_a_blank_board(
     virtual_board, broker, run_deploy, secrets, tmp_path
 ):

@@ -243,6 +243,8 @@ def look_at_broker(uri, secrets):
         password = secrets["PASSWORD"]
     if callable(password):
         password = password()
+    if password is not None and user is None:
+        raise Failed("password without user [MQTT-3.1.2-22]")
     where = ", %s port %d" % (host, port)
     began_ms = ticks_ms()
     try:
