@@ -1676,7 +1676,10 @@ def deploy(options):
             certificates.name_in_secrets(options.dry_run)
             plan = plan_files(facts, options, certificates, client)
             say_plan(plan, options.dry_run)
-            if not options.dry_run:
+            if options.dry_run:
+                if not any(name.endswith(UNFINISHED) for name in plan.removals):
+                    check_disk(facts, plan)  # else there is more room than is known now
+            else:
                 apply_plan(board, facts, plan)
                 if not plan.copies:
                     say("nothing to copy")
