@@ -1054,6 +1054,12 @@ class Certificates:
         if changed != text and not is_dry:
             write_secrets(self.secrets, changed)
 
+    def replaced(self):
+        """Return the names that those before the given ones may have on the board."""
+        names = {stem + ending for stem in certs.STEMS.values() for ending in (".pem", ".der")}
+        stems = {certs.STEMS[setting] for setting in self.given}
+        return sorted(n for n in names - set(self.named) if n.partition(".")[0] in stems)
+
     def not_named(self):
         """Return the certificates beside secrets.py that it does not name, as paths."""
         folder = self.secrets.parent
@@ -1275,6 +1281,11 @@ def plan_certificates(plan, facts, options, certificates):
                 "secrets.py: %s names %s, which is neither beside it nor on the board: "
                 "--%s FILE puts it there" % (setting, name, certs.STEMS[setting])
             )
+    for name in certificates.replaced():
+        known = plan.record.get(name)
+        if known and facts.hashes.get(name) == known[0]:
+            plan.removals.append(name)
+            del plan.record[name]
     others = [path.name for path in certificates.not_named()]
     if others:
         say("  secrets.py does not name, and so not copied: %s" % ", ".join(others))
@@ -1667,7 +1678,7 @@ def deploy(options):
         client = build_all(options)
     with Board(port) as board:
         try:
-            names = certificates.named if certificates else ()
+            names = [*certificates.named, *certificates.replaced()] if certificates else ()
             facts = probe(board, options.board, names)
             say(facts.describe())
             if options.doctor:

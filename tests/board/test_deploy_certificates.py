@@ -105,6 +105,27 @@ def test_the_board_s_own_certificate_and_key_are_copied_and_let_it_in(
     assert [settings[name] for name in ("CA", "CERT", "KEY")] == ["ca.pem", "cert.pem", "key.pem"]
 
 
+def test_a_key_that_another_replaces_does_not_stay_on_the_board(
+    ready, run_deploy, secrets, over_tls, made
+):
+    board = ready()
+
+    def give(form):
+        given = [["--ca", made.ca, "cert"], ["--cert", made.client, "cert"]]
+        given += [["--key", made.client, "key"]]
+        options = [[o, getattr(one, "%s_%s_file" % (kind, form))] for o, one, kind in given]
+        printed = run_deploy(board, *sum(options, []), "--wait", 0)
+        return printed, sorted(name for name in files_on(board) if name.endswith(("pem", "der")))
+
+    assert give("pem")[1] == ["ca.pem", "cert.pem", "key.pem"]
+    (board.files / "cert.pem").write_text("somebody's own")
+    printed, names = give("der")
+    assert names == ["ca.der", "cert.der", "cert.pem", "key.der"]
+    assert "key.pem        is removed" in printed
+    (board.files / "cert.pem").unlink()
+    assert give("pem")[1] == ["ca.pem", "cert.pem", "key.pem"]
+
+
 def test_certificates_beside_secrets_are_copied_if_it_names_them(
     ready, run_deploy, secrets, over_tls, secure, made
 ):
