@@ -77,18 +77,22 @@ class BoardError(Exception):
     """The board did not do what it was asked for; what it said instead is in the message."""
 
 
-def check_flash(path):
-    """Make a file for a board's file system, if it lacks.
+def open_flash(path):
+    """Return a file for a board's file system, made if it lacks: open, it is one board's alone.
 
-    Raises: BoardError: it can't be written, or there is something else: that would be lost.
+    Raises: BoardError: it can't be written, another board has it, which would write into the same
+    files, or there is something else: that would be lost.
     """
     try:
-        with open(path, "ab") as file:
-            size = file.tell()
+        file = open(path, "ab")
+        setup_env.fcntl.flock(file, setup_env.fcntl.LOCK_EX | setup_env.fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BoardError("another board has %s: name another file" % path) from None
     except OSError as error:
         raise BoardError("can't write %s: %s" % (path, error.strerror)) from error
-    if size not in (0, PSRAM_BYTES):
+    if file.tell() not in (0, PSRAM_BYTES):
         raise BoardError("%s has not the files of an emulated board: name another file" % path)
+    return file
 
 
 class Board:
@@ -110,8 +114,7 @@ class Board:
         firmware = firmware or get_lwip_board.find()
         if firmware is None:
             raise BoardError("no firmware: python3 tools/get_lwip_board.py builds it")
-        if flash:
-            check_flash(flash)
+        self._flash = open_flash(flash) if flash else None
         self.port = None
         self._serial = None
         self._pending = b""
@@ -199,10 +202,10 @@ class Board:
         self._process.kill()
         self._process.wait()
         self._last_output = self.output()
-        for each in (self._serial, self._qmp, self._memory):
+        for each in (self._serial, self._qmp, self._memory, self._flash):
             if each:
                 each.close()
-        self._serial = self._qmp = self._memory = None
+        self._serial = self._qmp = self._memory = self._flash = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def is_on(self):

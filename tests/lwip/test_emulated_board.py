@@ -105,6 +105,15 @@ def test_flash_outlives_a_reset_and_the_end_of_the_power(make_board, tmp_path):
     assert make_board().evaluate("__import__('os').listdir('/')") == []
 
 
+def test_a_flash_is_of_one_board_at_a_time(make_board, tmp_path):
+    first = make_board(flash=tmp_path / "flash")
+    with pytest.raises(BoardError, match="another board has"):
+        make_board(flash=tmp_path / "flash")
+    first.put("/kept", b"yes")
+    first.close()
+    assert make_board(flash=tmp_path / "flash").get("/kept") == b"yes"
+
+
 def test_a_file_that_is_no_board_s_flash_is_left_alone(tmp_path):
     program = tmp_path / "main.py"
     program.write_text("print('mine')\n")
