@@ -1110,8 +1110,9 @@ def test_the_doctor_tells_what_is_wrong_with_the_wifi(ready, run_deploy):
     assert "NOT OK Wi-Fi: not joined: refused: wrong password? (network 1)" in printed
 
 
-def test_the_doctor_tells_what_is_wrong_with_the_broker(ready, run_deploy, secrets):
-    text = secrets.read_text().replace("mqtt://", "mqtts://")
+@pytest.mark.parametrize("scheme", ("mqtts://", "SSL://"))
+def test_the_doctor_tells_what_is_wrong_with_the_broker(ready, run_deploy, secrets, scheme):
+    text = secrets.read_text().replace("mqtt://", scheme)
     secrets.write_text(text.replace("TLS = None", 'TLS = "insecure"'))
     board = ready()
     board.world["routes"][SERVER_ADDRESS, 8883] = ("127.0.0.1", servers.free_port())

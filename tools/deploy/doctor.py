@@ -113,7 +113,8 @@ def look_at_wifi(network, secrets):
 def look_at_clock(secrets):
     now = gmtime()
     text = "%d-%02d-%02d %02d:%02d UTC" % now[:5]
-    is_tls = "mqtts://" in str(secrets.SERVER) or "ssl://" in str(secrets.SERVER)
+    servers = str(secrets.SERVER).lower()
+    is_tls = "mqtts://" in servers or "ssl://" in servers
     if now[0] >= YEAR_MIN:
         print("+ clock: " + text)
     elif is_tls and getattr(secrets, "TLS", None) != "insecure":
