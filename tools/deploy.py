@@ -187,12 +187,12 @@ LIKELY = (
     ),
 )
 
-# An error that ends the program: the attribute is of a part that the smaller profiles leave out.
+# An error that ends the program: it wants a part that the smaller profiles leave out.
+IN_FULL = "the client on the board lacks it: --profile full has it"
 FATAL = (
-    (
-        r"AttributeError: .*\b(run|publish_wait|messages|publish_isr|stats)$",
-        "the client on the board lacks it: --profile full has it",
-    ),
+    (r"TypeError: .*argument 'protocol'$", IN_FULL.replace("full", "mqtt5")),
+    (r"AttributeError: .*\b(run|publish_wait|messages|publish_isr|stats)$", IN_FULL),
+    (r"LocalError: .* is not in this build", IN_FULL),
 )
 
 

@@ -780,7 +780,19 @@ def test_a_part_that_the_profile_lacks_is_told_with_the_profile_that_has_it(read
     board = ready(
         main="import mqttpipe\nmqttpipe.MQTTClient('mqtt://localhost').publish_isr(b'a', b'')\n"
     )
-    assert failure(run_deploy(board, status=1)).endswith("publish_isr: %s" % deploy.FATAL[0][1])
+    assert failure(run_deploy(board, status=1)).endswith("publish_isr: %s" % deploy.IN_FULL)
+
+
+@pytest.mark.parametrize(
+    "arguments, profile",
+    (("['mqtt://a', 'mqtt://b']", "full"), ("'mqtt://a', protocol=5", "mqtt5")),
+)
+def test_an_argument_that_the_profile_lacks_is_told_with_the_profile_that_takes_it(
+    ready, run_deploy, arguments, profile
+):
+    board = ready(main="import mqttpipe\nmqttpipe.MQTTClient(%s)\n" % arguments)
+    reason = failure(run_deploy(board, status=1))
+    assert reason.endswith(": the client on the board lacks it: --profile %s has it" % profile)
 
 
 def test_a_server_that_no_client_takes_is_told_before_anything_is_copied(
