@@ -1868,13 +1868,11 @@ class Filters:
                     row[_STATE] = _GRANTED
                     continue
                 self.is_unsent = True
-                if self.asked_count < 255:
-                    for _ in range(255):
-                        self.last_id = self.last_id % 255 + 1
-                        if self.find_asked(self.last_id) is None:
-                            row[_ID] = self.last_id
-                            return row
-                break  # 255 wait for their answers
+                row[_ID] = self.last_id % 255 + 1
+                # Only the next in turn: to look for a free one would compare all with all.
+                if self.asked_count < 255 and self.find_asked(row[_ID]) is None:
+                    return row
+                break  # until that answer has come
         return None
 
     def find_asked(self, last_id):
@@ -1886,14 +1884,16 @@ class Filters:
 
     def on_answer(self, row, state):
         """The answer for `row` has come. Allocates: nothing."""
-        row[_STATE] = state
-        self.asked_count -= 1
-        if row[_QOS] < 0:  # UNSUBACK ends the earlier subscriptions (section 3.10.4)
+        # UNSUBACK ends the earlier subscriptions (section 3.10.4). Before its own row: Ctrl-C in
+        # between would leave them in force.
+        if row[_QOS] < 0 and state == _GRANTED:
             for earlier in self.rows:
                 if earlier is row:
                     break
                 if earlier[_FILTER] == row[_FILTER]:
                     earlier[_IS_LAST] = False
+        row[_STATE] = state
+        self.asked_count -= 1
         self.is_changed = True
 
     def prune(self):
@@ -4249,7 +4249,7 @@ class _Receiving(_Serving):
             if _STATS:
                 self._count(_N_IGNORED)
             return
-        code = decoder.buf[2]
+        code = decoder.buf[2] if is_suback else 0
         if _MQTT5 and properties is not None:
             code = decoder.buf[decoder.length - 1]
             if 2 < code < _FAILED and (is_suback or code != 0x11):
@@ -4257,14 +4257,13 @@ class _Receiving(_Serving):
             if code >= _FAILED:
                 error = _refusal("filter %r" % row[_FILTER], code, properties)
                 error.token = abs(row[_TOKEN])
-                if not is_suback:
-                    row[_FILTER] = b""  # the subscription stays: end no row before this one
         elif is_suback and decoder.length != 3:  # [MQTT-3.9.3-1]
             raise ServerError("SUBACK with code 0x%02x, %d bytes [3.9]" % (code, decoder.length))
         granted = bytes((code,))  # first: if this runs out of memory, nothing has changed
         token = row[_TOKEN]
         row[_TOKEN] = -abs(token)
-        is_refused = is_suback and code > 2  # also a reserved code [MQTT-3.9.3-2]
+        # Also a reserved code [MQTT-3.9.3-2]. An UNSUBSCRIBE that is refused ends no subscription.
+        is_refused = code > 2 and (is_suback or code >= _FAILED)
         filters.on_answer(row, _REFUSED if is_refused else _GRANTED)
         pipe = self._pipe
         # Prune only if this answer may end a row, or is the last: each prune goes through all
@@ -4795,6 +4794,7 @@ class _Sending(_Receiving):
             row[_MARK] = outbox.sent_count + outbox.pending & _COUNT_MASK
             row[_STATE] = _QUEUED
             filters.asked_count += 1
+            filters.last_id = row[_ID]
             self._has_marks = True
 
     # A PINGREQ, AUTH, PUBREL, SUBSCRIBE or UNSUBSCRIBE has left: start the answer's deadline.

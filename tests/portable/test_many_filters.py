@@ -181,3 +181,28 @@ def test_a_topic_alias_whose_callbacks_are_found_anew_ends_the_step():
     assert packets_of_a_step(bench) == 1
     bench.steps()
     assert not bench.server.to_client
+
+
+def test_a_server_that_answers_the_newest_first_costs_no_search_through_all_identifiers():
+    """Each answer had 255 identifiers looked for in all rows: 14 ms a step with 600 filters."""
+    bench = Bench().go_online()
+    filters = bench.client._filters
+    filters.last_id = 251
+    for n in range(4):
+        bench.client.subscribe("%d" % n)
+    bench.steps()
+    sent = bench.server.received()
+    assert len(sent) == 32 and sent[26:28] == b"\xff\xff"
+    filters.last_id = 251  # as if the 251 others were on their way, too
+    look = filters.find_asked
+    looked = []
+
+    def find_asked(last_id):
+        looked.append(last_id)
+        return look(last_id)
+
+    filters.find_asked = find_asked
+    bench.client.subscribe("new")
+    assert bench.exchange(b"\x90\x03\xff\xff\x00") == b""
+    assert len(looked) < 5, looked
+    assert bench.exchange(b"\x90\x03\xff\xfc\x00") == b"\x82\x08\xff\xfc\x00\x03new\x00"

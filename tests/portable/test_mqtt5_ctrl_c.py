@@ -142,3 +142,29 @@ def test_the_receive_maximum_of_the_next_connection_counts_from_0():
     bench.exchange(CONNACK_SESSION)
     assert bench.exchange(two, three) == b"\x50\x02\x00\x02\x50\x02\x00\x03"
     assert bench.client.is_online()
+
+
+def test_ctrl_c_while_a_refused_unsuback_is_handled_leaves_its_filter_to_the_next():
+    """The next connection asked with an empty filter, for which the server closes: for ever."""
+    bench = online(clean_session=False, session_expiry_s=60, reconnect_max_ms=1000)
+    bench.client.subscribe("a")
+    bench.exchange()
+    bench.exchange(b"\x90\x04\xff\x01\x00\x00")
+    bench.client.unsubscribe("a")
+    bench.exchange()
+    filters = bench.client._filters
+    on_answer = filters.on_answer
+
+    def interrupt(*arguments):
+        filters.on_answer = on_answer
+        raise KeyboardInterrupt
+
+    filters.on_answer = interrupt
+    interrupted(bench.exchange, b"\xb0\x04\xff\x02\x00\x83")
+    bench.steps()
+    bench.clock.advance(1000)
+    bench.steps()
+    bench.server.received()
+    assert bench.exchange(CONNACK_SESSION) == b"\xa2\x06\xff\x03\x00\x00\x01a"
+    bench.exchange(b"\xb0\x04\xff\x03\x00\x83")
+    assert bench.client.is_online()

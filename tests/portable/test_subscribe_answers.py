@@ -254,3 +254,45 @@ def test_a_granted_filter_is_told_where_there_is_no_memory_to_prune_the_table():
     bench.exchange(b"\x90\x03\xff\x01\x01")
     assert failed and bench.take_events() == [("subscribed", token, b"\x01")]
     assert bench.client.is_online() and bench.client.is_done(token)
+
+
+class Interrupted:
+    """A row of the table of filters: Ctrl-C comes when it is changed the first time."""
+
+    def __init__(self, row):
+        self.row = row
+        self.is_over = False
+
+    def __getitem__(self, at):
+        return self.row[at]
+
+    def __setitem__(self, at, value):
+        if not self.is_over:
+            self.is_over = True
+            raise KeyboardInterrupt
+        self.row[at] = value
+
+
+def test_ctrl_c_while_unsuback_is_handled_brings_no_subscription_back():
+    for connack in (CONNACK, CONNACK_SESSION):
+        bench = Bench(clean_session=False, reconnect_min_ms=0).go_online()
+        bench.client.subscribe("a")
+        bench.steps()
+        bench.server.received()
+        bench.exchange(b"\x90\x03\xff\x01\x00")
+        rows = bench.client._filters.rows
+        rows[0] = Interrupted(rows[0])
+        bench.client.unsubscribe("a")
+        bench.steps()
+        bench.server.received()
+        bench.server.send(b"\xb0\x02\xff\x02")
+        try:
+            bench.steps()
+            raise AssertionError("not interrupted")
+        except KeyboardInterrupt:
+            pass
+        bench.steps()
+        bench.server.received()
+        # A session may still have it; a new one has nothing, and gets nothing.
+        again = b"\xa2\x05\xff\x03\x00\x01a" if connack == CONNACK_SESSION else b""
+        assert bench.exchange(connack) == again
