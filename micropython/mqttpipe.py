@@ -1562,6 +1562,7 @@ class Pipe(IOBase):
             the server may have delivered it. PUBREL then finishes a QoS 2 exchange.
             """
             self.next_expiry_ms = None
+            least_ms = _MS_MAX
             at = self.sent
             while at != self.tail:
                 first = self.firsts[at]
@@ -1569,13 +1570,14 @@ class Pipe(IOBase):
                 if first & (_EXPIRES | _RELEASED | _MUTE) == _EXPIRES and not (
                     _MQTT5 and self.properties and first & _SENT and first & 0x04
                 ):
-                    expiry_ms = self.extras[at]
-                    if _left_of(expiry_ms, now_ms) <= 0:
+                    left_ms = _left_of(self.extras[at], now_ms)
+                    if left_ms <= 0:
                         self.give_up(at)
                         if _STATS:
                             self.expired_count = self.expired_count + 1 & _COUNT_MASK
-                    elif _is_earlier(expiry_ms, self.next_expiry_ms, now_ms):
-                        self.next_expiry_ms = expiry_ms
+                    elif left_ms < least_ms:
+                        least_ms = left_ms
+                        self.next_expiry_ms = self.extras[at]
                 at = self.after[at]
 
         def give_up(self, at):
