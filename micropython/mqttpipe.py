@@ -710,6 +710,10 @@ _IGNORED = (OSError, MemoryError)
 
 # Made in advance: nobody can make it when memory is used up.
 _NO_MEMORY = TransportError(_OUT_OF_MEMORY)
+if _ASYNCIO:
+    # Raised again and again: each time MicroPython adds to its traceback, which only a builtin
+    # exception lets go of.
+    _NOT_KEPT = MemoryError()
 
 # Stands for "none" where None could be an argument.
 _NOTHING = object()
@@ -3864,7 +3868,7 @@ class _Receiving(_Serving):
                                     if not to_tell or since(now(), self._now_ms) >= _SLOW_MS:
                                         break
                             except Exception as error:
-                                if _ASYNCIO and qos and error is _NO_MEMORY:
+                                if _ASYNCIO and qos and error is _NOT_KEPT:
                                     # No memory in messages(): unacknowledged, it comes again.
                                     if qos == 4:
                                         self._arriving = packet_id
@@ -4894,10 +4898,8 @@ class _Closing(_Sending):
         if error is not None:
             try:
                 error = self._explain(error)
-                if _HINTS and state >= _SUBSCRIBING:
-                    # Nobody else is to blame for want of memory (_NO_MEMORY: of messages()).
-                    if not is_short and self._failed is not _NO_MEMORY:
-                        error = self._suspect(error)
+                if _HINTS and state >= _SUBSCRIBING and not is_short:
+                    error = self._suspect(error)
             except Exception:
                 error = _NO_MEMORY  # no memory for the full text
         if _RESOLVER and (self._is_stable or not self._is_wanted):
@@ -6682,7 +6684,8 @@ if _ASYNCIO:
             try:
                 self._queue.append(message.copy())
             except MemoryError:
-                raise _NO_MEMORY
+                _NOT_KEPT.__traceback__ = None
+                raise _NOT_KEPT
             if len(self._queue) >= self._queue_max and self not in client._full:
                 client._full.append(self)
                 client._is_enough = True  # for this step

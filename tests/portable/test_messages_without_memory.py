@@ -1,6 +1,8 @@
 """messages(): what there is no memory to keep is not lost."""
 
-from fakes import CONNACK_SESSION, reconnect
+import gc
+
+from fakes import CONNACK_SESSION, SkipTest, reconnect
 from test_full_queues import full, take
 from wire import kinds, publish
 
@@ -36,3 +38,26 @@ def test_at_qos_0_it_is_lost_and_told():
     bench.exchange(publish(b"a", b"new", 0))
     assert [event[0] for event in bench.take_events()] == ["error"]
     assert bench.client.is_online() and take(messages) == b"0"
+
+
+def test_however_often_it_happens_nothing_is_left_of_it():
+    """MicroPython adds each raise to the traceback of an exception that is made in advance."""
+    if not hasattr(gc, "mem_alloc"):
+        raise SkipTest("CPython has no such meter")
+    bench, messages = full(0, 1)
+
+    def fail():
+        raise MemoryError
+
+    def forget(client, error):
+        pass
+
+    bench.client.on_error = forget
+    bench.client._message.copy = fail
+    used = []
+    for _ in range(3):
+        for _ in range(50):
+            bench.exchange(publish(b"a", b"new", 0))
+        gc.collect()
+        used.append(gc.mem_alloc())
+    assert used[2] - used[1] < 200, used
