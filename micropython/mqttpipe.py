@@ -1175,15 +1175,19 @@ if _MQTT5:
             data = bytes(memoryview(buf)[at : at + size])
             end = at + size
             at = 0
+            identifier = None
             while at < size:
-                name = "0x%02x" % data[at]
-                row = _PROPERTIES.find(";" + name[2:])
-                if row < 0:
-                    raise IndexError
-                identifier, kind, _, received, name = _property(row)
+                if data[at] != identifier:  # of many of a kind only the first is looked up
+                    name = "0x%02x" % data[at]
+                    row = _PROPERTIES.find(";" + name[2:])
+                    if row < 0:
+                        raise IndexError
+                    identifier, kind, _, received, name = _property(row)
+                    if "%x" % (first_byte >> 4) not in received:
+                        raise _server_error(
+                            _PROTOCOL_ERROR, "property %s in a wrong packet" % name
+                        )
                 at += 1
-                if "%x" % (first_byte >> 4) not in received:
-                    raise _server_error(_PROTOCOL_ERROR, "property %s in a wrong packet" % name)
                 value, at = _decode_value(data, at, kind)
                 if kind == "p":
                     other, at = _decode_value(data, at, kind)
