@@ -7,7 +7,8 @@ a REPL. Then, within a simulated day:
 - the client is in service again, no call raises, and publish() works at each QoS;
 - every QoS 1 and 2 message whose publish() had answered is at the server, QoS 2 once;
 - every message that was acknowledged to the server has reached its callback;
-- every token ends, and every request: its callback was called, or about to be when Ctrl-C came.
+- every token ends, and every request: its callback was called, or about to be when Ctrl-C came;
+- a new session has the filters that were asked for last, and none that were taken back.
 
 A line is interrupted the first or the last time that a scenario runs it, the one in this scenario
 and the other in the next, with --long each time. No line or function of the client is named here.
@@ -200,6 +201,7 @@ class App:
         self.received = []
         self.sent = []  # payloads at QoS 1 and 2 that the server had to deliver
         self.requests = []  # what each has brought
+        self.filters = None  # those in force at the end
         self.interrupted_callbacks = 0
         self.client.on_message = self.on_message
         self.client.on_dropped = lambda client, token: self.dropped.add(token)
@@ -251,6 +253,10 @@ class App:
             self.queue(self.client.subscribe, name, self.on_message, qos)
         elif token is not None:
             self.tokens.append(token)
+
+    def unsubscribe(self, name):
+        if self.queue(self.client.unsubscribe, name)[1]:
+            self.queue(self.client.unsubscribe, name)
 
     def serve(self, payload, qos, topic="in/a"):
         self.broker.publish(topic, qos, payload, False)
@@ -321,6 +327,11 @@ class App:
         open_now = [one for one in self.bench.network.connections if not one.is_closed]
         assert len(open_now) == 1, "%d connections are open" % len(open_now)
         assert all(lookup.is_closed for lookup in self.bench.network.lookups)
+        if self.filters:
+            self.cut()
+            broker.lose_session()
+            self.recover()
+            assert sorted(broker.filters) == self.filters
 
 
 def answer(lookup):
@@ -382,10 +393,11 @@ def change_filters(app):
     for name in FILTERS:
         app.subscribe(name, 1)
     app.go()
-    app.queue(app.client.unsubscribe, "+/x")
+    app.unsubscribe("+/x")
     app.go()
     app.serve(b"still", 2)
     app.go()
+    app.filters = ["in/#"]
 
 
 def cut(app):
