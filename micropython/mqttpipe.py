@@ -713,7 +713,7 @@ _NO_MEMORY = TransportError(_OUT_OF_MEMORY)
 if _ASYNCIO:
     # Raised again and again: each time MicroPython adds to its traceback, which only a builtin
     # exception lets go of.
-    _NOT_KEPT = MemoryError()
+    _NOT_KEPT = MemoryError(_OUT_OF_MEMORY)
 
 # Stands for "none" where None could be an argument.
 _NOTHING = object()
