@@ -3429,11 +3429,10 @@ class _Serving(_Connecting):
         pipe = self._pipe
         outbox = self._outbox
         filters = self._filters
-        is_busy = True
-        while is_busy and self._is_wanted:
-            is_busy = filters.is_unsent or filters.asked_count or self._is_resending
-            if is_busy:
-                yield False
+        while self._is_wanted and (
+            filters.is_unsent or filters.asked_count or self._is_resending
+        ):
+            yield False
         if self._is_wanted:
             self._move(_ONLINE)
             if _OFFLINE:
@@ -3462,13 +3461,12 @@ class _Serving(_Connecting):
         ):
             yield False
         # After DISCONNECT we send and read nothing [MQTT5-3.14.4-1, -2].
-        self._has_said_bye = self._is_held = True
-        is_first = True
-        while is_first or outbox.pending and not self._is_time_up:
-            self._happened = is_first
-            is_first = False
+        self._has_said_bye = self._is_held = self._happened = True
+        while True:
             pipe.is_signalled = True
             yield False
+            if not outbox.pending or self._is_time_up:
+                break
         # Discard what the server has sent meanwhile. Closing with unread bytes would reset the
         # connection: the server might lose DISCONNECT and publish the will.
         try:
