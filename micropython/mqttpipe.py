@@ -5625,7 +5625,6 @@ class _Driving(_Closing):
 
             Allocates: nothing. Blocks: never; it waits for no lock.
             """
-            tail = self._isr_tail
             if self._isr_lock.acquire(False):
                 ring = self._isr_ring
                 tail = self._isr_tail
