@@ -1367,7 +1367,7 @@ class Pipe(IOBase):
                 self.tail = self.after[at]
         finally:
             if not token:
-                self._clear(self.tail)
+                self.free(self.tail)
             self.release_lock(token)
         return token
 
@@ -1397,15 +1397,6 @@ class Pipe(IOBase):
                 size += _EXPIRY_BYTES
             size += 1 + (more > 0x7F) + (more > 0x3FFF) + (more > 0x1FFFFF)
         return size + 2 + (size > 0x7F) + (size > 0x3FFF) + (size > 0x1FFFFF)
-
-    # Free a slot and drop its references.
-    def _clear(self, at):
-        self.firsts[at] = 0
-        self.topics[at] = self.payloads[at] = None
-        if _OFFLINE:
-            self.extras[at] = None
-        if _MQTT5 and self.properties:
-            self.properties[at] = None
 
     # Take the lock; the caller calls release_lock() in a `finally`. With `is_dropping` the caller
     # has the lock already and will drop or move queued messages: keep step() off the ring. Waits
@@ -1519,7 +1510,7 @@ class Pipe(IOBase):
                             topic = None  # it must follow the message that was sent: at tail
                             continue
                         self._copy(self.tail, last)
-                        self._clear(self.tail)
+                        self.free(self.tail)
                         self.bytes_left = 0
                         self.is_mixed = True
                         return last
@@ -1554,7 +1545,7 @@ class Pipe(IOBase):
             at = to
             while at != tail:
                 at = self.after[at]
-                self._clear(at)
+                self.free(at)
             return True
 
         def _copy(self, source, target):
@@ -1642,7 +1633,8 @@ class Pipe(IOBase):
     def free(self, at):
         """Free the slot of a message whose exchange has ended, and move head over free slots.
 
-        Returns its token; 0 with _MUTE: no callback. Allocates: nothing.
+        Writers also clear slots from tail on with it, where head never is but in an empty ring:
+        there it stays. Returns its token; 0 with _MUTE: no callback. Allocates: nothing.
         """
         firsts = self.firsts
         token = 0 if firsts[at] & _MUTE else self.tokens[at]
