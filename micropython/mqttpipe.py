@@ -1659,27 +1659,20 @@ class Pipe(IOBase):
                 at = 0
         self.head = at
 
-    def find_id(self, packet_id):
-        """The slot of the message sent with this packet identifier, or -1. Allocates: nothing."""
+    def find_id(self, packet_id, end=None):
+        """The slot of the message sent with this packet identifier, or -1. Allocates: nothing.
+
+        Args: end: the slot up to which to look; None: all.
+        """
         tokens = self.tokens
         at = self.head
-        while at != self.tail:
+        if end is None:
+            end = self.tail
+        while at != end:
             if (tokens[at] - 1) % _MESSAGE_IDS + 1 == packet_id and self.firsts[at] & _SENT:
                 return at
             at = self.after[at]
         return -1
-
-    # Does an earlier message use the packet identifier of this one? Only after 65,279 tokens while
-    # one message was stuck [MQTT-2.3.1-2] [MQTT5-2.2.1-3] [MQTT5-4.3.2-1] [MQTT5-4.3.3-1].
-    def is_id_taken(self, new):
-        at = self.head
-        while at != new:
-            if (self.tokens[at] - self.tokens[new]) % _MESSAGE_IDS == 0 and self.firsts[
-                at
-            ] & _SENT:
-                return True
-            at = self.after[at]
-        return False
 
     def rewind(self):
         """The connection is lost: the next one resends every message whose exchange is open.
@@ -4683,15 +4676,17 @@ class _Sending(_Receiving):
         if self.state == _SUBSCRIBING and not first & _SENT:
             return -1
         token = pipe.tokens[at]
-        # Tokens that lie far apart, or have wrapped, may share an identifier.
+        packet_id = (token - 1) % _MESSAGE_IDS + 1
+        # Tokens that lie far apart, or have wrapped, may share an identifier: after 65,279 tokens
+        # while one message was stuck [MQTT-2.3.1-2] [MQTT5-2.2.1-3] [MQTT5-4.3.2-1]
+        # [MQTT5-4.3.3-1]. This one waits until the exchange of the earlier message has ended.
         if (
             _OFFLINE
             and pipe.is_mixed
             or not 0 <= token - pipe.tokens[pipe.head] <= _MESSAGE_IDS - 1000
-        ):
-            if pipe.is_id_taken(at):
-                return -1  # until the other exchange has ended
-        return (token - 1) % _MESSAGE_IDS + 1
+        ) and pipe.find_id(packet_id, at) >= 0:
+            return -1
+        return packet_id
 
     if _QOS2:
 

@@ -46,7 +46,7 @@ REQUIREMENTS = "requirements-mutate.txt"
 
 # Section: patterns of its functions. A function belongs to the first one that has it.
 SECTIONS = {
-    "session": "Pipe.find Pipe.free Pipe.move_head Pipe.find_id Pipe.is_id_taken Pipe.rewind"
+    "session": "Pipe.find Pipe.free Pipe.move_head Pipe.find_id Pipe.rewind"
     " Pipe.resume Filters.* topic_matches",
     "pipe": "Pipe.*",
     "decoder": "Decoder.*",

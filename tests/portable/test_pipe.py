@@ -166,9 +166,9 @@ def test_an_identifier_is_never_used_twice_at_once():
     pipe.last_token = 65279
     pipe.put(b"t", b"", QOS_1)  # token 65280: identifier 1, as the first has it
     pipe.put(b"t", b"", QOS_1)
-    assert pipe.is_id_taken(1) and not pipe.is_id_taken(2)
+    assert pipe.find_id(1, 1) == 0 and pipe.find_id(2, 2) < 0
     pipe.free(0)
-    assert not pipe.is_id_taken(1)
+    assert pipe.find_id(1, 1) < 0
 
 
 def test_a_token_is_never_zero_when_the_count_wraps():
