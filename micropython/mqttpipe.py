@@ -624,9 +624,11 @@ def _left_of(end_ms, now_ms):
     return left_ms if left_ms <= _AHEAD_MAX_MS else -_MS_MAX
 
 
-# True if there is no other deadline, or at_ms comes first.
-def _is_earlier(at_ms, other_ms, now_ms):
-    return other_ms is None or _left_of(at_ms, now_ms) < _left_of(other_ms, now_ms)
+# The earlier of two deadlines; the other one may be None.
+def _earlier(at_ms, other_ms, now_ms):
+    if other_ms is None or _left_of(at_ms, now_ms) < _left_of(other_ms, now_ms):
+        return at_ms
+    return other_ms
 
 
 # ---------------------------------------------------------------------------
@@ -1348,7 +1350,7 @@ class Pipe(IOBase):
             if _OFFLINE and expiry_ms is not None:
                 self.firsts[at] |= _EXPIRES
                 self.extras[at] = expiry_ms
-                if _is_earlier(expiry_ms, self.next_expiry_ms, ticks_ms()):
+                if _earlier(expiry_ms, self.next_expiry_ms, ticks_ms()) == expiry_ms:
                     self.next_expiry_ms = expiry_ms
                 self.has_chores = True
             size = self.packet_bytes_of(at)
@@ -2613,12 +2615,8 @@ class _Connecting:
         timers[_TIMER_EXPIRY] = timers[_DUE] = None
         happened = self._do_chores()  # also sets the timer of the next expiry
         due_ms = timers[_DUE]
-        if (
-            due_ms is None
-            or deadline_ms is not None
-            and _is_earlier(deadline_ms, due_ms, self._now_ms)
-        ):
-            due_ms = deadline_ms
+        if deadline_ms is not None:
+            due_ms = _earlier(deadline_ms, due_ms, self._now_ms)
         timers[_DUE] = self._now_ms if self._is_late else due_ms
         return happened
 
@@ -3359,18 +3357,15 @@ class _Serving(_Connecting):
         while at != pipe.left:
             if pipe.firsts[at] & _FLYING:
                 at_ms = pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
-                if _is_earlier(at_ms, oldest_ms, now_ms):
-                    oldest_ms = at_ms
+                oldest_ms = _earlier(at_ms, oldest_ms, now_ms)
             at = pipe.after[at]
         if _MQTT5 and self._is_5 and self._auth_ms is not None:
             at_ms = self._auth_ms = ticks_add(self._auth_ms, timeout_ms)
-            if _is_earlier(at_ms, oldest_ms, now_ms):
-                oldest_ms = at_ms
+            oldest_ms = _earlier(at_ms, oldest_ms, now_ms)
         for row in self._filters.rows:
             if row[_STATE] == _ASKED:
                 at_ms = row[_MARK] = ticks_add(row[_MARK], timeout_ms)
-                if _is_earlier(at_ms, oldest_ms, now_ms):
-                    oldest_ms = at_ms
+                oldest_ms = _earlier(at_ms, oldest_ms, now_ms)
         if timeout_ms:
             self._now_ms = ticks_ms()
             self._on_ping_time(True)
@@ -3465,9 +3460,7 @@ class _Serving(_Connecting):
     def _arm(self, timer, timeout_ms):
         at_ms = ticks_add(self._now_ms, timeout_ms)
         self._timers[timer] = at_ms
-        due_ms = self._timers[_DUE]
-        if _is_earlier(at_ms, due_ms, self._now_ms):
-            self._timers[_DUE] = at_ms
+        self._timers[_DUE] = _earlier(at_ms, self._timers[_DUE], self._now_ms)
 
     # Act on the deadlines that have passed. True: something happened. A deadline is extended by
     # one step, once, if we heard the server in this step. Traffic alone does not save a server
@@ -3521,12 +3514,10 @@ class _Serving(_Connecting):
                     timer = _SUBSCRIBING - _TIMER_WORDS
                 raise TimedOut(_NO_ANSWER, _STAGE_WORDS.split()[timer + _TIMER_WORDS])
         self._is_late = is_put_off
-        due_ms = None
         timers[_DUE] = None
         for at_ms in timers:
-            if at_ms is not None and _is_earlier(at_ms, due_ms, now_ms):
-                due_ms = at_ms
-        timers[_DUE] = due_ms
+            if at_ms is not None:
+                timers[_DUE] = _earlier(at_ms, timers[_DUE], now_ms)
         return happened
 
     # The keep alive counts from the last packet sent, of any kind [MQTT-3.1.2-23]
@@ -4225,7 +4216,7 @@ class _Receiving(_Serving):
                             break
                     else:
                         due_ms = self._timers[_TIMER_EXPIRY]
-                        if _is_earlier(request[2], due_ms, now_ms):
+                        if _earlier(request[2], due_ms, now_ms) != due_ms:
                             self._arm(_TIMER_EXPIRY, left_ms)
 
     # SUBACK or UNSUBACK (sections 3.9 and 3.11).
