@@ -3457,7 +3457,12 @@ class _Serving(_Connecting):
             pass  # the server has closed already
         yield True
 
-    def _arm(self, timer, timeout_ms):
+    # (Without timeout_ms: connect_timeout_ms, and not if it runs already.)
+    def _arm(self, timer, timeout_ms=None):
+        if timeout_ms is None:
+            if self._timers[timer] is not None:
+                return
+            timeout_ms = self.connect_timeout_ms
         at_ms = ticks_add(self._now_ms, timeout_ms)
         self._timers[timer] = at_ms
         self._timers[_DUE] = _earlier(at_ms, self._timers[_DUE], self._now_ms)
@@ -3505,7 +3510,7 @@ class _Serving(_Connecting):
                 self._arm(timer, self.connect_timeout_ms // 2)
             elif self._is_held and timer != _TIMER_WRITE:
                 # While a packet is held we do not read, so no answer can be late.
-                self._arm(timer, self.connect_timeout_ms)
+                self._arm(timer)
             elif heard and not self._is_late:
                 is_put_off = True
                 timers[timer] = now_ms
@@ -3888,8 +3893,9 @@ class _Receiving(_Serving):
             else:
                 if first_byte == _MOVES:
                     heard = True
-                if heard or timers[_TIMER_PACKET] is None:
-                    self._arm(_TIMER_PACKET, self.connect_timeout_ms)
+                if heard:
+                    timers[_TIMER_PACKET] = None
+                self._arm(_TIMER_PACKET)
 
     if _QOS2:
         # True: this QoS 2 message is new since its identifier was released. A repeated message has
@@ -4570,7 +4576,7 @@ class _Sending(_Receiving):
                     raise failure
                 if not is_all:
                     if timers[_TIMER_WRITE] is None and not self._is_refused:
-                        self._arm(_TIMER_WRITE, self.connect_timeout_ms)
+                        self._arm(_TIMER_WRITE)
                     break
                 # (With is_full, go on: there is room for a PINGREQ now.)
                 if (
@@ -4620,7 +4626,7 @@ class _Sending(_Receiving):
                     if first & _QOS_MASK:  # the slot stays until its exchange ends in _on_ack()
                         marks[at] = self._now_ms
                         if timers[_TIMER_ACK] is None:
-                            self._arm(_TIMER_ACK, self.connect_timeout_ms)
+                            self._arm(_TIMER_ACK)
                     else:
                         token = tokens[at]
                         firsts[at] = 0
@@ -4691,8 +4697,7 @@ class _Sending(_Receiving):
             if self._outbox.tail is not None:
                 self._mark_pubrel()
             self._flying += 1
-            if self._timers[_TIMER_ACK] is None:
-                self._arm(_TIMER_ACK, self.connect_timeout_ms)
+            self._arm(_TIMER_ACK)
             if _STATS:
                 self._count(_N_AGAIN)
                 self._outbox.packet_count -= 1  # `stats` adds _N_AGAIN to it
@@ -4802,7 +4807,7 @@ class _Sending(_Receiving):
                 if self._timers[_TIMER_PINGRESP] is None:
                     if _STATS:
                         self._ping_ms = self._now_ms
-                    self._arm(_TIMER_PINGRESP, self.connect_timeout_ms)
+                    self._arm(_TIMER_PINGRESP)
                 elif _linger_ms:
                     self._more_pings += 1
             else:
@@ -4811,8 +4816,7 @@ class _Sending(_Receiving):
             if outbox.sent_count - self._auth_mark & _COUNT_MASK < _COUNT_HALF:
                 self._auth_mark = None
                 self._auth_ms = self._now_ms
-                if self._timers[_TIMER_ACK] is None:
-                    self._arm(_TIMER_ACK, self.connect_timeout_ms)
+                self._arm(_TIMER_ACK)
             else:
                 self._has_marks = True
         for row in self._filters.rows:
@@ -4820,8 +4824,7 @@ class _Sending(_Receiving):
                 if outbox.sent_count - row[_MARK] & _COUNT_MASK < _COUNT_HALF:
                     row[_STATE] = _ASKED
                     row[_MARK] = self._now_ms
-                    if self._timers[_TIMER_ACK] is None:
-                        self._arm(_TIMER_ACK, self.connect_timeout_ms)
+                    self._arm(_TIMER_ACK)
                 else:
                     self._has_marks = True
 
