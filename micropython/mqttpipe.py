@@ -4853,7 +4853,8 @@ class _Closing(_Sending):
         if state == _ONLINE and at_ms is not None and _left_of(at_ms, ticks_ms()) <= 0:
             self._is_stable = True  # the timer is due, but was not handled yet
         if _MQTT5 and self._is_5 and state >= _AWAITING_CONNACK:
-            self._say_why(error)
+            if isinstance(error, ServerError):
+                self._say_why(error)
         self._drop_socket()
         self._read = self._write = self._packets = None
         if _QOS2 and self._arriving in self._received:
@@ -4914,10 +4915,9 @@ class _Closing(_Sending):
             try:
                 outbox = self._outbox
                 # Send this step's acknowledgements first, but no messages: these count as unsent.
-                if self._pipe.left == self._pipe.sent and isinstance(error, ServerError):
+                if self._pipe.left == self._pipe.sent:
                     outbox.flush(self._write)
-                is_clear = not outbox.pending and not self._has_said_bye
-                if isinstance(error, ServerError) and is_clear and self._write:
+                if not outbox.pending and not self._has_said_bye and self._write:
                     packet = bytes((_DISCONNECT, 1, error.reason_code))
                     self._write(packet, 0, len(packet))
             except Exception:
