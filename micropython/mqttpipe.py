@@ -304,8 +304,6 @@ _STRING_BYTES_MAX = const(65535)
 _PACKET_BYTES_LIMIT = const(268435460)
 # PUBLISH without topic name and payload: fixed header, length of the name, identifier.
 _PUBLISH_HEADER_MAX = const(9)
-# MQTT 5.0: SUBSCRIBE without filter and properties: fixed header, identifier, lengths, options.
-_FILTER_HEADER_MAX = const(14)
 _ACK_BYTES = const(4)  # PUBACK, PUBREC, PUBREL, PUBCOMP
 _ACK_ROOM = const(4 + _MQTT5)  # MQTT 5.0 may add a reason code
 
@@ -3196,16 +3194,13 @@ class _Connecting:
         def _why_not(self, first_byte):
             return 0x9A if first_byte & _RETAIN & self._forbidden else 0x9B
 
-        # The error if this server cannot accept this SUBSCRIBE (qos -1: UNSUBSCRIBE); or None. An
-        # upper bound of the packet's size is cheaper than the exact size, and comes first.
+        # The error if this server cannot accept this SUBSCRIBE (qos -1: UNSUBSCRIBE); or None.
         def _lacks_for(self, topic_filter, qos, options):
             pipe = self._pipe
-            size = len(topic_filter) + len(options[1]) + _FILTER_HEADER_MAX
+            size = len(encode_filter(0, topic_filter, qos, options))
             if size > pipe.packet_bytes_max:
-                size = len(encode_filter(0, topic_filter, qos, options))
-                if size > pipe.packet_bytes_max:
-                    kind = "SUBSCRIBE" if qos >= 0 else "UNSUBSCRIBE"
-                    return pipe.why_too_large(kind, size)
+                kind = "SUBSCRIBE" if qos >= 0 else "UNSUBSCRIBE"
+                return pipe.why_too_large(kind, size)
             lacks = self._lacks if qos >= 0 else 0
             if lacks & _LACKS_SHARED and topic_filter.startswith(b"$share/"):
                 return _server_error(0x9E)
