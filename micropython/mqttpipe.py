@@ -5288,9 +5288,7 @@ class _Driving(_Closing):
             interest = 0
         if not self._is_held:
             interest |= select.POLLIN
-        if sock is None:
-            return interest
-        if interest != self._interest:
+        if sock is not None and interest != self._interest:
             poll.modify(sock, interest)
             self._interest = interest
         return interest
@@ -6052,8 +6050,7 @@ class MQTTClient(_Calls5):
         servers = []  # (host, port, user, password, is_tls) of each
         is_tls = False
         for one in uri:
-            server = list(parse_uri(one))
-            server += (_DNS_A, 0)
+            server = list(parse_uri(one) + (_DNS_A, 0))
             if user is not None:
                 server[2] = user
             if password is not None:
