@@ -422,7 +422,7 @@ _RECEIVED_MAX = const(256)
 _COUNT_MASK = const(0x3FFFFFFF)
 _COUNT_HALF = const(0x20000000)
 
-# How long put() waits for another thread, which needs far less.
+# How long publish() waits for another thread, which needs far less.
 _LOCK_WAIT_MS = const(20)
 _LOCK_WAITS = const(10_000)
 _LOCK_STALE_MS = const(1000)  # mend() releases a lock that one call holds for longer
@@ -1246,9 +1246,10 @@ if _MQTT5:
 # queued messages sets `is_dropping`, waits until `is_looking` is clear, and step() leaves the ring
 # alone until `is_dropping` is clear.
 #
-# A poll sees `is_signalled`: put() sets it, and step() clears it before it reads the ring. put()
-# sets it last, because the CPython shim then wakes a sleeping poll. `has_chores` makes step() do
-# more than move messages: set it after the change that it announces, and before `is_signalled`.
+# A poll sees `is_signalled`: publish() sets it, and step() clears it before it reads the ring.
+# publish() sets it last, because the CPython shim then wakes a sleeping poll. `has_chores` makes
+# step() do more than move messages: set it after the change that it announces, and before
+# `is_signalled`.
 #
 # The ring has one slot more than asked for: one is always empty, or a full ring would look empty.
 
@@ -1314,12 +1315,14 @@ class Pipe(IOBase):
 
     # -- writers ------------------------------------------------------------
 
-    def put(self, topic, payload, first_byte, policy=None, expiry_ms=None):
-        """Store a message and return its token, 1..2**30-1.
+    def place(self, policy=None, expiry_ms=None):
+        """Queue the message in the slot at tail under a new token, and release the lock.
 
-        Args:
-            topic, payload: bytes. first_byte: of the PUBLISH packet. policy: for this message;
-                None: that of the pipe. expiry_ms: ticks_ms() or None.
+        The caller has taken the lock and filled the slot: nobody sees it before tail moves.
+
+        Args: policy: for this message; None: that of the pipe. expiry_ms: ticks_ms() or None.
+
+        Returns: The token, 1..2**30-1.
 
         Raises:
             QueueFull: no slot is free, or too many bytes are queued; nothing has changed.
@@ -1328,19 +1331,6 @@ class Pipe(IOBase):
         Blocks: for some microseconds while another thread holds the lock. If a function run by
         micropython.schedule() interrupts publish() in its own thread (or step(), if the policy
         drops messages), the lock cannot come free: QueueFull after 20 ms.
-        """
-        self.wait_for_lock()
-        # Fill the empty slot first: nobody sees it before tail moves.
-        at = self.tail
-        self.topics[at] = topic
-        self.payloads[at] = payload
-        self.firsts[at] = first_byte
-        return self.place(policy, expiry_ms)
-
-    def place(self, policy=None, expiry_ms=None):
-        """Queue the message in the empty slot under a new token, and release the lock.
-
-        Args, returns, raises: as put().
         """
         at = self.tail
         token = 0
@@ -3404,9 +3394,7 @@ class _Serving(_Connecting):
         pipe = self._pipe
         outbox = self._outbox
         filters = self._filters
-        while self._is_wanted and (
-            filters.is_unsent or filters.asked_count or self._is_resending
-        ):
+        while self._is_wanted and (filters.is_unsent or filters.asked_count or self._is_resending):
             yield False
         if self._is_wanted:
             self._move(_ONLINE)
@@ -5386,9 +5374,9 @@ class _Driving(_Closing):
 
         # The thread, from start() to stop(); or one tick of the timer.
         def _drive(self, timer=None):
-            # This tick has interrupted a put(), which holds the lock: publish() in a callback
+            # This tick has interrupted a publish(), which holds the lock: publish() in a callback
             # would wait in vain. The next tick comes in 10 ms. mend() releases the lock if Ctrl-C
-            # has ended the put().
+            # has ended that call.
             if timer and self._pipe._lock.locked():
                 self._pipe.mend()
                 return
@@ -5745,11 +5733,9 @@ class _Calls5(_Driving):
                     expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
                     expiry_s = ticks_add(ticks_ms(), expiry_s)
             pipe = self._pipe
-            pipe.wait_for_lock()  # from here on as put()
+            pipe.wait_for_lock()
             at = pipe.tail
-            pipe.topics[at] = message[0]
-            pipe.payloads[at] = message[1]
-            pipe.firsts[at] = message[2]
+            pipe.topics[at], pipe.payloads[at], pipe.firsts[at] = message
             if data:
                 pipe.properties[at] = data
                 pipe.firsts[at] |= _HAS_PROPERTIES
@@ -5828,7 +5814,7 @@ class _Calls5(_Driving):
                 LocalError: an argument is wrong, or this is not MQTT 5.0. QueueFull: eight
                     requests wait already, or the pipe is full.
 
-            Allocates: the properties. Blocks: see Pipe.put(). Spec: [5: 4.10].
+            Allocates: the properties. Blocks: see Pipe.place(). Spec: [5: 4.10].
             """
             if not self._is_5:
                 raise LocalError(_NEEDS_5 % "request()")
@@ -6278,8 +6264,8 @@ class MQTTClient(_Calls5):
         slow, the next steps report the rest.
 
         Allocates: nothing, if both are bytes and the client remembers the topic name. It remembers
-        eight; a ninth clears the table. The same object again costs least. Blocks: see Pipe.put().
-        Spec: section 3.3.
+        eight; a ninth clears the table. The same object again costs least. Blocks: see
+        Pipe.place(). Spec: section 3.3.
         """
         # No DUP [MQTT-3.3.1-2] [MQTT-4.3.1-1] [MQTT5-3.3.1-2] [MQTT5-4.3.1-1], and no subscription
         # identifier [MQTT5-3.3.4-6].
@@ -6301,7 +6287,7 @@ class MQTTClient(_Calls5):
         if payload.__class__ is not _bytes:
             payload = _to_payload(payload)
         if (not _MQTT5 or properties is None) and offline is None and expiry_s is None:
-            # The easy case of Pipe.put(), inlined: the call alone would be a tenth of a message's
+            # The easy case of _put_wish(), inlined: the call alone would be a tenth of a message's
             # cost. No new variable and no `try`: they would move the frame to the heap (rule 6).
             # So arguments are reused: retain is the pipe, offline the slot, topic_name the slot
             # after it, expiry_s the size and then the token, qos what bytes_left will be.
@@ -6374,7 +6360,11 @@ class MQTTClient(_Calls5):
             if expiry_s is not None:
                 expiry_s = _integer("expiry_s", expiry_s, 1, _EXPIRY_MAX_S) * 1000
                 expiry_s = ticks_add(ticks_ms(), expiry_s)
-            return self._pipe.put(message[0], message[1], message[2], offline, expiry_s)
+            pipe = self._pipe
+            pipe.wait_for_lock()
+            at = pipe.tail
+            pipe.topics[at], pipe.payloads[at], pipe.firsts[at] = message
+            return pipe.place(offline, expiry_s)
 
     if _OFFLINE:
         # on_dropped may publish, and so drop more: report that after it returns, not inside it.
@@ -6422,7 +6412,7 @@ class MQTTClient(_Calls5):
 
             Raises: LocalError: not an int. QueueFull: another call holds the pipe for too long.
 
-            Allocates: very little. Blocks: see Pipe.put().
+            Allocates: very little. Blocks: see Pipe.place().
             """
             is_taken_back = self._pipe.cancel(token)
             self._tell_dropped()
@@ -6460,7 +6450,7 @@ class MQTTClient(_Calls5):
         Raises:
             LocalError: an argument is wrong. QueueFull: another call holds the pipe for too long.
 
-        Allocates: a row of the table, about 64 bytes. Blocks: see Pipe.put(). Spec: section 3.8.
+        Allocates: a row of the table, about 64 bytes. Blocks: see Pipe.place(). Spec: section 3.8.
         """
         if _MQTT5:
             options = 0
@@ -6495,7 +6485,7 @@ class MQTTClient(_Calls5):
         Raises:
             LocalError: the filter is wrong. QueueFull: another call holds the pipe for too long.
 
-        Allocates: a row of the table. Blocks: see Pipe.put(). Spec: section 3.10.
+        Allocates: a row of the table. Blocks: see Pipe.place(). Spec: section 3.10.
         """
         if _MQTT5:
             return self._put_filter(topic_filter, None, -1, 0, properties)

@@ -21,7 +21,7 @@ import trees
 # Rule 6 of the client: tests/host/test_list_frames.py sees to it.
 HOT = frozenset(
     "_has_happened _known_topic _next_id _on_ack _on_packet _on_ping_time _sleep _step "
-    "_watch find find_id flush free ioctl is_done move_head next_deadline_ms publish put put_ack "
+    "_watch find find_id flush free ioctl is_done move_head next_deadline_ms publish put_ack "
     "put_publish step topic_matches".split()
 )
 

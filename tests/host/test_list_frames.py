@@ -30,7 +30,6 @@ HOT = (
     "Pipe.free",
     "Pipe.ioctl",
     "Pipe.move_head",
-    "Pipe.put",
     "_Sending._next_id",
     "_Receiving._on_ack",
     "_Receiving._on_packet",

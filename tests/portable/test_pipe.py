@@ -20,6 +20,16 @@ def make(slots):
     return mqttpipe.Pipe(slots, 1024)
 
 
+def put(pipe, topic, payload, first_byte, policy=None):
+    """As publish() does where it is not easy."""
+    pipe.wait_for_lock()
+    at = pipe.tail
+    pipe.topics[at] = topic
+    pipe.payloads[at] = payload
+    pipe.firsts[at] = first_byte
+    return pipe.place(policy)
+
+
 def take(pipe):
     """As step() does: the next message that waits is sent. Returns its slot."""
     at = pipe.sent
@@ -35,7 +45,7 @@ def places(pipe):
 
 def test_messages_come_out_in_order_with_their_tokens():
     pipe = make(3)
-    tokens = [pipe.put(b"t%d" % i, b"p", QOS_0) for i in range(3)]
+    tokens = [put(pipe, b"t%d" % i, b"p", QOS_0) for i in range(3)]
     assert tokens == [1, 2, 3]
     seen = []
     while pipe.sent != pipe.tail:
@@ -48,9 +58,9 @@ def test_messages_come_out_in_order_with_their_tokens():
 
 def test_a_full_pipe_refuses_and_keeps_what_it_has():
     pipe = make(2)
-    pipe.put(b"a", b"1", QOS_0)
-    pipe.put(b"b", b"2", QOS_0)
-    message = raises(mqttpipe.QueueFull, pipe.put, b"c", b"3", QOS_0)
+    put(pipe, b"a", b"1", QOS_0)
+    put(pipe, b"b", b"2", QOS_0)
+    message = raises(mqttpipe.QueueFull, put, pipe, b"c", b"3", QOS_0)
     assert "2" in message
     assert pipe.last_token == 2
     assert pipe.find(1) >= 0 and pipe.find(2) >= 0 and pipe.find(3) < 0
@@ -60,7 +70,7 @@ def test_a_full_pipe_refuses_and_keeps_what_it_has():
 def test_the_ring_turns_many_times():
     pipe = make(3)
     for i in range(1, 50):
-        assert pipe.put(b"t", b"%d" % i, QOS_0) == i
+        assert put(pipe, b"t", b"%d" % i, QOS_0) == i
         at = take(pipe)
         assert pipe.payloads[at] == b"%d" % i
         assert pipe.free(at) == i
@@ -73,19 +83,19 @@ def test_a_slot_is_held_until_its_end_and_those_behind_it_too():
     """The ring is the session: what waits for PUBACK keeps its slot, whoever ends first."""
     pipe = make(3)
     for i in range(3):
-        pipe.put(b"t", b"%d" % i, QOS_1)
+        put(pipe, b"t", b"%d" % i, QOS_1)
         take(pipe)
     assert pipe.free(1) == 2 and pipe.free(2) == 3
-    raises(mqttpipe.QueueFull, pipe.put, b"t", b"x", QOS_0)
+    raises(mqttpipe.QueueFull, put, pipe, b"t", b"x", QOS_0)
     assert pipe.find(1) == 0 and pipe.find(2) < 0 and pipe.find(3) < 0
     assert pipe.free(0) == 1
-    assert (pipe.head == pipe.tail) and pipe.put(b"t", b"x", QOS_0) == 4
+    assert (pipe.head == pipe.tail) and put(pipe, b"t", b"x", QOS_0) == 4
 
 
 def test_rewind_gives_again_what_was_not_ended():
     pipe = make(4)
     for first_byte in (QOS_1, QOS_0, QOS_2, QOS_1):
-        pipe.put(b"t", b"%d" % first_byte, first_byte)
+        put(pipe, b"t", b"%d" % first_byte, first_byte)
     for _ in range(3):
         at = take(pipe)
         if pipe.firsts[at] == QOS_0:
@@ -104,7 +114,7 @@ def test_a_session_that_goes_on_sends_again_and_pubrels_in_the_order_of_the_pubr
     needs("qos2")
     pipe = make(4)
     for i in range(4):
-        pipe.put(b"t", b"%d" % i, QOS_2)
+        put(pipe, b"t", b"%d" % i, QOS_2)
         take(pipe)
     for turns in ((1, 2, 3), (0x7FFE, 0x7FFF, 1), (0x7FFF, 1, 2)):  # they begin anew
         for turn, at in zip(turns, (2, 0, 3)):
@@ -120,7 +130,7 @@ def test_a_pubrel_in_vain_is_sent_by_four_connections_and_changes_no_order():
     needs("qos2", "offline")
     pipe = make(4)
     for i in range(3):
-        pipe.put(b"t", b"%d" % i, QOS_2)
+        put(pipe, b"t", b"%d" % i, QOS_2)
         take(pipe)
     pipe.firsts[0] |= RELEASED | 2 << TURN_SHIFT
     pipe.give_up(1)
@@ -136,7 +146,7 @@ def test_without_a_session_all_exchanges_begin_anew():
     needs("qos2")
     pipe = make(3)
     for first_byte in (QOS_1, QOS_2, QOS_2):
-        pipe.put(b"t", b"%d" % first_byte, first_byte)
+        put(pipe, b"t", b"%d" % first_byte, first_byte)
         take(pipe)
     pipe.firsts[1] |= RELEASED | 7 << TURN_SHIFT
     pipe.rewind()
@@ -149,7 +159,7 @@ def test_the_slot_of_an_acknowledgement_is_found_by_its_identifier():
     pipe = make(4)
     pipe.last_token = 65278
     for first_byte in (QOS_1, QOS_0, QOS_1, QOS_1):
-        pipe.put(b"t", b"", first_byte)
+        put(pipe, b"t", b"", first_byte)
     for _ in range(3):
         take(pipe)
     # Tokens 65279, 65280 (QoS 0), 65281, and one that was not sent yet: 65282.
@@ -161,11 +171,11 @@ def test_the_slot_of_an_acknowledgement_is_found_by_its_identifier():
 def test_an_identifier_is_never_used_twice_at_once():
     """[MQTT-2.3.1-2]"""
     pipe = make(3)
-    pipe.put(b"stuck", b"", QOS_1)
+    put(pipe, b"stuck", b"", QOS_1)
     take(pipe)
     pipe.last_token = 65279
-    pipe.put(b"t", b"", QOS_1)  # token 65280: identifier 1, as the first has it
-    pipe.put(b"t", b"", QOS_1)
+    put(pipe, b"t", b"", QOS_1)  # token 65280: identifier 1, as the first has it
+    put(pipe, b"t", b"", QOS_1)
     assert pipe.find_id(1, 1) == 0 and pipe.find_id(2, 2) < 0
     pipe.free(0)
     assert pipe.find_id(1, 1) < 0
@@ -174,14 +184,14 @@ def test_an_identifier_is_never_used_twice_at_once():
 def test_a_token_is_never_zero_when_the_count_wraps():
     pipe = make(3)
     pipe.last_token = 0x3FFFFFFE
-    assert pipe.put(b"a", b"", QOS_0) == 0x3FFFFFFF
-    assert pipe.put(b"a", b"", QOS_0) == 1
+    assert put(pipe, b"a", b"", QOS_0) == 0x3FFFFFFF
+    assert put(pipe, b"a", b"", QOS_0) == 1
 
 
 def test_what_was_given_up_is_found_by_nobody_and_rests_until_its_end():
     needs("offline")
     pipe = make(3)
-    pipe.put(b"t", b"", QOS_1)
+    put(pipe, b"t", b"", QOS_1)
     take(pipe)
     assert pipe.cancel(1) is True and pipe.dropped == [1]
     assert pipe.find(1) < 0 and pipe.find_id(1) == 0 and pipe.firsts[0] & MUTE
@@ -195,7 +205,7 @@ def test_ioctl_answers_a_poll_and_nothing_else():
     poll_in = mqttpipe.select.POLLIN
     poll_out = mqttpipe.select.POLLOUT
     assert pipe.ioctl(3, poll_in) == 0
-    pipe.put(b"a", b"", QOS_0)
+    put(pipe, b"a", b"", QOS_0)
     assert pipe.ioctl(3, poll_in) == poll_in
     assert pipe.ioctl(3, poll_in | poll_out) == poll_in
     pipe.is_signalled = False
@@ -220,9 +230,9 @@ def test_the_largest_message_fills_packet_bytes_max_to_the_last_byte():
     for first_byte, id_bytes in ((QOS_0, 0), (QOS_1, 2)):
         for body, head in ((127, 2), (128, 3), (16383, 3), (16384, 4), (2097151, 4), (2097152, 5)):
             payload = Long(body - 3 - id_bytes)
-            assert mqttpipe.Pipe(1, head + body).put(b"t", payload, first_byte) == 1
+            assert put(mqttpipe.Pipe(1, head + body), b"t", payload, first_byte) == 1
             small = mqttpipe.Pipe(1, head + body - 1)
-            message = raises(mqttpipe.LocalError, small.put, b"t", payload, first_byte)
+            message = raises(mqttpipe.LocalError, put, small, b"t", payload, first_byte)
             assert "%d bytes" % (head + body) in message, message
             assert small.head == small.tail and not small._lock.locked()
 
@@ -251,22 +261,22 @@ def test_the_size_of_a_packet_of_mqtt_5_is_told_to_the_byte():
                     rest = max(rest, size)
                     size = 1 + length_bytes(rest) + rest
                     assert pipe.packet_bytes_of(at) == size
-                    # And put() finds that it is just too large.
+                    # And place() finds that it is just too large.
                     pipe.packet_bytes_max = pipe.our_bytes_max = size - 1
                     pipe.firsts[at] = first_byte | flags
                     message = raises(mqttpipe.LocalError, pipe.place, None, expiry_bytes or None)
                     assert "message of %d bytes" % size in message, message
 
 
-def test_put_waits_in_vain_for_a_lock_that_nobody_gives_back():
+def test_publish_waits_in_vain_for_a_lock_that_nobody_gives_back():
     pipe = make(2)
     pipe.wait_for_lock()
-    raises(mqttpipe.QueueFull, pipe.put, b"t", b"", QOS_0)
+    raises(mqttpipe.QueueFull, put, pipe, b"t", b"", QOS_0)
     assert pipe.head == pipe.tail and pipe._lock.locked()
     assert pipe.is_signalled and pipe.has_chores, "step() looks who has it"
     assert not getattr(pipe, "is_dropping", False), "it goes on to send"
     pipe.release_lock()
-    assert pipe.put(b"t", b"", QOS_0) == 1 and not pipe._lock.locked()
+    assert put(pipe, b"t", b"", QOS_0) == 1 and not pipe._lock.locked()
 
 
 def test_who_waits_for_the_lock_gives_up_after_some_milliseconds():
@@ -335,7 +345,7 @@ def test_a_lock_that_one_call_after_the_other_takes_is_left_alone():
 def test_cancel_takes_nothing_without_the_lock():
     needs("offline")
     pipe = make(2)
-    token = pipe.put(b"t", b"", QOS_0)
+    token = put(pipe, b"t", b"", QOS_0)
     pipe.wait_for_lock()
     raises(mqttpipe.QueueFull, pipe.cancel, token)
     assert pipe.dropped == [] and pipe._lock.locked()
@@ -346,7 +356,7 @@ def test_cancel_takes_nothing_without_the_lock():
 def test_cancel_takes_nothing_that_has_ended_while_it_waited():
     needs("offline")
     pipe = make(2)
-    token = pipe.put(b"t", b"", QOS_0)
+    token = put(pipe, b"t", b"", QOS_0)
     wait = pipe.wait_for_lock
 
     def wait_for_lock(is_dropping=False):
@@ -362,7 +372,7 @@ def test_qos_0_on_its_way_is_not_taken_back_but_what_waits_behind_it_is():
     needs("offline")
     pipe = make(4)
     for turn in range(6):  # wherever the ring begins
-        tokens = [pipe.put(b"t", b"", QOS_0) for _ in range(4)]
+        tokens = [put(pipe, b"t", b"", QOS_0) for _ in range(4)]
         ways = [take(pipe), take(pipe)]
         assert [pipe.cancel(token) for token in tokens] == [False, False, True, True], turn
         assert pipe.dropped == tokens[2:]
@@ -377,7 +387,7 @@ def test_qos_0_on_its_way_is_not_taken_back_but_what_waits_behind_it_is():
 
 def test_rewind_ends_what_ctrl_c_has_left_half_free():
     pipe = make(2)
-    pipe.put(b"t", b"", QOS_1)
+    put(pipe, b"t", b"", QOS_1)
     at = take(pipe)
     pipe.topics[at] = pipe.payloads[at] = None  # as free() begins
     pipe.rewind()
@@ -387,7 +397,7 @@ def test_rewind_ends_what_ctrl_c_has_left_half_free():
 def test_rewind_waits_for_a_writer_that_moves_messages():
     needs("offline")
     pipe = make(2)
-    pipe.put(b"t", b"", QOS_1)
+    put(pipe, b"t", b"", QOS_1)
     take(pipe)
     pipe.wait_for_lock(True)
     seen = []
@@ -453,7 +463,7 @@ def test_who_drops_one_more_does_not_wait_for_the_end_of_a_connection():
     needs("offline")
     pipe = mqttpipe.Pipe(5, 1024, 30)
     for _ in range(3):
-        pipe.put(b"t", b"23456789", QOS_1)
+        put(pipe, b"t", b"23456789", QOS_1)
     give_up = pipe.give_up
 
     def give_up_meanwhile(at):
@@ -461,5 +471,5 @@ def test_who_drops_one_more_does_not_wait_for_the_end_of_a_connection():
         pipe.is_looking = True  # another thread is in rewind()
 
     pipe.give_up = give_up_meanwhile
-    token = pipe.put(b"t", b"23456789012345678", QOS_1, DROP_OLDEST)
+    token = put(pipe, b"t", b"23456789012345678", QOS_1, DROP_OLDEST)
     assert pipe.dropped == [1, 2] and token == 4 and not pipe.is_dropping
