@@ -112,8 +112,10 @@ if implementation.name == "micropython":
             def locked(self):
                 return self.state
 
-        def get_ident():
-            return 1
+        if _BACKGROUND or _ASYNCIO:
+
+            def get_ident():
+                return 1
 
     if _TLS:
         import gc
@@ -2911,7 +2913,9 @@ class _Connecting:
     # family gets one, too. TLS may use all that is left of the attempt. If no time is left for the
     # other family, the next attempt begins with that family.
     def _connect_to(self, addresses, shares):
-        count = self._address_count = len(addresses)
+        count = len(addresses)
+        if _RESOLVER:
+            self._address_count = count
         server = self._server
         first = server[_ADDRESS] % count
         for i in range(count):
@@ -4852,7 +4856,9 @@ class _Closing(_Sending):
             self._timers[timer] = None
         self._flying = self._unproven = self._proving = self._more_pings = 0
         self._is_refused = False
-        self._ping_mark = self._pubrel_mark = None
+        self._ping_mark = None
+        if _QOS2:
+            self._pubrel_mark = None
         self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
         self._put_offs = 0
         self._has_marks = False
@@ -4956,9 +4962,8 @@ class _Closing(_Sending):
                 server[_FAMILY] = _DNS_A + _DNS_AAAA - server[_FAMILY]
         # After a stable connection begin with the first server. Try the others without a pause;
         # pause after the last. A server that another one names is tried in between.
-        referred = None
-        if _MQTT5 and self._is_5:
-            referred = self._refer(error)
+        if _MQTT5:
+            referred = self._refer(error) if self._is_5 else None
         if _MQTT5 and referred:
             self._server = referred
         elif _FAILOVER:
@@ -5681,7 +5686,8 @@ class _Calls5(_Driving):
             self._flying_max = self.in_flight_max
             self._alias_max = self._forbidden = self._lacks = 0
             self._refused = []  # errors to report: what this server does not take
-            self._home = self._server
+            if not _FAILOVER:
+                self._home = self._server
             self._referred = None  # the server that another one has named
             self._is_clean = self.clean_session
             self._bye = _DISCONNECT_PACKET
@@ -6156,7 +6162,8 @@ class MQTTClient(_Calls5):
         self._is_resumed = True  # no session was lost for want of memory
         self._longest_ms = 0  # upper bound of the last random pause; the next one's is double
         self._pause_end_ms = None
-        self._address_count = 1
+        if _RESOLVER:
+            self._address_count = 1
         if _HINTS:
             self._suspected = None  # why the server closes soon after CONNACK,
             self._kicks = 0  # and how often in a row
@@ -6184,12 +6191,15 @@ class MQTTClient(_Calls5):
         self._flying = 0  # QoS 1 and 2 messages in flight
         self._is_resending = False
         # Positions in the outbox of a PINGREQ and the last PUBREL that have not left.
-        self._ping_mark = self._pubrel_mark = None
+        self._ping_mark = None
+        if _QOS2:
+            self._pubrel_mark = None
         self._has_said_bye = False  # DISCONNECT is in the outbox, or sent
         self._is_time_up = False  # draining must stop
         self._read = self._write = self._packets = None
         if _BACKGROUND or _ASYNCIO:
             self._is_ticking = False  # True while _drive() is in step()
+        if _ASYNCIO:
             self._loop = None  # the event loop of run()
         if _MQTT5:
             self._set_protocol(protocol, session_expiry_s, properties, auth, packet_bytes_max)
