@@ -551,12 +551,12 @@ _ID = const(5)
 _IS_LAST = const(6)  # no later row replaces this one
 _MARK = const(7)  # _QUEUED: `sent_count` of the outbox once it is written; _ASKED: ticks_ms() then
 _OPTIONS = const(8)  # MQTT 5.0: (bits of the options, properties, subscription identifier or 0)
-# Values of _STATE.
-_UNSENT = const(0)
-_QUEUED = const(1)  # its packet is in the outbox
-_ASKED = const(2)  # its packet is written
-_GRANTED = const(3)
-_REFUSED = const(4)  # the next connection asks again
+# Values of _STATE: below _UNSENT it is answered, above it waits for its answer.
+_GRANTED = const(0)
+_REFUSED = const(1)  # the next connection asks again
+_UNSENT = const(2)
+_QUEUED = const(3)  # its packet is in the outbox
+_ASKED = const(4)  # its packet is written
 
 # What happens to a message that finds no room in the pipe, in the words of the API. "latest":
 # while offline, only the newest message of each topic name stays queued.
@@ -1780,7 +1780,7 @@ class Filters:
         # for callbacks at any moment. A row that waits for its answer stays.
         for one in self.rows:
             if one[_FILTER] == topic_filter and (qos < 0) == (one[_QOS] < 0):
-                if is_lost or one[_STATE] >= _GRANTED:
+                if is_lost or one[_STATE] < _UNSENT:
                     rows.remove(one)
         self.is_changed = self.is_unsent = True  # here too: Ctrl-C may interrupt what follows
         self.rows = rows
@@ -1865,7 +1865,7 @@ class Filters:
     def find_asked(self, last_id):
         """The row that waits for its answer under this identifier (1..255), or None."""
         for row in self.rows:
-            if row[_ID] == last_id and _UNSENT < row[_STATE] < _GRANTED:
+            if row[_ID] == last_id and row[_STATE] > _UNSENT:
                 return row
         return None
 
@@ -1887,7 +1887,7 @@ class Filters:
         """Remove rows that are over. Needs the Pipe's lock. Allocates: a new table."""
         rows = []
         for row in self.rows:
-            if row[_STATE] < _GRANTED or row[_QOS] >= 0 and row[_IS_LAST]:
+            if row[_STATE] >= _UNSENT or row[_QOS] >= 0 and row[_IS_LAST]:
                 rows.append(row)
         self.rows = rows
 
@@ -5058,7 +5058,7 @@ class _Closing(_Sending):
             for row in self._filters.rows:
                 # Rather one that was never answered: a server that closes may take back what it
                 # has just sent (TCP's RST), and another filter would be named each time.
-                if _UNSENT < row[_STATE] < _GRANTED:
+                if row[_STATE] > _UNSENT:
                     if asked is None or asked[_TOKEN] < 0 < row[_TOKEN]:
                         asked = row
                         words = "is it the filter %r?" % row[_FILTER]
