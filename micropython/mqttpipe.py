@@ -1704,12 +1704,13 @@ class Pipe(IOBase):
                 new session: all exchanges begin again [MQTT5-3.2.2-5].
 
         Returns:
-            The packet identifiers whose PUBREL goes first, in the order of their PUBRECs
-            [MQTT-4.6.0-4].
+            (turn, packet identifier) of each whose PUBREL goes first, in the order of their
+            PUBRECs [MQTT-4.6.0-4].
 
         Needs the lock. Allocates: that list.
         """
-        released = []
+        if _QOS2:
+            released = []
         at = self.head
         while at != self.tail:
             first = self.firsts[at]
@@ -1734,10 +1735,9 @@ class Pipe(IOBase):
                             self.free(at)  # stop: RabbitMQ closes the connection at this PUBREL
                     released.append((turn, packet_id))
             at = self.after[at]
-        released.sort()
-        for i in range(len(released)):
-            released[i] = released[i][1]
-        return released
+        if _QOS2:
+            released.sort()
+            return released
 
 
 # ---------------------------------------------------------------------------
@@ -4335,7 +4335,7 @@ class _Sending(_Receiving):
                         raise self._failed
                     if _QOS2:
                         while again and outbox.room >= _ACK_BYTES:
-                            at = pipe.find_id(again.pop(0))
+                            at = pipe.find_id(again.pop(0)[1])
                             if at >= 0:
                                 self._send_pubrel(at)
                     if filters.is_unsent and not self._has_said_bye and not is_full:
@@ -6149,7 +6149,7 @@ class MQTTClient(_Calls5):
         if _QOS2:
             self._received = []  # packet_id of each QoS 2 message that awaits PUBREL; and a 0
             self._arriving = 0  # packet_id of the QoS 2 message that no callback has had yet
-            self._again = None  # packet identifiers whose PUBREL is to be sent again
+            self._again = None  # (turn, packet_id) of each whose PUBREL is to be sent again
             self._is_qos1_told = False  # True: we reported that the server does not do QoS 2
             if _MQTT5 and session_expiry_s or not clean_session:
                 # The server may still hold a message from before a reset of this device. It would

@@ -121,7 +121,7 @@ def test_a_session_that_goes_on_sends_again_and_pubrels_in_the_order_of_the_pubr
             pipe.firsts[at] = QOS_2 | SENT | RELEASED | turn << TURN_SHIFT
             pipe.last_turn = turn
         pipe.rewind()
-        assert pipe.resume(True) == [3, 1, 4], turns
+        assert [one[1] for one in pipe.resume(True)] == [3, 1, 4], turns
         assert pipe.firsts[1] == QOS_2 | SENT, "this one goes again, with DUP"
 
 
@@ -139,7 +139,8 @@ def test_a_pubrel_in_vain_is_sent_by_four_connections_and_changes_no_order():
     pipe.give_up(2)
     for turn in range(6):
         pipe.rewind()
-        assert pipe.resume(True) == ([2, 1, 3] if turn < 4 else [2, 1]), turn
+        again = [one[1] for one in pipe.resume(True)]
+        assert again == ([2, 1, 3] if turn < 4 else [2, 1]), turn
 
 
 def test_without_a_session_all_exchanges_begin_anew():
@@ -150,7 +151,7 @@ def test_without_a_session_all_exchanges_begin_anew():
         take(pipe)
     pipe.firsts[1] |= RELEASED | 7 << TURN_SHIFT
     pipe.rewind()
-    assert pipe.resume(False) == []
+    assert not pipe.resume(False)
     assert pipe.firsts[:3] == [QOS_1, QOS_2, QOS_2]
     assert pipe.tokens[:3] == [1, 2, 3]
 
