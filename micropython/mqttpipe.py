@@ -2779,8 +2779,7 @@ class _Connecting:
                 if (":" in one) == (kind == _DNS_AAAA):
                     found.append(one)
                 else:
-                    error = TransportError("none of this family", "DNS")
-                    error.errno = _NO_ADDRESS
+                    error = TransportError("none of this family", "DNS", _NO_ADDRESS)
             if found:
                 return found
             if error:  # /etc/hosts has the name, but only in the other family
@@ -4777,19 +4776,19 @@ class _Sending(_Receiving):
 
     # A PINGREQ, AUTH, PUBREL, SUBSCRIBE or UNSUBSCRIBE has left: start the answer's deadline.
     def _on_left(self):
-        outbox = self._outbox
+        sent_count = self._outbox.sent_count
         self._has_marks = False
         if _QOS2 and self._pubrel_mark is not None:
             pipe = self._pipe
             for at in range(pipe.size):
                 if pipe.firsts[at] & _RELEASED:
                     pipe.marks[at] = self._now_ms
-            if outbox.sent_count - self._pubrel_mark & _COUNT_MASK < _COUNT_HALF:
+            if sent_count - self._pubrel_mark & _COUNT_MASK < _COUNT_HALF:
                 self._pubrel_mark = None
             else:
                 self._has_marks = True
         if self._ping_mark is not None:
-            if outbox.sent_count - self._ping_mark & _COUNT_MASK < _COUNT_HALF:
+            if sent_count - self._ping_mark & _COUNT_MASK < _COUNT_HALF:
                 self._ping_mark = None
                 if self._timers[_TIMER_PINGRESP] is None:
                     if _STATS:
@@ -4800,7 +4799,7 @@ class _Sending(_Receiving):
             else:
                 self._has_marks = True
         if _MQTT5 and self._is_5 and self._auth_mark is not None:
-            if outbox.sent_count - self._auth_mark & _COUNT_MASK < _COUNT_HALF:
+            if sent_count - self._auth_mark & _COUNT_MASK < _COUNT_HALF:
                 self._auth_mark = None
                 self._auth_ms = self._now_ms
                 self._arm(_TIMER_ACK)
@@ -4808,7 +4807,7 @@ class _Sending(_Receiving):
                 self._has_marks = True
         for row in self._filters.rows:
             if row[_STATE] == _QUEUED:
-                if outbox.sent_count - row[_MARK] & _COUNT_MASK < _COUNT_HALF:
+                if sent_count - row[_MARK] & _COUNT_MASK < _COUNT_HALF:
                     row[_STATE] = _ASKED
                     row[_MARK] = self._now_ms
                     self._arm(_TIMER_ACK)
