@@ -882,7 +882,7 @@ def parse_uri(uri: str) -> tuple:
     scheme, _, rest = uri.partition("://")
     secret, at, rest = rest.rpartition("@")
     scheme = scheme.lower()
-    is_tls = scheme == "mqtts" or scheme == "ssl"
+    is_tls = scheme in ("mqtts", "ssl")
     if rest[-1:] == "/":
         rest = rest[:-1]
     literal, bracket, rest = rest.rpartition("]")
@@ -898,7 +898,7 @@ def parse_uri(uri: str) -> tuple:
             host = ""
     fields = []  # user and password, if given
     rule = None
-    if not is_tls and scheme != "mqtt" and scheme != "tcp":
+    if not is_tls and scheme not in ("mqtt", "tcp"):
         rule = "must begin with mqtt://, tcp://, mqtts:// or ssl://"
     elif is_tls and not (_TLS and tls):
         rule = _NOT_BUILT % "needs TLS, which"
