@@ -2834,7 +2834,6 @@ class _Connecting:
                     if server[0] == _MDNS_ADDRESS:
                         error.errno = _NO_ADDRESS  # a host without this family stays silent
                 finally:
-                    self._is_late = False
                     self._drop_socket()
                 yield True  # one server a step: without a network each fails at once
             # If no server answers, use the addresses that were good the last time.
@@ -2955,7 +2954,6 @@ class _Connecting:
                             raise OSError(_TLS_ALERT, "alert %d" % reason[_ALERT_BYTES - 1])
                     raise
                 self._drop_socket()
-                self._is_late = False
             yield True  # one address a step: each may refuse at once
 
     # A generator: TCP, TLS, and the first byte of CONNECT.
@@ -4858,7 +4856,7 @@ class _Closing(_Sending):
         self._ping_mark = None
         if _QOS2:
             self._pubrel_mark = None
-        self._is_held = self._has_said_bye = self._is_time_up = self._is_late = False
+        self._is_held = self._has_said_bye = self._is_time_up = False
         self._put_offs = 0
         self._has_marks = False
         if _MQTT5:
@@ -4914,8 +4912,8 @@ class _Closing(_Sending):
     def _drop_socket(self):
         # Drop the poll with the socket, and a bad poll too: if its register() ran out of memory,
         # it may crash the VM.
-        self._poll = self._bad_poll = None
-        self._interest = None
+        self._poll = self._bad_poll = self._interest = None
+        self._is_late = False  # what follows has a deadline of its own
         sock = self._socket
         if sock is not None:
             try:
