@@ -295,7 +295,7 @@ _HAS_USER = const(0x80)
 
 # Connect return codes (section 3.2.2.3, table 3.1).
 _REFUSALS = const(
-    "accepted;protocol version not accepted;client id not accepted;server unavailable;"
+    "protocol version not accepted;client id not accepted;server unavailable;"
     "bad user or password;not authorized;reserved"
 )
 _REFUSALS_LAST = const(6)
@@ -3066,7 +3066,7 @@ class _Connecting:
 
     def _check_return_code(self, return_code):
         if return_code:
-            reason = _REFUSALS.split(";")[min(return_code, _REFUSALS_LAST)]
+            reason = _REFUSALS.split(";")[min(return_code, _REFUSALS_LAST) - 1]
             reason = "return code %d, %s" % (return_code, reason)
             raise Refused(reason, "CONNACK", None, return_code)
 
