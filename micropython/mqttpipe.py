@@ -6600,7 +6600,7 @@ class MQTTClient(_Calls5):
         while True:
             if (_BACKGROUND or _ASYNCIO) and self._driver is not None:
                 is_driven = 1
-            if is_driven:
+            if (_BACKGROUND or _ASYNCIO) and is_driven:
                 sleep_ms(min(left_ms, _NAP_MS))
             else:
                 self.step(left_ms)
