@@ -707,7 +707,8 @@ _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 # Errors after which the next address is tried, and errors that closing ignores. Made here, because
 # `except (A, B)` allocates its tuple while the exception is handled: with a full heap, that raises
 # MemoryError out of the handler.
-_FAILURES = (OSError, ValueError, MQTTError)
+if _RESOLVER or _TLS:
+    _FAILURES = (OSError, ValueError, MQTTError)
 _IGNORED = (OSError, MemoryError)
 
 # Made in advance: nobody can make it when memory is used up.
@@ -2690,7 +2691,9 @@ class _Connecting:
             self._wants_auth = False  # connecting authenticates
             self._auth_data = self._authenticate(None)
         self._attempt_end_ms = ticks_add(self._now_ms, self.connect_timeout_ms)
-        if not _RESOLVER or is_literal(host):
+        if not _RESOLVER and not _TLS:
+            yield from self._open(host, self._attempt_end_ms)
+        elif not _RESOLVER or is_literal(host):
             yield from self._connect_to((host,), 1)
         else:
             # Try the other family if the first has no address, or none that accepts us; not if
@@ -2906,55 +2909,57 @@ class _Connecting:
             set_nodelay(sock)
         return sock
 
-    # A generator: connect to the first of the addresses that accepts us, up to the first byte of
-    # CONNECT. Each address gets an equal share of the time for TCP; with `shares` 2 the other
-    # family gets one, too. TLS may use all that is left of the attempt. If no time is left for the
-    # other family, the next attempt begins with that family.
-    def _connect_to(self, addresses, shares):
-        count = len(addresses)
-        if _RESOLVER:
-            self._address_count = count
-        server = self._server
-        first = server[_ADDRESS] % count
-        for i in range(count):
-            literal = addresses[(first + i) % count]
-            # The next attempt begins with the next address, unless CONNACK comes from this one: it
-            # may accept TCP and never answer.
-            server[_ADDRESS] = first + i + 1
-            left_ms = _left_of(self._attempt_end_ms, self._now_ms)
-            share_ms = left_ms // (count - i + shares - 1)
-            if self._longest_ms:
-                # An attempt has failed, perhaps because the link is slow and the shares were too
-                # short: try fewer addresses; the next attempt begins with the others.
-                share_ms = min(left_ms, max(share_ms, self.connect_timeout_ms // 4))
-            try:
-                yield from self._open(literal, ticks_add(self._now_ms, share_ms))
-                return
-            except _FAILURES:
-                is_late = _left_of(self._attempt_end_ms, self._now_ms) <= 0
-                if i == count - 1 or is_late:
-                    if (
-                        _RESOLVER
-                        and is_late
-                        and shares > 1
-                        and self.state == _TCP_CONNECTING
-                        and server[_ADDRESS] >= count
-                    ):
-                        server[_FAMILY] = _DNS_A + _DNS_AAAA - server[_FAMILY]
-                    # A server that refuses us sends an alert before it closes (TLS 1.2: in clear).
-                    # If our write failed first, the library has not read the alert: do it here.
-                    if _TLS and self.state == _TLS_HANDSHAKE:
-                        reason = self._decoder.buf
-                        count = 0
-                        try:
-                            count = self._raw.readinto(reason, _ALERT_BYTES)
-                        except _IGNORED:
-                            pass
-                        if count == _ALERT_BYTES and reason[0] == _ALERT:
-                            raise OSError(_TLS_ALERT, "alert %d" % reason[_ALERT_BYTES - 1])
-                    raise
-                self._drop_socket()
-            yield True  # one address a step: each may refuse at once
+    if _RESOLVER or _TLS:
+        # A generator: connect to the first of the addresses that accepts us, up to the first byte
+        # of CONNECT. Each address gets an equal share of the time for TCP; with `shares` 2 the
+        # other family gets one, too. TLS may use all that is left of the attempt. If no time is
+        # left for the other family, the next attempt begins with that family.
+        def _connect_to(self, addresses, shares):
+            count = len(addresses)
+            if _RESOLVER:
+                self._address_count = count
+            server = self._server
+            first = server[_ADDRESS] % count
+            for i in range(count):
+                literal = addresses[(first + i) % count]
+                # The next attempt begins with the next address, unless CONNACK comes from this
+                # one: it may accept TCP and never answer.
+                server[_ADDRESS] = first + i + 1
+                left_ms = _left_of(self._attempt_end_ms, self._now_ms)
+                share_ms = left_ms // (count - i + shares - 1)
+                if self._longest_ms:
+                    # An attempt has failed, perhaps because the link is slow and the shares were
+                    # too short: try fewer addresses; the next attempt begins with the others.
+                    share_ms = min(left_ms, max(share_ms, self.connect_timeout_ms // 4))
+                try:
+                    yield from self._open(literal, ticks_add(self._now_ms, share_ms))
+                    return
+                except _FAILURES:
+                    is_late = _left_of(self._attempt_end_ms, self._now_ms) <= 0
+                    if i == count - 1 or is_late:
+                        if (
+                            _RESOLVER
+                            and is_late
+                            and shares > 1
+                            and self.state == _TCP_CONNECTING
+                            and server[_ADDRESS] >= count
+                        ):
+                            server[_FAMILY] = _DNS_A + _DNS_AAAA - server[_FAMILY]
+                        # A server that refuses us sends an alert before it closes (TLS 1.2: in
+                        # clear). If our write failed first, the library has not read the alert: do
+                        # it here.
+                        if _TLS and self.state == _TLS_HANDSHAKE:
+                            reason = self._decoder.buf
+                            count = 0
+                            try:
+                                count = self._raw.readinto(reason, _ALERT_BYTES)
+                            except _IGNORED:
+                                pass
+                            if count == _ALERT_BYTES and reason[0] == _ALERT:
+                                raise OSError(_TLS_ALERT, "alert %d" % reason[_ALERT_BYTES - 1])
+                        raise
+                    self._drop_socket()
+                yield True  # one address a step: each may refuse at once
 
     # A generator: TCP, TLS, and the first byte of CONNECT.
     def _open(self, literal, deadline_ms):
@@ -3058,7 +3063,8 @@ class _Connecting:
                 received.remove(0)
             received.append(0)
         self._is_resumed = True
-        self._server[_ADDRESS] -= 1  # this address works: the next attempt begins with it
+        if _RESOLVER:
+            self._server[_ADDRESS] -= 1  # this address works: the next attempt begins with it
         self._is_resending = True
         self._move(_SUBSCRIBING)
         if self.keep_alive_s:
