@@ -1258,7 +1258,13 @@ if _MQTT5:
 
 
 class Pipe(IOBase):
-    def __init__(self, size, packet_bytes_max, bytes_max=_COUNT_MASK, policy=_REFUSE):
+    def __init__(
+        self,
+        size,
+        packet_bytes_max,
+        bytes_max=_COUNT_MASK,  # _OFFLINE
+        policy=_REFUSE,  # _OFFLINE
+    ):
         self._lock = allocate_lock()
         self._acquire = self._lock.acquire  # bound once: every message needs them
         self._release = self._lock.release
@@ -1278,7 +1284,7 @@ class Pipe(IOBase):
         self.is_signalled = False
         self.has_chores = False
         # A message of at most this many bytes always fits a packet. -1: place() checks each.
-        self.easy_bytes = -1 if policy else packet_bytes_max - _PUBLISH_HEADER_MAX
+        self.easy_bytes = -1 if _OFFLINE and policy else packet_bytes_max - _PUBLISH_HEADER_MAX
         if _QOS2:
             self.last_turn = 0
         if _OFFLINE:
@@ -1318,7 +1324,11 @@ class Pipe(IOBase):
 
     # -- writers ------------------------------------------------------------
 
-    def place(self, policy=None, expiry_ms=None):
+    def place(
+        self,
+        policy=None,  # _OFFLINE
+        expiry_ms=None,  # _OFFLINE
+    ):
         """Queue the message in the slot at tail under a new token, and release the lock.
 
         The caller has taken the lock and filled the slot: nobody sees it before tail moves.
@@ -1394,7 +1404,10 @@ class Pipe(IOBase):
     # Take the lock; the caller calls release_lock() in a `finally`. With `is_dropping` the caller
     # has the lock already and will drop or move queued messages: keep step() off the ring. Waits
     # at most 20 ms. (_LOCK_WAITS ends the wait if the clock stands still.)
-    def wait_for_lock(self, is_dropping=False):
+    def wait_for_lock(
+        self,
+        is_dropping=False,  # _OFFLINE
+    ):
         if _OFFLINE and is_dropping:
             self.is_dropping = True
         begin_ms = ticks_ms()
@@ -5748,7 +5761,10 @@ class _Calls5(_Driving):
             if data:
                 pipe.properties[at] = data
                 pipe.firsts[at] |= _HAS_PROPERTIES
-            return pipe.place(offline, expiry_s)
+            return pipe.place(
+                offline,  # _OFFLINE
+                expiry_s,  # _OFFLINE
+            )
 
         # The _OPTIONS of a row.
         def _options_of(self, topic_filter, qos, options, properties):

@@ -27,7 +27,7 @@ def put(pipe, topic, payload, first_byte, policy=None):
     pipe.topics[at] = topic
     pipe.payloads[at] = payload
     pipe.firsts[at] = first_byte
-    return pipe.place(policy)
+    return pipe.place(policy) if policy else pipe.place()
 
 
 def take(pipe):
