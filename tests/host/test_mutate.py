@@ -33,7 +33,9 @@ def test_each_pattern_of_a_section_means_a_function():
     for patterns in mutate.SECTIONS.values():
         for pattern in patterns.split():
             assert fnmatch.filter(FUNCTIONS, pattern), pattern
-    assert mutate.section_of("Pipe.find") == "session" and mutate.section_of("Pipe.place") == "pipe"
+    assert (
+        mutate.section_of("Pipe.find") == "session" and mutate.section_of("Pipe.place") == "pipe"
+    )
 
 
 def test_a_mutant_is_killed_by_a_test_that_fails_or_survives(ask):
