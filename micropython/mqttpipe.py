@@ -2387,12 +2387,12 @@ class Message:
 
 if _RESOLVER:
     # The word at index `at` of each line of a text file that has `word` at another index. Read as
-    # bytes: a comment may be in any encoding. No further: some lists have 100,000 names.
+    # bytes: a comment may be in any encoding.
     def _look_up(path, word, at):
         found = []
         try:
             with open(path, "rb") as file:
-                for line, _ in zip(file, range(500)):
+                for line in file:
                     words = line.lower().split(b"#")[0].split()
                     for one in words[at : at + 1]:
                         if word in words and one != word:
