@@ -2682,6 +2682,9 @@ class _Connecting:
                 self._pause_end_ms = ticks_add(self._now_ms, _LINK_CHECK_MS)
                 if _RESOLVER:
                     self._known.clear()  # the next network may have other addresses
+            elif 0 < _left_of(self._free_ms, self._now_ms) <= _linger_ms:
+                is_up = False
+                self._pause_end_ms = self._free_ms
 
         # -- one attempt: from here to CONNACK within connect_timeout_ms
         self._now_ms = ticks_ms()  # is_up() may be slow
@@ -4875,6 +4878,11 @@ class _Closing(_Sending):
         self._ping_mark = None
         if _QOS2:
             self._pubrel_mark = None
+        # lwIP keeps the unsent data of a dead connection for 10 s. Without that memory a write of
+        # the next connection blocks, also after disconnect() and connect().
+        is_late = state == _CLOSING and at_ms is None  # the time for draining is over
+        if is_late or state > _TCP_CONNECTING and isinstance(error, TimedOut):
+            self._free_ms = ticks_add(ticks_ms(), _linger_ms)
         self._is_held = self._has_said_bye = self._is_time_up = False
         self._put_offs = 0
         self._has_marks = False
@@ -5000,10 +5008,6 @@ class _Closing(_Sending):
                 pause_ms = lowest_ms + (pause_ms - lowest_ms) * draw // 65535
             except _IGNORED:
                 pass  # without random numbers: the longest
-        # lwIP keeps the unsent data of a dead connection for 10 s. Without that memory a write of
-        # the next connection blocks.
-        if _linger_ms and state > _TCP_CONNECTING and isinstance(error, TimedOut):
-            pause_ms = max(pause_ms, _linger_ms)
         self._pause_end_ms = ticks_add(ticks_ms(), pause_ms)
 
     # Turn any exception into an MQTTError that names the stage and the server.
@@ -6181,6 +6185,7 @@ class MQTTClient(_Calls5):
         self._is_resumed = True  # no session was lost for want of memory
         self._longest_ms = 0  # upper bound of the last random pause; the next one's is double
         self._pause_end_ms = None
+        self._free_ms = 0  # lwIP: ticks_ms() when it has given the last connection's memory back
         if _RESOLVER:
             self._address_count = 1
         if _HINTS:

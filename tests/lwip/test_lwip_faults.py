@@ -148,6 +148,20 @@ def test_a_flood_blocks_no_step(start_client, broker, size, is_lossy):
     assert longest[0] <= STEP_US_MAX, longest
 
 
+def test_a_connection_behind_disconnect_and_connect_blocks_no_step(start_client, broker):
+    """lwIP holds what the dead one has not got rid of, whoever has ended it."""
+    board = start_client(uri_of(broker), **OPTIONS)
+    board.run("lan.config(watch_phy=False)\n" + FLOOD.replace("watch.step()", "watch.run(2)"))
+    for _ in range(2):
+        board.run("flood(500, 900)\nlan.config(lose=100)\nflood(300, 900)\nclient.disconnect()")
+        board.run("watch.run(10_000, lambda: client.state_name == 'DOWN')\nlan.config(lose=0)")
+        board.run("client.connect()\nwatch.run(20_000, client.is_online)")
+        assert board.evaluate("client.is_online()"), board.evaluate("watch.story()")
+    longest = board.evaluate("watch.longest")
+    print("longest step: %d us in %s -> %s" % longest)
+    assert longest[0] <= STEP_US_MAX, longest
+
+
 # ---------------------------------------------------------------------------
 # No connection in the first place
 # ---------------------------------------------------------------------------

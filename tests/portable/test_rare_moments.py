@@ -297,3 +297,19 @@ def test_what_is_held_back_does_not_hold_up_the_answer_that_frees_it():
     assert b"\x40\x02\x00\x05" in wire and b"L" * 2000 in wire and not bench.client._is_held
     bench.exchange(b"\x40\x02" + bytes((0, token)))
     assert bench.client.is_done(token)
+
+
+@on_lwip
+def test_connect_waits_for_no_memory_behind_a_run_that_was_cancelled():
+    """Its disconnect() drains nothing, so nothing says that the connection is dead."""
+    needs("asyncio")
+    bench = Bench().go_online()
+    client = bench.client
+    client.publish(b"t", b"x", qos=1)
+    bench.steps()
+    client._quit()
+    client._is_stopping = False  # as the next run() does
+    assert client.state_name == "DOWN" and len(bench.network.connections) == 1
+    client.connect()
+    bench.steps()
+    assert len(bench.network.connections) == 2

@@ -389,6 +389,67 @@ class Arrivals:
         self.rest = rest
 
 
+def is_attempted_after(bench, wait_ms):
+    """connect() again: is nothing tried before that time is over, and then at once?"""
+    attempts = len(bench.network.connections)
+    bench.client.connect()
+    bench.steps()
+    if wait_ms:
+        bench.clock.advance(wait_ms - 1)
+        bench.steps()
+        assert bench.client.state_name == "WAITING" and bench.client.next_deadline_ms() == 1
+        assert len(bench.network.connections) == attempts
+        bench.clock.advance(1)
+        bench.steps()
+    return len(bench.network.connections) == attempts + 1
+
+
+@on_lwip
+def test_a_dead_connection_s_memory_is_waited_for_behind_disconnect_too(bench):
+    """Else the next connection's writes block: lwIP holds it for 10 s."""
+    client = bench.client
+    client.publish(b"t", b"x", qos=1)
+    bench.steps()
+    bench.clock.advance(10_001)
+    bench.steps()
+    assert bench.error().stage == "ACK" and client.state_name == "WAITING"
+    bench.clock.advance(400)
+    client.disconnect()
+    bench.steps()
+    assert client.state_name == "DOWN"
+    bench.clock.advance(100)
+    assert is_attempted_after(bench, 10_000)
+
+
+@on_lwip
+def test_a_dead_connection_s_memory_is_waited_for_when_disconnect_has_found_no_end(bench):
+    client = bench.client
+    client.publish(b"t", b"x", qos=1)
+    client.disconnect()
+    bench.steps()
+    bench.clock.advance(10_001)
+    bench.steps()
+    assert client.state_name == "DOWN"
+    assert is_attempted_after(bench, 10_500)
+
+
+@on_lwip
+def test_connect_waits_for_no_memory_that_is_free(bench):
+    client = bench.client
+    client.disconnect()
+    bench.steps()
+    assert client.state_name == "DOWN"
+    assert is_attempted_after(bench, 0), "a connection that ended in good order"
+    bench.go_online()
+    client.publish(b"t", b"x", qos=1)
+    client.disconnect()
+    bench.steps()
+    bench.clock.advance(10_001)
+    bench.steps()
+    bench.clock.advance(10_500)
+    assert is_attempted_after(bench, 0), "one that died long ago"
+
+
 def test_no_write_finds_the_memory_full_whatever_is_sent():
     if not has_memory(300_000):
         raise SkipTest("needs more than a board's memory")
