@@ -401,6 +401,7 @@ _SEGMENTS_MAX = const(16)
 _PACKETS_PER_STEP = const(16)
 _READS_PER_STEP = const(64)  # discarding a packet of 256 MiB takes many steps
 _FLUSHES_PER_STEP = const(32)
+_LINES_PER_STEP = const(64)  # of /etc/hosts
 # A longer new topic name that is not ASCII ends the step; so do longer properties.
 _SLOW_BYTES = const(64)
 # With more filters, each new topic name ends the step (with fewer, a long one), and so does each
@@ -2386,20 +2387,23 @@ class Message:
 
 
 if _RESOLVER:
-    # The word at index `at` of each line of a text file that has `word` at another index. Read as
-    # bytes: a comment may be in any encoding.
+    # A generator: the word at index `at` of each line of a text file that has `word` at another
+    # index; and "" after some lines, as a list of blocked hosts has 100,000. Read as bytes: a
+    # comment may be in any encoding.
     def _look_up(path, word, at):
-        found = []
+        count = 0
         try:
             with open(path, "rb") as file:
                 for line in file:
                     words = line.lower().split(b"#")[0].split()
                     for one in words[at : at + 1]:
                         if word in words and one != word:
-                            found.append(str(one, "utf-8"))
+                            yield str(one, "utf-8")
+                    count += 1
+                    if not count % _LINES_PER_STEP:
+                        yield ""
         except (OSError, ValueError):
             pass  # no such file, or not UTF-8
-        return found
 
     def dns_servers():
         """Return the addresses of the DNS servers in use, as a list of str.
@@ -2408,16 +2412,20 @@ if _RESOLVER:
         """
         if WLAN is not None:
             return [WLAN(STA_IF).ifconfig()[3]]
-        return _look_up("/etc/resolv.conf", b"nameserver", 1)
+        return [one for one in _look_up("/etc/resolv.conf", b"nameserver", 1) if one]
 
     def hosts(name):
-        """Return the addresses of a name in /etc/hosts, or of localhost, as a list of str."""
+        """Yield the addresses of a name in /etc/hosts, or of localhost; "": more steps, please."""
         name = name.lower().rstrip(".")
-        found = []
+        is_found = name != "localhost"
         for one in _look_up("/etc/hosts", name.encode(), 0):
-            if is_literal(one):
-                found.append(one)
-        return found or (["127.0.0.1"] if name == "localhost" else [])
+            if not one:
+                yield one
+            elif is_literal(one):
+                is_found = True
+                yield one
+        if not is_found:
+            yield "127.0.0.1"
 
     def encode_query(query_id, host, kind):
         """Return a DNS query for one name.
@@ -2795,7 +2803,9 @@ class _Connecting:
             found = []
             error = None
             for one in hosts(host):
-                if (":" in one) == (kind == _DNS_AAAA):
+                if not one:
+                    yield True
+                elif (":" in one) == (kind == _DNS_AAAA):
                     found.append(one)
                 else:
                     error = TransportError("none of this family", "DNS", _NO_ADDRESS)

@@ -1,6 +1,6 @@
 """What the files of a system say of names and of its DNS servers, however they are written."""
 
-from fakes import needs, use_real_parts
+from fakes import Bench, needs, use_real_parts
 
 import mqttpipe
 
@@ -43,14 +43,14 @@ class File:
 
 
 def with_files(ask, *arguments):
-    """What mqttpipe's function of this name answers on a system with these files."""
+    """All that mqttpipe's function of this name answers on a system with these files."""
     needs("resolver")
     use_real_parts()
     files = {"/etc/hosts": HOSTS, "/etc/resolv.conf": RESOLV_CONF}
     wlan, mqttpipe.WLAN = mqttpipe.WLAN, None
     mqttpipe.open = lambda path, mode="r": File(files[path], mode)
     try:
-        return getattr(mqttpipe, ask)(*arguments)
+        return list(getattr(mqttpipe, ask)(*arguments))
     finally:
         del mqttpipe.open
         mqttpipe.WLAN = wlan
@@ -84,7 +84,52 @@ def test_without_files_nothing_is_known_but_localhost():
 
     mqttpipe.open = fail
     try:
-        assert mqttpipe.hosts("own.example") == []
-        assert mqttpipe.hosts("Localhost") == ["127.0.0.1"]
+        assert list(mqttpipe.hosts("own.example")) == []
+        assert list(mqttpipe.hosts("Localhost")) == ["127.0.0.1"]
+    finally:
+        del mqttpipe.open
+
+
+class LongFile(File):
+    """Lists of blocked hosts have 100,000 lines; it counts those that were read."""
+
+    LINES = 1_000
+    LAST = b"192.0.2.9 own.example"
+    count = 0
+
+    def __init__(self):
+        pass
+
+    def __iter__(self):
+        for i in range(self.LINES):
+            LongFile.count += 1
+            yield self.LAST if i == self.LINES - 1 else b"0.0.0.0 blocked.example"
+
+
+def test_a_long_list_of_hosts_is_read_in_many_steps():
+    needs("resolver")
+    use_real_parts()
+    hosts = mqttpipe.hosts
+    bench = Bench(uri="mqtt://own.example")
+    client = bench.client
+    mqttpipe.hosts = hosts
+    mqttpipe.open = lambda path, mode: LongFile()
+    LongFile.count = 0
+    try:
+        client.connect()
+        while client.state_name in ("DOWN", "RESOLVING"):
+            before = LongFile.count
+            assert client.step() and LongFile.count - before <= 64, LongFile.count - before
+            bench.clock.advance(1)
+        assert LongFile.count == LongFile.LINES
+        assert bench.server.address[0] == "192.0.2.9"
+        client.disconnect()
+        bench.steps()
+        client.connect()
+        for _ in range(3):
+            client.step()
+        client.disconnect()  # in the middle of the file
+        bench.steps()
+        assert client.state_name == "DOWN"
     finally:
         del mqttpipe.open
