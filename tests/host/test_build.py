@@ -343,7 +343,7 @@ def test_the_version_says_what_is_lacking_in_the_order_of_the_switches():
 def test_nothing_but_the_switches_and_the_version_is_changed():
     before, after = TEXT.splitlines(), configured([]).splitlines()
     changed = [old for old, new in zip(before, after) if old != new]
-    arguments = [line for line in before if line.endswith(",  # _MQTT5")]
+    arguments = [line for line in before if line.endswith((",  # _MQTT5", ",  # _OFFLINE"))]
     assert len(before) == len(after)
     assert len(changed) == len(SWITCHES) + 1 + len(arguments)
     for line in changed:
