@@ -2804,7 +2804,10 @@ class _Connecting:
             error = None
             for one in hosts(host):
                 if not one:
+                    left_ms = _left_of(self._attempt_end_ms, self._now_ms)
                     yield True
+                    # The time is the servers': a slow program may read for longer.
+                    self._attempt_end_ms = ticks_add(self._now_ms, left_ms)
                 elif (":" in one) == (kind == _DNS_AAAA):
                     found.append(one)
                 else:
@@ -5715,7 +5718,7 @@ class _Calls5(_Driving):
             self._asked_keep_alive_s = self._server_keep_alive_s = None
             self._flying_max = self.in_flight_max
             self._alias_max = self._forbidden = self._lacks = 0
-            self._refused = []  # errors to report: what this server does not take
+            self._refused = []  # to report: (token, reason code) of what this server refuses
             if not _FAILOVER:
                 self._home = self._server
             self._referred = None  # the server that another one has named

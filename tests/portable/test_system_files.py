@@ -1,6 +1,6 @@
 """What the files of a system say of names and of its DNS servers, however they are written."""
 
-from fakes import Bench, needs, use_real_parts
+from fakes import CONNACK, Bench, needs, use_real_parts
 
 import mqttpipe
 
@@ -104,6 +104,26 @@ class LongFile(File):
         for i in range(self.LINES):
             LongFile.count += 1
             yield self.LAST if i == self.LINES - 1 else b"0.0.0.0 blocked.example"
+
+
+def test_the_time_that_a_long_list_of_hosts_takes_is_not_the_servers():
+    """A program that calls step() ten times a second read 6,400 lines, and timed out each time."""
+    needs("resolver")
+    use_real_parts()
+    hosts = mqttpipe.hosts
+    bench = Bench(uri="mqtt://own.example", connect_timeout_ms=1000)
+    mqttpipe.hosts = hosts
+    mqttpipe.open = lambda path, mode: LongFile()
+    try:
+        bench.client.connect()
+        while bench.client.state_name in ("DOWN", "RESOLVING"):
+            bench.client.step()
+            bench.clock.advance(100)
+        bench.steps()
+        bench.exchange(CONNACK)
+        assert bench.client.is_online(), bench.take_events()
+    finally:
+        del mqttpipe.open
 
 
 def test_a_long_list_of_hosts_is_read_in_many_steps():
