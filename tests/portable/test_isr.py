@@ -59,6 +59,7 @@ def test_the_order_is_kept_round_and_round():
 
 
 def test_qos_1_and_2_are_kept_until_they_are_acknowledged():
+    needs("qos2")
     bench = online()
     assert bench.client.publish_isr(b"t", b"x", 1) and bench.client.publish_isr(b"t", b"y", 2)
     bench.steps()

@@ -92,6 +92,7 @@ def test_a_loop_that_only_rests_still_drives_it():
 
 
 def test_stop_after_another_loop_was_made_closes_the_connection():
+    needs("background")
     client = mqttpipe.MQTTClient("mqtt://192.0.2.1", link=Down())
     left = leave(client)
     forget(left)

@@ -74,6 +74,7 @@ def test_a_pubrel_that_is_sent_again_counts_as_one_in_flight_and_as_sent_again()
 def test_who_makes_room_moves_nothing_that_step_looks_at_meanwhile():
     """head, left and sent were moved one after the other: step() saw them in between, and took
     messages that waited for messages that had left."""
+    needs("qos2")
     for policy in ("drop_oldest", "latest"):
         bench = offline(pipe_slots=4, offline=policy)
         client, pipe = bench.client, bench.client._pipe

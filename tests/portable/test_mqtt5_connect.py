@@ -26,6 +26,7 @@ def test_the_smallest_connect():
 
 def test_everything_that_a_connect_may_have():
     """[MQTT5-3.1.2-9, -12, -17, -19] [MQTT5-3.1.3-1, -11, -12] [MQTT5-1.5.7-1]"""
+    needs("qos2")
     bench = asked(
         packet_bytes_max=64,
         client_id="id",

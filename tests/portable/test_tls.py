@@ -172,6 +172,7 @@ def test_a_handshake_without_end_is_ended_by_its_deadline():
 
 
 def test_a_certificate_that_is_not_good_is_told_with_the_reason():
+    needs("hints")
     bench, error = refused_by(ValueError("\nThe certificate validity has expired\n"))
     assert type(error) is mqttpipe.TransportError, error
     assert error.stage == "TLS"
@@ -184,6 +185,7 @@ def test_a_certificate_that_is_not_good_is_told_with_the_reason():
 
 
 def test_what_the_library_says_is_put_in_words_and_stays_beside_them():
+    needs("hints")
     for said, words in (
         # mbedTLS, x509_crt.c
         ("The certificate validity starts in the future", "not valid yet: is the clock set?"),
@@ -419,6 +421,7 @@ def test_why_the_server_refused_us_is_told_also_when_it_is_a_write_that_fails():
 
     RFC 5246, section 7.2: an alert of level 2, fatal, and 40, handshake_failure.
     """
+    needs("hints")
     error = failed_write(b"\x15\x03\x03\x00\x02\x02\x28")
     assert error.stage == "TLS" and error.errno == -0x7780, error
     assert "the server refused the handshake" in str(error) and "alert 40" in str(error), error
