@@ -189,9 +189,22 @@ LIKELY = (
 
 # An error that ends the program: it wants a part that the smaller profiles leave out.
 IN_FULL = "the client on the board lacks it: --profile full has it"
+IN_MQTT5 = IN_FULL.replace("full", "mqtt5")
 FATAL = (
-    (r"TypeError: .*argument 'protocol'$", IN_FULL.replace("full", "mqtt5")),
-    (r"AttributeError: .*\b(run|publish_wait|messages|publish_isr|stats)$", IN_FULL),
+    (
+        r"TypeError: .*argument '(protocol|session_expiry_s|properties|auth|reason_code|no_local"
+        r"|retain_as_published|retain_handling)'$",
+        IN_MQTT5,
+    ),
+    (
+        r"AttributeError: (request|request_wait|reauthenticate|on_authenticated|response_topic"
+        r"|properties)$",
+        IN_MQTT5,
+    ),
+    (
+        r"AttributeError: (start|stop|cancel|copy|run|publish_wait|messages|publish_isr|stats)$",
+        IN_FULL,
+    ),
     (r"LocalError: .* is not in this build", IN_FULL),
 )
 

@@ -795,6 +795,29 @@ def test_an_argument_that_the_profile_lacks_is_told_with_the_profile_that_takes_
     assert reason.endswith(": the client on the board lacks it: --profile %s has it" % profile)
 
 
+def test_whatever_a_smaller_profile_lacks_is_told_with_the_profile_that_has_it():
+    """Of the arguments only protocol= was known, and of the methods not all."""
+    text = deploy.build.read_source()
+    switches = deploy.build.find_switches(text)
+    arguments = set(re.findall(r"^ +(\w+): .*,  # _MQTT5$", text, re.M))
+    assert {"protocol", "properties", "no_local"} <= arguments
+    for name in arguments:
+        line = "TypeError: unexpected keyword argument '%s'" % name
+        assert deploy.advice_on(line, deploy.FATAL) == deploy.IN_MQTT5, line
+
+    def attributes(profile):
+        module = types.ModuleType("configured")
+        parts = deploy.build.choose(switches, profile, [], [])
+        exec(deploy.build.configure(text, switches, parts), module.__dict__)
+        names = {*dir(module.MQTTClient), *dir(module.Message)}
+        return {name for name in names if name[0] != "_"}
+
+    in_full = attributes("full")
+    for name in attributes("mqtt5") - attributes("tiny") | {"stats", "properties"}:
+        advice = deploy.IN_FULL if name in in_full | {"stats"} else deploy.IN_MQTT5
+        assert deploy.advice_on("AttributeError: " + name, deploy.FATAL) == advice, name
+
+
 def test_a_server_that_no_client_takes_is_told_before_anything_is_copied(
     ready, run_deploy, secrets
 ):
