@@ -190,21 +190,16 @@ LIKELY = (
 # An error that ends the program: it wants a part that the smaller profiles leave out.
 IN_FULL = "the client on the board lacks it: --profile full has it"
 IN_MQTT5 = IN_FULL.replace("full", "mqtt5")
+ARGUMENTS_5 = (
+    "protocol|session_expiry_s|properties|auth|reason_code|no_local|retain_as_published|"
+    "retain_handling"
+)
+ATTRIBUTES_5 = "request|request_wait|reauthenticate|on_authenticated|response_topic|properties"
+ATTRIBUTES = "start|stop|cancel|copy|run|publish_wait|messages|publish_isr|stats"
 FATAL = (
-    (
-        r"TypeError: .*argument '(protocol|session_expiry_s|properties|auth|reason_code|no_local"
-        r"|retain_as_published|retain_handling)'$",
-        IN_MQTT5,
-    ),
-    (
-        r"AttributeError: (request|request_wait|reauthenticate|on_authenticated|response_topic"
-        r"|properties)$",
-        IN_MQTT5,
-    ),
-    (
-        r"AttributeError: (start|stop|cancel|copy|run|publish_wait|messages|publish_isr|stats)$",
-        IN_FULL,
-    ),
+    (r"TypeError: .*argument '(%s)'$" % ARGUMENTS_5, IN_MQTT5),
+    (r"AttributeError: (%s)$" % ATTRIBUTES_5, IN_MQTT5),
+    (r"AttributeError: (%s)$" % ATTRIBUTES, IN_FULL),
     (r"LocalError: .* is not in this build", IN_FULL),
 )
 
@@ -831,7 +826,7 @@ COMPUTED = type("Computed", (), {"__repr__": lambda self: "COMPUTED"})()
 
 
 def settings_of(path):
-    """Return name -> value of the settings in a file; COMPUTED for one that is no literal."""
+    """Return name -> value of the settings in a file; COMPUTED for what only a board can know."""
     settings = {}
 
     def put(target, value):
@@ -839,6 +834,8 @@ def settings_of(path):
             settings[target.id] = COMPUTED
             with contextlib.suppress(*NO_PYTHON):
                 settings[target.id] = ast.literal_eval(value)
+        elif isinstance(target, ast.Starred):
+            put(target.value, None)
         elif isinstance(target, (ast.Tuple, ast.List)):
             values = getattr(value, "elts", ())
             if len(values) != len(target.elts):
@@ -850,8 +847,13 @@ def settings_of(path):
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 put(target, node.value)
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            put(node.target, node.value)
+        elif isinstance(node, ast.AnnAssign):
+            if node.value is not None:
+                put(node.target, node.value)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            settings[node.name] = COMPUTED  # what is defined within is its own
+        else:  # import, if, try ...: it depends
+            settings.update(dict.fromkeys(Names(node).defined, COMPUTED))
     return settings
 
 
@@ -863,13 +865,13 @@ def texts_in(value):
 
 
 class Names(ast.NodeVisitor):
-    """The names in a file: `defined` somewhere in it, and `used` as (line, name)."""
+    """The names in a syntax tree: `defined` in it, and `used` as (line, name)."""
 
-    def __init__(self, path):
+    def __init__(self, tree):
         self.defined = set()  # "*": whatever that import brings
         self.used = []
         try:
-            self.visit(parse(path))
+            self.visit(tree)
         except RecursionError:
             self.defined.add("*")
 
@@ -907,7 +909,7 @@ def read_secrets(path):
     except DeployError as error:
         # "invalid syntax for integer with base 16: '0x...'"
         raise DeployError(re.sub(r"(Error: [^:]*):.*", r"\1", str(error))) from None
-    names = Names(path)
+    names = Names(parse(path))
     known = names.defined | set(dir(builtins)) | {"__name__", "__file__"}
     for line, name in sorted(names.used):
         if name not in known and "*" not in known:
@@ -947,7 +949,7 @@ def check_settings(path, given=()):
     Args:
         given: the settings that the command line gives a value.
     """
-    defined = Names(path).defined
+    defined = Names(parse(path)).defined
     missing = [
         name for name in settings_of(EXAMPLE) if name not in defined and name not in NEW_SETTINGS
     ]
@@ -969,7 +971,7 @@ def check_settings(path, given=()):
         tls_only = [
             name
             for name in ("CA", "CERT", "KEY", "TLS")
-            if settings.get(name) is not None or name in given
+            if settings.get(name) not in (None, COMPUTED) or name in given
         ]
         if tls_only:
             raise DeployError(
@@ -979,7 +981,8 @@ def check_settings(path, given=()):
     if "CERT" not in given and (settings.get("CERT") is None) != (settings.get("KEY") is None):
         raise DeployError("%s: CERT and KEY need each other" % path.name)
     if uris_over_tls(settings) and settings.get("TLS") is None:
-        if settings.get("CA") is None and "CA" not in given:
+        is_unknown = "*" in defined and "CA" not in settings
+        if settings.get("CA") is None and "CA" not in given and not is_unknown:
             raise DeployError(
                 "%s: SERVER is mqtts://, and CA is None: what is the server's certificate to be "
                 'verified with? --ca FILE, or --public-ca, or TLS = "insecure"' % path.name

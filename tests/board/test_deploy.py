@@ -1252,6 +1252,30 @@ def test_the_mark_that_windows_puts_first_hides_no_password_without_quotes(secre
     )
 
 
+@pytest.mark.parametrize("scheme", ("mqtts", "mqtt"))
+@pytest.mark.parametrize(
+    "line",
+    (
+        "from keys import CA",
+        "from keys import *",
+        "if NTP:\n    CA = 'ca.pem'",
+        "CA = None\ntry:\n    import keys\n    CA = keys.CA\nexcept ImportError:\n    pass",
+        "CA = None\n*_, CA = 1, 2, None",
+    ),
+)
+def test_a_setting_that_only_the_board_knows_is_not_taken_for_none(secrets, line, scheme):
+    """A board that is in order was refused: "CA is None"."""
+    text = secrets.read_text().replace("mqtt://", scheme + "://")
+    assert "CA = None\n" in text
+    secrets.write_text(text.replace("CA = None\n", "") + line + "\n")
+    deploy.check_settings(secrets)
+    text = "CA = 'ca.pem'\nUSER = 'jo'\ndef PASSWORD():\n    CA = b'a key'\n    return CA\n"
+    secrets.write_text(text + "*USER, NAME = 'a', 'b'\n")
+    settings = deploy.settings_of(secrets)
+    assert (settings["CA"], settings["NAME"]) == ("ca.pem", "b")
+    assert settings["PASSWORD"] is settings["USER"] is deploy.COMPUTED
+
+
 @pytest.mark.parametrize(
     "text, reason",
     (
