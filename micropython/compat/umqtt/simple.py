@@ -15,9 +15,9 @@ What differs: what MQTT forbids, or what is larger than PACKET_BYTES_MAX, raises
 mqttpipe.LocalError, where umqtt.simple sent it; the number in an OSError may be another, as
 ETIMEDOUT for a name that nobody knows; there is no `sock`; keepalive=0 asks for pings every 300 s,
 as who only waits would never learn of a dead connection; one call of connect() while connected
-keeps the connection. server, port, user, pswd, keepalive, client_id and the will may be set before
-each connect(), as ever: it makes a new client of mqttpipe if one of them or clean_session has
-changed since the last.
+to this server keeps the connection. server, port, user, pswd, keepalive, client_id and the will
+may be set before each connect(), as ever: else it makes a new client of mqttpipe if one of them or
+clean_session has changed since the last.
 Callbacks are called as ever, by wait_msg(), check_msg() and whatever waits for an answer, so they
 may publish and subscribe. While one runs, what else comes waits until it has returned. At QoS 1
 and 2 the server keeps the others meanwhile: each call reads one, and disconnect() leaves none.
@@ -112,7 +112,7 @@ class MQTTClient:
         if settings != made:
             if client is not None:
                 client.disconnect()
-                client.wait_offline(0)
+                client.wait_offline(_NAP_MS)  # DISCONNECT leaves
                 client._drop_socket()  # nobody waits for its server
             client = self._client = self._make(settings)
             self._made = settings

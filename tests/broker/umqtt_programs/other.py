@@ -21,6 +21,8 @@ except OSError:
 if end == "disconnect":
     c.disconnect()
 c.port = int(sys.argv[4])
+if end == "at once":
+    c.client_id += b"/2"  # it is the same server
 print("session", c.connect())
 c.subscribe(topic)
 c.publish(topic, b"here", False, 1)
