@@ -506,11 +506,11 @@ def mqtt_subscribe(topic_filter, qos=1):
         token = client.subscribe(topic_filter, None, qos)
         name = _text(topic_filter)
         _filters[name] = token, None
-        if not _is_done(token, "subscribe %s" % name) or _answer[0] != token:
+        if not _is_done(token, "subscribe %s" % name):
             return
-        if _answer[1][0] > 2:
+        if client.was_refused(token):
             print("the server refuses it")  # the client asks again with the next connection
-        else:
+        elif _answer[0] == token:
             _filters[name] = token, _answer[1][0]
     except _MQTTError as error:
         print("mqtt_subscribe: %s" % _error_text(error))
