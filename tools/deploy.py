@@ -1116,14 +1116,11 @@ def with_setting(text, setting, value):
     nodes = []
     with contextlib.suppress(*NO_PYTHON):  # MicroPython takes it, this Python not
         nodes = quietly(ast.parse, text.decode()).body  # its columns are those of UTF-8
-    nodes = [
-        node
-        for node in nodes
-        if isinstance(node, ast.Assign) and [getattr(node.targets[0], "id", None)] == [setting]
-    ]
+    nodes = [node for node in nodes if setting in Names(node).defined]
     line = ("%s = %s" % (setting, literal(value))).encode()
-    if nodes and len(nodes[-1].targets) == 1 and nodes[-1].lineno == nodes[-1].end_lineno:
-        node = nodes[-1]
+    node = nodes[-1] if nodes else None  # the last one counts
+    is_plain = isinstance(node, ast.Assign) and [getattr(one, "id", None) for one in node.targets]
+    if is_plain == [setting] and node.lineno == node.end_lineno:
         old = lines[node.lineno - 1]
         lines[node.lineno - 1] = old[: node.col_offset] + line + old[node.end_col_offset :]
         return b"".join(lines)

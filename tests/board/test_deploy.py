@@ -1252,6 +1252,14 @@ def test_the_mark_that_windows_puts_first_hides_no_password_without_quotes(secre
     )
 
 
+@pytest.mark.parametrize("last", ("CA, TLS = None, None", "CA: str = None", "if 1: CA = None"))
+def test_a_setting_is_changed_where_the_last_one_stands(secrets, last):
+    """Changed in a line before that it had no effect, and was said to have."""
+    text = secrets.read_text() + last
+    secrets.write_bytes(deploy.with_setting(text.encode(), "CA", "ca.pem"))
+    assert deploy.settings_of(secrets)["CA"] == "ca.pem"
+
+
 @pytest.mark.parametrize("scheme", ("mqtts", "mqtt"))
 @pytest.mark.parametrize(
     "line",
