@@ -665,7 +665,12 @@ def test_streams_that_our_caller_has_closed_are_no_fault(broker, topic, closed):
         text = shlex.join([*words, "-t", topic, *options]) + " " + closed
         return subprocess.run(["sh", "-c", text], capture_output=True, timeout=TIMEOUT_S)
 
-    for options in (["-l"], ["-s", "-r"], ["-m", "kept", "-r", "-q", "1"]):
+    if closed.startswith("<&-"):  # nothing to send: refused, as for every empty input
+        ended = run("pub", "-s", "-r")
+        assert (ended.returncode, ended.stdout) == (1, b""), ended
+        first = ended.stderr.partition(b"\n")[0]
+        assert first == (b"" if "2>&-" in closed else b"Error: Zero length input."), ended
+    for options in (["-l"], ["-m", "kept", "-r", "-q", "1"]):
         if closed.startswith("<&-") or "-m" in options:
             ended = run("pub", *options)
             assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b""), options
