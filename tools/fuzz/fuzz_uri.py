@@ -18,8 +18,8 @@ FORM = re.compile(
     r"(?:\[(?P<literal>[^][@]*)\]|(?P<host>[^][@:/]+))(?::(?P<port>[0-9]{1,5}))?/?",
     re.ASCII | re.DOTALL | re.IGNORECASE,
 )
-NO_HOST = re.compile(r'[\x00-\x20/\\"<>?#%\x7f]')
-PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+NO_HOST = re.compile(r'[\x00-\x20/\\"<>?#%\x7f-\xa0]')
+NO_SECRET = re.compile(r"[\x00-\x1f\x7f]|%(?![0-9A-Fa-f]{2})")
 
 PARTS = (
     ("mqtt", "mqtts", "tcp", "ssl", "MQTT", "ws", "", "http"),
@@ -75,7 +75,7 @@ def expect(uri):
             return None
     user = password = None
     if found["secret"] is not None:
-        if PERCENT.search(found["secret"]):
+        if NO_SECRET.search(found["secret"]):
             return None
         fields = [urllib.parse.unquote_to_bytes(one) for one in found["secret"].split(":", 1)]
         user, password = fields[0], fields[1] if fields[1:] else None
