@@ -72,7 +72,9 @@ client.stop()
         % topic
     )
     called, taken, came = background.evaluate("counted[0], counted[1], len(got)")
-    assert called >= 50 and taken == came >= called - 5
+    # Where the machine stands still, the timer's calls come one behind the other: the queue for
+    # interrupts is full then, and publish_isr() says so.
+    assert called >= 50 and came == taken >= 15
     assert set(background.evaluate("got")) == {b"from the interrupt"}
 
 
