@@ -57,13 +57,16 @@ from machine import Timer
 counted = [0, 0]
 topic, payload = %r, b"from the interrupt"
 def in_interrupt(timer):
-    counted[0] += 1
-    if client.publish_isr(topic, payload):
-        counted[1] += 1
+    # Where the machine stands still, many calls come in one go: more than the queue can take
+    # would be refused.
+    if counted[1] - len(got) < 15:
+        counted[0] += 1
+        if client.publish_isr(topic, payload):
+            counted[1] += 1
 timer = Timer(period=20, callback=in_interrupt, hard=True)
 numbers = [bytes(20) for _ in range(200)]
-end_ms = ticks_add(ticks_ms(), 1500)
-while ticks_diff(end_ms, ticks_ms()) > 0:
+end_ms = ticks_add(ticks_ms(), 30_000)
+while counted[0] < 60 and ticks_diff(end_ms, ticks_ms()) > 0:
     numbers = [bytes(20) for _ in range(200)]  # something to interrupt
 timer.deinit()
 wait(lambda: len(got) == counted[1])
@@ -72,9 +75,7 @@ client.stop()
         % topic
     )
     called, taken, came = background.evaluate("counted[0], counted[1], len(got)")
-    # Where the machine stands still, the timer's calls come one behind the other: the queue for
-    # interrupts is full then, and publish_isr() says so.
-    assert called >= 50 and came == taken >= 15
+    assert called >= 60 and taken == came >= called - 5
     assert set(background.evaluate("got")) == {b"from the interrupt"}
 
 
