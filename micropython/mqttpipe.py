@@ -3220,10 +3220,10 @@ class _Connecting:
         def _why_not(self, first_byte):
             return 0x9A if first_byte & _RETAIN & self._forbidden else 0x9B
 
-        # The error if this server cannot accept this SUBSCRIBE (qos -1: UNSUBSCRIBE); or None.
-        def _lacks_for(self, topic_filter, qos, options):
+        # The error if this server cannot accept this SUBSCRIBE (qos -1: UNSUBSCRIBE) of `size`
+        # bytes; or None.
+        def _lacks_for(self, topic_filter, qos, options, size):
             pipe = self._pipe
-            size = len(encode_filter(0, topic_filter, qos, options))
             if size > pipe.packet_bytes_max:
                 kind = "SUBSCRIBE" if qos >= 0 else "UNSUBSCRIBE"
                 return pipe.why_too_large(kind, size)
@@ -4780,9 +4780,15 @@ class _Sending(_Receiving):
             row = filters.next_unsent()
             if row is None:
                 return
+            packet = encode_filter(
+                row[_ID] + _FILTER_ID_MIN,
+                row[_FILTER],
+                row[_QOS],
+                row[_OPTIONS],  # _MQTT5
+            )
             # The row may be older than the CONNACK that says what this server lacks.
             if _MQTT5 and self._is_5:
-                error = self._lacks_for(row[_FILTER], row[_QOS], row[_OPTIONS])
+                error = self._lacks_for(row[_FILTER], row[_QOS], row[_OPTIONS], len(packet))
                 if error:
                     # _GRANTED: the UNSUBSCRIBE is over, and prune() removes it.
                     row[_STATE] = _REFUSED if row[_QOS] >= 0 else _GRANTED
@@ -4793,12 +4799,6 @@ class _Sending(_Receiving):
                     if self._is_enough:  # on_error was slow
                         return
                     continue
-            packet = encode_filter(
-                row[_ID] + _FILTER_ID_MIN,
-                row[_FILTER],
-                row[_QOS],
-                row[_OPTIONS],  # _MQTT5
-            )
             if self._is_too_early(len(packet)) or not outbox.put_packet(packet):
                 return
             row[_MARK] = outbox.sent_count + outbox.pending & _COUNT_MASK
@@ -5799,7 +5799,8 @@ class _Calls5(_Driving):
                     raise LocalError("no_local of a shared subscription [MQTT5-3.8.3-4]")
             data = encode_properties(properties, _SUBSCRIBE if qos >= 0 else _UNSUBSCRIBE)
             options = options, data, properties and _value(properties, 0x0B, 0) or 0
-            error = self._lacks_for(topic_filter, qos, options)
+            size = len(encode_filter(0, topic_filter, qos, options))
+            error = self._lacks_for(topic_filter, qos, options, size)
             if error:
                 raise error
             return options

@@ -439,6 +439,18 @@ def lose(bench):
     bench.take_events()
 
 
+class Counted:
+    """Stands for a list, and counts in looks[0] how often one of its elements is looked at."""
+
+    def __init__(self, values, looks):
+        self.values = values
+        self.looks = looks
+
+    def __getitem__(self, at):
+        self.looks[0] += 1
+        return self.values[at]
+
+
 class Guarded:
     """Stands for Pipe.dropped: a list that nobody may change without the lock."""
 

@@ -1,6 +1,6 @@
 """Packet identifiers of messages: they follow from the tokens, and none is two messages'."""
 
-from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, needs, reconnect
+from fakes import CONNACK, CONNACK_SESSION, ECONNRESET, Bench, Counted, needs, reconnect
 
 import mqttpipe
 
@@ -188,21 +188,12 @@ def test_to_find_identifiers_free_costs_no_look_at_what_follows():
     pipe = bench.client._pipe
     assert pipe.is_mixed
 
-    class Tokens:
-        looks = 0
-
-        def __init__(self, tokens):
-            self.tokens = tokens
-
-        def __getitem__(self, at):
-            Tokens.looks += 1
-            return self.tokens[at]
-
+    looks = [0]
     bench.client.connect()
     bench.steps()
     bench.server.received()
     bench.server.send(CONNACK)
-    pipe.tokens = Tokens(pipe.tokens)
+    pipe.tokens = Counted(pipe.tokens, looks)
     bench.steps()
     assert bench.client._flying == 20
-    assert Tokens.looks < 1000, Tokens.looks
+    assert looks[0] < 1000, looks
