@@ -736,6 +736,13 @@ def _integer(name, value, start, end):
     return value
 
 
+# A bool; 0 and 1 will do.
+def _flag(name, value):
+    if value not in (0, 1) or _isinstance(value, float):
+        raise LocalError("%s is %r, must be a bool" % (name, value))
+    return value
+
+
 # Text or binary to bytes. A bytearray or memoryview is copied: its owner may change it before the
 # packet is sent. Lone surrogates are encoded, as a board does; _to_field() rejects them.
 def _to_bytes(name, value):
@@ -5682,7 +5689,8 @@ class _Calls5(_Driving):
 
         def _set_protocol(self, protocol, session_expiry_s, properties, auth, packet_bytes_max):
             self._is_5 = self._decoder.is_mqtt5 = _integer("protocol", protocol, 4, 5) == 5
-            if not self._is_5 and (session_expiry_s or properties or auth):
+            given = session_expiry_s or properties is not None or auth is not None
+            if given and not self._is_5:
                 raise LocalError(_NEEDS_5 % "session_expiry_s, properties or auth")
             self.session_expiry_s = _integer("session_expiry_s", session_expiry_s, 0, 0xFFFFFFFF)
             if auth is not None:
@@ -5709,7 +5717,7 @@ class _Calls5(_Driving):
                 if value is None:
                     data += encode_properties({name: limit}, _CONNECT)
                 else:
-                    limit = _integer(name, value, 0, limit)
+                    limit = _integer(name, value, int(identifier != 0x22), limit)
                 limits.append(limit)
             self._received_max, _, self._alias_limit = limits
             self._properties = data
@@ -5737,10 +5745,10 @@ class _Calls5(_Driving):
         def _set_bye(self, reason_code, properties):
             if not self._is_5:
                 raise LocalError(_NEEDS_5 % "reason_code or properties")
-            if not isinstance(reason_code, int) or reason_code not in tuple(_GOODBYES):
+            if _integer("reason_code", reason_code, 0, 255) not in tuple(_GOODBYES):
                 raise LocalError("a client can't say reason code %r [5: 3.14.2]" % (reason_code,))
             data = encode_properties(properties, _DISCONNECT)
-            if not self.session_expiry_s and properties:
+            if not self.session_expiry_s and data:
                 if properties.get("session_expiry_interval"):
                     raise LocalError("it was 0 in CONNECT: session_expiry_interval [5: 3.14.2]")
             data = _with_length(data) if data else b""
@@ -6112,7 +6120,7 @@ class MQTTClient(_Calls5):
         self.client_id = _to_field("client_id", client_id)
         if (not _MQTT5 or protocol != 5) and not self.client_id and not clean_session:
             raise LocalError("client_id '' needs clean_session=True [MQTT-3.1.3-7]")
-        self.clean_session = clean_session
+        self.clean_session = _flag("clean_session", clean_session)
         if _MQTT5:
             self._will_properties = b""
             if protocol == 5 and isinstance(will, (tuple, list)) and len(will) == 5:
@@ -6269,7 +6277,7 @@ class MQTTClient(_Calls5):
         Allocates: nothing, without arguments. Blocks: never. Spec: section 3.14.
         """
         if _MQTT5:
-            if reason_code or properties:
+            if reason_code is not _ZERO or properties is not None:
                 self._set_bye(reason_code, properties)
             elif self._is_wanted:
                 self._bye = _DISCONNECT_PACKET
@@ -6502,10 +6510,10 @@ class MQTTClient(_Calls5):
         """
         if _MQTT5:
             options = 0
-            for flag in (no_local, retain_as_published):
-                if flag not in (0, 1) or _isinstance(flag, float):
-                    raise LocalError("an option is %r, must be a bool" % (flag,))
-                options = options >> 1 | (8 if flag else 0)
+            if _flag("no_local", no_local):
+                options = _NO_LOCAL
+            if _flag("retain_as_published", retain_as_published):
+                options |= _RETAIN_AS_PUBLISHED
             options |= _integer("retain_handling", retain_handling, 0, 2) << _RETAIN_HANDLING_SHIFT
             return self._put_filter(
                 topic_filter,
@@ -6655,11 +6663,8 @@ class MQTTClient(_Calls5):
 # The first byte of a PUBLISH with this QoS and RETAIN.
 def _publish_flags(qos, retain, name="qos"):
     first_byte = _PUBLISH | _integer(name, qos, 0, _QOS_MAX) << _QOS_SHIFT
-    if retain is not False:
-        if retain not in (0, 1) or _isinstance(retain, float):
-            raise LocalError("retain is %r, must be a bool" % (retain,))
-        if retain:
-            first_byte |= _RETAIN
+    if retain is not False and _flag("retain", retain):
+        first_byte |= _RETAIN
     return first_byte
 
 

@@ -374,7 +374,10 @@ def test_arguments_of_mqtt_5_are_checked_and_refused_with_protocol_4():
     needs("mqtt5")
     for options in (
         dict(session_expiry_s=1),
-        dict(properties={}) and dict(properties={"receive_maximum": 1}),
+        dict(properties={}),
+        dict(properties=[]),
+        dict(properties={"receive_maximum": 1}),
+        dict(auth=()),
         dict(auth=("m", print)),
         dict(will=("w", "x", 0, False, {})),
         dict(protocol=3),
@@ -383,7 +386,8 @@ def test_arguments_of_mqtt_5_are_checked_and_refused_with_protocol_4():
         dict(protocol=5, session_expiry_s=0x100000000),
         dict(protocol=5, auth="m"),
         dict(protocol=5, auth=("m", 1)),
-        dict(protocol=5, properties=[]) and dict(protocol=5, properties=[1]),
+        dict(protocol=5, properties=[]),
+        dict(protocol=5, properties=[1]),
         dict(protocol=5, properties={"receive_maximum": 0}),
         dict(protocol=5, properties={"receive_maximum": 257}),
         dict(protocol=5, properties={"topic_alias_maximum": 9}),
@@ -402,3 +406,10 @@ def test_arguments_of_mqtt_5_are_checked_and_refused_with_protocol_4():
         dict(protocol=5, will=("w", "x", 0, False, {"topic_alias": 1})),
     ):
         raises(mqttpipe.LocalError, Bench, **options)
+    for name, value, limits in (
+        ("receive_maximum", 257, "1..256"),
+        ("maximum_packet_size", 1025, "1..1024"),
+        ("topic_alias_maximum", 9, "0..8"),
+    ):
+        text = raises(mqttpipe.LocalError, Bench, protocol=5, properties={name: value})
+        assert text == "%s is %d, must be an int in %s" % (name, value, limits), text

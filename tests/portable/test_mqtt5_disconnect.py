@@ -20,7 +20,7 @@ def test_good_bye_with_each_reason_code():
     for code in (0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99):
         assert said(online(), code) == b"\xe0\x01" + bytes((code,))
     bench = online()
-    for code in (1, 0x87, 0x8B, 0x9C, 256, -1, "4", 3.0):
+    for code in (1, 0x87, 0x8B, 0x9C, 256, -1, "4", 3.0, 0.0, "", None, False, True):
         raises(mqttpipe.LocalError, bench.client.disconnect, code)
     assert bench.client.is_online()
     raises(mqttpipe.LocalError, Bench().client.disconnect, 4)
@@ -41,8 +41,11 @@ def test_good_bye_with_properties():
         {"session_expiry_interval": 1},
         {"server_reference": "h"},
         {"content_type": ""},
+        [],
+        "",
     ):
         raises(mqttpipe.LocalError, bench.client.disconnect, 0, properties)
+    assert bench.client.is_online()
 
 
 def test_good_bye_is_no_larger_than_the_server_takes():
