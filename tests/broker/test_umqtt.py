@@ -100,6 +100,20 @@ def test_what_a_socket_takes_is_taken(run, broker, topic):
     assert (status, lines) == (0, ["session 0", "[b'at QoS 1']"]), lines
 
 
+@pytest.mark.parametrize(
+    "piece, sizes, end",
+    [
+        (5000, [4096], "got 900"),
+        (1500, [4096, 2048, 1024], "got 900"),
+        (1000, [4096, 2048, 1024], "MemoryError"),
+    ],
+)
+def test_a_heap_in_pieces_gives_a_smaller_buffer(run, broker, topic, piece, sizes, end):
+    """On a board that compiles the source, a connect() failed for 4,096 bytes in one piece."""
+    status, lines = run("pieces", broker.host, broker.port, topic, piece).wait_for_end()
+    assert (status, lines) == (0, ["asks for %d" % size for size in sizes] + [end]), lines
+
+
 def test_tls_verifies_what_the_parameters_say(run, tls_broker, made, topic):
     """With cert_reqs=CERT_NONE, too, a certificate for another name was refused."""
     arguments = "localhost", tls_broker.port, topic, made.ca.cert_der_file

@@ -31,6 +31,7 @@ import mqttpipe
 _SILENCE_S = 300  # keepalive=0
 _SLEEP_MS = 1_000
 _NAP_MS = 10  # while another thread is in step()
+_PACKET_BYTES_LEAST = 1024
 _UNSENT_MAX = 24  # a step() reads 16 packets: so the messages that wait become fewer
 
 
@@ -50,7 +51,9 @@ def _to_str(name):
 
 class MQTTClient:
     TIMEOUT_MS = 10_000  # for an answer of the server, a reconnection included
-    PACKET_BYTES_MAX = 4096  # of the largest message, either way; so much memory is taken
+    # Of the largest message, either way. So much memory is taken; half of it, or a quarter, if the
+    # heap has no such piece.
+    PACKET_BYTES_MAX = 4096
     _offline = "refuse"
     _goes_on = False  # after a connect() that has failed
     _is_delivering = False  # the callback runs
@@ -171,7 +174,16 @@ class MQTTClient:
         return options
 
     def _make(self, settings):
-        client = mqttpipe.MQTTClient(**settings)
+        options = dict(settings)
+        while True:
+            try:
+                client = mqttpipe.MQTTClient(**options)
+                break
+            except MemoryError:
+                # Compiling this file on the board leaves its heap in small pieces.
+                options["packet_bytes_max"] //= 2
+                if options["packet_bytes_max"] < _PACKET_BYTES_LEAST:
+                    raise
         client.on_connect = self._on_connect
         client.on_offline = self._on_offline
         client.on_message = self._on_message
