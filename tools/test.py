@@ -28,12 +28,13 @@ The long forms are:
     tests/broker/test_mqtt5_at_rabbitmq.py MQTT 5.0 at RabbitMQ 4
     tests/broker                           with what is slow as an ESP32, an rp2, on its sockets
     tests/host/test_measure_size.py        what each switch and part of the file costs, too
-    tests/host/test_build.py               each two switches; from source, each profile
+    tests/host/test_build.py               each two switches; each profile as source
+    tests/host/test_stall_matrix.py        the short matrix in 64-bit MicroPython, too
     tests/host/test_full_heap_levels.py    the heap is filled to every level, in steps of 8 bytes
     tests/host/test_interrupted_steps.py   Ctrl-C each time that a line runs
     tests/board/test_examples_home_assistant.py   Home Assistant's own keys, a download of 68 MB
     tests/lwip/test_portable_on_lwip.py    each profile, and the tests that take minutes there
-    tests/test_portable.py                 each failing call, and as the unix port, everywhere
+    tests/test_portable.py                 each failing call, and each personality, everywhere
 
 Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit, 32-bit and
 Debian's newest in `.cache` (tools/get_micropython.py), beside them one with the ESP32's sockets
