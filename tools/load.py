@@ -56,6 +56,7 @@ JUDGED_CLIENTS = 50  # of fewer many may knock at once by chance
 PERSISTENCE = "persistence true\npersistence_location {data}\n"
 DEADLINE_S = 60  # of a run: the client's longest pause; and
 DEADLINE_PER_CLIENT_S = 0.1
+HANGS_S = 60  # behind that the clients are ended: they could not do it themselves
 DRAIN_S = 20  # a message may come so late, when all else is done
 IDLE_S = 3
 
@@ -119,7 +120,7 @@ def run(
             stderr=subprocess.STDOUT,
             text=True,
         )
-        timer = threading.Timer(2 * deadline_s, process.kill)
+        timer = threading.Timer(2 * deadline_s + HANGS_S, process.kill)
         timer.start()
         last = collections.deque(maxlen=5)
         try:

@@ -36,7 +36,8 @@ The long forms are:
     tests/lwip/test_portable_on_lwip.py    each profile, and the tests that take minutes there
     tests/test_portable.py                 each failing call, and each personality, everywhere
 
-Set up, once: `.venv` with pytest and the like (tools/setup_env.py), MicroPython 64-bit, 32-bit and
+Set up, once: `.venv` with pytest and the like (tools/setup_env.py), for all tests with what each
+tool needs, MicroPython 64-bit, 32-bit and
 Debian's newest in `.cache` (tools/get_micropython.py), beside them one with the ESP32's sockets
 and the emulated board (tools/get_esp32_sockets.py, tools/get_lwip_board.py: minutes), and
 mosquitto unless docker has one (tests/servers.py).
@@ -70,6 +71,14 @@ SIDE_BY_SIDE = ["--dist=loadfile", "--no-loadscope-reorder"]
 # Most of a test's time is waiting: for a network, an emulated board, a pause that is tested.
 WORKERS_PER_PROCESSOR = 3
 WORKERS_MAX = 6
+
+
+# What the tools that all tests start would install first thing, each by itself. A test that gives
+# one a time-out, on a busy machine, would kill pip half way, and the next tool would make the
+# environment anew, below all tests that run.
+FOR_ALL_TESTS = (
+    "bench build chaos demo deploy measure mutate package pages release stall-matrix types".split()
+)
 
 
 def say(text):
@@ -126,7 +135,14 @@ def main(arguments):
     options, for_pytest = parse_arguments(arguments)
     setup_env.reexec_in_venv("requirements-test.txt")
 
+    is_whole = all(argument.startswith("--") for argument in for_pytest)
     # What can't be had says why; the tests that need it fail then.
+    if is_whole:
+        for name in FOR_ALL_TESTS:
+            try:
+                setup_env.ensure_venv("requirements-%s.txt" % name)
+            except setup_env.SetupError as error:
+                say(str(error))
     if "--no-micropython" not in options.left_out:
         for bits in get_micropython.BITS:
             get_micropython.ensure(bits)
@@ -145,7 +161,7 @@ def main(arguments):
 
     processors = os.cpu_count() or 1
     workers = min(processors * WORKERS_PER_PROCESSOR, WORKERS_MAX)
-    if processors > 1 and all(argument.startswith("--") for argument in for_pytest):
+    if processors > 1 and is_whole:
         for_pytest = [*SIDE_BY_SIDE, "-n%d" % workers, *for_pytest]
     os.chdir(setup_env.ROOT)
     sys.stdout.flush()

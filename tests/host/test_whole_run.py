@@ -90,6 +90,7 @@ def test_each_file_that_has_a_long_form_is_named():
 def started(monkeypatch):
     """A function: arguments of tools/test.py -> those that pytest is started with."""
     monkeypatch.setattr(test_tool.setup_env, "reexec_in_venv", lambda requirements: None)
+    monkeypatch.setattr(test_tool.setup_env, "ensure_venv", lambda requirements: None)
     for tool, name in (
         (test_tool.get_micropython, "ensure"),
         (test_tool.get_lwip_board, "ensure"),
@@ -122,6 +123,27 @@ def test_all_tests_run_in_three_processes_for_each_processor_up_to_a_limit(start
     for unknown in (1, None):
         monkeypatch.setattr(test_tool.os, "cpu_count", lambda count=unknown: count)
         assert started() == []
+
+
+def test_what_the_tools_need_is_installed_before_all_tests_run(started, monkeypatch):
+    """A test's time-out killed pip half way, and .venv was made anew below the other tests."""
+    installed = []
+    monkeypatch.setattr(test_tool.setup_env, "ensure_venv", installed.append)
+    started("tests/host", "-k", "pipe")
+    assert not installed
+    started("--no-lint", "--no-lwip")
+    assert "requirements-pages.txt" in installed
+    for name in installed:
+        assert (test_tool.setup_env.TOOLS / name).is_file()
+
+
+def test_what_can_not_be_installed_says_why_and_the_tests_run(started, monkeypatch, capsys):
+    def fail(name):
+        raise test_tool.setup_env.SetupError("no network for " + name)
+
+    monkeypatch.setattr(test_tool.setup_env, "ensure_venv", fail)
+    assert started() == [*test_tool.SIDE_BY_SIDE, "-n6"]
+    assert "test: no network for requirements-pages.txt" in capsys.readouterr().out
 
 
 def test_a_part_of_the_tests_runs_in_one_process(started):
