@@ -36,8 +36,11 @@ def shake_hands(bench):
 
 
 def refused_by(error, **options):
-    """The error that on_offline tells when the handshake raises `error`."""
-    bench = secure(**options)
+    """The error that on_offline tells when the handshake raises `error`.
+
+    A small client: a board's collector may take an old one for still in use.
+    """
+    bench = secure(pipe_slots=2, packet_bytes_max=256, **options)
     bench.network.tls.error = error
     bench.client.connect()
     bench.steps()
