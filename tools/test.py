@@ -48,6 +48,7 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 
 import get_esp32_sockets
 import get_lwip_board
@@ -77,12 +78,20 @@ WORKERS_MAX = 6
 # one a time-out, on a busy machine, would kill pip half way, and the next tool would make the
 # environment anew, below all tests that run.
 FOR_ALL_TESTS = (
-    "bench build chaos demo deploy measure mutate package pages release stall-matrix types".split()
+    "build bench chaos demo deploy measure mutate package pages release stall-matrix types".split()
 )
 
 
 def say(text):
     print("test: " + text, flush=True)
+
+
+def install_for_tools():
+    for name in FOR_ALL_TESTS:
+        try:
+            setup_env.ensure_venv("requirements-%s.txt" % name)
+        except setup_env.SetupError as error:
+            say(str(error))
 
 
 def check_style():
@@ -137,12 +146,9 @@ def main(arguments):
 
     is_whole = all(argument.startswith("--") for argument in for_pytest)
     # What can't be had says why; the tests that need it fail then.
+    installing = threading.Thread(target=install_for_tools)
     if is_whole:
-        for name in FOR_ALL_TESTS:
-            try:
-                setup_env.ensure_venv("requirements-%s.txt" % name)
-            except setup_env.SetupError as error:
-                say(str(error))
+        installing.start()  # while the board below is compiled
     if "--no-micropython" not in options.left_out:
         for bits in get_micropython.BITS:
             get_micropython.ensure(bits)
@@ -151,6 +157,8 @@ def main(arguments):
         get_lwip_board.ensure()
     if not {"--no-micropython", "--no-esp32-sockets"} & set(options.left_out):
         get_esp32_sockets.ensure()
+    if is_whole:
+        installing.join()
     for name in options.left_out:
         say("%s: the tests %s are LEFT OUT" % (name, LEFT_OUT[name]))
     if options.no_lint:
