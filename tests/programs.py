@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 
-WAIT_S = 15
+WAIT_S = 30
 LINES_MAX = 2000
 
 

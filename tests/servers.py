@@ -62,7 +62,7 @@ PORT_TRIES = 10
 DOCKER_TIMEOUT_S = 30
 PULL_TIMEOUT_S = 300
 CONNECT_TIMEOUT_S = 2
-START_TIMEOUT_S = 10
+START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 5
 
 # MQTT 3.1.1, section 3.1: clean session, keep alive of 5 s, empty client identifier.

@@ -33,7 +33,7 @@ PERSONALITIES = ["CPython as ESP32", "CPython as rp2", "CPython as unix", "CPyth
 ESP32_SOCKETS = "ESP32 sockets"
 INTERPRETERS = ["CPython", "MicroPython 64-bit", BOARD, ESP32_SOCKETS, *PERSONALITIES]
 
-WAIT_S = 10  # how long to wait for what takes milliseconds on an idle machine
+WAIT_S = 30  # how long to wait for what takes milliseconds on an idle machine
 DEADLINE_S = 60  # of a scenario: it ends by itself if we should forget it
 SHOWN = 25  # lines at the end of a log
 

@@ -14,7 +14,7 @@ import mqttpipe
 import servers
 from proxy import random_cuts
 
-WAIT_S = 10
+WAIT_S = 30
 
 
 class Other:

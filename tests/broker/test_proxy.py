@@ -7,7 +7,7 @@ import pytest
 
 from proxy import DOWN, FIN, RST, UP, VANISH, Cut, Proxy, Shape, random_cuts, throttle
 
-WAIT_S = 5
+WAIT_S = 20
 
 
 class Echo:

@@ -36,7 +36,7 @@ HUP = 16
 NVAL = 32
 ALL = IN | OUT | ERR | HUP
 
-WAIT_S = 10
+WAIT_S = 30
 LOOKS = 2000  # 5 ms each: a deadline, not a delay
 TCP_NAMES = [name for name in shim_personality.NAMES if name != "faulty"]  # those that connect
 

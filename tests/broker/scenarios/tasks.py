@@ -21,7 +21,7 @@ try:
 except ImportError:
     from shim_time import ticks_us
 
-WAIT_S = 10
+WAIT_S = 30
 IS_CPYTHON = sys.implementation.name == "cpython"
 TASKS = 50
 MESSAGES = 30
