@@ -45,6 +45,7 @@ The exit status is pytest's, or 1 if the style check failed: then the tests do n
 """
 
 import argparse
+import compileall
 import os
 import subprocess
 import sys
@@ -57,6 +58,7 @@ import setup_env
 
 LINTED = ("micropython", "cpython_shim", "boards", "tests", "tools")
 LINT_TIMEOUT_S = 60
+IMPORTED = ("micropython", "cpython_shim", "tests", "tools")
 
 # Options that are conftest.py's as well, and what each leaves out.
 LEFT_OUT = {
@@ -92,6 +94,16 @@ def install_for_tools():
             setup_env.ensure_venv("requirements-%s.txt" % name)
         except setup_env.SetupError as error:
             say(str(error))
+
+
+def compile_modules():
+    """Keep the bytecode of all that the programs import which the tests start by the thousand.
+
+    Python does that by itself, but not with PYTHONDONTWRITEBYTECODE set: then each of them would
+    compile the client first, in an eighth of a second.
+    """
+    for folder in IMPORTED:
+        compileall.compile_dir(setup_env.ROOT / folder, quiet=2)
 
 
 def check_style():
@@ -167,6 +179,7 @@ def main(arguments):
         say("the tests did not run; repair that, or give --no-lint")
         return 1
 
+    compile_modules()
     processors = os.cpu_count() or 1
     workers = min(processors * WORKERS_PER_PROCESSOR, WORKERS_MAX)
     if processors > 1 and is_whole:

@@ -98,6 +98,7 @@ def started(monkeypatch):
     ):
         monkeypatch.setattr(tool, name, lambda *arguments: None)
     monkeypatch.setattr(test_tool, "check_style", lambda: True)
+    monkeypatch.setattr(test_tool, "compile_modules", lambda: None)
     monkeypatch.setattr(test_tool.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(test_tool.os, "chdir", lambda folder: None)
     calls = []
@@ -135,6 +136,18 @@ def test_what_the_tools_need_is_installed_before_all_tests_run(started, monkeypa
     assert "requirements-pages.txt" in installed
     for name in installed:
         assert (test_tool.setup_env.TOOLS / name).is_file()
+
+
+def test_no_program_that_a_test_starts_has_to_compile_the_client(monkeypatch, tmp_path):
+    """With PYTHONDONTWRITEBYTECODE set, each did."""
+    monkeypatch.setattr(test_tool.setup_env, "ROOT", tmp_path)
+    (tmp_path / "micropython").mkdir()
+    (tmp_path / "micropython" / "client.py").write_text("a = 1\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "odd.py").write_text("no Python\n")
+    test_tool.compile_modules()
+    (made,) = (tmp_path / "micropython" / "__pycache__").iterdir()
+    assert made.name.startswith("client.") and made.suffix == ".pyc"
 
 
 def test_what_can_not_be_installed_says_why_and_the_tests_run(started, monkeypatch, capsys):
