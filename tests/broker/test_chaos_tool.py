@@ -614,3 +614,13 @@ def test_growth_is_wrong(samples):
 def test_a_wrong_option_is_refused(option):
     status, _ = run_tool(option)
     assert status == 2
+
+
+@pytest.mark.parametrize("word_bytes", [4, 8])
+def test_a_heap_that_grows_is_found(word_bytes):
+    """What lists keep is twice as large in 64-bit MicroPython."""
+    samples = [(100_000, 6), (120_000, 6), (100_000 + 512 * word_bytes, 6)]
+    assert not list(chaos_run.growth(samples, word_bytes))
+    samples.append((100_000 + 512 * word_bytes + 1, 7))
+    wrongs = [wrong.split(":")[0] for wrong in chaos_run.growth(samples, word_bytes)]
+    assert wrongs == ["the heap has grown", "files were left open"]
