@@ -117,8 +117,6 @@ class Place:
             self.options.update(host=emulated_board.HOST, options=chaos_run.BOARD_OPTIONS)
             return self
         self._interpreter, self._heap = find_interpreter(self.name)
-        if self.name in chaos_ends.MICROPYTHONS:
-            self.options["word_bytes"] = chaos_ends.MICROPYTHONS[self.name][1] // 8
         self.title = "%s, %s" % (self._interpreter.name, self._interpreter.version)
         if self.protocol == 5:
             self._heap = chaos_ends.MORE_HEAP_5.get(self._heap, self._heap)

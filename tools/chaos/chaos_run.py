@@ -47,8 +47,7 @@ AHEAD_MAX = 60  # messages that may wait in the broker for a client
 LAST_BATCH = 10
 SAMPLE_EVERY_S = 60
 FIRST_SAMPLE = 0.25  # of the whole: before, caches fill
-# Of the heap: what a collection leaves by chance, and the program's lists, which never shrink.
-GROWTH_WORDS_MAX = 512
+GROWTH_MAX = 2048  # bytes of heap: some hundred is what a collection leaves by chance
 
 # The emulated board is several times slower than itself on a machine that has much to do.
 ONLINE_TIMEOUT_S = 120
@@ -230,16 +229,6 @@ class Link:
         }
 
 
-def growth(samples, word_bytes):
-    """Yield what is wrong with samples of (bytes of heap, open files)."""
-    heaps = [heap for heap, _ in samples]
-    files = [count for _, count in samples]
-    if heaps and heaps[-1] > heaps[0] + GROWTH_WORDS_MAX * word_bytes:
-        yield "the heap has grown: %r" % heaps
-    if files and files[-1] > files[0]:
-        yield "files were left open: %r" % files
-
-
 class Run:
     """A leg: some clients of ours, through a schedule of faults.
 
@@ -251,7 +240,6 @@ class Run:
         say: say(text) tells how it goes.
         qos_max: the highest QoS that the client can do. is_checked: False: only figures.
         settle_timeout_s: for so long what is owed may take to come.
-        word_bytes: of the interpreter: its objects are as large as that.
         protocol: 4 or 5, of all clients.
     """
 
@@ -270,7 +258,6 @@ class Run:
         is_checked=True,
         protocol=4,
         settle_timeout_s=SETTLE_TIMEOUT_S,
-        word_bytes=4,
     ):
         self.faults = faults
         self.say = say
@@ -278,7 +265,6 @@ class Run:
         self.protocol = protocol
         self.is_checked = is_checked
         self._settle_timeout_s = settle_timeout_s if is_checked else PEER_SETTLE_S
-        self._word_bytes = word_bytes
         self._host = host
         self._made = made
         self._board = board
@@ -405,7 +391,7 @@ class Run:
             self._wrongs += ["a step of " + text for text in self.client.slow_steps()]
             for link in self.links:
                 self._wrongs += link.wrongs()
-            self._wrongs += growth(self._samples, self._word_bytes)
+            self._wrongs += self._growth()
         return {
             "seconds": round(time.monotonic() - begin),
             "faults": self._count_faults(),
@@ -533,6 +519,14 @@ class Run:
                 if lost and lost[-1] > floor:
                     return False
         return True
+
+    def _growth(self):
+        heaps = [heap for heap, _ in self._samples]
+        files = [count for _, count in self._samples]
+        if heaps and heaps[-1] > heaps[0] + GROWTH_MAX:
+            yield "the heap has grown: %r" % heaps
+        if files and files[-1] > files[0]:
+            yield "files were left open: %r" % files
 
     def _count_faults(self):
         names = [fault.name for fault in self.faults]
