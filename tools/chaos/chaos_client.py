@@ -18,7 +18,8 @@ number, from 0:
     TLS handshake], times toggled]
     ["off", 0]: UNSUBACK for the toggle has come   ["stray", 0, number]: a message for it, since
     ["held", 0, [numbers at QoS 2 whose exchange has not ended]]
-    ["quiet", bytes of heap, open files]: all tokens have ended, all are online
+    ["quiet", bytes of heap, open files]: all tokens have ended, all are online, and since then a
+    message has come to each filter: the client knows all the topic names that it ever does
     ["why", 0, state, [up to 9 tokens that have not ended]]: why it is not quiet
     ["wrong", 0, text]: what must never be
     ["watchdog", ms, state]: a step that was grossly too long
@@ -102,6 +103,7 @@ class Traffic:
         self.is_quiet = False
         self.happened = []  # events that are not told yet
         self.came = [[], [], []]  # the same, of messages: numbers by QoS
+        self.fresh = set()  # the QoS of those that have come since it settled
         now_ms = ticks_ms()
         self.due_ms = self.flush_ms = self.count_ms = self.toggle_ms = now_ms
         self.toggle_token = 0
@@ -161,6 +163,7 @@ class Traffic:
         is_whole = view[len(head) + 1 :] == memoryview(FILLING)[: filling_of(number)]
         if is_whole and number and message.topic_name == self.in_topics[qos]:
             self.came[qos].append(number)
+            self.fresh.add(qos)
         else:
             self.wrong("broken: %s %r" % (message.topic_name, bytes(view[:20])))
 
@@ -286,7 +289,17 @@ class Traffic:
 
     def has_settled(self):
         client = self.client
-        return not self.tokens and client.is_online() and client.is_done(self.toggle_token)
+        if self.tokens or not client.is_online() or not client.is_done(self.toggle_token):
+            self.fresh.clear()
+        return len(self.fresh) == len(self.in_topics)
+
+    # Give back what lists and tables keep of the largest size that they ever had: it is this
+    # program's, not the client's, and up to 4 KB on 64 bits.
+    def forget_sizes(self):
+        if not self.tokens and not self.happened and not any(self.came):
+            self.tokens = {}
+            self.happened = []
+            self.came = [[], [], []]
 
     def endless(self):
         found = [] if self.client.is_done(self.toggle_token) else [self.toggle_token]
@@ -338,6 +351,7 @@ class Program:
                 self.is_asked = False
                 for each in self.clients:
                     each.flush(ticks_ms())
+                    each.forget_sizes()
                 say("quiet", memory(), open_files())
             for _ in self.look(0 if has_moved else SLEEP_MS):
                 line = self.orders.readline()
