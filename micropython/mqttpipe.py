@@ -313,6 +313,8 @@ _ACK_ROOM = const(4 + _MQTT5)  # MQTT 5.0 may add a reason code
 _FAILED = const(0x80)  # and all above it
 _MALFORMED = const(0x81)
 _PROTOCOL_ERROR = const(0x82)
+_CLIENT_ERROR = const(0x83)  # implementation specific
+_FROM_CLIENT = b"\x10\x82\xa2\xc0"  # CONNECT, SUBSCRIBE, UNSUBSCRIBE, PINGREQ
 _ID_NOT_FOUND = const(0x92)
 _RECEIVE_MAXIMUM_EXCEEDED = const(0x93)
 _ALIAS_INVALID = const(0x94)
@@ -337,7 +339,8 @@ _RETAIN_AS_PUBLISHED = const(0x08)
 _RETAIN_HANDLING_SHIFT = const(4)
 # The most requests that wait for responses at once.
 _REQUESTS = const(8)
-_REFERENCE_BYTES_MAX = const(255)  # of a Server Reference
+_REFERENCE_BYTES_MAX = const(255)  # of a name in a Server Reference
+_REFERENCES_MAX = const(8)  # of its names are looked at
 
 if _MQTT5:
     # The properties [5: 2.2.2.2, table 2-4]. Each row: identifier, kind, packets in which the
@@ -677,8 +680,8 @@ class QueueFull(MQTTError):
 
 class ServerError(MQTTError):
     if _MQTT5:
-        reason_code = _PROTOCOL_ERROR
-        reason = "protocol error"
+        reason_code = _MALFORMED
+        reason = "malformed packet"
 
 
 class Refused(MQTTError):
@@ -692,6 +695,9 @@ class TransportError(MQTTError):
 class TimedOut(MQTTError):
     pass
 
+
+if not _MQTT5:
+    _breach = ServerError  # MQTT 5.0 tells from others what breaks a rule and can be read
 
 # Texts that several errors share.
 _NOT_BUILT = const("%s is not in this build")
@@ -1063,16 +1069,35 @@ if _MQTT5:
         append_remaining_length(head, len(data))  # [MQTT5-1.5.5-1]
         return bytes(head) + data
 
+    # What payload_format_indicator says has to be true [5: 3.1.3.2.3, 3.3.2.3.2]. U+0000 may be.
+    def _check_format(properties, payload):
+        if properties and _value(properties, 0x01):
+            try:
+                is_right = len(str(payload, "utf-8")) == len(payload)  # ASCII
+                if not is_right:
+                    data = bytes(payload).replace(b"\0", b" ")
+                    is_right = _is_utf8(data, 0, len(data))
+            except ValueError:
+                is_right = False
+            if not is_right:
+                raise LocalError("payload_format_indicator is 1, but the payload is not UTF-8")
+
+    # An error to raise: a packet that could be read, but the protocol does not allow it.
+    def _breach(text):
+        return _server_error(_PROTOCOL_ERROR, text)
+
     # An error to raise: the server broke the protocol (text), or lacks what we need (no text).
-    def _server_error(reason_code, text=None):
+    def _server_error(reason_code, text=None, about=""):
         reason = _reason(reason_code)
-        error = ServerError(text) if text else LocalError("the server says: " + reason)
+        error = ServerError(text) if text else LocalError("the server says: " + reason + about)
         error.reason_code = reason_code
         error.reason = reason
         return error
 
     def _reason(reason_code):
         at = 0
+        if reason_code == 0 or reason_code == 4:  # of the server's DISCONNECT
+            return "normal disconnection" if not reason_code else "disconnect with will message"
         for _ in range(_FAILED, reason_code):
             at = _REASONS.find(";", at) + 1
             if not at:
@@ -1195,20 +1220,18 @@ if _MQTT5:
                         raise IndexError
                     identifier, kind, _, received, name = _property(row)
                     if "%x" % (first_byte >> 4) not in received:
-                        raise _server_error(
-                            _PROTOCOL_ERROR, "property %s in a wrong packet" % name
-                        )
+                        raise _server_error(_MALFORMED, "property %s in a wrong packet" % name)
                 at += 1
                 value, at = _decode_value(data, at, kind)
                 if kind == "p":
                     other, at = _decode_value(data, at, kind)
                     value = value, other
                 elif kind < "a" and not value or kind == "b" and value > 1:
-                    raise _server_error(_PROTOCOL_ERROR, "property %s is %d" % (name, value))
+                    raise _breach("property %s is %d" % (name, value))
                 if kind == "p" or identifier == 0x0B:
                     properties.setdefault(name, []).append(value)
                 elif name in properties:
-                    raise _server_error(_PROTOCOL_ERROR, "property %s twice" % name)
+                    raise _breach("property %s twice" % name)
                 else:
                     properties[name] = value
         except IndexError:
@@ -1387,7 +1410,8 @@ class Pipe(IOBase):
         def why_too_large(self, what, size):
             """The error for a packet of ours that is larger than packet_bytes_max."""
             if self.packet_bytes_max < self.our_bytes_max:
-                return _server_error(_PACKET_TOO_LARGE)
+                about = ": %s of %d bytes, at most %d" % (what, size, self.packet_bytes_max)
+                return _server_error(_PACKET_TOO_LARGE, None, about)
             return LocalError(_TOO_LARGE % (what, size, self.packet_bytes_max))
 
     # Bytes of topic name, payload and properties. (`or b""`: step() may free the slot meanwhile.)
@@ -2270,10 +2294,11 @@ class Decoder:
                         and first_byte in _RECEIVED
                     )
                 ):
-                    raise ServerError(
-                        "illegal packet 0x%02x with remaining length %d [2.2]"
-                        % (first_byte, length)
-                    )
+                    words = "illegal packet 0x%02x with remaining length %d [2.2]"
+                    words %= first_byte, length
+                    if _MQTT5 and first_byte in _FROM_CLIENT:
+                        raise _breach(words)
+                    raise ServerError(words)
 
             # -- body
             self.length = kept = length
@@ -2774,7 +2799,7 @@ class _Connecting:
                 self._sent_ms = self._now_ms
             yield self._rest(self._attempt_end_ms)
         if first_byte != _CONNACK:
-            raise ServerError("0x%02x before CONNACK [MQTT-3.2.0-1]" % first_byte)
+            raise _breach("0x%02x before CONNACK [MQTT-3.2.0-1]" % first_byte)
         answer = self._decoder.buf
         if _MQTT5 and self._is_5:
             self._read_connack(answer[1])
@@ -3063,7 +3088,9 @@ class _Connecting:
         if not _MQTT5 or not self._is_5:
             self._check_return_code(return_code)
         # Only bit 0 may be set, and not after a clean start [MQTT5-3.2.2-1, -4].
-        if flags > 1 or _MQTT5 and flags and self._is_5 and self._is_clean:
+        if _MQTT5 and flags == 1 and self._is_5 and self._is_clean:
+            raise _breach("a session after a clean start [5: 3.2.2]")
+        if flags > 1:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
         if _MQTT5 and self._is_5 and self.session_expiry_s:
             self._is_clean = False  # resume from now on [MQTT5-3.1.2-4, -23]
@@ -3120,8 +3147,9 @@ class _Connecting:
             if not self._is_5:
                 return None
             data = self._properties
-            if self.session_expiry_s:
-                data = b"\x11" + self.session_expiry_s.to_bytes(4, "big") + data
+            said_s = self._said_expiry_s = self.session_expiry_s
+            if said_s:
+                data = b"\x11" + said_s.to_bytes(4, "big") + data
             return data + self._auth_fields(self._auth_data)
 
         # Method and data, as properties [5: 3.1.2.11.9, 3.1.2.11.10, 3.15.2.2].
@@ -3137,7 +3165,9 @@ class _Connecting:
             try:
                 data = self._auth[1](data)
             except Exception as error:  # [MQTT5-4.12.1-2]
-                raise LocalError("auth: %s %s" % (type(error).__name__, error))
+                error = LocalError("auth: %s %s" % (type(error).__name__, error))
+                error.reason_code = _CLIENT_ERROR
+                raise error
             self._ping_meanwhile()
             now_ms = self._now_ms = ticks_ms()
             # The callback's time does not count against the server.
@@ -3147,7 +3177,7 @@ class _Connecting:
         # Raise if the method is not that of CONNECT [MQTT5-4.12.0-5, -6].
         def _check_auth(self, properties):
             if _value(properties, 0x15) != (self._auth and str(self._auth[0], "utf-8")):
-                raise _server_error(_PROTOCOL_ERROR, "not the authentication method of CONNECT")
+                raise _breach("not the authentication method of CONNECT")
 
         # Read the properties of CONNACK; raise if they are wrong or the server refuses. Never
         # under the lock: it calls the application.
@@ -3258,7 +3288,7 @@ class _Connecting:
                 if self._is_enough:  # on_error was slow
                     self._is_enough = False
                     left = 0
-            if refused:
+            if refused or self._pipe.dropped:
                 self._pipe.has_chores = self._pipe.is_signalled = True
 
         # The server that this one refers to [5: 4.11], or None: host and port from the reference,
@@ -3266,15 +3296,19 @@ class _Connecting:
         def _refer(self, error):
             if error.reason_code not in (_USE_ANOTHER_SERVER, _SERVER_MOVED):
                 return None
-            name = (_value(error.properties, 0x1C) or "").split(" ")[0]
             server = self._server
-            is_legal = 0 < len(name) <= _REFERENCE_BYTES_MAX and "@" not in name
-            if server is self._referred or not is_legal:
+            if server is self._referred:
                 return None
-            try:
-                found = parse_uri(("mqtts://" if server[4] else "mqtt://") + name)
-            except LocalError as failure:
-                self._report(failure)
+            failure = found = None
+            for name in (_value(error.properties, 0x1C) or "").split(None, _REFERENCES_MAX):
+                if not found and "@" not in name and len(name) <= _REFERENCE_BYTES_MAX:
+                    try:
+                        found = parse_uri(("mqtts://" if server[4] else "mqtt://") + name)
+                    except LocalError as wrong:
+                        failure = wrong
+            if not found:
+                if failure:
+                    self._report(failure)
                 return None
             found = [found[0], found[1], server[2], server[3], server[4]]
             referred = self._referred
@@ -3767,7 +3801,7 @@ class _Receiving(_Serving):
                             message.properties, end_5 = decode_properties(
                                 buf, end_5, length, _PUBLISH
                             )
-                            alias = _value(message.properties, _ALIAS)
+                            alias = message.properties.pop("topic_alias", None)
                             identifiers = _value(message.properties, 0x0B)
                         # [MQTT5-3.3.2-7, -8, -9]
                         if alias is not None and not 0 < alias <= self._alias_limit:
@@ -3775,7 +3809,7 @@ class _Receiving(_Serving):
                         if not at:
                             at = aliases[alias or 0]
                             if at is None:
-                                raise _server_error(_PROTOCOL_ERROR, "topic alias without topic")
+                                raise _breach("topic alias without topic")
                             if at[2] is _NOTHING:
                                 self._is_enough = True
                                 aliases[alias] = (
@@ -3837,7 +3871,8 @@ class _Receiving(_Serving):
                     if qos:
                         packet_id = buf[key_len] << 8 | buf[key_len + 1]
                         if start > length or not packet_id:  # [MQTT-2.3.1-1]
-                            raise ServerError("PUBLISH of %d bytes, packet id 0 or none" % length)
+                            words = "PUBLISH of %d bytes, packet id 0 or none" % length
+                            raise ServerError(words) if start > length else _breach(words)
                         if _STATS and first_byte & _DUP:
                             self._count(_N_DUP)
                         if qos == 4:
@@ -4015,8 +4050,12 @@ class _Receiving(_Serving):
             if kind == _PUBLISH:  # the end of a too large one
                 packet_id = self._decoder.late_id
             if not packet_id:
-                raise ServerError(_ID_0)
+                raise _breach(_ID_0)
             if kind == _PUBLISH:
+                if _QOS2 and first_byte & 0x04:
+                    self._message.dup = first_byte & _DUP != 0
+                    self._is_first(packet_id)  # in use until PUBREL [MQTT5-4.3.3-10]
+                    self._arriving = 0
                 self._outbox.put_ack(_PUBREC if first_byte & 0x04 else _PUBACK, packet_id)
             elif kind == _SUBACK or kind == _UNSUBACK:
                 self._on_suback(kind == _SUBACK, packet_id)
@@ -4100,7 +4139,7 @@ class _Receiving(_Serving):
         if _STATS:
             self._count(_N_IGNORED)
         if not packet_id:
-            raise ServerError(_ID_0)
+            raise _breach(_ID_0)
         return 0
 
     if _MQTT5:
@@ -4124,12 +4163,12 @@ class _Receiving(_Serving):
             if end > _SLOW_BYTES:
                 self._is_enough = True
             if kind == _CONNACK:
-                raise _server_error(_PROTOCOL_ERROR, "a second CONNACK [5: 3.2]")
+                raise _breach("a second CONNACK [5: 3.2]")
             if kind < _PINGRESP:
                 packet_id = buf[0] << 8 | buf[1]
                 at = 2
                 if not packet_id:
-                    raise _server_error(_PROTOCOL_ERROR, _ID_0)
+                    raise _breach(_ID_0)
             if kind == _SUBACK or kind == _UNSUBACK:
                 properties, at = decode_properties(buf, at, end, kind)
                 if at != end - 1:
@@ -4191,7 +4230,7 @@ class _Receiving(_Serving):
             is_due = self._is_authenticating or self.state == _AWAITING_CONNACK and code
             if self._auth is None or not is_due or code not in (0, _CONTINUE_AUTH):
                 # [MQTT5-4.12.0-6] [MQTT5-3.15.2-1]
-                raise _server_error(_PROTOCOL_ERROR, "AUTH that was not asked for")
+                raise _breach("AUTH that was not asked for")
             if self._decoder.length:  # else success, in the short form [5: 3.15.2.1]
                 self._check_auth(properties)
             self._auth_ms = None
@@ -4239,6 +4278,8 @@ class _Receiving(_Serving):
                 if request is not None:
                     left_ms = _left_of(request[2], now_ms)
                     if left_ms <= 0:
+                        if _OFFLINE and not self._expire(request[3]):
+                            continue
                         self._requests[at] = None
                         self._happened = True
                         self._emit(request[1], None)
@@ -4250,6 +4291,22 @@ class _Receiving(_Serving):
                         due_ms = self._timers[_TIMER_EXPIRY]
                         if _earlier(request[2], due_ms, now_ms) != due_ms:
                             self._arm(_TIMER_EXPIRY, left_ms)
+
+    if _MQTT5 and _OFFLINE:
+        # The message with this token expires now. False: not yet, another thread has the lock.
+        def _expire(self, token):
+            pipe = self._pipe
+            pipe.has_chores = pipe.is_signalled = True
+            if not pipe._acquire(False):
+                return False
+            try:
+                at = pipe.find(token)
+                if at >= 0:
+                    pipe.firsts[at] |= _EXPIRES
+                    pipe.extras[at] = pipe.next_expiry_ms = self._now_ms
+            finally:
+                pipe.release_lock()
+            return True
 
     # SUBACK or UNSUBACK (sections 3.9 and 3.11).
     def _on_suback(
@@ -4269,7 +4326,7 @@ class _Receiving(_Serving):
         if _MQTT5 and properties is not None:
             code = decoder.buf[decoder.length - 1]
             if 2 < code < _FAILED and (is_suback or code != 0x11):
-                raise _server_error(_PROTOCOL_ERROR, "SUBACK with code 0x%02x [5: 3.9]" % code)
+                raise _breach("SUBACK with code 0x%02x [5: 3.9]" % code)
             if code >= _FAILED:
                 error = _refusal("filter %r" % row[_FILTER], code, properties)
                 error.token = abs(row[_TOKEN])
@@ -4879,7 +4936,7 @@ class _Closing(_Sending):
         if state == _ONLINE and at_ms is not None and _left_of(at_ms, ticks_ms()) <= 0:
             self._is_stable = True  # the timer is due, but was not handled yet
         if _MQTT5 and self._is_5 and state >= _AWAITING_CONNACK:
-            if isinstance(error, ServerError):
+            if isinstance(error, ServerError) or isinstance(error, LocalError):
                 self._say_why(error)
         self._drop_socket()
         self._read = self._write = self._packets = None
@@ -4932,6 +4989,9 @@ class _Closing(_Sending):
         else:
             self.state = _DOWN
             self._pause_end_ms = None
+        if _MQTT5 and self._server is self._referred and (error is None or not self._is_wanted):
+            # The next life begins at a server of ours, also after disconnect() at the referred.
+            self._server = self._servers[self._turn] if _FAILOVER else self._home
         self._happened = self._is_open = False
         self._failed = None
         if state > _WAITING:
@@ -4942,8 +5002,8 @@ class _Closing(_Sending):
             self._report(error)
 
     if _MQTT5:
-        # Tell the server how it broke the protocol, if we can at once [5: 4.13.1]. Not behind half
-        # a packet: the server would take DISCONNECT for the rest of it.
+        # Tell the server how it broke the protocol, or that we can't go on, if we can at once
+        # [5: 4.13.1]. Not behind half a packet: the server would take DISCONNECT for its rest.
         def _say_why(self, error):
             try:
                 outbox = self._outbox
@@ -5045,7 +5105,11 @@ class _Closing(_Sending):
             ):
                 words = "%s; is %s port %d an MQTT server%s?"
                 plain = "" if server[4] else ", without TLS"
-                error = ServerError(words % (error, server[0], server[1], plain))
+                words %= error, server[0], server[1], plain
+                if _MQTT5:
+                    error = _server_error(error.reason_code, words)
+                else:
+                    error = ServerError(words)
             return error
         errno = None
         reason = error
@@ -5693,6 +5757,7 @@ class _Calls5(_Driving):
             if given and not self._is_5:
                 raise LocalError(_NEEDS_5 % "session_expiry_s, properties or auth")
             self.session_expiry_s = _integer("session_expiry_s", session_expiry_s, 0, 0xFFFFFFFF)
+            self._said_expiry_s = session_expiry_s  # in the last CONNECT, or the first to come
             if auth is not None:
                 if not isinstance(auth, (tuple, list)) or len(auth) != 2 or not callable(auth[1]):
                     raise LocalError("auth is %r, must be (method, function)" % (auth,))
@@ -5748,7 +5813,7 @@ class _Calls5(_Driving):
             if _integer("reason_code", reason_code, 0, 255) not in tuple(_GOODBYES):
                 raise LocalError("a client can't say reason code %r [5: 3.14.2]" % (reason_code,))
             data = encode_properties(properties, _DISCONNECT)
-            if not self.session_expiry_s and data:
+            if not self._said_expiry_s and data:
                 if properties.get("session_expiry_interval"):
                     raise LocalError("it was 0 in CONNECT: session_expiry_interval [5: 3.14.2]")
             data = _with_length(data) if data else b""
@@ -5765,6 +5830,7 @@ class _Calls5(_Driving):
             if properties is not None and not self._is_5:
                 raise LocalError(_NEEDS_5 % "properties")
             data = encode_properties(properties, _PUBLISH)
+            _check_format(properties, message[1])
             if _OFFLINE:
                 if offline is not None:
                     offline = _policy(offline)
@@ -5857,7 +5923,8 @@ class _Calls5(_Driving):
                 topic_name, payload, qos, properties: as for publish(), but response_topic and
                     correlation_data are the client's own.
                 callback: callback(client, message) with the response, or callback(client, None) if
-                    none came within timeout_ms (int).
+                    none came within timeout_ms (int). The message is dropped then, if it still
+                    waits here.
 
             Returns: A token, as publish() does.
 
@@ -5891,7 +5958,7 @@ class _Calls5(_Driving):
                 at = requests.index(None)
                 self._last_request = self._last_request + 1 & _COUNT_MASK
                 mark = self._request_seed + self._last_request.to_bytes(4, "big")
-                request = requests[at] = mark, callback, ticks_add(ticks_ms(), timeout_ms)
+                request = requests[at] = [mark, callback, ticks_add(ticks_ms(), timeout_ms), 0]
                 self._requests = requests  # last: the table is complete
             finally:
                 pipe.release_lock(False)
@@ -5900,7 +5967,7 @@ class _Calls5(_Driving):
                 properties = dict(properties or _NO_PROPERTIES)
                 properties["response_topic"] = self.response_topic
                 properties["correlation_data"] = mark
-                token = self.publish(topic_name, payload, qos, properties=properties)
+                request[3] = token = self.publish(topic_name, payload, qos, properties=properties)
             finally:
                 if not token and requests[at] is request:
                     requests[at] = None
@@ -6125,6 +6192,7 @@ class MQTTClient(_Calls5):
             self._will_properties = b""
             if protocol == 5 and isinstance(will, (tuple, list)) and len(will) == 5:
                 self._will_properties = encode_properties(will[4], 0)
+                _check_format(will[4], _to_payload(will[1]))
                 will = will[:4]
         if will is not None:
             if not isinstance(will, (tuple, list)) or len(will) != 4:
@@ -6426,7 +6494,8 @@ class MQTTClient(_Calls5):
         # on_dropped may publish, and so drop more: report that after it returns, not inside it.
         def _tell_dropped(self):
             pipe = self._pipe
-            if self._is_telling:
+            # (Of what this server refuses on_error is told first.)
+            if self._is_telling or _MQTT5 and self._refused:
                 return
             begin_ms = ticks_ms()
             try:

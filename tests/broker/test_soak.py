@@ -93,8 +93,9 @@ def test_a_client_lives_for_days_through_a_wrap_of_its_clock(run, tmp_path):
 @pytest.mark.timeout(300)
 def test_a_device_that_loses_a_little_in_each_hour_is_found(run):
     result = run(rounds=ROUNDS // 2, wraps=0, leak_bytes=300)
-    found = [wrong for wrong in result.wrongs if wrong.startswith("free")]
-    assert found, (result.wrongs, result.samples)
+    print("\n".join([*result.wrongs, *map(str, result.samples)]))
+    # Or nothing is left, all in small pieces, before the last hour is over.
+    assert any(wrong.startswith("free") or "MemoryError" in wrong for wrong in result.wrongs)
 
 
 @pytest.mark.timeout(300)

@@ -156,7 +156,7 @@ def test_they_mix_with_names_and_identifiers_and_properties():
         (
             b"\x30\x09\x00\x00\x05\x01\x01\x23\x00\x05w",
             b"",
-            ("a/b", b"w", {"payload_format_indicator": 1, "topic_alias": 5}),
+            ("a/b", b"w", {"payload_format_indicator": 1}),
         ),
     ):
         assert bench.exchange(packet) == answer, packet

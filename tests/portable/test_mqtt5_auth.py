@@ -259,7 +259,8 @@ def test_it_fails_by_the_servers_good_bye_or_by_our_function():
     bench = online(Teller(None, None, None, ValueError("no")))
     bench.client.reauthenticate()
     bench.steps()
-    bench.exchange(auth(0x18, METHOD))
+    bench.server.received()
+    assert bench.exchange(auth(0x18, METHOD)) == b"\xe0\x01\x83"
     assert type(bench.error()) is mqttpipe.LocalError and bench.server.is_closed
 
 

@@ -344,7 +344,7 @@ def test_a_server_that_knows_only_3_1_1_is_told_as_that():
 def test_a_connack_that_is_malformed_closes_the_connection_and_says_why():
     """[MQTT5-3.2.2-1] [MQTT5-4.13.1-1] [MQTT5-2.1.3-1]"""
     for wire, code in (
-        (b"\x20\x03\x02\x00\x00", 0x82),  # reserved flag
+        (b"\x20\x03\x02\x00\x00", 0x81),  # reserved flag
         (b"\x20\x04\x00\x00\x00\x00", 0x81),  # more behind the properties
         (b"\x20\x04\x00\x00\x02\x00", 0x81),  # fewer
         (b"\x20\x05\x00\x00\x02\x21\x00", 0x81),  # half a property
@@ -353,7 +353,7 @@ def test_a_connack_that_is_malformed_closes_the_connection_and_says_why():
         (b"\x20\x05\x00\x00\x02\x25\x02", 0x82),
         (b"\x20\x08\x00\x00\x05\x27\x00\x00\x00\x00", 0x82),  # maximum packet size 0
         (b"\x20\x07\x00\x00\x04\x25\x01\x25\x01", 0x82),  # twice
-        (b"\x20\x08\x00\x00\x05\x18\x00\x00\x00\x01", 0x82),  # will delay: not for CONNACK
+        (b"\x20\x08\x00\x00\x05\x18\x00\x00\x00\x01", 0x81),  # will delay: not for CONNACK
         (b"\x20\x05\x00\x00\x02\x7f\x00", 0x81),  # no such property
         (b"\x20\x07\x00\x00\x04\x15\x00\x01m", 0x82),  # a method that was not asked for
         (b"\x30\x04\x00\x01t\x00", 0x82),  # no CONNACK

@@ -48,6 +48,18 @@ def test_good_bye_with_properties():
     assert bench.client.is_online()
 
 
+def test_a_session_expiry_is_checked_against_what_connect_said_not_what_is_wanted_now():
+    """[MQTT5-3.14.2-2]: a protocol error, if it was 0 there."""
+    bench = online()
+    bench.client.session_expiry_s = 60
+    properties = {"session_expiry_interval": 60}
+    raises(mqttpipe.LocalError, bench.client.disconnect, 0, properties)
+    bench = online(session_expiry_s=60)
+    bench.client.session_expiry_s = 0
+    properties["session_expiry_interval"] = 30
+    assert said(bench, properties=properties) == b"\xe0\x07\x00\x05\x11\x00\x00\x00\x1e"
+
+
 def test_good_bye_is_no_larger_than_the_server_takes():
     """[MQTT5-3.14.2-3, -4]"""
     bench = online(b"\x27\x00\x00\x00\x20")
@@ -91,7 +103,8 @@ def test_a_good_bye_that_was_taken_back_is_not_that_of_the_next():
 
 # What a server may say (table 3-13), in the words of the error.
 REASONS = (
-    (0x00, "reason code 0x00"),
+    (0x00, "normal disconnection"),
+    (0x04, "disconnect with will message"),
     (0x80, "unspecified error"),
     (0x81, "malformed packet"),
     (0x82, "protocol error"),
@@ -132,7 +145,7 @@ def test_what_the_server_says_at_the_end_is_told_in_words():
             assert error.reason_code == code and words in str(error), str(error)
             assert error.reason == ("ok" if len(tail) > 1 else words) and answer == b""
     error, _ = refused(online(), b"\xe0\x00")
-    assert error.reason_code == 0
+    assert (error.reason_code, error.reason) == (0, "normal disconnection")
     bench = online()
     refused(bench, b"\xe0\x01\x8b")
     assert bench.client.state_name == "WAITING", "it comes back later"
@@ -141,7 +154,7 @@ def test_what_the_server_says_at_the_end_is_told_in_words():
 def test_a_good_bye_that_is_malformed_is_that():
     for packet, code in (
         (b"\xe0\x03\x00\x01\x00", 0x81),
-        (b"\xe0\x07\x00\x05\x11\x00\x00\x00\x01", 0x82),  # no session expiry from a server
+        (b"\xe0\x07\x00\x05\x11\x00\x00\x00\x01", 0x81),  # no session expiry from a server
         (b"\xe0\x03\x00\x00\x00", 0x81),
     ):
         error, answer = refused(online(), packet)
@@ -150,20 +163,21 @@ def test_a_good_bye_that_is_malformed_is_that():
 
 def test_an_error_of_the_server_has_the_reason_code_that_the_server_is_told():
     """[MQTT5-4.13.1-1]"""
-    for packet in (
-        b"\x00\x00",  # no type
-        b"\x30\x80\x80\x80\x80",  # remaining length
-        b"\x32\x06\x00\x01t\x00\x00\x00",  # packet identifier 0
-        b"\x30\x04\x00\x01\xff\x00",  # topic name
-        b"\x20\x03\x00\x00\x00",  # a second CONNACK
+    malformed, breach = (0x81, "malformed packet"), (0x82, "protocol error")
+    for bench, packet, reason in (
+        (online(), b"\x00\x00", malformed),  # no type
+        (online(), b"\x30\x80\x80\x80\x80", malformed),  # remaining length
+        (online(), b"\x30\x04\x00\x01\xff\x00", malformed),  # topic name
+        (online(), b"\x32\x06\x00\x01t\x00\x00\x00", breach),  # packet identifier 0
+        (online(), b"\x20\x03\x00\x00\x00", breach),  # a second CONNACK
+        (online(), b"\x82\x02\x00\x00", breach),  # SUBSCRIBE
+        (asked(), b"\xd0\x00", breach),
+        (asked(), b"HTTP/1.1 400", malformed),
     ):
-        error, answer = refused(online(), packet)
-        assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01\x82", packet
-        assert (error.reason_code, error.reason) == (0x82, "protocol error"), packet
-    for packet in (b"\xd0\x00", b"HTTP/1.1 400"):
-        error, answer = refused(asked(), packet)
-        assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01\x82", packet
-        assert error.reason_code == 0x82, packet
+        error, answer = refused(bench, packet)
+        assert type(error) is mqttpipe.ServerError, packet
+        assert answer == b"\xe0\x01" + bytes((reason[0],)), packet
+        assert (error.reason_code, error.reason) == reason, packet
 
 
 def test_our_own_good_bye_is_the_last_word():
@@ -236,6 +250,38 @@ def test_only_what_is_a_server_is_gone_to():
     bench = online()
     bench.server.send(b"\xe0\x01\x9c")
     assert follow(bench, b"\xd0\x00", b"")[0] == HOME, "it names none"
+
+
+def test_of_several_servers_the_first_that_can_be_gone_to_is():
+    """Section 4.11: a list, with blanks between."""
+    for names in (b"bad//x 192.0.2.9", b" 192.0.2.9", b"a@b  # 192.0.2.9 192.0.2.8"):
+        bench = online()
+        assert follow(bench, b"\xe0\x01\x9c", moved(names))[0] == ("192.0.2.9", 1883), names
+        assert [one[0] for one in bench.take_events()] == ["offline"], names
+    bench = online()
+    assert follow(bench, b"\xe0\x01\x9c", moved(b"x// y//"))[0] == HOME
+    assert [one[0] for one in bench.take_events()].count("error") == 1
+    bench = online()
+    assert follow(bench, b"\xe0\x01\x9c", moved(b"// " * 60))[0] == HOME
+
+
+def test_after_disconnect_at_the_other_server_the_next_life_begins_at_home():
+    needs("failover")
+    for uri in ("mqtt://192.0.2.1", ["mqtt://192.0.2.1", "mqtt://192.0.2.7"]):
+        for is_early in (False, True):  # connect() while it waits for PUBACK
+            bench = online(uri=uri)
+            follow(bench, b"\xe0\x01\x9c", moved(b"192.0.2.9"))
+            bench.exchange(connack())
+            assert bench.client.is_online() and bench.server.address[0] == "192.0.2.9"
+            if is_early:
+                bench.client.publish("t", "x", 1)
+                bench.steps()
+            bench.client.disconnect()
+            bench.steps()
+            bench.client.connect()
+            bench.exchange(b"\x40\x02\x00\x01")
+            bench.steps()
+            assert bench.server.address == HOME, (uri, is_early)
 
 
 def test_with_the_same_user_and_the_session_is_that_of_the_other_server():

@@ -157,8 +157,8 @@ def test_what_a_server_sends_is_decoded():
         assert decoded(b"\x01\x00", PUBLISH, tail=tail) == {"payload_format_indicator": 0}
 
 
-def test_a_property_that_came_twice_or_in_a_wrong_packet_is_a_protocol_error():
-    """[MQTT5-3.14.2-2]"""
+def test_a_property_that_came_twice_is_a_protocol_error_one_in_a_wrong_packet_malformed():
+    """Section 2.2.2.2 [MQTT5-3.14.2-2]"""
     needs("mqtt5")
     for packet, _, _, wire in RECEIVED:
         if wire[0] in (0x0B, 0x26):
@@ -166,14 +166,14 @@ def test_a_property_that_came_twice_or_in_a_wrong_packet_is_a_protocol_error():
         error = error_of(wire + wire, packet)
         assert error.reason_code == 0x82 and "twice" in str(error), wire
         for other in (0x60, 0xB0):  # PUBREL, UNSUBACK: only reasons and user properties
-            assert error_of(wire, other).reason_code == 0x82, wire
+            assert error_of(wire, other).reason_code == 0x81, wire
     for wire in (
         b"\x11\x00\x00\x00\x01",  # a session expiry of the server's DISCONNECT
         b"\x17\x00",
         b"\x18\x00\x00\x00\x00",
         b"\x19\x00",
     ):
-        assert error_of(wire, DISCONNECT).reason_code == 0x82, wire
+        assert error_of(wire, DISCONNECT).reason_code == 0x81, wire
     for wire, packet in (
         (b"\x0b\x00", PUBLISH),
         (b"\x23\x00\x00", PUBLISH),

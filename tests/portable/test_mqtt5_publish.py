@@ -351,6 +351,34 @@ def test_many_of_them_are_told_a_few_in_each_step():
     assert bench.server.received() == b"\x30\x05\x00\x01t\x00y"
 
 
+def test_each_error_comes_before_the_drop_of_its_message_however_many_there_are():
+    needs("mqtt5", "offline")
+    bench = Bench(protocol=5, pipe_slots=64)
+    client = bench.client
+    told = []
+    client.on_error = lambda client, error: told.append(error.token)
+    client.on_dropped = lambda client, token: told.append(-token)
+    for _ in range(40):
+        client.publish("t", "x", 1)
+    bench.go_online(connack(b"\x24\x00"))
+    assert sorted(told) == [*range(-40, 0), *range(1, 41)]
+    for token in range(1, 41):
+        assert told.index(token) < told.index(-token), told
+
+
+def test_a_payload_is_what_its_format_indicator_says():
+    """Sections 3.1.3.2.3 and 3.3.2.3.2. U+0000 is a character of a payload."""
+    properties = {"payload_format_indicator": 1}
+    bench = online()
+    for wrong in (b"\xff", b"a\xc3", b"\xed\xa0\x80", bytearray(b"\xc0\x80"), memoryview(b"\x80")):
+        raises(mqttpipe.LocalError, bench.client.publish, "t", wrong, properties=properties)
+        will = "t", wrong, 0, False, properties
+        raises(mqttpipe.LocalError, mqttpipe.MQTTClient, "mqtt://h", protocol=5, will=will)
+    for right in ("a\0b", b"\0\xc3\xa4", b"", 3.5, memoryview(b"\xf0\x9f\x98\x80")):
+        assert sent(bench, "t", right, properties=properties)[4:8] == b"t\x02\x01\x01", right
+    assert sent(bench, "t", b"\xff", properties={"payload_format_indicator": 0})[-1:] == b"\xff"
+
+
 def test_a_slow_on_error_hears_of_the_others_in_the_next_steps():
     """Also where the server says nothing more."""
     needs("mqtt5", "offline")

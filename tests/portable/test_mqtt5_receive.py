@@ -329,25 +329,25 @@ def test_what_is_malformed_ends_the_connection_and_the_server_hears_why():
         (b"\x30\x05\x00\x01t\x01\x01", 0x81),
         (b"\x30\x05\x00\x01t\x09\x01", 0x81),
         (b"\x30\x06\x00\x01t\x02\x01\x02", 0x82),
-        (b"\x30\x06\x00\x01t\x02\x24\x01", 0x82),  # of CONNACK
-        (b"\x30\x06\x00\x02t\x00\x00x", 0x82),  # U+0000
-        (b"\x30\x05\x00\x01\xff\x00x", 0x82),
-        (b"\x36\x07\x00\x01t\x00\x09\x00x", 0x82),  # QoS 3
-        (b"\x40\x00", 0x82),
-        (b"\x40\x01\x00", 0x82),
+        (b"\x30\x06\x00\x01t\x02\x24\x01", 0x81),  # of CONNACK
+        (b"\x30\x06\x00\x02t\x00\x00x", 0x81),  # U+0000
+        (b"\x30\x05\x00\x01\xff\x00x", 0x81),
+        (b"\x36\x07\x00\x01t\x00\x09\x00x", 0x81),  # QoS 3
+        (b"\x40\x00", 0x81),
+        (b"\x40\x01\x00", 0x81),
         (b"\x40\x03\x00\x00\x00", 0x82),
         (b"\x40\x05\x00\x01\x00\x00\x00", 0x81),
         (b"\x40\x05\x00\x01\x00\x02\x01", 0x81),
-        (b"\x41\x02\x00\x01", 0x82),
-        (b"\x60\x02\x00\x01", 0x82),
+        (b"\x41\x02\x00\x01", 0x81),
+        (b"\x60\x02\x00\x01", 0x81),
         (b"\x62\x03\x00\x00\x00", 0x82),
-        (b"\xd0\x01\x00", 0x82),
+        (b"\xd0\x01\x00", 0x81),
         (b"\x90\x03\xff\x01\x00", 0x81),  # no code
         (b"\x90\x05\xff\x01\x00\x00\x00", 0x81),  # two
         (b"\xc0\x00", 0x82),
         (b"\x10\x00", 0x82),
-        (b"\xe1\x00", 0x82),
-        (b"\xf1\x00", 0x82),
+        (b"\xe1\x00", 0x81),
+        (b"\xf1\x00", 0x81),
         (b"\xf0\x00", 0x82),  # AUTH, without auth
     ):
         error, answer = refused(online(), packet)

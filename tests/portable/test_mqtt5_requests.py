@@ -75,6 +75,27 @@ def test_none_in_time_is_told_with_none():
     assert asker.got == [None, None, ("response/c", b"in time")]
 
 
+def test_a_request_that_timed_out_is_not_sent_any_more():
+    """Whoever asked may have asked again, and a lamp would be switched twice."""
+    needs("mqtt5", "offline")
+    bench = Bench(protocol=5)
+    told = []
+    bench.client.on_dropped = lambda client, token: told.append(token)
+    answered = lambda client, message: told.append(message)  # noqa: E731
+    for qos in range(3):
+        bench.client.request("lamp", "toggle", answered, 200, qos)
+    late = bench.client.request("lamp", "on", answered, 10_000, 1)
+    bench.clock.advance(200)
+    bench.steps()
+    assert sorted(told, key=repr) == [late - 3, late - 2, late - 1, None, None, None]
+    bench.client.connect()
+    bench.steps()
+    bench.server.received()
+    bench.exchange(connack())
+    wire = bench.server.received() + bench.exchange(b"\x90\x04\xff\x01\x00\x00")
+    assert b"toggle" not in wire and wire.count(b"\x00\x04lamp") == 1 and wire[-2:] == b"on"
+
+
 def test_slow_callbacks_without_a_response_do_not_keep_the_pings_back():
     asker = Asker(keep_alive_s=10)
     bench = asker.bench
