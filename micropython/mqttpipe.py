@@ -1979,7 +1979,7 @@ def topic_matches(topic_filter, buf, start, end):
         topic_filter: bytes, a legal one. Of "$share/group/filter" only the filter counts.
         buf: bytes or bytearray. start, end: indices.
 
-    Allocates: nothing. Spec: section 4.7.
+    Allocates: nothing; of a long filter a part at a time. Spec: section 4.7.
     """
     if _len(topic_filter) == end - start and buf.find(topic_filter, start, end) == start:
         return True  # the same bytes: compared in C
@@ -1989,6 +1989,7 @@ def topic_matches(topic_filter, buf, start, end):
     if buf[start] == _DOLLAR and (i or topic_filter[0] != _DOLLAR):
         if i == 0 or i == _len(topic_filter) or topic_filter[i] != _DOLLAR:
             return False  # [MQTT-4.7.2-1]
+    is_long = _len(topic_filter) > _SLOW_BYTES
     while i < _len(topic_filter):
         byte = topic_filter[i]
         if byte == _HASH:
@@ -2000,6 +2001,17 @@ def topic_matches(topic_filter, buf, start, end):
         elif start == end:
             # "a/#" also matches its parent "a" (section 4.7.1.2).
             return topic_filter.find(b"/#", i) == i
+        elif is_long:
+            # Compare in C what stands before the next wildcard, or the "/" before that.
+            stop = _len(topic_filter)
+            for wildcard in (b"/+", b"/#"):
+                at = topic_filter.find(wildcard, i)
+                if at >= 0:
+                    stop = min(stop, max(at, i + 1))
+            if start + stop - i > end or not buf.startswith(topic_filter[i:stop], start):
+                return False
+            start += stop - i
+            i = stop - 1
         elif buf[start] == byte:
             start += 1
         else:
@@ -2306,13 +2318,16 @@ class Decoder:
             if length > body_max:
                 self.have = kept = body_max
                 spare = 0
+            # Read on into the next packet only behind a PUBLISH: if a reset comes behind this
+            # packet, a read that asks for more raises, and what it has read is lost.
+            ahead = spare if first_byte & _TYPE_MASK == _PUBLISH else 0
             have = 0
             while have < kept:
-                at = read(view[have:] if have else buf, kept - have + spare)
+                at = read(view[have:] if have else buf, kept - have + ahead)
                 reads += 1
                 if at:
                     have += at
-                    if reads <= _READS_PER_STEP:
+                    if have >= kept or reads <= _READS_PER_STEP:
                         continue
                 elif at is not None:
                     raise TransportError(_SERVER_CLOSED)
@@ -2485,7 +2500,7 @@ if _RESOLVER:
         Args: data: the datagram, bytes. query: from encode_query().
 
         Returns:
-            None if it is no answer to this query. Else (code, addresses, ttl_s): the response
+            None if it is no answer to this query, or broken and of no use. Else (code, addresses, ttl_s): the response
             code, a list of str, and how many seconds they are valid.
 
         Allocates: the list. Spec: RFC 1035, section 4.1.
@@ -2513,7 +2528,7 @@ if _RESOLVER:
                 start = at + 10
                 end = start + (data[at + 8] << 8 | data[at + 9])
                 if end > len(data):
-                    break
+                    raise IndexError
                 if (
                     data[at : at + 2] == bytes((0, kind))
                     and data[at + 2] & 0x7F == 0
@@ -2528,8 +2543,10 @@ if _RESOLVER:
                 field = data[at + 4 : at + 8] if data[at + 4] < 0x80 else b""
                 ttl_s = min(ttl_s, int.from_bytes(field, "big"))
                 at = end
-        except IndexError:
-            pass  # cut off in the middle of a record
+        except IndexError:  # cut off in the middle of a record
+            # Without a word of it, and of no use: some other server may do better.
+            if not addresses and not data[2] & 0x02 and not data[3] & 0x0F:
+                return None
         return data[3] & 0x0F, addresses, ttl_s
 
 
@@ -2864,8 +2881,9 @@ class _Connecting:
                     end_ms = ticks_add(self._now_ms, min(left_ms, wait_ms))
                     while True:
                         answer = self._answer(query)
-                        # Ignore error codes in multicast answers (RFC 6762 section 18.11).
-                        if answer and not (answer[0] and server[0] == _MDNS_ADDRESS):
+                        # Of multicast answers, which anybody may send, ignore error codes (RFC
+                        # 6762 section 18.11) and those without an address.
+                        if answer and (server[0] != _MDNS_ADDRESS or answer[1] and not answer[0]):
                             break
                         yield self._rest(end_ms)
                     code, addresses, ttl_s, is_cut = answer
@@ -2917,12 +2935,14 @@ class _Connecting:
             try:
                 # link.dns_servers() may return any collection, or None.
                 for server in getattr(self.link, "dns_servers", dns_servers)() or ():
-                    if isinstance(server, str):
-                        server = server, _DNS_PORT
-                    if is_literal(server[0]):
-                        servers.append(tuple(server))
-                    else:
-                        self._report(LocalError("DNS server %r is no address" % (server[0],)))
+                    try:
+                        address, port = (server, _DNS_PORT) if isinstance(server, str) else server
+                        if is_literal(address):
+                            servers.append((address, port))
+                            continue
+                    except Exception:
+                        pass
+                    self._report(LocalError("DNS server %r is no address" % (server,)))
             except Exception as error:  # the interface is not ready, or the link's code failed
                 self._report(error)
             return (servers * _DNS_TRIES)[:_DNS_TRIES]
@@ -3445,7 +3465,7 @@ class _Serving(_Connecting):
         if poll is not None:
             self._bad_poll = None
             poll.ipoll(0)
-        if _ISR and self._isr_head != self._isr_tail:
+        if _ISR and self._isr_head != self._isr_tail and not pipe._lock.locked():
             self._take_isr()
         if _OFFLINE and pipe.next_expiry_ms is not None:
             is_due = _left_of(pipe.next_expiry_ms, self._now_ms) <= 0
@@ -3832,7 +3852,7 @@ class _Receiving(_Serving):
                                 break
                         else:
                             key_len = 2 + (buf[0] << 8 | buf[1]) if length > 1 else 0
-                            if key_len < 3 or key_len > length:
+                            if key_len < 2 or key_len > length:
                                 raise ServerError(
                                     "PUBLISH of %d bytes is too short [3.3]" % length
                                 )
@@ -4005,11 +4025,15 @@ class _Receiving(_Serving):
             self._is_enough = True
         if buf.find(b"\x00", 2, end) >= 0 or not is_ascii and not _is_utf8(buf, 2, end):
             raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
-        if buf.find(b"+", 2, end) >= 0 or buf.find(b"#", 2, end) >= 0:
+        if not text:
+            raise ServerError("topic name is empty [MQTT-4.7.3-1]")
+        if "+" in text or "#" in text:
             # ActiveMQ sends these. Stream and session are intact, so ignore the message.
-            self._report(
-                ServerError("topic name holds a wildcard, ignored [MQTT-3.3.2-2]: %r" % text)
-            )
+            if not self._is_topic_told:
+                self._is_topic_told = True
+                self._report(
+                    ServerError("topic name holds a wildcard, ignored [MQTT-3.3.2-2]: %r" % text)
+                )
             return key, text, ()
         return key, text, self._filters.callbacks(buf, 2, end) or None
 
@@ -4755,6 +4779,10 @@ class _Sending(_Receiving):
             return -1
         if self.state == _SUBSCRIBING and not first & _SENT:
             return -1
+        # Closed again and again: one at a time, so that the others end and _suspect() is right.
+        # (A server that closes with unread data takes back what it has just sent: TCP's RST.)
+        if _HINTS and self._kicks > 1 and self._flying and not self._is_stable:
+            return -1
         token = pipe.tokens[at]
         packet_id = (token - 1) % _MESSAGE_IDS + 1
         # Tokens that lie far apart, or have wrapped, may share an identifier: after 65,279 tokens
@@ -4843,6 +4871,9 @@ class _Sending(_Receiving):
         for _ in range(_PACKETS_PER_STEP):
             row = filters.next_unsent()
             if row is None:
+                return
+            # As in _next_id().
+            if _HINTS and self._kicks > 1 and filters.asked_count and not self._is_stable:
                 return
             packet = encode_filter(
                 row[_ID] + _FILTER_ID_MIN,
@@ -5026,7 +5057,7 @@ class _Closing(_Sending):
             try:
                 # close() returns None. In one line, so that Ctrl-C cannot cause a second close().
                 self._socket = sock.close()
-            except _IGNORED:
+            except Exception:
                 self._socket = None
         if _TLS and self._raw is not None:
             # A TLS stream closes the socket below it, unless its handshake has failed: then it no
@@ -5040,12 +5071,12 @@ class _Closing(_Sending):
                         if events & _POLLNVAL:
                             is_closed = True
                     break
-                except _IGNORED:
+                except Exception:
                     pass  # this port cannot tell; there a second close() does no harm
             if not is_closed:
                 try:
                     raw.close()
-                except _IGNORED:
+                except Exception:
                     pass
             self._raw = self._probe = None
 
@@ -5062,8 +5093,10 @@ class _Closing(_Sending):
                 known[0] = None
             # All addresses of this family accepted TCP, and none answered: begin with the other.
             is_mute = _TCP_CONNECTING < state <= _AWAITING_CONNACK
-            if is_mute and not server[_ADDRESS] % self._address_count:
+            if is_mute and server[_ADDRESS] >= self._address_count:
                 server[_FAMILY] = _DNS_A + _DNS_AAAA - server[_FAMILY]
+        elif _RESOLVER and _HINTS and self._kicks >= _KICKS_MIN:
+            self._server[_ADDRESS] += 1  # it accepts us and closes, again and again: the next one
         # After a stable connection begin with the first server. Try the others without a pause;
         # pause after the last. A server that another one names is tried in between.
         if _MQTT5:
@@ -5149,7 +5182,7 @@ class _Closing(_Sending):
             is_offence = isinstance(error, ServerError)
             # No guess for a stable connection, or an error that explains itself.
             if (
-                "1.5.3" not in str(error)
+                "topic name" not in str(error)
                 if is_offence
                 else self._is_stable or (error.return_code or 0) in _SAYS_ALL
             ):
@@ -5318,8 +5351,7 @@ class _Driving(_Closing):
             if not self._advance():
                 if not timeout_ms:
                     return False
-                self._sleep(timeout_ms)
-                if not self._advance():
+                if not self._sleep(timeout_ms) and not self._advance():
                     return False
         except StopIteration:
             self._revive()
@@ -5347,13 +5379,17 @@ class _Driving(_Closing):
 
     # Sleep until the socket or the pipe is ready, or a deadline passes. Ignore the poll's answers:
     # ports differ in what they report of a socket (ESP32 never says POLLERR). Reading and writing
-    # show it.
+    # show it. True: the poll failed.
     def _sleep(self, timeout_ms):
         left_ms = self.next_deadline_ms()
         if left_ms is not None and left_ms < timeout_ms:
             timeout_ms = left_ms
-        self._watch()
-        self._poll.ipoll(timeout_ms)
+        try:
+            self._watch()
+            self._poll.ipoll(timeout_ms)
+        except Exception:
+            self._on_bad_poll()
+            return True
 
     # Something failed outside the life, or closing ran out of memory. The next step() polls the
     # old poll, if there is one: another failure ends the life. A new poll replaces it, as one
@@ -5753,10 +5789,10 @@ class _Calls5(_Driving):
 
         def _set_protocol(self, protocol, session_expiry_s, properties, auth, packet_bytes_max):
             self._is_5 = self._decoder.is_mqtt5 = _integer("protocol", protocol, 4, 5) == 5
+            self.session_expiry_s = _integer("session_expiry_s", session_expiry_s, 0, 0xFFFFFFFF)
             given = session_expiry_s or properties is not None or auth is not None
             if given and not self._is_5:
                 raise LocalError(_NEEDS_5 % "session_expiry_s, properties or auth")
-            self.session_expiry_s = _integer("session_expiry_s", session_expiry_s, 0, 0xFFFFFFFF)
             self._said_expiry_s = session_expiry_s  # in the last CONNECT, or the first to come
             if auth is not None:
                 if not isinstance(auth, (tuple, list)) or len(auth) != 2 or not callable(auth[1]):
@@ -6256,6 +6292,7 @@ class MQTTClient(_Calls5):
             self._isr_ring = [None] * (_ISR_SLOTS * _ISR_FIELDS)
             self._isr_lock = allocate_lock()
             self._isr_head = self._isr_tail = 0
+        self._is_topic_told = False  # True: we reported a topic name that holds a wildcard
         if _RESOLVER:
             self._known = {}  # host name: [ticks_ms() of its end, or None, addresses, record type]
         # These outlive a connection. With the Pipe and Filters they are the session (section 4.1).

@@ -488,8 +488,10 @@ class WifiCore:
             self.signal_dbm = self._wlan.status("rssi")
         except Exception:
             self.signal_dbm = None  # not every firmware tells, nor at all times
-        if self.signal_dbm is not None:
+        if isinstance(self.signal_dbm, int):
             self._signals[self._network] = self.signal_dbm
+        else:
+            self.signal_dbm = None
 
     def _drop_sntp(self):
         self.signal_dbm = None

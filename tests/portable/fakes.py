@@ -91,6 +91,9 @@ class Connection:
         self.is_connecting = True
         self.is_ended = False  # by the server, in good order
         self.error = None  # errno that the next read or write raises
+        # errno of a reset that lies behind what is here: a read that asks for more raises it, and
+        # what it had read is lost. So do the streams of MicroPython.
+        self.error_behind = None
         self.read_max = self.write_max = 1 << 20  # bytes that one call moves
         self.write_credit = 1 << 30  # bytes that may be written before it blocks
         self.is_blocked = False  # it has
@@ -131,6 +134,9 @@ class Connection:
         assert not self.is_connecting, "read before the connection stands"
         count = len(buf) if count is None else count
         assert 0 < count <= len(buf), count
+        if self.error_behind and count > len(self.to_client):
+            self.error = self.error_behind
+            raise OSError(self.error, "by the test")
         count = min(count, self.read_max, len(self.to_client))
         if not count:
             return 0 if self.is_ended else None

@@ -148,10 +148,14 @@ def test_what_can_not_be_taken_back_is_no_suspect():
 def closed_at(bench, refused):
     """A server that grants the filters up to this one, and closes there; returns what is told."""
     wire = come_online(bench)
-    for packet_id, names in filters(wire):
-        if names == [refused]:
-            break
-        bench.exchange(b"\x90\x03" + packet_id + b"\x01")
+    while wire:
+        more = b""
+        for packet_id, names in filters(wire):
+            if names == [refused]:
+                more = b""
+                break
+            more += bench.exchange(b"\x90\x03" + packet_id + b"\x01")
+        wire = more
     bench.server.error = 104
     bench.steps()
     (text,) = texts(bench)
@@ -164,7 +168,7 @@ def test_the_filter_at_which_a_server_closes_is_named_though_answers_before_it_g
     bench = bench_of()
     for name in ("a", "no", "b"):
         bench.client.subscribe(name, qos=1)
-    told = [closed_at(bench, refused) for refused in (b"a", b"no", b"a", b"no", b"a")]
+    told = [closed_at(bench, refused) for refused in (b"a", b"no", b"a", b"no", b"no")]
     assert ["the filter b'no'" in text for text in told] == [False] * 3 + [True] * 2, told
 
 

@@ -205,7 +205,7 @@ def test_what_on_connect_subscribes_is_in_service_when_on_online_is_told():
 
 def test_a_message_cancelled_before_it_is_sent_again_does_not_keep_the_client_away():
     """QoS 2: its PUBRECs and PUBRELs are finished in silence, and have an order, too."""
-    needs("qos2", "offline")
+    needs("qos2", "offline", "hints")
     bench = Bench(packet_bytes_max=64, clean_session=False, keep_alive_s=0).go_online()
     bench.client.publish("t", b"1" * 40, 2)
     token = bench.client.publish("t", b"2" * 40, 2)
@@ -221,9 +221,11 @@ def test_a_message_cancelled_before_it_is_sent_again_does_not_keep_the_client_aw
     first = b"\x3c\x2d\x00\x01t\x00\x01" + b"1" * 40
     assert connection.received() == first + b"\x62\x02\x00\x02"
     lose(bench)
-    assert bench.exchange(CONNACK_SESSION) == b"\x62\x02\x00\x02" + first
+    # (After two short connections one at a time.)
+    assert bench.exchange(CONNACK_SESSION) == b"\x62\x02\x00\x02"
+    assert bench.exchange(b"\x70\x02\x00\x02") == first
     assert bench.client.is_online()
-    assert bench.exchange(b"\x70\x02\x00\x02", b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
+    assert bench.exchange(b"\x50\x02\x00\x01") == b"\x62\x02\x00\x01"
     bench.exchange(b"\x70\x02\x00\x01")
     assert bench.client._pipe.head == bench.client._pipe.tail
 

@@ -39,6 +39,21 @@ def test_it_allocates_nothing_and_says_true_or_false():
     assert bench.server.received() == PUBLISH * (ROOM - 1)
 
 
+def test_a_step_does_not_wait_for_a_call_that_was_interrupted():
+    """publish() that Ctrl-C has ended holds the lock for a second; what comes of it then goes."""
+    bench = online()
+    client = bench.client
+    assert client._pipe._acquire(False)
+    waits = []
+    client._pipe.wait_for_lock = lambda *arguments: waits.append(arguments)
+    client.publish_isr(b"t", b"x")
+    bench.steps()
+    assert waits == [] and bench.server.received() == b""
+    client._pipe._release()
+    bench.steps()
+    assert bench.server.received() == PUBLISH
+
+
 def test_it_wakes_who_sleeps():
     bench = online()
     assert bench.client.next_deadline_ms() != 0

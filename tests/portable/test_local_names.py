@@ -170,3 +170,16 @@ def test_a_device_with_an_ipv6_address_only_is_found():
                 at = len(lookup.query) + 3
                 lookup.answers.append(wire[:at] + b"\x1c" + wire[at + 1 :])
         assert bench.server.address == ("fd00:0000:0000:0000:0000:0000:0000:0007", 1884)
+
+
+def test_an_answer_without_an_address_keeps_nobody_from_the_right_one():
+    """Anybody in the network may send one: another device, without records or with broken ones."""
+    for records, data in ((0, ADDRESS), (1, ADDRESS[:3]), (1, b"")):
+        bench = start("hub.local")
+        (lookup,) = bench.network.lookups
+        lookup.answers.append(answer(lookup.query, data=data, records=records))
+        bench.steps()
+        assert bench.client.state_name == "RESOLVING", (records, data)
+        lookup.answers.append(answer(lookup.query))
+        bench.steps()
+        assert bench.server.address == ("192.0.2.33", 1884)

@@ -98,3 +98,21 @@ def test_a_dns_server_that_turns_the_order_round_keeps_no_address_from_its_turn(
     bench.network.lookups[-1].answers.append(answer([A2, A1]))
     bench.steps()
     assert len(bench.network.connections) == 3 and bench.server.address[0] == "192.0.2.8"
+
+
+def test_an_address_that_accepts_us_and_closes_again_and_again_gives_way_to_the_next():
+    needs("hints")
+    bench = start(reconnect_min_ms=0, reconnect_max_ms=0)
+    bench.network.lookups[0].answers.append(answer([A1, A2]))
+    tried = []
+    for _ in range(40):
+        bench.steps()
+        if bench.client.state_name == "AWAITING_CONNACK":
+            tried.append(bench.server.address[0])
+            bench.server.send(CONNACK)
+            bench.steps()
+            if tried[-1] == "192.0.2.8":
+                break
+            bench.server.is_ended = True
+        bench.clock.advance(100)
+    assert bench.client.is_online() and 3 <= tried.count("192.0.2.7") <= 4, tried

@@ -92,6 +92,16 @@ def test_a_topic_name_with_a_wildcard_is_dropped_and_acknowledged():
         assert bench.take_events() == [("message", "a", b"good", 0)]
 
 
+def test_such_names_are_told_once_however_many_there_are():
+    bench = online()
+    for number in range(30):
+        bench.exchange(publish(b"a/+/%d" % number, b"hi"))
+        bench.exchange(publish(b"a/#", b"hi"))
+    assert len(errors(bench)) == 1 and bench.client.is_online()
+    if "stats" not in lacking():
+        assert bench.client.stats[PASSED_OVER] == 60
+
+
 def test_what_is_told_of_such_a_name_does_not_control_a_terminal():
     bench = online()
     bench.exchange(publish(b"#\x1b[2J\n", b""))

@@ -126,6 +126,24 @@ def test_messages_beside_a_ping_take_the_short_way():
         mqttpipe._linger_ms = before
 
 
+def test_a_poll_or_a_socket_that_raises_a_valueerror_is_treated_as_with_any_other():
+    """CPython's polls do, of a file number that is none."""
+
+    def fail(*arguments):
+        raise ValueError("by the test")
+
+    bench = Bench().go_online()
+    bench.client.step(10)
+    bench.select.polls[-1].ipoll = fail
+    bench.client.step(10)
+    bench.steps()
+    bench = Bench().go_online()
+    bench.server.close = fail
+    bench.server.error = ECONNRESET
+    bench.steps()
+    assert bench.client.state_name == "WAITING" and bench.error().errno == ECONNRESET
+
+
 def test_a_poll_that_failed_is_not_asked_again_with_a_closed_socket():
     """On MicroPython that may crash the VM. Else it is asked once, by the next step()."""
     for error in (None, ECONNRESET):
