@@ -2500,8 +2500,8 @@ if _RESOLVER:
         Args: data: the datagram, bytes. query: from encode_query().
 
         Returns:
-            None if it is no answer to this query, or broken and of no use. Else (code, addresses, ttl_s): the response
-            code, a list of str, and how many seconds they are valid.
+            None if it is no answer to this query, or broken and of no use. Else (code, addresses,
+            ttl_s): the response code, a list of str, and how many seconds they are valid.
 
         Allocates: the list. Spec: RFC 1035, section 4.1.
         """
@@ -3898,7 +3898,7 @@ class _Receiving(_Serving):
                         if qos == 4:
                             if not _QOS2:
                                 raise ServerError(_NOT_BUILT % "PUBLISH at QoS 2, which")
-                            is_new = self._is_first(packet_id)
+                            is_new = self._is_first(packet_id, first_byte & _DUP)
                     # -- deliver
                     if is_new:
                         if length != end:
@@ -3982,10 +3982,10 @@ class _Receiving(_Serving):
         # True: this QoS 2 message is new since its identifier was released. A repeated message has
         # DUP [MQTT-3.3.1-1] [MQTT5-3.3.1-1], but not all servers set it. So check DUP only where
         # the server may have begun a new session, which reuses identifiers.
-        def _is_first(self, packet_id):
+        def _is_first(self, packet_id, is_dup):
             received = self._received
             is_again = packet_id in received
-            if is_again and not self._message.dup and self._filters.is_doubtful:
+            if is_again and not is_dup and self._filters.is_doubtful:
                 received.remove(packet_id)
                 is_again = False
             if is_again:
@@ -4077,8 +4077,8 @@ class _Receiving(_Serving):
                 raise _breach(_ID_0)
             if kind == _PUBLISH:
                 if _QOS2 and first_byte & 0x04:
-                    self._message.dup = first_byte & _DUP != 0
-                    self._is_first(packet_id)  # in use until PUBREL [MQTT5-4.3.3-10]
+                    # In use until PUBREL [MQTT5-4.3.3-10].
+                    self._is_first(packet_id, first_byte & _DUP)
                     self._arriving = 0
                 self._outbox.put_ack(_PUBREC if first_byte & 0x04 else _PUBACK, packet_id)
             elif kind == _SUBACK or kind == _UNSUBACK:

@@ -206,6 +206,8 @@ class Expected:
                 packet_id = int.from_bytes(packet.body[topic_end:fields_end], "big")
                 if packet_id:
                     self.answer(0x40 if packet.qos == 1 else 0x50, packet_id)
+                    if packet.qos == 2:  # in use until PUBREL
+                        self.received.add(packet_id)
                 else:
                     self.end = "ServerError"
             return

@@ -116,6 +116,8 @@ class Expected(fuzz_client.Expected):
             packet_id = int.from_bytes(packet.body[topic_end:fields_end], "big")
             if packet_id:
                 self.answer(0x40 if packet.qos == 1 else 0x50, packet_id)
+                if packet.qos == 2:
+                    self.received.add(packet_id)
             else:
                 self.end = "ServerError"
 
@@ -140,9 +142,8 @@ class Expected(fuzz_client.Expected):
         if b"+" in topic_name or b"#" in topic_name:
             return
         name = topic_name.decode()
+        packet.properties.pop(35, None)  # its alias is no business of the application
         properties = mqtt5_reference.named(packet.properties)
-        if set(packet.properties) == {35}:
-            properties = {}  # that alone is not made into a dict
         takers = [taker for one, taker in self.filters if matches(one, name)] or ["default"]
         is_dup = packet.dup and packet.qos > 0
         for taker in takers:
