@@ -1972,6 +1972,22 @@ class Filters:
         self.is_changed = self.is_unsent = True
 
 
+# Level by level, each compared in C: byte by byte it would take long. Allocates the levels.
+def _matches_long(topic_filter, buf, start, end):
+    for level in topic_filter.split(b"/"):
+        if level == b"#":
+            return True  # "a/#" also matches its parent "a" (section 4.7.1.2)
+        if start > end:
+            return False
+        stop = buf.find(b"/", start, end)
+        if stop < 0:
+            stop = end
+        if level != b"+" and (stop - start != len(level) or not buf.startswith(level, start)):
+            return False
+        start = stop + 1
+    return start > end
+
+
 def topic_matches(topic_filter, buf, start, end):
     """True if the topic name in `buf[start:end]` matches the filter.
 
@@ -1979,7 +1995,7 @@ def topic_matches(topic_filter, buf, start, end):
         topic_filter: bytes, a legal one. Of "$share/group/filter" only the filter counts.
         buf: bytes or bytearray. start, end: indices.
 
-    Allocates: nothing; of a long filter a part at a time. Spec: section 4.7.
+    Allocates: nothing, but of a filter of more than 64 bytes its levels. Spec: section 4.7.
     """
     if _len(topic_filter) == end - start and buf.find(topic_filter, start, end) == start:
         return True  # the same bytes: compared in C
@@ -1989,7 +2005,8 @@ def topic_matches(topic_filter, buf, start, end):
     if buf[start] == _DOLLAR and (i or topic_filter[0] != _DOLLAR):
         if i == 0 or i == _len(topic_filter) or topic_filter[i] != _DOLLAR:
             return False  # [MQTT-4.7.2-1]
-    is_long = _len(topic_filter) > _SLOW_BYTES
+    if _len(topic_filter) > _SLOW_BYTES:
+        return _matches_long(topic_filter[i:], buf, start, end)
     while i < _len(topic_filter):
         byte = topic_filter[i]
         if byte == _HASH:
@@ -2001,17 +2018,6 @@ def topic_matches(topic_filter, buf, start, end):
         elif start == end:
             # "a/#" also matches its parent "a" (section 4.7.1.2).
             return topic_filter.find(b"/#", i) == i
-        elif is_long:
-            # Compare in C what stands before the next wildcard, or the "/" before that.
-            stop = _len(topic_filter)
-            for wildcard in (b"/+", b"/#"):
-                at = topic_filter.find(wildcard, i)
-                if at >= 0:
-                    stop = min(stop, max(at, i + 1))
-            if start + stop - i > end or not buf.startswith(topic_filter[i:stop], start):
-                return False
-            start += stop - i
-            i = stop - 1
         elif buf[start] == byte:
             start += 1
         else:
@@ -5351,15 +5357,26 @@ class _Driving(_Closing):
             if not self._advance():
                 if not timeout_ms:
                     return False
-                if not self._sleep(timeout_ms) and not self._advance():
+                self._sleep(timeout_ms)
+                if not self._advance():
                     return False
         except StopIteration:
             self._revive()
         except ValueError:
-            raise LocalError(_IS_DRIVEN)
+            self._on_value_error()
         except Exception:
             self._on_bad_poll()
         return self._has_happened()
+
+    # The life runs already; or the poll has raised it, and the life goes on.
+    def _on_value_error(self):
+        try:
+            self._advance()
+        except StopIteration:
+            self._revive()
+        except ValueError:
+            raise LocalError(_IS_DRIVEN)
+        self._on_bad_poll()
 
     # True; or raises the Ctrl-C of a callback.
     def _has_happened(self):
@@ -5379,17 +5396,13 @@ class _Driving(_Closing):
 
     # Sleep until the socket or the pipe is ready, or a deadline passes. Ignore the poll's answers:
     # ports differ in what they report of a socket (ESP32 never says POLLERR). Reading and writing
-    # show it. True: the poll failed.
+    # show it.
     def _sleep(self, timeout_ms):
         left_ms = self.next_deadline_ms()
         if left_ms is not None and left_ms < timeout_ms:
             timeout_ms = left_ms
-        try:
-            self._watch()
-            self._poll.ipoll(timeout_ms)
-        except Exception:
-            self._on_bad_poll()
-            return True
+        self._watch()
+        self._poll.ipoll(timeout_ms)
 
     # Something failed outside the life, or closing ran out of memory. The next step() polls the
     # old poll, if there is one: another failure ends the life. A new poll replaces it, as one

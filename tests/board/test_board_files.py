@@ -50,7 +50,7 @@ def compiled(tmp_path_factory, compile_mpy, compile_client):
         for source in shipped:
             compile_mpy(source, folder / (source.stem + ".mpy"), "-O3")
         # -O3 drops `assert`, so the tests are compiled without.
-        tests = [ROOT / "tests" / "run_portable.py", PORTABLE / "board_fakes.py"]
+        tests = [ROOT / "tests" / "run_portable.py", *PORTABLE.glob("*_fakes.py")]
         for source in [*tests, *PORTABLE.glob("test_*.py")]:
             compile_mpy(source, folder / (source.stem + ".mpy"))
     return folders

@@ -195,6 +195,6 @@ def test_a_name_that_has_moved_to_the_other_family_is_found_in_one_attempt():
 def test_ipv6_is_tried_where_one_ipv4_address_is_silent_and_the_next_refuses():
     """In either order, and with one more that refuses."""
     v4 = [b"\xc0\x00\x02\x06", V4]
-    for found in (v4, v4[::-1], [*v4, V4]):
+    for found in (v4, v4[::-1], v4 + [V4]):
         bench, asked = live({A: found, AAAA: [V6]}, refuse_v4, 60, silent=("192.0.2.6",))
         assert bench.client.is_online() and ":" in bench.server.address[0], (found, asked)

@@ -2,8 +2,8 @@
 
 import wifi_core
 from board_fakes import WifiBench
-from test_clock import REAL_GMTIME, Rtc, answer
-from test_clock import Network as Sockets
+from clock_fakes import REAL_GMTIME, Rtc, answer
+from clock_fakes import Network as Sockets
 
 
 def bench_with_clock(year):

@@ -6,7 +6,7 @@ import mqttpipe
 # isort: split
 import wifi_core
 from board_fakes import SkipTest, raises
-from test_clock import DAY_MS, Bench, answer, never_set
+from clock_fakes import DAY_MS, Bench, answer, never_set
 from wifi_core import Sntp
 
 
