@@ -164,17 +164,17 @@ def test_a_good_bye_that_is_malformed_is_that():
 def test_an_error_of_the_server_has_the_reason_code_that_the_server_is_told():
     """[MQTT5-4.13.1-1]"""
     malformed, breach = (0x81, "malformed packet"), (0x82, "protocol error")
-    for bench, packet, reason in (
-        (online(), b"\x00\x00", malformed),  # no type
-        (online(), b"\x30\x80\x80\x80\x80", malformed),  # remaining length
-        (online(), b"\x30\x04\x00\x01\xff\x00", malformed),  # topic name
-        (online(), b"\x32\x06\x00\x01t\x00\x00\x00", breach),  # packet identifier 0
-        (online(), b"\x20\x03\x00\x00\x00", breach),  # a second CONNACK
-        (online(), b"\x82\x02\x00\x00", breach),  # SUBSCRIBE
-        (asked(), b"\xd0\x00", breach),
-        (asked(), b"HTTP/1.1 400", malformed),
+    for begin, packet, reason in (
+        (online, b"\x00\x00", malformed),  # no type
+        (online, b"\x30\x80\x80\x80\x80", malformed),  # remaining length
+        (online, b"\x30\x04\x00\x01\xff\x00", malformed),  # topic name
+        (online, b"\x32\x06\x00\x01t\x00\x00\x00", breach),  # packet identifier 0
+        (online, b"\x20\x03\x00\x00\x00", breach),  # a second CONNACK
+        (online, b"\x82\x02\x00\x00", breach),  # SUBSCRIBE
+        (asked, b"\xd0\x00", breach),
+        (asked, b"HTTP/1.1 400", malformed),
     ):
-        error, answer = refused(bench, packet)
+        error, answer = refused(begin(), packet)
         assert type(error) is mqttpipe.ServerError, packet
         assert answer == b"\xe0\x01" + bytes((reason[0],)), packet
         assert (error.reason_code, error.reason) == reason, packet

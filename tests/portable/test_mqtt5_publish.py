@@ -361,7 +361,7 @@ def test_each_error_comes_before_the_drop_of_its_message_however_many_there_are(
     for _ in range(40):
         client.publish("t", "x", 1)
     bench.go_online(connack(b"\x24\x00"))
-    assert sorted(told) == [*range(-40, 0), *range(1, 41)]
+    assert sorted(told) == list(range(-40, 0)) + list(range(1, 41))
     for token in range(1, 41):
         assert told.index(token) < told.index(-token), told
 

@@ -116,3 +116,19 @@ def test_an_address_that_accepts_us_and_closes_again_and_again_gives_way_to_the_
             bench.server.is_ended = True
         bench.clock.advance(100)
     assert bench.client.is_online() and 3 <= tried.count("192.0.2.7") <= 4, tried
+
+
+def test_a_broken_answer_without_an_address_does_not_keep_the_next_server_from_being_asked():
+    for data in (A1[:-1], b"\xc0", b""):
+        bench = start()
+        (first,) = bench.network.lookups
+        first.answers.append(answer([data], first.query, count=1))
+        bench.steps()
+        assert bench.client.state_name == "RESOLVING" and bench.take_events() == []
+        bench.clock.advance(5000)
+        bench.steps()
+        second = bench.network.lookups[-1]
+        assert second.address != first.address
+        second.answers.append(answer([A1], second.query))
+        bench.steps()
+        assert bench.server.address[0] == "192.0.2.7"

@@ -457,25 +457,6 @@ def test_an_interface_that_raises_is_reported_and_no_dns_server():
     assert "no DNS server" in str(reason)
 
 
-def test_a_broken_answer_without_an_address_does_not_keep_the_next_server_from_being_asked():
-    for data in (A1[:-1], b"\xc0", b""):
-        bench = Bench(uri="mqtt://mq.example")
-        needs("resolver")
-        bench.client.connect()
-        bench.steps()
-        (first,) = bench.network.lookups
-        first.answers.append(answer([data], first.query, count=1))
-        bench.steps()
-        assert bench.client.state_name == "RESOLVING" and bench.take_events() == []
-        bench.clock.advance(5000)
-        bench.steps()
-        second = bench.network.lookups[-1]
-        assert second.address != first.address
-        second.answers.append(answer([A1], second.query))
-        bench.steps()
-        assert bench.server.address[0] == "192.0.2.7"
-
-
 def test_what_a_link_names_and_is_no_address_is_reported():
     """A name would be looked up by getaddrinfo(), which blocks."""
     needs("resolver")
