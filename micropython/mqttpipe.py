@@ -314,7 +314,6 @@ _FAILED = const(0x80)  # and all above it
 _MALFORMED = const(0x81)
 _PROTOCOL_ERROR = const(0x82)
 _CLIENT_ERROR = const(0x83)  # implementation specific
-_FROM_CLIENT = b"\x10\x82\xa2\xc0"  # CONNECT, SUBSCRIBE, UNSUBSCRIBE, PINGREQ
 _ID_NOT_FOUND = const(0x92)
 _RECEIVE_MAXIMUM_EXCEEDED = const(0x93)
 _ALIAS_INVALID = const(0x94)
@@ -376,6 +375,7 @@ if _MQTT5:
         "wildcard_subscriptions_not_supported"
     )
 
+    _FROM_CLIENT = const(b"\x10\x82\xa2\xc0")  # CONNECT, SUBSCRIBE, UNSUBSCRIBE, PINGREQ
     # The reason codes of a client's DISCONNECT [5: 3.14.2.1].
     _GOODBYES = const(b"\x00\x04\x80\x81\x82\x83\x90\x93\x94\x95\x96\x97\x98\x99")
 
@@ -695,9 +695,6 @@ class TransportError(MQTTError):
 class TimedOut(MQTTError):
     pass
 
-
-if not _MQTT5:
-    _breach = ServerError  # MQTT 5.0 tells from others what breaks a rule and can be read
 
 # Texts that several errors share.
 _NOT_BUILT = const("%s is not in this build")
@@ -2552,8 +2549,8 @@ if _RESOLVER:
         except IndexError:  # cut off in the middle of a record
             # Without a word of it, and of no use: some other server may do better.
             if not addresses and not data[2] & 0x02 and not data[3] & 0x0F:
-                return None
-        return data[3] & 0x0F, addresses, ttl_s
+                addresses = None
+        return None if addresses is None else (data[3] & 0x0F, addresses, ttl_s)
 
 
 # ---------------------------------------------------------------------------
@@ -2822,7 +2819,8 @@ class _Connecting:
                 self._sent_ms = self._now_ms
             yield self._rest(self._attempt_end_ms)
         if first_byte != _CONNACK:
-            raise _breach("0x%02x before CONNACK [MQTT-3.2.0-1]" % first_byte)
+            words = "0x%02x before CONNACK [MQTT-3.2.0-1]" % first_byte
+            raise _breach(words) if _MQTT5 else ServerError(words)
         answer = self._decoder.buf
         if _MQTT5 and self._is_5:
             self._read_connack(answer[1])
@@ -3898,13 +3896,17 @@ class _Receiving(_Serving):
                         packet_id = buf[key_len] << 8 | buf[key_len + 1]
                         if start > length or not packet_id:  # [MQTT-2.3.1-1]
                             words = "PUBLISH of %d bytes, packet id 0 or none" % length
-                            raise ServerError(words) if start > length else _breach(words)
+                            raise (
+                                _breach(words)
+                                if _MQTT5 and start <= length
+                                else ServerError(words)
+                            )
                         if _STATS and first_byte & _DUP:
                             self._count(_N_DUP)
                         if qos == 4:
                             if not _QOS2:
                                 raise ServerError(_NOT_BUILT % "PUBLISH at QoS 2, which")
-                            is_new = self._is_first(packet_id, first_byte & _DUP)
+                            is_new = self._is_first(packet_id)
                     # -- deliver
                     if is_new:
                         if length != end:
@@ -3988,10 +3990,10 @@ class _Receiving(_Serving):
         # True: this QoS 2 message is new since its identifier was released. A repeated message has
         # DUP [MQTT-3.3.1-1] [MQTT5-3.3.1-1], but not all servers set it. So check DUP only where
         # the server may have begun a new session, which reuses identifiers.
-        def _is_first(self, packet_id, is_dup):
+        def _is_first(self, packet_id):
             received = self._received
             is_again = packet_id in received
-            if is_again and not is_dup and self._filters.is_doubtful:
+            if is_again and not self._message.dup and self._filters.is_doubtful:
                 received.remove(packet_id)
                 is_again = False
             if is_again:
@@ -4033,7 +4035,7 @@ class _Receiving(_Serving):
             raise ServerError("topic name is not UTF-8 without U+0000 [MQTT-1.5.3-1, -2]")
         if not text:
             raise ServerError("topic name is empty [MQTT-4.7.3-1]")
-        if "+" in text or "#" in text:
+        if buf.find(b"+", 2, end) >= 0 or buf.find(b"#", 2, end) >= 0:
             # ActiveMQ sends these. Stream and session are intact, so ignore the message.
             if not self._is_topic_told:
                 self._is_topic_told = True
@@ -4080,12 +4082,11 @@ class _Receiving(_Serving):
             if kind == _PUBLISH:  # the end of a too large one
                 packet_id = self._decoder.late_id
             if not packet_id:
-                raise _breach(_ID_0)
+                raise _breach(_ID_0) if _MQTT5 else ServerError(_ID_0)
             if kind == _PUBLISH:
-                if _QOS2 and first_byte & 0x04:
-                    # In use until PUBREL [MQTT5-4.3.3-10].
-                    self._is_first(packet_id, first_byte & _DUP)
-                    self._arriving = 0
+                received = self._received if _QOS2 and first_byte & 0x04 else (packet_id,)
+                if packet_id not in received and len(received) <= _RECEIVED_MAX:
+                    received.append(packet_id)  # in use until PUBREL [MQTT5-4.3.3-10]
                 self._outbox.put_ack(_PUBREC if first_byte & 0x04 else _PUBACK, packet_id)
             elif kind == _SUBACK or kind == _UNSUBACK:
                 self._on_suback(kind == _SUBACK, packet_id)
@@ -4169,7 +4170,7 @@ class _Receiving(_Serving):
         if _STATS:
             self._count(_N_IGNORED)
         if not packet_id:
-            raise _breach(_ID_0)
+            raise _breach(_ID_0) if _MQTT5 else ServerError(_ID_0)
         return 0
 
     if _MQTT5:
@@ -5363,20 +5364,10 @@ class _Driving(_Closing):
         except StopIteration:
             self._revive()
         except ValueError:
-            self._on_value_error()
+            self._on_bad_poll(True)
         except Exception:
             self._on_bad_poll()
         return self._has_happened()
-
-    # The life runs already; or the poll has raised it, and the life goes on.
-    def _on_value_error(self):
-        try:
-            self._advance()
-        except StopIteration:
-            self._revive()
-        except ValueError:
-            raise LocalError(_IS_DRIVEN)
-        self._on_bad_poll()
 
     # True; or raises the Ctrl-C of a callback.
     def _has_happened(self):
@@ -5406,8 +5397,15 @@ class _Driving(_Closing):
 
     # Something failed outside the life, or closing ran out of memory. The next step() polls the
     # old poll, if there is one: another failure ends the life. A new poll replaces it, as one
-    # whose register() ran out of memory is broken.
-    def _on_bad_poll(self):
+    # whose register() ran out of memory is broken. With `may_run` the life may run already.
+    def _on_bad_poll(self, may_run=False):
+        if may_run:
+            try:
+                self._advance()
+            except StopIteration:
+                self._revive()
+            except ValueError:
+                raise LocalError(_IS_DRIVEN)
         self._bad_poll = self._poll
         self._poll = None
         self._pipe.has_chores = self._pipe.is_signalled = True
