@@ -3189,9 +3189,7 @@ class _Connecting:
             try:
                 data = self._auth[1](data)
             except Exception as error:  # [MQTT5-4.12.1-2]
-                error = LocalError("auth: %s %s" % (type(error).__name__, error))
-                error.reason_code = _CLIENT_ERROR
-                raise error
+                raise LocalError("auth: %s %s" % (type(error).__name__, error))
             self._ping_meanwhile()
             now_ms = self._now_ms = ticks_ms()
             # The callback's time does not count against the server.
@@ -3312,7 +3310,7 @@ class _Connecting:
                 if self._is_enough:  # on_error was slow
                     self._is_enough = False
                     left = 0
-            if refused or self._pipe.dropped:
+            if refused or _OFFLINE and self._pipe.dropped:
                 self._pipe.has_chores = self._pipe.is_signalled = True
 
         # The server that this one refers to [5: 4.11], or None: host and port from the reference,
@@ -3324,7 +3322,8 @@ class _Connecting:
             if server is self._referred:
                 return None
             failure = found = None
-            for name in (_value(error.properties, 0x1C) or "").split(None, _REFERENCES_MAX):
+            names = (_value(error.properties, 0x1C) or "").split(None, _REFERENCES_MAX)
+            for name in names[:_REFERENCES_MAX]:
                 if not found and "@" not in name and len(name) <= _REFERENCE_BYTES_MAX:
                     try:
                         found = parse_uri(("mqtts://" if server[4] else "mqtt://") + name)
@@ -3469,8 +3468,11 @@ class _Serving(_Connecting):
         if poll is not None:
             self._bad_poll = None
             poll.ipoll(0)
-        if _ISR and self._isr_head != self._isr_tail and not pipe._lock.locked():
-            self._take_isr()
+        if _ISR and self._isr_head != self._isr_tail:
+            if pipe._lock.locked():  # it would wait for a call that was interrupted
+                pipe.has_chores = pipe.is_signalled = True
+            else:
+                self._take_isr()
         if _OFFLINE and pipe.next_expiry_ms is not None:
             is_due = _left_of(pipe.next_expiry_ms, self._now_ms) <= 0
             if is_due and pipe._acquire(False):  # else another thread has the lock
@@ -4332,9 +4334,11 @@ class _Receiving(_Serving):
                 return False
             try:
                 at = pipe.find(token)
-                if at >= 0:
+                # (At QoS 2 nothing expires that was sent.)
+                if at >= 0 and not (pipe.firsts[at] & _SENT and pipe.firsts[at] & 0x04):
                     pipe.firsts[at] |= _EXPIRES
-                    pipe.extras[at] = pipe.next_expiry_ms = self._now_ms
+                    pipe.extras[at] = self._now_ms
+                    pipe.drop_expired(self._now_ms)  # now: its way may be free in this step
             finally:
                 pipe.release_lock()
             return True
@@ -5049,7 +5053,9 @@ class _Closing(_Sending):
                 if self._pipe.left == self._pipe.sent:
                     outbox.flush(self._write)
                 if not outbox.pending and not self._has_said_bye and self._write:
-                    packet = bytes((_DISCONNECT, 1, error.reason_code))
+                    is_theirs = isinstance(error, ServerError)
+                    code = error.reason_code if is_theirs else _CLIENT_ERROR
+                    packet = bytes((_DISCONNECT, 1, code))
                     self._write(packet, 0, len(packet))
             except Exception:
                 pass
@@ -5406,6 +5412,8 @@ class _Driving(_Closing):
                 self._revive()
             except ValueError:
                 raise LocalError(_IS_DRIVEN)
+            except Exception:
+                pass  # closing ran out of memory
         self._bad_poll = self._poll
         self._poll = None
         self._pipe.has_chores = self._pipe.is_signalled = True

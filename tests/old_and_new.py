@@ -371,6 +371,11 @@ def allow_latest_anew(world, view):
     return {"state": view.get("state")} if world.has_latest else view
 
 
+def allow_one_at_a_time(world, view):
+    """closed again and again: messages and filters go one at a time, until a connection lasts"""
+    return {"told message": view.get("told message", [])} if world.is_one_at_a_time else view
+
+
 ALLOWED_LAST = (
     ("sent message", allow_unread_first),
     ("told answer", allow_room),
@@ -418,6 +423,11 @@ ALLOWED_LAST = (
     ("sent message", allow_latest_anew),
     ("sent filter", allow_filters_past),
     ("told subscribed", allow_filters_past),
+    ("sent message", allow_one_at_a_time),
+    ("sent filter", allow_one_at_a_time),
+    ("told life", allow_one_at_a_time),
+    ("state", allow_one_at_a_time),
+    ("undone", allow_one_at_a_time),
 )
 
 
@@ -1226,6 +1236,8 @@ class Life:
             sent = [len(one.get("sent message", [])) for one in told]
             world.has_written_less = sent[1] < sent[0]
             world.has_latest = self.has_latest
+            client = self.new.client
+            world.is_one_at_a_time = client._kicks > 1 and not client._is_stable
             world.replaced_in_both = self.old.replaced & self.new.replaced
             world.has_long_span = refused[0] < refused[1] and self.new.span() >= SLOTS - 1
         self.was_waiting = waiting

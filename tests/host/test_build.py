@@ -252,6 +252,19 @@ def test_each_profile_passes_the_portable_tests_on_a_board(
         assert name in lacks, name
 
 
+@pytest.mark.parametrize("part", [name for name in NAMES if name != "mqtt5"])
+def test_mqtt_5_does_without_each_other_part(part, get_interpreter, portable_folder, tmp_path):
+    micropython = get_interpreter("MicroPython 64-bit")
+    text = configured(build.parts_of("mqtt5", SWITCHES) - {part})
+    (tmp_path / "mqttpipe.mpy").write_bytes(build.compile_mpy(text))
+    path = "%s:%s:.frozen" % (tmp_path, portable_folder)
+    code = "import sys, run_portable; run_portable.main(%r, sys.argv[1:])" % str(portable_folder)
+    modules = ("test_mqtt5_connect", "test_mqtt5_publish", "test_mqtt5_requests")
+    status, output = run([*micropython.command, "-c", code, *modules], MICROPYPATH=path)
+    passed, failed, _ = results_of(output)
+    assert not status and not failed and passed > 30, failures_of(output)
+
+
 @pytest.mark.timeout(900)  # half a minute, if nothing else runs
 @pytest.mark.parametrize("profile", build.PROFILES)
 def test_each_profile_passes_them_as_source(profile, get_interpreter, request, tmp_path):

@@ -1,7 +1,7 @@
 """MQTT 5.0: request and response (section 4.10)."""
 
 from fakes import ECONNRESET, Bench, needs, raises
-from mqtt5 import asked, connack, online
+from mqtt5 import CONNACK_SESSION, asked, connack, online
 
 import mqttpipe
 
@@ -77,7 +77,7 @@ def test_none_in_time_is_told_with_none():
 
 def test_a_request_that_timed_out_is_not_sent_any_more():
     """Whoever asked may have asked again, and a lamp would be switched twice."""
-    needs("mqtt5", "offline")
+    needs("mqtt5", "offline", "qos2")
     bench = Bench(protocol=5)
     told = []
     bench.client.on_dropped = lambda client, token: told.append(token)
@@ -94,6 +94,44 @@ def test_a_request_that_timed_out_is_not_sent_any_more():
     bench.exchange(connack())
     wire = bench.server.received() + bench.exchange(b"\x90\x04\xff\x01\x00\x00")
     assert b"toggle" not in wire and wire.count(b"\x00\x04lamp") == 1 and wire[-2:] == b"on"
+
+
+def test_nor_is_it_if_its_way_becomes_free_in_the_same_step():
+    needs("offline")
+    asker = Asker(in_flight_max=1)
+    client, server = asker.client, asker.bench.server
+    asker.ask("first", 10_000)
+    token = client.publish("t", "x", 1)
+    client.request("ask", "late", asker.on_response, 200, 1)
+    asker.bench.steps()
+    server.received()
+    asker.bench.clock.advance(200)
+    client.step()  # it is due now
+    server.send(b"\x40\x02\x00" + bytes((token,)))
+    asker.bench.steps()
+    assert asker.got == [None] and b"late" not in server.received()
+
+
+def test_what_was_sent_at_qos_2_is_sent_again_as_it_was():
+    """[MQTT5-4.3.3-7] Its request has timed out."""
+    needs("offline", "qos2")
+    bench = online(clean_session=False, session_expiry_s=60)
+    for properties in (None, {"message_expiry_interval": 300_000}):
+        bench.client.request("ask", "x", lambda client, message: None, 200, 2, properties)
+        bench.steps()
+        bench.exchange(b"\x90\x04\xff\x01\x00\x00")
+    first = bench.exchange()
+    bench.server.received()
+    bench.clock.advance(200)
+    bench.steps()
+    bench.server.error = ECONNRESET
+    bench.steps()
+    bench.clock.advance(60_000)
+    bench.steps()
+    bench.server.received()
+    again = bench.exchange(CONNACK_SESSION)
+    assert again.count(b"\x00\x03ask") == 2 and again.count(b"\x02\x00\x04\x93\xe0") == 1
+    assert b"\x02\x00\x00\x00\x01" not in again, (first, again)
 
 
 def test_slow_callbacks_without_a_response_do_not_keep_the_pings_back():
