@@ -2503,8 +2503,9 @@ if _RESOLVER:
         Args: data: the datagram, bytes. query: from encode_query().
 
         Returns:
-            None if it is no answer to this query, or broken and of no use. Else (code, addresses,
-            ttl_s): the response code, a list of str, and how many seconds they are valid.
+            None if it is no answer to this query. Else (code, addresses, ttl_s): the response
+            code, a list of str, and how many seconds they are valid; 0 if the records are broken
+            and have none.
 
         Allocates: the list. Spec: RFC 1035, section 4.1.
         """
@@ -2547,10 +2548,9 @@ if _RESOLVER:
                 ttl_s = min(ttl_s, int.from_bytes(field, "big"))
                 at = end
         except IndexError:  # cut off in the middle of a record
-            # Without a word of it, and of no use: some other server may do better.
-            if not addresses and not data[2] & 0x02 and not data[3] & 0x0F:
-                addresses = None
-        return None if addresses is None else (data[3] & 0x0F, addresses, ttl_s)
+            if not addresses:
+                ttl_s = 0  # of no use
+        return data[3] & 0x0F, addresses, ttl_s
 
 
 # ---------------------------------------------------------------------------
@@ -2905,12 +2905,14 @@ class _Connecting:
                         "DNS",
                     )
                     # Raise if there is no such name or address. Otherwise this server failed, or
-                    # its answer was cut off: ask the next one.
+                    # its answer was cut off or broken (ttl_s is 0, then each is asked once): ask
+                    # the next one.
                     if code == _DNS_NO_SUCH_NAME:
                         raise error
                     if not code and not is_cut:
                         error.errno = _NO_ADDRESS
-                        raise error
+                        if ttl_s or turn >= len(set(servers)):
+                            raise error
                 except OSError as failure:  # nobody listens at that address
                     error = self._explain(failure)
                 except TimedOut as failure:

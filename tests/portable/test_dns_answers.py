@@ -84,16 +84,11 @@ def test_broken_records_end_the_reading_and_nothing_is_followed():
         (answer([A1], count=65535), ["192.0.2.7"]),  # counts more than it has
         (answer([A1 + A2[:-1]], count=2), ["192.0.2.7"]),  # cut in the second
         (answer([record(b"\xc0\x00\x02")]), []),  # three bytes of address
-        (answer([loop * 40], count=9), None),
-        (answer([b"\x3f" + b"x" * 10], count=1), None),  # a label past the end
-        (answer([], count=1), None),
-        (answer([A1[:-1]], count=1), None),
+        (answer([loop * 40], count=9), []),
+        (answer([b"\x3f" + b"x" * 10], count=1), []),  # a label past the end
         (answer([record(b"\xc0\x00\x02\x07", name=b"\x01a" * 20 + b"\x00")]), ["192.0.2.7"]),
     ):
-        found = decoded(datagram)
-        assert (found and found[1]) == expected, datagram
-    for flags in (b"\x83\x80", b"\x81\x82"):  # TC; a code: both say why
-        assert decoded(answer([A1[:-1]], count=1, flags=flags))[1] == []
+        assert decoded(datagram)[1] == expected, datagram
 
 
 def test_a_record_of_another_class_is_no_address():
