@@ -28,6 +28,10 @@ import utime
 import micropython
 import mqttpipe
 
+# As docs/tls.md advises: without it a heap of this size is in pieces soon, and none of them may be
+# large enough for a DNS answer.
+gc.threshold(16384)
+
 HOUR_MS = 3_600_000
 KEEP_ALIVE_MS = 60_000  # the client's own
 PERIOD_MS = 1 << 30  # of ticks_ms(): an object of the heap, used in no step
