@@ -94,8 +94,7 @@ def test_a_client_lives_for_days_through_a_wrap_of_its_clock(run, tmp_path):
 def test_a_device_that_loses_a_little_in_each_hour_is_found(run):
     result = run(rounds=ROUNDS // 2, wraps=0, leak_bytes=300)
     print("\n".join([*result.wrongs, *map(str, result.samples)]))
-    # Or nothing is left, all in small pieces, before the last hour is over.
-    assert any(wrong.startswith("free") or "MemoryError" in wrong for wrong in result.wrongs)
+    assert any(wrong.startswith("free") for wrong in result.wrongs)
 
 
 @pytest.mark.timeout(300)

@@ -28,8 +28,8 @@ import utime
 import micropython
 import mqttpipe
 
-# As docs/tls.md advises: without it a heap of this size is in pieces soon, and none of them may be
-# large enough for a DNS answer.
+# As docs/troubleshooting.md advises: without it a heap of this size is in pieces soon, and none of
+# them may be large enough for a DNS answer.
 gc.threshold(16384)
 
 HOUR_MS = 3_600_000
