@@ -708,7 +708,7 @@ if _MQTT5:
     _NEEDS_5 = const("%s: for protocol=5")
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
-# Errors after which the next address is tried, and errors that closing ignores. Made here, because
+# Errors after which the next address is tried, and errors that change nothing. Made here, because
 # `except (A, B)` allocates its tuple while the exception is handled: with a full heap, that raises
 # MemoryError out of the handler.
 if _RESOLVER or _TLS:
