@@ -60,6 +60,39 @@ def folder(tmp_path_factory, compile_mpy):
     return folder
 
 
+def run(code, folder, micropythons, timeout_s):
+    command = [*micropythons["MicroPython 32-bit"].command, "-X", "heapsize=" + HEAP]
+    return subprocess.run(
+        [*command, "-c", code],
+        env=dict(os.environ, MICROPYPATH="%s:.frozen" % folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout_s,
+        text=True,
+        errors="replace",
+    )
+
+
+LEAK = """\
+import board_heap
+import full_heap
+kept = []
+def leaking():
+    if len(kept) < %d:
+        kept.append(bytes(64))
+    return full_heap.serving()
+print(full_heap.sweep(leaking, range(8)))
+"""
+
+
+@pytest.mark.timeout(TIMEOUT_S + 10)
+def test_a_leak_is_noticed_and_what_is_kept_once_is_none(folder, micropythons):
+    leaks = run(LEAK % 1000, folder, micropythons, TIMEOUT_S).stdout
+    assert leaks.startswith("[(None, '") and "bytes stay in use" in leaks
+    assert run(LEAK % 9, folder, micropythons, TIMEOUT_S).stdout == "[]\n"
+
+
 @pytest.mark.timeout(LONG_TIMEOUT_S + 10)
 @pytest.mark.parametrize("module, moment", moments())
 def test_it_bears_each_level(module, moment, folder, micropythons, request):
@@ -69,17 +102,7 @@ def test_it_bears_each_level(module, moment, folder, micropythons, request):
     else:
         levels = SHORT_SLOW if module == SLOW else SHORT
     code = PROGRAM % {"module": module, "moment": moment, "levels": tuple(levels)}
-    command = [*micropythons["MicroPython 32-bit"].command, "-X", "heapsize=" + HEAP]
-    ran = subprocess.run(
-        [*command, "-c", code],
-        env=dict(os.environ, MICROPYPATH="%s:.frozen" % folder),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=LONG_TIMEOUT_S if is_long else TIMEOUT_S,
-        text=True,
-        errors="replace",
-    )
+    ran = run(code, folder, micropythons, LONG_TIMEOUT_S if is_long else TIMEOUT_S)
     assert ran.stdout == "the end\n" and ran.returncode == 0, "status %d\n%s" % (
         ran.returncode,
         ran.stdout,

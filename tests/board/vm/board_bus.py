@@ -258,7 +258,7 @@ def stop_timer(timer):
     timer.callback = None
 
 
-_pthread_sigmask = _libc.func("i", "pthread_sigmask", "iPp")
+_pthread_sigmask = _libc.func("i", "pthread_sigmask", "iPP")
 _native_start_new_thread = _thread.start_new_thread
 _has_threads = False  # there was one
 _threads = 0
@@ -274,6 +274,9 @@ def _interrupt_system_calls():
 def start_new_thread(function, arguments, named=None):
     """_thread.start_new_thread(): the timers' signal goes to the main thread only.
 
+    A new thread has the mask of the one that starts it. So the signal is blocked here, not in the
+    new thread: before that has a state of the interpreter's, the handler would crash.
+
     rp2 has a second core, and that is all (rp2/mpthreadport.c).
     """
     global _has_threads, _threads
@@ -283,8 +286,6 @@ def start_new_thread(function, arguments, named=None):
 
     def run():
         global _threads
-        # SIG_BLOCK; the set is a bit a signal, and 128 bytes long.
-        _pthread_sigmask(0, struct.pack("<Q", 1 << (_SIGALRM - 1)) + bytes(120), None)
         try:
             function(*arguments, **(named or {}))
         finally:
@@ -293,7 +294,13 @@ def start_new_thread(function, arguments, named=None):
     _has_threads = True
     if _handler is not None:
         _interrupt_system_calls()
-    return _native_start_new_thread(run, ())
+    # SIG_BLOCK, then SIG_SETMASK; a set is a bit a signal, and 128 bytes long.
+    mask = bytearray(128)
+    _pthread_sigmask(0, struct.pack("<Q", 1 << (_SIGALRM - 1)) + bytes(120), mask)
+    try:
+        return _native_start_new_thread(run, ())
+    finally:
+        _pthread_sigmask(2, mask, None)
 
 
 def _on_alarm(_):
