@@ -708,12 +708,10 @@ if _MQTT5:
     _NEEDS_5 = const("%s: for protocol=5")
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
-# Errors after which the next address is tried, and errors that change nothing. Made here, because
-# `except (A, B)` allocates its tuple while the exception is handled: with a full heap, that raises
-# MemoryError out of the handler.
+# Errors after which the next address is tried. Made here, because `except (A, B)` allocates its
+# tuple while the exception is handled: with a full heap, that raises MemoryError out of the handler.
 if _RESOLVER or _TLS:
     _FAILURES = (OSError, ValueError, MQTTError)
-_IGNORED = (OSError, MemoryError)
 
 # Made in advance: nobody can make it when memory is used up.
 _NO_MEMORY = TransportError(_OUT_OF_MEMORY)
@@ -3040,7 +3038,7 @@ class _Connecting:
                             count = 0
                             try:
                                 count = self._raw.readinto(reason, _ALERT_BYTES)
-                            except _IGNORED:
+                            except Exception:
                                 pass
                             if count == _ALERT_BYTES and reason[0] == _ALERT:
                                 raise OSError(_TLS_ALERT, "alert %d" % reason[_ALERT_BYTES - 1])
@@ -3541,7 +3539,7 @@ class _Serving(_Connecting):
             for _ in range(_PACKETS_PER_STEP):
                 if not self._read(self._decoder.buf, len(self._decoder.buf)):
                     break
-        except _IGNORED:
+        except Exception:
             pass  # the server has closed already
         yield True
 
@@ -5134,7 +5132,7 @@ class _Closing(_Sending):
             try:
                 draw = int.from_bytes(urandom(2), "big")
                 pause_ms = lowest_ms + (pause_ms - lowest_ms) * draw // 65535
-            except _IGNORED:
+            except Exception:
                 pass  # without random numbers: the longest
         self._pause_end_ms = ticks_add(ticks_ms(), pause_ms)
 
@@ -5614,7 +5612,7 @@ class _Driving(_Closing):
                 self._watch()
                 for _ in self._poll.ipoll(0):
                     return True
-            except _IGNORED:
+            except Exception:
                 self._on_bad_poll()
                 return True
             return False
@@ -5648,7 +5646,7 @@ class _Driving(_Closing):
                             self._watch()
                             await wait_ready(self, self._pipe)
                             continue
-                    except _IGNORED:
+                    except Exception:
                         self._on_bad_poll()
                     await sleep(0)
             finally:

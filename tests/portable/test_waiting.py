@@ -203,3 +203,42 @@ def test_publish_wait_hears_of_a_drop_by_another_thread_right_behind_it():
     assert answer is False and dropped == [1], (answer, dropped)
     publish("t", "y")
     assert dropped == [1, 2], "nothing is held back any more"
+
+
+class OddPolls:
+    """The real polls, of which the first ones raise what no port is known to raise."""
+
+    def __init__(self, real, errors):
+        self.real = real
+        self.errors = errors
+        self.POLLIN = real.POLLIN
+        self.POLLOUT = real.POLLOUT
+
+    def poll(self):
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.real.poll()
+
+
+def test_run_goes_on_after_whatever_a_poll_raises():
+    needs("asyncio")
+    import asyncio
+
+    use_real_parts()
+    real = mqttpipe.select
+    errors = [ValueError("by the test"), TypeError("by the test"), MemoryError(), OSError(9)]
+    client = mqttpipe.MQTTClient("mqtt://192.0.2.1", link=Down())
+
+    async def main():
+        task = asyncio.create_task(client.run())
+        while errors:
+            await asyncio.sleep(0)
+        client.disconnect()
+        await task
+
+    try:
+        mqttpipe.select = OddPolls(real, errors)
+        asyncio.run(asyncio.wait_for(main(), 10))
+    finally:
+        mqttpipe.select = real
+    assert client.state_name == "DOWN"
