@@ -820,8 +820,9 @@ def _to_field(name, value, text=True):
 # A topic name [MQTT-3.3.2-1, -2] [MQTT-4.7.1-1] or a topic filter [MQTT-3.8.3-1] [MQTT-3.10.3-1]
 # [MQTT-4.7.1-2, -3]; for both [MQTT-4.7.3-1, -2, -3]. MQTT 5.0: [MQTT5-3.3.2-1, -2]
 # [MQTT5-3.8.3-1] [MQTT5-3.10.3-1] [MQTT5-4.7.0-1] [MQTT5-4.7.1-1, -2] [MQTT5-4.7.3-1, -2, -3].
-def _to_topic(value, filter=False):
-    name = "topic filter" if filter else "topic name"
+def _to_topic(value, filter=False, name="topic name"):
+    if filter:
+        name = "topic filter"
     data = _to_field(name, value)
     rule = None if data else "is empty [MQTT-4.7.3-1]"
     if b"+" in data or b"#" in data:
@@ -1132,8 +1133,9 @@ if _MQTT5:
             raise LocalError("properties is %r, must be a dict" % (properties,))
         for name in properties:
             at = _PROPERTIES.find(":%s;" % (name,))
-            identifier, kind, given, _, _ = _property(_PROPERTIES.rfind(";", 0, max(at, 1)))
-            if at < 0 or "%x" % (first_byte >> 4) not in given:
+            row = _property(_PROPERTIES.rfind(";", 0, max(at, 1)))
+            identifier, kind, given, _, known = row
+            if name != known or "%x" % (first_byte >> 4) not in given:
                 raise LocalError("%r is no property that can be given here" % (name,))
             value = properties[name]
             if kind == "p":
@@ -1150,7 +1152,7 @@ if _MQTT5:
                 elif kind == "s" or kind == "d":  # [MQTT5-3.3.2-19]
                     one = _to_field(name, one, kind == "s")
                     if name == "response_topic":
-                        _to_topic(one)  # [MQTT5-3.3.2-13, -14]
+                        _to_topic(one, False, name)  # [MQTT5-3.3.2-13, -14]
                     data += _field(one)
                 else:
                     data += _encode_number(name, kind, one)
@@ -1206,9 +1208,12 @@ if _MQTT5:
             data = bytes(memoryview(buf)[at : at + size])
             end = at + size
             at = 0
-            identifier = None
+            row = other = (None, "", "")
             while at < size:
-                if data[at] != identifier:  # of many of a kind only the first is looked up
+                # Only two kinds may be repeated: of these, look up the first one.
+                if data[at] != row[0]:
+                    row, other = other, row
+                if data[at] != row[0]:
                     name = "0x%02x" % data[at]
                     row = _PROPERTIES.find(";" + name[2:])
                     if row < 0:
@@ -1216,11 +1221,13 @@ if _MQTT5:
                     identifier, kind, _, received, name = _property(row)
                     if "%x" % (first_byte >> 4) not in received:
                         raise _server_error(_MALFORMED, "property %s in a wrong packet" % name)
+                    row = identifier, kind, name
+                identifier, kind, name = row
                 at += 1
                 value, at = _decode_value(data, at, kind)
                 if kind == "p":
-                    other, at = _decode_value(data, at, kind)
-                    value = value, other
+                    second, at = _decode_value(data, at, kind)
+                    value = value, second
                 elif kind < "a" and not value or kind == "b" and value > 1:
                     raise _breach("property %s is %d" % (name, value))
                 if kind == "p" or identifier == 0x0B:
@@ -1246,9 +1253,14 @@ if _MQTT5:
         if len(value) < size:
             raise IndexError
         if kind == "s" or kind == "p":
-            if not _is_utf8(value, 0, size):  # [MQTT5-1.5.4-1, -2] [MQTT5-1.5.7-1]
+            data = value
+            try:
+                value = str(data, "utf-8")
+            except ValueError:
                 raise IndexError
-            value = str(value, "utf-8")
+            # ASCII needs no check byte by byte. [MQTT5-1.5.4-1, -2] [MQTT5-1.5.7-1]
+            if data.find(b"\0") >= 0 or len(value) != size and not _is_utf8(data, 0, size):
+                raise IndexError
         elif kind != "d":
             value = int.from_bytes(value, "big")
         return value, at + size
@@ -3077,7 +3089,7 @@ class _Connecting:
         self._outbox.put_packet(
             encode_connect(
                 self.client_id,
-                self._is_clean if _MQTT5 and self._is_5 else self.clean_session,
+                self._is_clean_start() if _MQTT5 and self._is_5 else self.clean_session,
                 self.keep_alive_s,
                 server[2],
                 self._password,
@@ -3112,7 +3124,7 @@ class _Connecting:
         if not _MQTT5 or not self._is_5:
             self._check_return_code(return_code)
         # Only bit 0 may be set, and not after a clean start [MQTT5-3.2.2-1, -4].
-        if _MQTT5 and flags == 1 and self._is_5 and self._is_clean:
+        if _MQTT5 and flags == 1 and self._is_5 and self._is_clean_start():
             raise _breach("a session after a clean start [5: 3.2.2]")
         if flags > 1:
             raise ServerError("CONNACK flags 0x%02x [MQTT-3.2.2-1]" % flags)
@@ -3161,11 +3173,19 @@ class _Connecting:
         if return_code:
             reason = _REFUSALS.split(";")[min(return_code, _REFUSALS_LAST) - 1]
             reason = "return code %d, %s" % (return_code, reason)
+            if _MQTT5 and self._is_5 and return_code == 1:
+                reason += ": leave protocol=5 out"
             raise Refused(reason, "CONNACK", None, return_code)
 
     # -- MQTT 5.0 -----------------------------------------------------------
 
     if _MQTT5:
+        # Clean Start also where another server has our session: what this one may have is older.
+        def _is_clean_start(self):
+            return self._is_clean or (
+                self.clean_session and self._server[:3] != self._session_server
+            )
+
         # The properties of CONNECT, as bytes without their length; None: MQTT 3.1.1.
         def _connect_properties(self):
             if not self._is_5:
@@ -3280,20 +3300,21 @@ class _Connecting:
             return 0x9A if first_byte & _RETAIN & self._forbidden else 0x9B
 
         # The error if this server cannot accept this SUBSCRIBE (qos -1: UNSUBSCRIBE) of `size`
-        # bytes; or None.
+        # bytes; or 0.
         def _lacks_for(self, topic_filter, qos, options, size):
             pipe = self._pipe
             if size > pipe.packet_bytes_max:
                 kind = "SUBSCRIBE" if qos >= 0 else "UNSUBSCRIBE"
                 return pipe.why_too_large(kind, size)
             lacks = self._lacks if qos >= 0 else 0
+            reason_code = 0
             if lacks & _LACKS_SHARED and topic_filter.startswith(b"$share/"):
-                return _server_error(0x9E)
-            if lacks & _LACKS_WILDCARDS and (b"+" in topic_filter or b"#" in topic_filter):
-                return _server_error(0xA2)
-            if lacks & _LACKS_IDENTIFIERS and options[2]:
-                return _server_error(0xA1)
-            return None
+                reason_code = 0x9E
+            elif lacks & _LACKS_WILDCARDS and (b"+" in topic_filter or b"#" in topic_filter):
+                reason_code = 0xA2
+            elif lacks & _LACKS_IDENTIFIERS and options[2]:
+                reason_code = 0xA1
+            return reason_code and _server_error(reason_code, None, ": %r" % topic_filter)
 
         # Report queued messages that this server refuses, a few a step. Never under the lock.
         def _tell_refused(self):
@@ -3302,7 +3323,7 @@ class _Connecting:
             while refused and left > 0:
                 left -= 1
                 token, reason_code = refused[0]
-                error = _server_error(reason_code)
+                error = _server_error(reason_code, None, ": message %d" % token)
                 error.token = token
                 refused.pop(0)
                 self._happened = True
@@ -3776,11 +3797,9 @@ class _Receiving(_Serving):
                     if (not _MQTT5 or length < 3) and first_byte == _PUBACK:
                         token = on_ack(_PUBACK, buf[0] << 8 | buf[1])
                     else:
-                        # A PUBLISH that is too large may redefine an alias. Forget all: no later
-                        # message may get the old topic name.
                         if _MQTT5 and decoder.have < length:
                             if first_byte < _LATE and not begins_with(_NO_TOPIC):
-                                aliases = [None] * (_ALIASES + 1)
+                                self._forget_alias(first_byte, aliases)
                         token = self._on_packet(first_byte)
                     if _OFFLINE:
                         pipe.is_looking = False
@@ -4125,6 +4144,21 @@ class _Receiving(_Serving):
         self._report(
             LocalError(_TOO_LARGE % ("received message", decoder.length, len(decoder.buf)))
         )
+
+    if _MQTT5:
+        # A PUBLISH that is too large may redefine an alias: no later message may get the old topic
+        # name. If it can't be read which alias, forget all.
+        def _forget_alias(self, first_byte, aliases):
+            decoder = self._decoder
+            at = 2 + (decoder.buf[0] << 8 | decoder.buf[1])
+            try:
+                if first_byte & _QOS_MASK:
+                    at += 2
+                properties, _ = decode_properties(decoder.buf, at, decoder.have, _PUBLISH)
+                aliases[_value(properties, _ALIAS, 0)] = None  # aliases[0]: none
+            except Exception:
+                for at in range(len(aliases)):
+                    aliases[at] = None
 
     # PUBACK, PUBREC or PUBCOMP (sections 4.3.2 and 4.3.3). If no message waits for it, ignore and
     # count it: it may be from before a reset of this device. Returns the token of a message whose
@@ -5912,6 +5946,13 @@ class _Calls5(_Driving):
                 expiry_s,  # _OFFLINE
             )
 
+        # Nobody will answer the request with this token, if it is one: its time is over.
+        def _end_request(self, token):
+            for request in self._requests:
+                if request is not None and request[3] == token:
+                    request[2] = self._now_ms
+                    self._pipe.has_chores = self._pipe.is_signalled = True
+
         # The _OPTIONS of a row.
         def _options_of(self, topic_filter, qos, options, properties):
             if not self._is_5:
@@ -6570,6 +6611,8 @@ class MQTTClient(_Calls5):
                     pipe.release_lock(False)
                     if not token:  # another thread has told it, or will
                         break
+                    if _MQTT5:
+                        self._end_request(token)
                     self._happened = True
                     if _STATS:
                         self._count(_N_DROPPED)

@@ -101,6 +101,7 @@ _filters = {}
 # lock around the interpreter, as in the unix port, that might be caught while it grows.
 _answer = (0, b"")
 _is_asking = False
+_refused_token = 0  # of the last call that the server has refused (MQTT 5.0)
 _last_error = None  # of the connection
 _connections = 0
 _online_ms = 0  # ticks_ms() of the last on_online
@@ -257,6 +258,8 @@ def _on_offline(client, error):
 
 
 def _on_error(client, error):
+    global _refused_token
+    _refused_token = getattr(error, "token", 0)
     _tell("mqtt: %s: %s" % (type(error).__name__, _error_text(error)))
 
 
@@ -293,6 +296,9 @@ def _is_done(token, what):
         print("%s: waits, as it is %s" % (what, _why_offline()))
         return False
     if _client.wait_for(token, _WAIT_MS):
+        if token == _refused_token:  # on_error has told why
+            print("%s: refused" % what)
+            return False
         print("%s: done after %d ms" % (what, _ticks_diff(_ticks_ms(), begin_ms)))
         return True
     print("%s: no answer within %d s; it goes on in the background" % (what, _WAIT_MS // 1000))
@@ -538,8 +544,10 @@ def mqtt_unsubscribe(topic_filter):
     except _MQTTError as error:
         print("mqtt_unsubscribe: %s" % _error_text(error))
         return
-    del _filters[name]
+    asked = _filters.pop(name)
     _is_done(token, "unsubscribe %s" % name)
+    if token == _refused_token:  # the server still sends what matches it
+        _filters[name] = asked
 
 
 def mqtt_status():

@@ -237,3 +237,34 @@ def test_a_large_message_by_an_alias_alone_takes_none_away():
         bench.take_events()
         bench.exchange(b"\x30\x07\x00\x00\x03\x23\x00\x01x")
         assert bench.take_events() == [("message", "valve/1", b"x", 0)], qos
+
+
+def test_a_large_message_without_an_alias_or_with_another_takes_no_alias_away():
+    """The next message by its alias ended the connection, and the server was blamed."""
+    for more in b"\x00", b"\x03\x23\x00\x02", b"\x07\x03\x00\x01c\x23\x00\x02":
+        for qos, packet_id in ((0, b""), (1, b"\x00\x09")):
+            bench = online(packet_bytes_max=64)
+            bench.exchange(b"\x30\x0d\x00\x07valve/1\x03\x23\x00\x01")
+            large = b"\x00\x07valve/2" + packet_id + more
+            bench.exchange(bytes((0x30 | qos << 1, 0x6A)) + large + b"x" * (0x6A - len(large)))
+            bench.take_events()
+            bench.exchange(b"\x30\x07\x00\x00\x03\x23\x00\x01x")
+            assert bench.take_events() == [("message", "valve/1", b"x", 0)], (more, qos)
+
+
+def test_a_large_message_whose_properties_are_not_kept_or_wrong_takes_all_aliases_away():
+    """It may have given any of them to another topic name."""
+    pair = b"\x26\x00\x01k\x00\x32" + b"v" * 50
+    for more in (
+        bytes((len(pair) + 3,)) + pair + b"\x23\x00\x01",  # the kept part ends before
+        b"\x03\x23\x00\x77",  # no alias of ours
+        b"\x03\xff\x00\x01",
+    ):
+        bench = online(packet_bytes_max=64)
+        for alias in b"\x01\x02":
+            bench.exchange(b"\x30\x0d\x00\x07valve/1\x03\x23\x00" + bytes((alias,)))
+        large = b"\x00\x07valve/2" + more
+        bench.exchange(b"\x30\x6a" + large + b"x" * (0x6A - len(large)))
+        assert bench.client.is_online()
+        error, _ = refused(bench, b"\x30\x07\x00\x00\x03\x23\x00\x02x")
+        assert error.reason_code == 0x82, more

@@ -336,7 +336,7 @@ def test_a_server_that_knows_only_3_1_1_is_told_as_that():
     bench = asked()
     error, _ = refused(bench, b"\x20\x02\x00\x01")
     assert type(error) is mqttpipe.Refused and error.return_code == 1
-    assert "protocol version" in str(error)
+    assert "protocol version" in str(error) and "leave protocol=5 out" in str(error), error
     error, answer = refused(asked(), b"\x20\x02\x00\x00")
     assert type(error) is mqttpipe.ServerError and answer == b"\xe0\x01\x81"
 
@@ -413,3 +413,44 @@ def test_arguments_of_mqtt_5_are_checked_and_refused_with_protocol_4():
     ):
         text = raises(mqttpipe.LocalError, Bench, protocol=5, properties={name: value})
         assert text == "%s is %d, must be an int in %s" % (name, value, limits), text
+
+
+def next_connect(bench):
+    """The connection breaks: to which server is the next CONNECT, with which flags?"""
+    bench.server.error = ECONNRESET
+    for _ in range(10):
+        bench.steps()
+        wire = bench.server.received()
+        if wire:
+            return bench.server.address[0], take_apart(wire)[0]
+        bench.clock.advance(1000)
+    raise AssertionError("no CONNECT")
+
+
+def test_the_session_of_another_server_is_not_taken_up_by_who_asked_for_none():
+    """[MQTT5-3.2.2-4] What it had kept from before a restart of the board opened a gate."""
+    needs("failover")
+    first, second = "192.0.2.1", "192.0.2.2"
+    bench = asked(
+        uri=["mqtt://" + first, "mqtt://" + second], session_expiry_s=60, reconnect_max_ms=1000
+    )
+    assert take_apart(bench.server.received())[0] == 0x02
+    bench.exchange(CONNACK)
+    assert next_connect(bench) == (second, 0x02), "the session is the first one's"
+    assert next_connect(bench) == (first, 0x00), "and still is: the second one has said nothing"
+    bench.exchange(CONNACK_SESSION)
+    assert next_connect(bench) == (second, 0x02)
+    bench.exchange(CONNACK)
+    assert next_connect(bench) == (first, 0x02), "the session is the second one's"
+    bench.take_events()
+    server = bench.server
+    bench.exchange(CONNACK_SESSION)
+    assert server.is_closed and "clean start" in str(bench.error())
+
+
+def test_who_asked_for_a_session_takes_up_what_each_server_has():
+    needs("failover")
+    bench = asked(uri=["mqtt://192.0.2.1", "mqtt://192.0.2.2"], clean_session=False)
+    for _ in range(3):
+        bench.exchange(CONNACK_SESSION)
+        assert next_connect(bench)[1] == 0x00

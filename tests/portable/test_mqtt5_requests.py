@@ -277,3 +277,34 @@ def test_a_first_request_that_fails_does_no_harm_to_the_next():
     mqttpipe.urandom = urandom
     asker.answer(asker.ask("x"), b"y")
     assert asker.got == [("response/c", b"y")]
+
+
+def test_a_request_that_is_refused_or_taken_back_is_told_at_once_and_leaves_its_place():
+    """A responder that is not allowed kept all eight places taken, each for its whole time."""
+    needs("offline")
+    asker = Asker()
+    asker.ask("x", 60_000)
+    for at in range(7):
+        token = asker.client.request("ask", "x", asker.on_response, 60_000, qos=1)
+        asker.bench.steps()
+        if at % 2:
+            asker.bench.exchange(b"\x40\x03\x00" + bytes((token,)) + b"\x87")
+        else:
+            assert asker.client.cancel(token)
+            asker.bench.steps()
+        assert asker.got == [None] * (at + 1)
+    asker.client.publish("other", "x", 1)
+    asker.client.request("ask", "x", asker.on_response, 60_000)
+    assert len([one for one in asker.client._requests if one]) == 2
+
+
+def test_a_request_that_the_server_can_not_take_is_told_at_once():
+    needs("offline")
+    bench = asked()
+    got = []
+    token = bench.client.request("ask", "x" * 90, lambda client, message: got.append(message), 9000)
+    bench.exchange(connack(b"\x27\x00\x00\x00\x40"))
+    assert got == [None]
+    events = bench.take_events()
+    texts = [str(one[1]) for one in events if one[0] == "error"]
+    assert len(texts) == 1 and "too large" in texts[0] and "message %d" % token in texts[0], texts
