@@ -3460,8 +3460,11 @@ class _Serving(_Connecting):
         oldest_ms = None
         now_ms = self._now_ms
         at = pipe.head
-        while at != pipe.left:
-            if pipe.firsts[at] & _FLYING:
+        kind = _FLYING
+        while at != pipe.tail:
+            if at == pipe.left:
+                kind = _FLYING | _RELEASED  # behind it only a resent PUBREL has left
+            if pipe.firsts[at] & kind == kind:
                 at_ms = pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
                 oldest_ms = _earlier(at_ms, oldest_ms, now_ms)
             at = pipe.after[at]
@@ -3591,7 +3594,10 @@ class _Serving(_Connecting):
                 continue
             happened = True
             timers[timer] = None
-            left_ms = self._allow(0) if timer == _TIMER_ACK else 0
+            left_ms = 0
+            if timer == _TIMER_ACK:
+                # (Draining has a deadline of its own, and ends with DISCONNECT.)
+                left_ms = None if self.state == _CLOSING else self._allow(0)
             if timer == _TIMER_PING:
                 self._on_ping_time()
             elif timer < _TIMER_PINGRESP:
@@ -5011,6 +5017,13 @@ class _Closing(_Sending):
         at_ms = self._timers[_TIMER_STATE]
         if state == _ONLINE and at_ms is not None and _left_of(at_ms, ticks_ms()) <= 0:
             self._is_stable = True  # the timer is due, but was not handled yet
+        if state == _AWAITING_CONNACK and error is None and not self._outbox.pending:
+            # The server may have accepted us, and would publish the will.
+            try:
+                packet = self._bye if _MQTT5 else _DISCONNECT_PACKET
+                self._write(packet, 0, len(packet))
+            except Exception:
+                pass
         if _MQTT5 and self._is_5 and state >= _AWAITING_CONNACK:
             if isinstance(error, ServerError) or isinstance(error, LocalError):
                 self._say_why(error)
@@ -5249,17 +5262,26 @@ class _Closing(_Sending):
             # A message goes behind the filters. One that was sent was sent when all were granted,
             # but those that are new: the server may not have come to it.
             at = pipe.tail if asked and asked[_TOKEN] > 0 else pipe.head
+            suspect = -1
+            is_pubrel = False
             while at != pipe.tail:
-                if pipe.firsts[at] & (_SENT | _RELEASED | _MUTE) == _SENT:
+                first = pipe.firsts[at]
+                if _QOS2 and self._kicks > 1 and first & _RELEASED:
+                    is_pubrel = True  # one at a time, and PUBREL goes first: no message has left
+                    words = "is it the PUBREL of message %d?" % pipe.tokens[at]
+                    break
+                if suspect < 0 and first & (_SENT | _RELEASED | _MUTE) == _SENT:
+                    suspect = at
                     words = "is it message %d to %r? cancel() takes it back"
                     words %= (pipe.tokens[at], pipe.topics[at])
-                    break
                 at = pipe.after[at]
             if is_offence:
+                is_pubrel = False
                 words = "is it a (retained) message with a bad topic name?"
             if words != self._suspected or words is None:
                 self._suspected = words
-                self._kicks = 0
+                if not is_pubrel:  # else it was behind the suspect, but not told before
+                    self._kicks = 0
             self._kicks += 1
             if self._kicks < _KICKS_MIN:
                 return error
@@ -6780,13 +6802,18 @@ class MQTTClient(_Calls5):
         return row is not None and row[_STATE] == _REFUSED
 
     def wait_online(self, timeout_ms: int) -> bool:
-        """Call step() until is_online(). False: it took longer than timeout_ms.
+        """Call step() until is_online(). False: not within timeout_ms, or disconnect() was called.
 
         Blocks: up to timeout_ms. Raises: LocalError inside a callback, or without connect().
         """
         if not self._is_wanted:
             raise LocalError(_IN_VAIN % "wait_online() without connect()")
-        return self._wait(timeout_ms, self.is_online)
+        self._wait(timeout_ms, self._is_settled)
+        return self.is_online()
+
+    # True also when a callback has called disconnect(): nothing is left to wait for.
+    def _is_settled(self):
+        return self.is_online() or not self._is_wanted and self.state == _DOWN
 
     def wait_offline(self, timeout_ms: int) -> bool:
         """Call step() until the connection is closed, after disconnect(). False: not in time.

@@ -291,3 +291,41 @@ def test_neither_is_what_it_says_with_mqtt_5_0():
     for code in (0x82, 0x87, 0x95, 0x9A):
         told = told_behind_a_message(b"\xe0\x01" + bytes((code,)), connack, protocol=5)
         assert "(0x%02x)" % code in told[3] and "cancel()" in told[3], told
+
+
+def test_a_server_that_closes_at_pubrel_makes_no_message_before_it_a_suspect():
+    """That one was not even sent; whoever took it back lost it for nothing."""
+    needs("hints", "qos2")
+    bench = bench_of()
+    come_online(bench)
+    bench.client.publish("innocent", "1", 1)
+    bench.client.publish("guilty", "2", 2)
+    bench.exchange()
+    bench.exchange(b"\x50\x02\x00\x02")  # PUBREC
+    told = []
+    for _ in range(5):
+        bench.server.is_ended = True
+        bench.steps()
+        told += texts(bench)
+        come_online(bench, CONNACK_SESSION)
+    assert ["PUBREL of message 2?" in text for text in told] == [False] * 2 + [True] * 3, told
+    assert not any("innocent" in text for text in told), told
+
+
+def test_a_pubrel_that_is_answered_is_no_suspect():
+    """The server closes at the message behind it: that one is named, once PUBREL is answered."""
+    needs("hints", "qos2")
+    bench = bench_of()
+    come_online(bench)
+    bench.client.publish("guilty", "1", 1)
+    bench.client.publish("innocent", "2", 2)
+    bench.exchange()
+    bench.exchange(b"\x50\x02\x00\x02")
+    told = []
+    for _ in range(5):
+        bench.server.is_ended = True
+        bench.steps()
+        told += texts(bench)
+        if come_online(bench, CONNACK_SESSION) == b"\x62\x02\x00\x02":  # one at a time
+            bench.exchange(b"\x70\x02\x00\x02")
+    assert "message 1 to" in told[2] and "message 1 to" in told[4], told

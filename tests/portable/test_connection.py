@@ -513,3 +513,42 @@ def test_disconnect_at_every_stage_ends_in_down():
         bench.steps()
         bench.exchange(CONNACK)
         assert bench.client.is_online(), stage
+
+
+def test_disconnect_says_so_although_an_acknowledgement_is_overdue():
+    """[MQTT-3.1.2-8] Its deadline came first and ended the connection: the will was published."""
+    for waited_ms in (0, 5000, 9999):
+        bench = Bench(will=("w", "gone", 0, False)).go_online()
+        bench.client.publish("t", "x", 1)
+        bench.client.subscribe("a")
+        bench.exchange()
+        bench.clock.advance(waited_ms)
+        bench.steps()
+        bench.client.disconnect()
+        bench.steps()
+        for _ in range(10):
+            assert bench.client.state_name == "CLOSING", waited_ms
+            bench.clock.advance(1000)
+            bench.steps()
+        assert bench.client.state_name == "DOWN" and bench.server.received() == DISCONNECT
+        assert bench.take_events() == [("offline", None)], waited_ms
+
+
+def test_disconnect_before_connack_says_so_to_a_server_that_may_have_accepted():
+    """[MQTT-3.1.2-8] It would publish the will of a board that has gone to sleep."""
+    for is_whole in (True, False):
+        bench = Bench(will=("w", "gone", 0, False))
+        bench.network.is_silent = True
+        bench.client.connect()
+        bench.steps()
+        bench.network.is_silent = False
+        if not is_whole:
+            bench.server.write_credit = 5
+        bench.steps()
+        assert len(bench.server.received()) == (24 if is_whole else 5)
+        bench.server.write_credit = 100
+        bench.client.disconnect()
+        bench.steps()
+        # Behind half a CONNECT it would be taken for its rest.
+        assert bench.server.received() == (DISCONNECT if is_whole else b"")
+        assert bench.server.is_closed and bench.client.state_name == "DOWN"

@@ -302,7 +302,8 @@ def test_a_request_that_the_server_can_not_take_is_told_at_once():
     needs("offline")
     bench = asked()
     got = []
-    token = bench.client.request("ask", "x" * 90, lambda client, message: got.append(message), 9000)
+    client = bench.client
+    token = client.request("ask", "x" * 90, lambda client, message: got.append(message), 9000)
     bench.exchange(connack(b"\x27\x00\x00\x00\x40"))
     assert got == [None]
     events = bench.take_events()

@@ -3,6 +3,8 @@
 from fakes import CONNACK_SESSION, ECONNRESET, Bench, needs, reconnect
 from wire import kinds, publish, serve
 
+import mqttpipe
+
 
 def resumed(subscribe, *packets):
     bench = Bench(client_id="pump7", clean_session=False)
@@ -181,3 +183,29 @@ def test_where_no_connack_was_lost_dup_is_not_looked_at():
     bench.take_events()
     bench.exchange(publish(b"a", b"one", 2, b"\x00\x01"))
     assert bench.take_events() == []
+
+
+def test_a_pubrel_without_its_pubcomp_ends_the_connection_also_where_a_message_before_it_waits():
+    """It was watched only behind that message, which waited for the PUBCOMP: for ever."""
+    needs("qos2")
+    bench = Bench(clean_session=False, reconnect_min_ms=0, in_flight_max=2)
+    bench.go_online()
+    bench.client.publish("a", "1", 1)
+    bench.client.publish("b", "2", 2)
+    bench.exchange()
+    bench.exchange(b"\x50\x02\x00\x02")  # PUBREC of the second; none of the first
+    for _ in range(3):  # after two of them, one at a time
+        bench.server.error = ECONNRESET
+        bench.steps()
+        bench.clock.advance(60_000)
+        bench.steps()
+        bench.server.received()
+        wire = bench.exchange(CONNACK_SESSION)
+    assert wire == b"\x62\x02\x00\x02", "PUBREL alone"
+    bench.take_events()
+    for _ in range(10):
+        assert bench.client.state_name == "SUBSCRIBING"
+        bench.clock.advance(1000)
+        bench.steps()
+    error = bench.error()
+    assert type(error) is mqttpipe.TimedOut, error

@@ -242,3 +242,16 @@ def test_run_goes_on_after_whatever_a_poll_raises():
     finally:
         mqttpipe.select = real
     assert client.state_name == "DOWN"
+
+
+def test_wait_online_ends_when_a_callback_gives_up():
+    """A wrong password, and on_offline calls disconnect(): nothing can come any more."""
+    bench = Bench()
+    client = bench.client
+    client.on_offline = lambda client, error: client.disconnect()
+    client.connect()
+    bench.steps()
+    meanwhile(bench, lambda: bench.server.send(b"\x20\x02\x00\x04"))
+    began_ms = bench.clock.now_ms
+    assert client.wait_online(60_000) is False
+    assert client.state_name == "DOWN" and bench.clock.now_ms - began_ms < 60_000
