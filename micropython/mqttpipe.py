@@ -6383,10 +6383,9 @@ class MQTTClient(_Calls5):
             self._arriving = 0  # packet_id of the QoS 2 message that no callback has had yet
             self._again = None  # (turn, packet_id) of each whose PUBREL is to be sent again
             self._is_qos1_told = False  # True: we reported that the server does not do QoS 2
-            if _MQTT5 and session_expiry_s or not clean_session:
+            if not clean_session:
                 # The server may still hold a message from before a reset of this device. It would
-                # take a new one with the same identifier for a repetition. (MQTT 5.0: only the
-                # first CONNECT is clean, and the next may go to another server.)
+                # take a new one with the same identifier for a repetition.
                 token = int.from_bytes(urandom(2), "big")
                 self._pipe.last_token = token
                 if _STATS:
