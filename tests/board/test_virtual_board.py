@@ -482,9 +482,9 @@ def test_the_watchdog_resets_a_board_whose_main_py_hangs(virtual_board, board_ki
     program = (
         "import machine, time\n"
         "print('cause', machine.reset_cause())\n"
-        "wdt = machine.WDT(timeout=700)\n"
+        "wdt = machine.WDT(timeout=2000)\n"
         "for i in range(8):\n"
-        "    time.sleep_ms(100)\n"
+        "    time.sleep_ms(300)\n"
         "    wdt.feed()\n"
         "print('hangs')\n"
         "while True:\n"
@@ -492,7 +492,7 @@ def test_the_watchdog_resets_a_board_whose_main_py_hangs(virtual_board, board_ki
     )
     board = virtual_board(board_kind, files={"main.py": program})
     board.wait_for_output("cause 1\nhangs\n(rst:.*\n)?cause 3\n")
-    assert board.events("watchdog")[0] == (700,)
+    assert board.events("watchdog")[0] == (2000,)
 
 
 def test_the_watchdog_stays_on_at_the_prompt(virtual_board):
@@ -500,8 +500,9 @@ def test_the_watchdog_stays_on_at_the_prompt(virtual_board):
     board = virtual_board(PICO_W)
     board.wait_for_output(">>> ")
     with RawRepl(board) as console:
-        console.run("import machine\nmachine.WDT(timeout=200)")
-    board.wait_for_event("watchdog", 200)
+        # On a busy machine it comes before the answer.
+        console.write(b"import machine\nmachine.WDT(timeout=200)\x04")
+        board.wait_for_event("watchdog", 200)
 
 
 def test_the_heap_has_an_end(virtual_board, mpremote):
