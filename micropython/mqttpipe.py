@@ -709,7 +709,7 @@ if _MQTT5:
 _ALL_TAKEN = const("all %d slots are taken (pipe_slots)")
 
 # Errors after which the next address is tried. Made here, because `except (A, B)` allocates its
-# tuple while the exception is handled: with a full heap, that raises MemoryError out of the handler.
+# tuple while the exception is handled: in a full heap, that raises MemoryError out of the handler.
 if _RESOLVER or _TLS:
     _FAILURES = (OSError, ValueError, MQTTError)
 
