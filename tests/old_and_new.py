@@ -371,6 +371,20 @@ def allow_latest_anew(world, view):
     return {"state": view.get("state")} if world.has_latest else view
 
 
+def allow_early_disconnect(world, view):
+    """disconnect() before CONNACK: DISCONNECT is sent, so that no will is published"""
+    others = [one for one in view.get("sent other", []) if one != ("early DISCONNECT",)]
+    return dict(view, **{"sent other": others})
+
+
+def allow_disconnect(world, view):
+    """closing: an answer that is overdue ends the draining, and DISCONNECT is sent all the same"""
+    if not world.has_timed_out:
+        return view
+    others = [one for one in view.get("sent other", []) if one != ("DISCONNECT",)]
+    return dict(view, **{"sent other": others})
+
+
 def allow_one_at_a_time(world, view):
     """closed again and again: messages and filters go one at a time, until a connection lasts"""
     return {"told message": view.get("told message", [])} if world.is_one_at_a_time else view
@@ -423,6 +437,8 @@ ALLOWED_LAST = (
     ("sent message", allow_latest_anew),
     ("sent filter", allow_filters_past),
     ("told subscribed", allow_filters_past),
+    ("sent other", allow_early_disconnect),
+    ("sent other", allow_disconnect),
     ("sent message", allow_one_at_a_time),
     ("sent filter", allow_one_at_a_time),
     ("told life", allow_one_at_a_time),
@@ -567,12 +583,14 @@ class Broker:
             self._on_ack(kind, int.from_bytes(number, "big"))
         elif kind in (SUBSCRIBE, UNSUBSCRIBE):
             self._on_filters(kind, number, body)
+        elif kind == PINGREQ:
+            self.told["other"].append(("PINGREQ",))
+            self.queue.append(packet(PINGRESP, b""))
         else:
-            self.told["other"].append(("PINGREQ" if kind == PINGREQ else "DISCONNECT",))
-            if kind == PINGREQ:
-                self.queue.append(packet(PINGRESP, b""))
-            else:
-                self.connection.is_ended = True
+            waiting = [bytes(self.connection.to_client), *self.queue]
+            is_early = any(one[:2] == b"\x20\x02" for one in waiting)
+            self.told["other"].append(("early DISCONNECT" if is_early else "DISCONNECT",))
+            self.connection.is_ended = True
 
     # Each address is a server of its own, with its own sessions.
     def _move_to(self, address):

@@ -74,7 +74,7 @@ FAULTS = {
     "dns": (mqttpipe, "_DNS_A", 2),
     "mdns": (mqttpipe, "decode_answer", lambda data, query: (0, ["192.0.2.1"], 60)),
     "mqtt": ("mqtt_traffic", "UsageError", ArithmeticError),
-    "properties": (mqttpipe, "_is_utf8", lambda *arguments: True),
+    "properties": (mqttpipe, "_decode_number", lambda data, at: (data[at], at + 1)),
     "sntp": ("wifi_core", "_NTP_2024_S", 3_913_056_001),
     "topic": (mqttpipe, "_DOLLAR", 0x25),
     "uri": (mqttpipe, "_HEX_DIGITS", "0123456789"),

@@ -109,7 +109,7 @@ class Expected(fuzz_client.Expected):
         topic_end = 2 + int.from_bytes(packet.body[:2], "big")
         fields_end = topic_end + (2 if packet.qos else 0)
         if topic_end > 2:
-            self.aliases = {}  # it may have given one of them anew
+            self.forget_alias(packet.body[fields_end : self.size - 2])
         if fields_end > packet.size:
             self.end = "ServerError"
         elif packet.is_whole and packet.qos:
@@ -120,6 +120,18 @@ class Expected(fuzz_client.Expected):
                     self.received.add(packet_id)
             else:
                 self.end = "ServerError"
+
+    # It may have given one of them anew; which one, only the properties tell.
+    def forget_alias(self, kept):
+        try:
+            properties = mqtt5_reference.read_properties(mqtt5_reference.Reader(kept), "PUBLISH")
+        except (mqtt5_reference.Offence, mqtt5_reference.CutOff):
+            self.aliases = {}
+            return
+        alias = properties.get(35)
+        if alias is not None and not 0 <= alias <= ALIASES:
+            self.aliases = {}
+        self.aliases.pop(alias, None)
 
     def take_publish(self, packet):
         alias = packet.properties.get(35)
