@@ -37,7 +37,6 @@ and reach to the last "@"; no message shows them.
 It is the client of micropython/mqttpipe.py on CPython, and needs nothing but the standard library.
 """
 
-import os
 import pathlib
 import sys
 
@@ -51,17 +50,8 @@ sys.path.append(str(ROOT / "tools" / "mqtt"))
 from mqtt_format import FORMAT_HELP  # noqa: E402
 from mqtt_options import FLAG, OPTIONS, UsageError, read_options  # noqa: E402
 from mqtt_shell import run_shell  # noqa: E402
+from mqtt_streams import Ended, open_streams  # noqa: E402
 from mqtt_traffic import Publish, Subscribe  # noqa: E402
-
-
-def open_closed_streams():
-    """Give back what our caller has closed (`<&-`, `>&-`): nothing comes from there or goes there.
-
-    Else sys.stdout is None, and the number of its descriptor becomes that of our socket.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))
 
 
 def print_help(command):
@@ -98,12 +88,20 @@ def main(words):
     return made.run()
 
 
-if __name__ == "__main__":
-    open_closed_streams()
+def run(words):
+    """Do what the words ask for, and tell how it ended; return the exit status."""
     try:
-        sys.exit(main(sys.argv[1:]))
+        status = main(words)
+        sys.stdout.flush()
+        return status
+    except Ended as ended:
+        if ended.args[0]:
+            print(ended.args[0], file=sys.stderr)
+        return ended.status
     except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # nobody reads what we print: `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 130
+
+
+if __name__ == "__main__":
+    open_streams()
+    sys.exit(run(sys.argv[1:]))

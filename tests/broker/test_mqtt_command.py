@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import select
 import shlex
 import signal
@@ -691,6 +692,40 @@ def test_output_that_can_not_be_written_is_told_in_one_line(broker, launch, topi
     launch(OURS, "pub", broker, "-t", topic, "-n", "-r").finish()
     assert ended.returncode == 1
     assert ended.stderr == b"Error: can't write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("buffering", ({}, {"PYTHONUNBUFFERED": "1"}), ids=("", "unbuffered"))
+def test_what_is_printed_is_whole_or_is_told(buffering, broker, launch, topic, tmp_path):
+    """To a full disk, and to a pipe that does not block: the first part was printed, and that was
+    it, with status 0."""
+    payload = b"x" * 200_000
+    options = ["-t", topic, "-r", "-q", "1"]
+    run = launch(OURS, "pub", broker, *options, "-s", stdin=subprocess.PIPE)
+    assert run.finish(payload)[0] == 0
+    words = [sys.executable, MQTT, "sub", "-h", broker.host, "-p", str(broker.port)]
+    how = {
+        "args": [*words, "-t", topic, "-C", "1"],
+        "stderr": subprocess.PIPE,
+        "env": dict(os.environ, PYTHONDONTWRITEBYTECODE="1", **buffering),
+    }
+    end, fd = os.pipe()
+    os.set_blocking(fd, False)
+    with subprocess.Popen(stdout=fd, **how) as process:
+        os.close(fd)
+        with os.fdopen(end, "rb") as stream:
+            assert stream.read() == payload + b"\n"
+        assert (process.stderr.read(), process.wait(TIMEOUT_S)) == (b"", 0)
+    limits = (100_000, 100_000)
+    with open(tmp_path / "out", "wb") as file:
+        ended = subprocess.run(
+            stdout=file,
+            timeout=TIMEOUT_S,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
+            **how,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == b"Error: can't write the output: File too large\n"
+    launch(OURS, "pub", broker, *options, "-n").finish()
 
 
 # ---------------------------------------------------------------------------

@@ -3,10 +3,13 @@
 tests/broker/test_mqtt_command.py compares it with mosquitto_pub and mosquitto_sub.
 """
 
-import io
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
+import re
+import resource
 import subprocess
 import sys
 
@@ -502,9 +505,10 @@ def test_no_line_is_read_for_a_topic_that_is_none(topic):
 
 def test_all_of_an_empty_stdin_is_no_message(monkeypatch):
     """A producer that failed took back what the server kept (-r); mosquitto_pub refuses it."""
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
-    with pytest.raises(UsageError, match="Zero length"):
-        mqtt_traffic.Publish({"topic": "t", "stdin_file": True, "retain": True})
+    with open(os.devnull) as empty:
+        monkeypatch.setattr("sys.stdin", empty)
+        with pytest.raises(UsageError, match="Zero length"):
+            mqtt_traffic.Publish({"topic": "t", "stdin_file": True, "retain": True})
 
 
 def test_a_password_that_is_not_utf_8_goes_out_as_it_was_given():
@@ -548,6 +552,98 @@ def test_nothing_before_the_at_of_a_url_is_printed(url):
     status, out, err = run("pub", "-L", url % SECRET, "-t", "t", "-m", "x", "-d", "-W", "5")
     assert status and err
     assert SECRET not in out + err and "user" not in out + err, err
+
+
+# ---------------------------------------------------------------------------
+# Streams
+# ---------------------------------------------------------------------------
+
+NO_SERVER = ("pub", "-h", "127.0.0.1", "-p", "1", "-t", "t", "-m", "x")
+
+
+@contextlib.contextmanager
+def bad_stream(kind):
+    """A descriptor to which nothing can be written: nobody reads it, or it is full."""
+    if kind == "full":
+        if not os.path.exists("/dev/full"):
+            pytest.skip("no /dev/full here")
+        fd = os.open("/dev/full", os.O_WRONLY)
+    elif kind == "for reading":
+        fd = os.open(os.devnull, os.O_RDONLY)
+    else:
+        other, fd = os.pipe()
+        os.close(other)
+    with os.fdopen(fd, "wb", 0) as stream:
+        yield stream
+
+
+@pytest.mark.parametrize("kind", ("closed", "full", "for reading"))
+@pytest.mark.parametrize(
+    "words", (("pub", "-t", "t"), ("nonsense",), NO_SERVER, (*NO_SERVER, "-d"))
+)
+def test_where_stderr_can_not_be_written_the_status_is_what_it_is(words, kind):
+    """It was 0: any closed pipe was taken for stdout."""
+    with bad_stream(kind) as stream:
+        ran = subprocess.run(
+            [sys.executable, str(MQTT), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            timeout=30,
+        )
+    assert (ran.returncode, ran.stdout) == (1, b"")
+
+
+@pytest.mark.parametrize("buffering", ({}, {"PYTHONUNBUFFERED": "1"}), ids=("", "unbuffered"))
+@pytest.mark.parametrize("command", ("pub", "sub", "shell"))
+def test_a_help_that_can_not_be_written_is_told_in_one_line(command, buffering):
+    for kind in ("closed", "full", "for reading"):
+        with bad_stream(kind) as stream:
+            ran = subprocess.run(
+                [sys.executable, str(MQTT), command, "--help"],
+                env=dict(os.environ, **buffering),
+                stdout=stream,
+                stderr=subprocess.PIPE,
+                timeout=30,
+            )
+        if kind == "closed":
+            assert (ran.returncode, ran.stderr) == (0, b"")
+        else:
+            told = rb"Error: can't write the output: .+\n"
+            assert ran.returncode == 1 and re.fullmatch(told, ran.stderr), ran.stderr
+
+
+@pytest.mark.parametrize("buffering", ({}, {"PYTHONUNBUFFERED": "1"}), ids=("", "unbuffered"))
+def test_a_disk_that_becomes_full_at_half_of_it_is_told(buffering, tmp_path):
+    """Python writes the first part, says so, and its callers went on without the rest."""
+    limit = 1000
+    with open(tmp_path / "out", "wb") as file:
+        ran = subprocess.run(
+            [sys.executable, str(MQTT), "pub", "--help"],
+            env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1", **buffering),
+            stdout=file,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+            timeout=30,
+        )
+    assert (ran.returncode, os.path.getsize(file.name)) == (1, limit)
+    assert ran.stderr == b"Error: can't write the output: File too large\n"
+
+
+@pytest.mark.parametrize("buffering", ({}, {"PYTHONUNBUFFERED": "1"}), ids=("", "unbuffered"))
+def test_all_is_written_to_a_pipe_that_takes_a_part(buffering):
+    if not hasattr(fcntl, "F_SETPIPE_SZ"):
+        pytest.skip("the size of a pipe can not be set here")
+    words = [sys.executable, str(MQTT), "sub", "--help"]
+    whole = subprocess.run(words, stdout=subprocess.PIPE, timeout=30).stdout
+    end, fd = os.pipe()
+    os.set_blocking(fd, False)
+    assert fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 4096) < len(whole)
+    process = subprocess.Popen(words, stdout=fd, env=dict(os.environ, **buffering))
+    os.close(fd)
+    with os.fdopen(end, "rb") as stream:
+        assert stream.read() == whole
+    assert process.wait(30) == 0
 
 
 def test_without_a_command_it_says_how_to_use_it():

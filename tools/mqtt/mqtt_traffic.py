@@ -9,12 +9,12 @@ import time
 
 from mqtt_format import Format, shown
 from mqtt_options import UsageError, client_arguments, properties_of
+from mqtt_streams import STATUS_TIMEOUT, Ended
 
 import mqttpipe
 
 STATUS_LOST = 7  # as libmosquitto numbers its errors
 STATUS_TLS = 8
-STATUS_TIMEOUT = 27
 
 GIVE_UP_S = 30  # `pub`: from the loss of a connection to the end of hope
 LEAVE_MS = 250  # for answers that are still to come; after that DISCONNECT goes without them
@@ -26,14 +26,6 @@ DENIED = "All subscription requests were denied."
 PACKET_BYTES_MAX = 16 * 1024 * 1024
 PIPE_SLOTS = 1000
 READ_BYTES = 64 * 1024  # of stdin at a time
-
-
-class Ended(Exception):
-    """It is over: `.status` for the shell, and a line for the person, or ""."""
-
-    def __init__(self, status, text=""):
-        super().__init__(text)
-        self.status = status
 
 
 # The client's text names an argument, which is no option here.
@@ -431,16 +423,13 @@ class Subscribe(Command):
 
     def print_out(self):
         if self.out:
+            out, self.out = self.out, bytearray()
             try:
-                sys.stdout.buffer.write(self.out)
+                sys.stdout.buffer.write(out)
                 sys.stdout.buffer.flush()
-            except OSError as error:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            except Ended:
                 self.finish()
-                if isinstance(error, BrokenPipeError):  # nobody reads it: `| head`
-                    raise Ended(0)
-                raise Ended(1, "Error: can't write the output: %s" % error.strerror)
-            self.out.clear()
+                raise
         for text in self.format.take_errors():
             self.complain(text)
 
