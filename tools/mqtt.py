@@ -73,11 +73,11 @@ def main(words):
     if command not in ("pub", "sub", "shell"):
         print("Error: the command is pub, sub or shell, not '%s'." % command, file=sys.stderr)
         return 1
-    if "--help" in words:
-        print_help(command)
-        return 0
     try:
         options = read_options(command, words)
+        if "help" in options:
+            print_help(command)
+            return 0
         if command == "shell":
             return run_shell(options)
         made = Publish(options) if command == "pub" else Subscribe(options)

@@ -554,6 +554,14 @@ def test_nothing_before_the_at_of_a_url_is_printed(url):
     assert SECRET not in out + err and "user" not in out + err, err
 
 
+@pytest.mark.parametrize("option", ("-m", "-t", "-P", "-u", "-i"))
+def test_help_behind_an_option_is_its_value(option):
+    """`-m --help` printed the help, published nothing, and ended with 0."""
+    options = read_options("pub", [option, "--help", "-n"])
+    assert "--help" in options.values() and "help" not in options
+    assert "help" in read_options("pub", ["-n", "--help", option])
+
+
 # ---------------------------------------------------------------------------
 # Streams
 # ---------------------------------------------------------------------------

@@ -88,6 +88,7 @@ OPTIONS = (
     ("-d", "--debug", TRAFFIC, FLAG, "tell on stderr what happens"),
     ("", "--quiet", TRAFFIC, FLAG, "no errors on stderr, but for wrong options"),
     ("", "--nodelay", ALL, FLAG, "as it is always here"),
+    ("", "--help", ALL, FLAG, "print this, and end"),
 )
 
 
@@ -224,6 +225,8 @@ def read_options(command, words):
     while words:
         name = words.pop(0)
         take_option(table, given, name, words, "")
+        if "help" in given:
+            return given
     levels = [given, read_environment()]
     if "options" in given:
         levels.insert(1, read_file(table, given["options"]))
