@@ -22,8 +22,8 @@ they are, which mosquitto_sub always does. To a file or a pipe every byte goes a
     1         wrong options, the server can't be reached, or a line of -l could not be sent
     1 to 5    the server refused the connection: its return code (MQTT 3.1.1, section 3.2.2.3);
               with -V 5 it is its reason code, 128 or more
-    7         the connection was lost, and did not come back within 30 s (`pub` only: `sub` goes
-              on trying)
+    7         the connection was lost, and no message went through for 30 s after that (`pub` only:
+              `sub` goes on trying)
     8         TLS: the server's certificate is not good, or it speaks no TLS
     27        the time of -W is over, or the server does not answer
 

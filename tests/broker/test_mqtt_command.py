@@ -30,6 +30,12 @@ import setup_env
 from proxy import UP, Cut
 from terminal import Terminal
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tools" / "mqtt"))
+
+import mqtt_options  # noqa: E402
+import mqtt_traffic  # noqa: E402
+
 MQTT = str(pathlib.Path(__file__).resolve().parents[2] / "tools" / "mqtt.py")
 OURS, THEIRS = "mqtt.py", "mosquitto"
 BOTH = (OURS, THEIRS)
@@ -980,6 +986,60 @@ def test_a_publisher_gives_up_when_its_time_is_over(add_broker, add_proxy, launc
     proxy.refuse()
     status, out, err = run.finish()
     assert (status, out) == (27, b"") and err.endswith(b"Timed out\n"), err
+
+
+@contextlib.contextmanager
+def server_that_closes(answers):
+    """A server of any number of connections; it closes one where answers(packet) is None."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with contextlib.suppress(OSError):  # the listener is closed
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.settimeout(TIMEOUT_S)
+                        answer_packets(connection)
+
+        def answer_packets(connection):
+            with connection.makefile("rb") as stream:
+                while header := stream.read(2):  # all of them are short
+                    packet = header + stream.read(header[1])
+                    server.received.append(packet)
+                    answer = answers(packet)
+                    if answer is None:
+                        return
+                    connection.sendall(answer)
+
+        server = types.SimpleNamespace(received=[], port=listener.getsockname()[1])
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server
+
+
+CONNACK = b"\x20\x02\0\0"
+
+
+GIVE_UP_S = 3
+
+
+def test_who_is_closed_at_each_message_gives_up(monkeypatch, capsys):
+    """It never ended: the time began anew with each connection."""
+
+    def answer(packet):
+        return CONNACK if packet[0] == 0x10 else None
+
+    monkeypatch.setattr(mqtt_traffic, "GIVE_UP_S", GIVE_UP_S)
+    monkeypatch.setattr(mqtt_options, "RECONNECT_MAX_MS", mqtt_options.RECONNECT_MIN_MS)
+    with server_that_closes(answer) as server:
+        words = ["-h", "127.0.0.1", "-p", str(server.port), "-t", "a/b", "-q", "1", "-m", "x"]
+        options = mqtt_options.read_options("pub", [*words, "-W", str(TIMEOUT_S)])
+        assert mqtt_traffic.Publish(options).run() == 7
+    assert [packet[0] for packet in server.received].count(0x10) >= 3, "it came back"
+    told = capsys.readouterr().err
+    last = "Error: The connection was lost, and nothing went through for %d s.\n" % GIVE_UP_S
+    assert told.endswith(last), told
+    assert "is it message 1 to b'a/b'?\n" in told and "cancel" not in told, told
 
 
 # ---------------------------------------------------------------------------

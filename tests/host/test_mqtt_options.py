@@ -12,6 +12,7 @@ import re
 import resource
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -501,6 +502,55 @@ def test_what_is_no_filter_can_not_be_filtered_out(word):
 def test_no_line_is_read_for_a_topic_that_is_none(topic):
     with pytest.raises(UsageError, match="topic"):
         mqtt_traffic.Publish({"topic": topic, "stdin_line": True})
+
+
+@pytest.fixture
+def lost_publisher(monkeypatch):
+    """lost_publisher(options): a Publish that has just lost its connection; .now_s: its clock."""
+
+    def make(**options):
+        publish = mqtt_traffic.Publish({"topic": "t", "qos": 1, **options})
+        publish.now_s = 0
+        clock = types.SimpleNamespace(monotonic=lambda: publish.now_s)
+        monkeypatch.setattr(mqtt_traffic, "time", clock)
+        publish.on_online(publish.client)
+        publish.on_offline(publish.client, mqttpipe.TransportError("closed"))
+        return publish
+
+    return make
+
+
+def test_a_connection_that_comes_back_is_no_progress_for_who_has_to_publish(lost_publisher):
+    publish = lost_publisher(message="x")
+    publish.now_s = mqtt_traffic.GIVE_UP_S
+    publish.check()
+    publish.on_online(publish.client)
+    publish.now_s += 1
+    with pytest.raises(mqtt_traffic.Ended) as ended:
+        publish.check()
+    assert ended.value.status == 7
+
+
+def test_each_message_that_goes_through_is_progress(lost_publisher):
+    publish = lost_publisher(message="x")
+    for end in (publish.on_published, publish.on_dropped):
+        publish.now_s += mqtt_traffic.GIVE_UP_S
+        publish.on_online(publish.client)
+        end(publish.client, 1)
+        publish.on_offline(publish.client, mqttpipe.TransportError("closed"))
+        publish.check()
+    publish.now_s += mqtt_traffic.GIVE_UP_S + 1
+    with pytest.raises(mqtt_traffic.Ended):
+        publish.check()
+
+
+def test_who_has_nothing_to_publish_needs_no_more_than_a_connection(monkeypatch, lost_publisher):
+    with open(os.devnull) as empty:
+        monkeypatch.setattr("sys.stdin", empty)
+        publish = lost_publisher(stdin_line=True)
+    publish.on_online(publish.client)
+    publish.now_s = mqtt_traffic.GIVE_UP_S + 1
+    publish.check()
 
 
 def test_all_of_an_empty_stdin_is_no_message(monkeypatch):

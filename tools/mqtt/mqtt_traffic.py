@@ -16,7 +16,7 @@ import mqttpipe
 STATUS_LOST = 7  # as libmosquitto numbers its errors
 STATUS_TLS = 8
 
-GIVE_UP_S = 30  # `pub`: from the loss of a connection to the end of hope
+GIVE_UP_S = 30  # `pub`: from the loss of a connection, while no message goes through
 LEAVE_MS = 250  # for answers that are still to come; after that DISCONNECT goes without them
 LEAVE_S = 1  # for all of it: the socket may be stuck
 STEP_MS = 1000
@@ -28,9 +28,10 @@ PIPE_SLOTS = 1000
 READ_BYTES = 64 * 1024  # of stdin at a time
 
 
-# The client's text names an argument, which is no option here.
+# The client's text names what a program has: an argument, and a call. Here is neither.
 def in_our_words(error):
-    return str(error).replace("raise packet_bytes_max,", "the limit here is")
+    text = str(error).replace("raise packet_bytes_max,", "the limit here is")
+    return text.replace("? cancel() takes it back", "?")
 
 
 class Command:
@@ -45,7 +46,7 @@ class Command:
         self.status = 0  # of a good end
         self.ended = None  # an Ended, from a callback, where it can not be raised
         self.was_accepted = self.has_been_online = False
-        self.lost_s = None  # since when the connection has been lost
+        self.is_lost = False  # the connection, and that was told
         self.deadline_s = None
         if "timeout" in options:
             self.deadline_s = time.monotonic() + options["timeout"]
@@ -59,8 +60,7 @@ class Command:
         self.client.on_online = self.on_online
         self.client.on_offline = self.on_offline
         self.client.on_error = lambda client, error: self.tell(error)
-        if "debug" in options:
-            self.client.on_published = lambda client, token: self.debug("message %d: done" % token)
+        self.client.on_published = self.on_published
 
     def debug(self, text):
         if "debug" in self.options:
@@ -87,7 +87,10 @@ class Command:
     def on_online(self, client):
         self.debug("online")
         self.has_been_online = True
-        self.lost_s = None
+        self.is_lost = False
+
+    def on_published(self, client, token):
+        self.debug("message %d: done" % token)
 
     def on_offline(self, client, error):
         if error is None:
@@ -100,9 +103,9 @@ class Command:
         elif not self.has_been_online:
             is_late = isinstance(error, mqttpipe.TimedOut) and error.stage == "CONNACK"
             self.end(STATUS_TIMEOUT if is_late else 1, "Error: %s%s" % (error, self.hint(error)))
-        elif self.lost_s is None:
-            self.lost_s = time.monotonic()
-            self.complain("The connection was lost: %s" % error)
+        elif not self.is_lost:
+            self.is_lost = True
+            self.complain("The connection was lost: %s" % in_our_words(error))
 
     def hint(self, error):
         """Return what may mend it, or "": in the words of these options, which no client knows."""
@@ -204,6 +207,8 @@ class Publish(Command):
         self.left = options.get("repeat", 1)
         self.next_s = 0.0  # when the next repetition is due
         self.last_token = 0
+        self.lost_s = None  # when the connection was lost, if nothing has gone through since
+        self.client.on_dropped = self.on_dropped
         self.is_read = True  # there is no more to read
         self.lines = []  # read, not yet published
         self.rest = bytearray()  # read, without its end of line yet
@@ -240,17 +245,39 @@ class Publish(Command):
     def is_done(self):
         if not self.is_read or self.lines or self.left:
             return False
-        return not self.last_token or self.client.is_done(self.last_token) and self.is_idle()
+        return self.is_idle()
 
     # QoS 1 and 2 are acknowledged in any order.
     def is_idle(self):
+        if not self.last_token:
+            return True
         stats = self.client.stats
-        return self.qos == 0 or stats["acknowledged"] + stats["dropped"] >= stats["queued"]
+        is_all = self.qos == 0 or stats["acknowledged"] + stats["dropped"] >= stats["queued"]
+        return is_all and self.client.is_done(self.last_token)
+
+    # A connection alone is no progress: a server that closes at a message does so each time.
+    def on_online(self, client):
+        super().on_online(client)
+        if self.is_idle():
+            self.lost_s = None
+
+    def on_published(self, client, token):
+        super().on_published(client, token)
+        self.lost_s = None
+
+    def on_dropped(self, client, token):
+        self.lost_s = None
+
+    def on_offline(self, client, error):
+        super().on_offline(client, error)
+        if error is not None and self.lost_s is None:
+            self.lost_s = time.monotonic()
 
     def check(self):
         super().check()
         if self.lost_s is not None and time.monotonic() - self.lost_s > GIVE_UP_S:
-            raise Ended(STATUS_LOST, "Error: The connection was lost.")
+            text = "Error: The connection was lost, and nothing went through for %d s."
+            raise Ended(STATUS_LOST, text % GIVE_UP_S)
 
     def work(self, timeout_ms):
         if self.mode == "stdin_line":
