@@ -35,6 +35,7 @@ from mqtt_options import (  # noqa: E402
 
 import mqttpipe  # noqa: E402
 
+TLS = ("--cafile", "--cert", "--key", "--tls-use-os-certs", "--insecure")
 SECRET = "s3cret of the tests"
 
 
@@ -195,6 +196,21 @@ def test_a_certificate_that_can_not_be_used_is_named(tmp_path):
     words = ["--cert", str(empty), "--key", str(tmp_path / "none.key")]
     with pytest.raises(UsageError, match="--key .*/none.key: "):
         client_arguments(read_options("pub", words))
+
+
+@pytest.mark.parametrize(
+    "option", [option for option in OPTIONS if option[1] in TLS], ids=lambda option: option[1]
+)
+def test_an_option_of_tls_never_leaves_the_connection_plain(option):
+    """It was plain with --key or --insecure alone, without a word."""
+    words = [option[1]] if option[3] == mqtt_options.FLAG else [option[1], "/nowhere/file"]
+    try:
+        assert uri_of(*words).startswith("mqtts:")
+    except UsageError as error:
+        assert re.search("--key|TLS|certificate", str(error)), error
+    if option[1] == "--insecure":
+        for more in (["-p", "8883"], ["-L", "mqtts://h"], ["--tls-use-os-certs"]):
+            assert uri_of(*words, *more).startswith("mqtts:")
 
 
 def test_a_will_has_all_its_parts():

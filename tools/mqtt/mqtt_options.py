@@ -314,6 +314,11 @@ def client_arguments(options):
     # As mosquitto_pub: TLS is what is asked for by an option, a URL, or by the port.
     is_tls = options.get("port") == 8883
     is_tls = is_tls or any(key in options for key in ("cafile", "cert", "tls_use_os_certs"))
+    if ("cert" in options) != ("key" in options):
+        raise UsageError("Both --cert and --key must be provided if one of them is provided.")
+    if "insecure" in options and not is_tls:  # who gives it expects TLS
+        text = "--insecure needs TLS: --cafile, --tls-use-os-certs, mqtts:// or -p 8883."
+        raise UsageError(text)
     host = options.get("host", "localhost")
     if host.count(":") == 1:  # an IPv6 address has more
         raise UsageError("-h takes a host without a port: use -p for that.")
@@ -384,8 +389,6 @@ def properties_of(options, packet):
 
 # --insecure leaves out the name only, as in mosquitto_pub: the certificate is verified.
 def make_context(options):
-    if ("cert" in options) != ("key" in options):
-        raise UsageError("Both --cert and --key must be provided if one of them is provided.")
     given = "--cafile %s" % options.get("cafile")
     try:
         context = ssl.create_default_context(cafile=options.get("cafile"))
