@@ -28,11 +28,11 @@ they are, which mosquitto_sub always does. To a file or a pipe every byte goes a
     27        the time of -W is over, or the server does not answer
 
 Secrets. What stands on a command line everybody on the machine can read. So the password may also
-come from a file, `-o FILE`, one option a line (`--pw secret`), or from the environment:
-MQTT_URL, MQTT_USERNAME, MQTT_PASSWORD. The command line goes before the file, and that before the
-environment. A URL stands for the options that it holds: one that stands beside it goes before it,
-and below another host it counts for nothing. User and password of a URL may have any "/" in them,
-and reach to the last "@"; no message shows them.
+come from a file, `-o FILE`, one option a line (`--pw secret`; blanks around a value do not count),
+or from the environment: MQTT_URL, MQTT_USERNAME, MQTT_PASSWORD. The command line goes before the
+file, and that before the environment. A URL stands for the options that it holds: one that stands
+beside it goes before it, and below another host it counts for nothing. User and password of a URL
+may have any "/" in them, and reach to the last "@"; no message shows them.
 
 It is the client of micropython/mqttpipe.py on CPython, and needs nothing but the standard library.
 """
@@ -48,9 +48,9 @@ sys.path[:0] = [str(ROOT / "cpython_shim"), str(ROOT / "micropython")]
 sys.path.append(str(ROOT / "tools" / "mqtt"))
 
 from mqtt_format import FORMAT_HELP  # noqa: E402
-from mqtt_options import FLAG, OPTIONS, UsageError, read_options  # noqa: E402
+from mqtt_options import FLAG, OPTIONS, read_options  # noqa: E402
 from mqtt_shell import run_shell  # noqa: E402
-from mqtt_streams import Ended, open_streams  # noqa: E402
+from mqtt_streams import Ended, UsageError, open_streams  # noqa: E402
 from mqtt_traffic import Publish, Subscribe  # noqa: E402
 
 
@@ -73,6 +73,7 @@ def main(words):
     if command not in ("pub", "sub", "shell"):
         print("Error: the command is pub, sub or shell, not '%s'." % command, file=sys.stderr)
         return 1
+    options = {}
     try:
         options = read_options(command, words)
         if "help" in options:
@@ -85,6 +86,10 @@ def main(words):
         text = "Error: %s\n\nUse '%s %s --help' to see usage."
         print(text % (error, COMMAND, command), file=sys.stderr)
         return 1
+    except Ended as ended:  # the time of -W was over while the message was read
+        if "quiet" in options:
+            return ended.status
+        raise
     return made.run()
 
 

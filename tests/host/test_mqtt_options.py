@@ -12,6 +12,7 @@ import re
 import resource
 import subprocess
 import sys
+import threading
 import types
 
 import pytest
@@ -718,6 +719,157 @@ def test_all_is_written_to_a_pipe_that_takes_a_part(buffering):
     with os.fdopen(end, "rb") as stream:
         assert stream.read() == whole
     assert process.wait(30) == 0
+
+
+# ---------------------------------------------------------------------------
+# Files and stdin
+# ---------------------------------------------------------------------------
+
+
+def run_with(stdin, *words):
+    words = [sys.executable, str(MQTT), *words]
+    ran = subprocess.run(words, stdin=stdin, capture_output=True, text=True, timeout=30)
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@pytest.mark.parametrize("option", ("-s", "-f", "-o"))
+def test_w_bounds_the_wait_for_a_writer(option, tmp_path):
+    """It waited for ever: the time was looked at with a connection only."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    end, fd = os.pipe()
+    words = ["pub", "-t", "t", "-W", "0.5", option, *([] if option == "-s" else [str(fifo)])]
+    try:
+        assert run_with(end, *words) == (27, "", "Timed out\n")
+        assert run_with(end, *words, "--quiet") == (
+            27,
+            "",
+            "" if option != "-o" else "Timed out\n",
+        )
+    finally:
+        os.close(end)
+        os.close(fd)
+
+
+def test_w_bounds_the_wait_for_the_end_of_what_is_written(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    fd = os.open(fifo, os.O_RDWR)
+    try:
+        os.write(fd, b"-h broker.example\n")
+        ran = run("pub", "-t", "t", "-n", "-W", "0.5", "-o", str(fifo))
+    finally:
+        os.close(fd)
+    assert ran == (27, "", "Timed out\n")
+
+
+def test_a_message_may_come_from_a_writer_that_is_late(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    payload = b"x" * 200_000
+    writer = threading.Thread(target=fifo.write_bytes, args=(payload,), daemon=True)
+    timer = threading.Timer(0.2, writer.start)
+    timer.start()
+    publish = mqtt_traffic.Publish({"topic": "t", "file": str(fifo), "timeout": 30})
+    assert publish.payload == payload
+    timer.join(30)
+    writer.join(30)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    (
+        (["-n", "-o", "/dev/zero"], '"/dev/zero" is longer than 1048576 bytes'),
+        (["-f", "/dev/zero"], "The message is longer than 16777216 bytes."),
+        (["-s"], "The message is longer than 16777216 bytes."),
+    ),
+    ids=("-o", "-f", "-s"),
+)
+def test_what_has_no_end_is_not_read_to_the_end(words, told):
+    """It took all memory."""
+    if not os.path.exists("/dev/zero"):
+        pytest.skip("no /dev/zero here")
+    with open("/dev/zero") as stream:
+        status, out, err = run_with(stream, "pub", "-t", "t", *words)
+    assert (status, out) == (1, "") and err.startswith("Error: " + told), err
+
+
+@pytest.fixture
+def lines_publisher(monkeypatch):
+    """lines_publisher(data): a Publish with -l that has read it all."""
+    monkeypatch.setattr(mqtt_traffic, "PACKET_BYTES_MAX", 1000)
+    monkeypatch.setattr(mqtt_traffic, "READ_BYTES", 64)
+
+    def make(data):
+        end, fd = os.pipe()
+        with os.fdopen(fd, "wb", 0) as stream:
+            stream.write(data)
+        with os.fdopen(end) as stream:
+            monkeypatch.setattr("sys.stdin", stream)
+            publish = mqtt_traffic.Publish({"topic": "t", "stdin_line": True})
+            while not publish.is_read:
+                publish.read_lines()
+                assert len(publish.rest) <= 1000
+        return publish
+
+    return make
+
+
+def test_a_line_that_is_too_long_is_told_and_the_next_one_is_sent(lines_publisher, capsys):
+    """All of it was kept until its end came, and /dev/zero has none."""
+    for data in (b"short\n%s\nnext\n%s\n", b"short\n%s\nnext\n%s"):
+        publish = lines_publisher(data % (b"x" * 5000, b"y" * 1001))
+        assert publish.lines == [b"short", b"next"] and publish.status == 1
+        told = "Error: a line is longer than 1000 bytes: it is not sent\n"
+        assert capsys.readouterr().err == told * 2
+    publish = lines_publisher(b"\n%s\n\nend" % (b"x" * 1000))
+    assert publish.lines == [b"", b"x" * 1000, b"", b"end"] and publish.status == 0
+
+
+@pytest.mark.parametrize("option", ("-s", "-f"))
+def test_what_can_not_be_read_is_told_in_one_line(option, tmp_path):
+    words = [option] if option == "-s" else [option, str(tmp_path)]
+    with open(os.devnull, "w") as for_writing:
+        status, out, err = run_with(for_writing, "pub", "-t", "t", *words)
+    told = "Unable to read stdin: Bad file" if option == "-s" else 'Unable to open file "'
+    assert (status, out) == (1, "") and err.startswith("Error: " + told), err
+
+
+def test_lines_that_can_not_be_read_are_told_in_one_line(monkeypatch):
+    with open(os.devnull, "w") as for_writing:
+        monkeypatch.setattr("sys.stdin", for_writing)
+        publish = mqtt_traffic.Publish({"topic": "t", "stdin_line": True})
+        with pytest.raises(mqtt_traffic.Ended, match="unable to read stdin: Bad file") as ended:
+            publish.read_lines()
+    assert ended.value.status == 1
+
+
+@pytest.mark.parametrize("between", ("\u2028", "\x1c", "\x0b", "\x85", "\u00a0", "\r"))
+def test_nothing_but_an_end_of_line_ends_an_option_of_a_file(between, tmp_path):
+    """str.splitlines() has more ends of a line than a file has."""
+    file = tmp_path / "options"
+    file.write_bytes(("-u a%sb%s\r\n -P c \n" % (between, between)).encode())
+    options = read_options("pub", ["-o", str(file)])
+    expected = "a%sb%s" % (between, "" if between == "\r" else between)
+    assert options == {"username": expected, "pw": "c", "options": str(file)}
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    (
+        ("-o other", "-o is for the command line only in .*, line 2"),
+        ("--options", "--options is for the command line only in .*, line 2"),
+        ("--help", "--help is for the command line only in .*, line 2"),
+        ("-f a\0b", "can't hold a NUL character in .*, line 2"),
+        ("--cafile a\0b", "can't hold a NUL character in .*, line 2"),
+        ("-m\0", "can't hold a NUL character in .*, line 2"),
+    ),
+)
+def test_what_a_file_can_not_hold_is_told(line, told, tmp_path):
+    file = tmp_path / "options"
+    file.write_text("-u joe\n%s\n" % line)
+    with pytest.raises(UsageError, match=told):
+        read_options("pub", ["-o", str(file)])
 
 
 def test_without_a_command_it_says_how_to_use_it():

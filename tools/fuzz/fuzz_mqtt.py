@@ -5,7 +5,6 @@ is connected. Case: the command (one byte), then the words, each behind a zero b
 gives them: bytes that are not UTF-8 come through as lone surrogates.
 """
 
-import io
 import os
 import signal
 import sys
@@ -70,12 +69,12 @@ def make(draw):
 
 
 class Input:
-    """Stands for sys.stdin."""
+    """Stands for sys.stdin: empty."""
 
-    buffer = io.BytesIO()
+    file = open(os.devnull)
 
     def fileno(self):
-        return 0
+        return self.file.fileno()
 
 
 # A device may have no end.

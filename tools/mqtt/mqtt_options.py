@@ -5,18 +5,17 @@ word, whatever that begins with. argparse would take `-m -x` for two options.
 """
 
 import os
-import pathlib
 import ssl
+import time
+
+from mqtt_streams import UsageError, read_path
 
 import mqttpipe
 
 RECONNECT_MIN_MS = 200
 RECONNECT_MAX_MS = 10_000
+OPTIONS_BYTES_MAX = 1 << 20  # of a file with options
 FOR_EVER = 0xFFFFFFFF  # as a session expiry interval [MQTT 5.0, section 3.1.2.11.2]
-
-
-class UsageError(Exception):
-    """The options are wrong; the message is one line for the person who gave them."""
 
 
 # ---------------------------------------------------------------------------
@@ -112,6 +111,7 @@ NEED_5 = {
     "retain_as_published": "--retain-as-published",
 }
 TEXTS = "content-type correlation-data response-topic reason-string".split()  # others are numbers
+TIMEOUT_RANGE = (0.001, 1 << 17, "timeout")
 
 
 def options_of(command):
@@ -190,20 +190,31 @@ def take_property(properties, words, where):
             raise UsageError("-D %s %s must be a number%s." % (packet, name, where))
 
 
-def read_file(table, path):
-    """Return the options in a file: one a line, its value behind a blank; # begins a comment."""
+def read_file(table, path, deadline_s):
+    """Return the options in a file: one a line, its value behind a blank; # begins a comment.
+
+    Blanks around a value do not count.
+    """
     options = {}
+    data = read_path(path, OPTIONS_BYTES_MAX, deadline_s)
+    if len(data) > OPTIONS_BYTES_MAX:
+        text = '"%s" is longer than %d bytes: is it the file with options?'
+        raise UsageError(text % (path, OPTIONS_BYTES_MAX))
     try:
-        lines = pathlib.Path(path).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeError as error:
         raise UsageError('Unable to open file "%s": %s' % (path, error))
     for number, line in enumerate(lines, 1):
-        line = line.strip()
+        line = line.strip(" \t\r")  # and no more: a value may hold what else looks like a blank
         if line and not line.startswith("#"):
             name, _, value = line.partition(" ")
             # The line itself is not shown: it may hold the password.
             where = " in %s, line %d" % (path, number)
-            words = [value.strip()] if value else []
+            if table.get(name, ("",))[0] in ("options", "help"):
+                raise UsageError("%s is for the command line only%s." % (name, where))
+            if "\0" in line:  # which no word of a command line can hold, and no name of a file
+                raise UsageError("A value can't hold a NUL character%s." % where)
+            words = [value.strip(" \t")] if value else []
             if words and table.get(name, ("", ""))[1] == PROPERTY:
                 words = words[0].split(" ", 2)
                 if len(words) == 3 and words[1].lower() == "user-property":
@@ -227,9 +238,11 @@ def read_options(command, words):
         take_option(table, given, name, words, "")
         if "help" in given:
             return given
+    check_range(given, "timeout", *TIMEOUT_RANGE)
     levels = [given, read_environment()]
     if "options" in given:
-        levels.insert(1, read_file(table, given["options"]))
+        deadline_s = time.monotonic() + given["timeout"] if "timeout" in given else None
+        levels.insert(1, read_file(table, given["options"], deadline_s))
     options = {}
     for level in levels:  # the first to give an option counts
         # Not used at all below another server: user and password are not for that one.
@@ -245,7 +258,7 @@ def read_options(command, words):
     check_range(options, "repeat", 1, 1 << 30, "--repeat")
     check_range(options, "repeat_delay", 0, 1 << 30, "--repeat-delay")
     check_range(options, "max_inflight", 1, 200, "maximum inflight")
-    check_range(options, "timeout", 0.001, 1 << 17, "timeout")
+    check_range(options, "timeout", *TIMEOUT_RANGE)
     check_range(options, "session_expiry_interval", 0, 0xFFFFFFFF, "session expiry interval")
     if "property" in options:  # as with mosquitto_pub; its -x alone does nothing
         options.setdefault("protocol_version", "5")

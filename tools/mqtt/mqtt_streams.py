@@ -21,18 +21,42 @@ class Ended(Exception):
         self.status = status
 
 
+class UsageError(Exception):
+    """The options are wrong; the message is one line for the person who gave them."""
+
+
 # ---------------------------------------------------------------------------
 # Reading
 # ---------------------------------------------------------------------------
 
 
-def read_all(fd, limit, deadline_s=None):
-    """Return what comes up to the end; of more than `limit` bytes, the first limit + 1.
+def read_path(path, limit, deadline_s=None):
+    """Return what is in a file; of more than `limit` bytes, the first limit + 1.
 
     Args: deadline_s: of time.monotonic(), or None.
 
-    Raises: OSError. Ended: the deadline is over.
+    Raises: UsageError. Ended: the deadline is over.
     """
+    try:
+        # A pipe with a name: open() would wait for its writer, for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return _read_all(fd, limit, deadline_s)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise UsageError('Unable to open file "%s": %s' % (path, error.strerror))
+
+
+def read_stdin(limit, deadline_s=None):
+    """Return what comes from there, as read_path() does it."""
+    try:
+        return _read_all(sys.stdin.fileno(), limit, deadline_s)
+    except OSError as error:
+        raise UsageError("Unable to read stdin: %s" % error.strerror)
+
+
+def _read_all(fd, limit, deadline_s):
     data = bytearray()
     while len(data) <= limit:
         _wait_for(fd, mqttpipe.select.POLLIN, deadline_s)
@@ -44,16 +68,6 @@ def read_all(fd, limit, deadline_s=None):
             break
         data += part
     return bytes(data)
-
-
-def read_path(path, limit, deadline_s=None):
-    """Return what is in a file, as read_all() does it."""
-    # A pipe with a name: open() would wait for its writer, for ever.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        return read_all(fd, limit, deadline_s)
-    finally:
-        os.close(fd)
 
 
 def _wait_for(fd, events, deadline_s):

@@ -2,14 +2,13 @@
 
 import errno
 import os
-import pathlib
 import signal
 import sys
 import time
 
 from mqtt_format import Format, shown
-from mqtt_options import UsageError, client_arguments, properties_of
-from mqtt_streams import STATUS_TIMEOUT, Ended
+from mqtt_options import as_given, client_arguments, properties_of
+from mqtt_streams import READ_BYTES, STATUS_TIMEOUT, Ended, UsageError, read_path, read_stdin
 
 import mqttpipe
 
@@ -25,7 +24,6 @@ DENIED = "All subscription requests were denied."
 # The largest packet, either way. The memory is taken at once.
 PACKET_BYTES_MAX = 16 * 1024 * 1024
 PIPE_SLOTS = 1000
-READ_BYTES = 64 * 1024  # of stdin at a time
 
 
 # The client's text names what a program has: an argument, and a call. Here is neither.
@@ -212,6 +210,7 @@ class Publish(Command):
         self.is_read = True  # there is no more to read
         self.lines = []  # read, not yet published
         self.rest = bytearray()  # read, without its end of line yet
+        self.is_too_long = False  # what is left out up to its end
         if self.mode == "stdin_line":
             self.is_read = False
             self.left = 0
@@ -225,14 +224,16 @@ class Publish(Command):
                 raise UsageError(in_our_words(error))
 
     def read_payload(self):
+        if self.mode == "null_message":
+            return b""
         if self.mode == "message":
-            return os.fsencode(self.options["message"])
+            return as_given(self.options["message"])
         if self.mode == "file":
-            try:
-                return pathlib.Path(self.options["file"]).read_bytes()
-            except OSError as error:
-                raise UsageError('Unable to open file "%s": %s' % (error.filename, error.strerror))
-        payload = sys.stdin.buffer.read() if self.mode == "stdin_file" else b""
+            payload = read_path(self.options["file"], PACKET_BYTES_MAX, self.deadline_s)
+        else:
+            payload = read_stdin(PACKET_BYTES_MAX, self.deadline_s)
+        if len(payload) > PACKET_BYTES_MAX:
+            raise UsageError("The message is longer than %d bytes." % PACKET_BYTES_MAX)
         if self.mode == "stdin_file" and not payload:
             raise UsageError("Zero length input.")  # as mosquitto_pub: -n is for that
         return payload
@@ -326,18 +327,39 @@ class Publish(Command):
                 self.read_lines()
 
     def read_lines(self):
-        data = os.read(self.stdin, READ_BYTES)
+        try:
+            data = os.read(self.stdin, READ_BYTES)
+        except BlockingIOError:  # another process was faster
+            return
+        except OSError as error:
+            raise Ended(1, "Error: unable to read stdin: %s" % error.strerror)
         if not data:
             self.is_read = True
             if self.rest:
-                self.lines.append(bytes(self.rest))
+                self.end_line()
             return
-        self.rest += data
-        if b"\n" not in data:
-            return  # of a long line all would be looked at again, each time
-        *whole, rest = self.rest.split(b"\n")
-        self.lines += [bytes(line) for line in whole]
-        self.rest = bytearray(rest)
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            self.add_to_line(end)
+            self.end_line()
+        self.add_to_line(rest)
+
+    def add_to_line(self, part):
+        if self.is_too_long:
+            return
+        self.rest += part
+        if len(self.rest) > PACKET_BYTES_MAX:  # it may never end
+            self.is_too_long = True
+            self.rest.clear()
+            self.status = 1
+            text = "Error: a line is longer than %d bytes: it is not sent"
+            self.complain(text % PACKET_BYTES_MAX)
+
+    def end_line(self):
+        if not self.is_too_long:
+            self.lines.append(bytes(self.rest))
+        self.is_too_long = False
+        self.rest.clear()
 
 
 # ---------------------------------------------------------------------------
