@@ -1171,6 +1171,37 @@ def test_commands_may_come_from_a_file(broker, peer, topic):
     assert peer.next_message().payload == b"from a file"
 
 
+@pytest.mark.parametrize("locale", ("C", "C.UTF-8"))
+def test_the_shell_publishes_the_bytes_that_it_was_given(locale, broker, peer, topic):
+    """It was three bytes for each one that is not UTF-8, or a traceback."""
+    peer.subscribe(topic)
+    name = topic.encode()
+    script = b"publish %s \xff \xfe\npublish -q 2 %s 'caf\xe9'\n" % (name, name)
+    script += b"publish \xff x\npublish('%s', '\xfd')\n" % name
+    script += b"publish(%s)\n" % (b"[" * 5000) + b"publish(%s)\nstatus\n" % (b"-" * 50000)
+    ran = subprocess.run(
+        [sys.executable, MQTT, "shell", "-L", broker.uri],
+        input=script,
+        capture_output=True,
+        env=dict(os.environ, LC_ALL=locale),
+        timeout=TIMEOUT_S,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b""), ran
+    assert {peer.next_message().payload for _ in range(2)} == {b"\xff \xfe", b"caf\xe9"}
+    assert ran.stdout.count(b"error: ") == 3 and b"ONLINE for" in ran.stdout, ran.stdout
+
+
+@pytest.mark.parametrize("locale", ("C", "C.UTF-8"))
+def test_correlation_data_goes_out_as_it_was_given(locale, launch, broker, add_peer, topic):
+    data = b"caf\xe9\xffx"
+    words = ["-V", "5", "-C", "1", "-t", topic, "-F", "%D", "-W", TIMEOUT_S]
+    options = ["-t", topic, "-m", "x", "-r", "-D", "publish", "correlation-data"]
+    run = launch(OURS, "pub", broker, *options, os.fsdecode(data), environment={"LC_ALL": locale})
+    assert run.finish()[0] == 0
+    assert launch(OURS, "sub", broker, *words).finish()[:2] == (0, data + b"\n")
+    launch(OURS, "pub", broker, "-t", topic, "-n", "-r").finish()
+
+
 @pytest.mark.parametrize("qos", ("0", "2"))
 def test_with_mqtt_5_properties_go_each_of_the_four_ways(launch, loud_broker, topic, qos):
     form = "%t %q %p %l %j"

@@ -872,6 +872,13 @@ def test_what_a_file_can_not_hold_is_told(line, told, tmp_path):
         read_options("pub", ["-o", str(file)])
 
 
+def test_correlation_data_that_is_not_utf_8_goes_out_as_it_was_given():
+    """As a message does. As the system gives the byte E9: U+DCE9."""
+    words = ["-D", "publish", "correlation-data", "caf\udce9x"]
+    properties = mqtt_options.properties_of(read_options("pub", words), "publish")
+    assert properties == {"properties": {"correlation_data": b"caf\xe9x"}}
+
+
 def test_without_a_command_it_says_how_to_use_it():
     status, out, _ = run()
     assert status == 1 and "tools/mqtt.py pub" in out

@@ -111,6 +111,8 @@ NEED_5 = {
     "retain_as_published": "--retain-as-published",
 }
 TEXTS = "content-type correlation-data response-topic reason-string".split()  # others are numbers
+BINARY = "correlation-data"  # one of these, and any bytes, as a message
+
 TIMEOUT_RANGE = (0.001, 1 << 17, "timeout")
 
 
@@ -182,7 +184,7 @@ def take_property(properties, words, where):
     elif key in found:
         raise UsageError("-D %s %s given twice%s." % (packet, name, where))
     elif name in TEXTS:
-        found[key] = value
+        found[key] = as_given(value) if name == BINARY else value
     else:
         try:
             found[key] = int(value)

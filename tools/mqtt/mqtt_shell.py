@@ -22,6 +22,7 @@ class Shell(cmd.Cmd):
 
     def __init__(self, uri, arguments):
         super().__init__()
+        sys.stdin.reconfigure(errors="surrogateescape")
         self._uri = uri
         self._arguments = arguments
         if not sys.stdin.isatty():
@@ -42,6 +43,8 @@ class Shell(cmd.Cmd):
             return super().onecmd(line)
         except (ValueError, SyntaxError, TypeError) as error:  # a quote is not closed
             print("error: %s" % error)
+        except (RecursionError, MemoryError):  # Python's parser, of brackets in brackets
+            print("error: too many brackets in brackets")
         except KeyboardInterrupt:
             print("^C")
 
@@ -91,6 +94,8 @@ class Shell(cmd.Cmd):
         """publish [-q QOS] [-r] [TOPIC] MESSAGE: with -r the server keeps it"""
         words, qos, retain = self._words(line)
         words = words[:1] + [" ".join(words[1:])] if len(words) > 1 else words
+        # The bytes that were typed, which need not be UTF-8.
+        words[-1:] = [word.encode(errors="surrogateescape") for word in words[-1:]]
         mqttpipe_repl.mqtt_publish(*words, qos=qos, retain=retain)
 
     def do_subscribe(self, line):
