@@ -19,7 +19,8 @@ a line or turn the direction of writing, where its output is a terminal; --raw h
 they are, which mosquitto_sub always does. To a file or a pipe every byte goes as it came.
 
     0         done; also after Ctrl-C in `sub`
-    1         wrong options, the server can't be reached, or a line of -l could not be sent
+    1         wrong options, the server can't be reached, or a message could not be sent or was
+              refused (with mosquitto_pub the latter is 0)
     1 to 5    the server refused the connection: its return code (MQTT 3.1.1, section 3.2.2.3);
               with -V 5 it is its reason code, 128 or more
     7         the connection was lost, and no message went through for 30 s after that (`pub` only:

@@ -1240,6 +1240,30 @@ def test_a_refusal_of_mqtt_5_is_the_status(launch, loud_broker, topic):
         assert status == 0x9B and b"QoS not supported" in err, (status, err)
 
 
+@pytest.mark.parametrize("qos", (0, 1, 2))
+def test_a_message_that_is_refused_or_too_large_is_status_1(qos, launch, broker, topic):
+    """It was told, and the status was 0. mosquitto_pub has 0, and says nothing if it is too large.
+
+    One that is refused at QoS 0 is one that nobody tells of.
+    """
+    try:
+        another = broker.another(
+            "acl_file {folder}/acl\nmax_packet_size 1000", {"acl": b"topic read #\n"}
+        )
+    except servers.NotOurs as error:
+        pytest.skip("needs a broker with settings of its own: %s" % error)
+    with another:
+        for payload, told in ((b"x", b"not authorized"), (b"x" * 5000, b"packet too large")):
+            options = ["-V", "5", "-t", topic, "-q", qos]
+            run = launch(OURS, "pub", another, *options, "-s", stdin=subprocess.PIPE)
+            status, out, err = run.finish(payload)
+            is_told = qos > 0 or len(payload) > 1000
+            assert (status, out) == (int(is_told), b""), err
+            assert not is_told or err.startswith(b"Error: ") and told in err, err
+            run = launch(OURS, "pub", another, *options, "-l", stdin=subprocess.PIPE)
+            assert run.finish(payload + b"\nx\n")[0] == int(is_told)
+
+
 def test_both_print_the_same_properties(launch, loud_broker, subscribe_both, topic):
     form = "%A|%5C|%-20C|%.3C|%D|%E|%08E|%3F|%-3F|%P|%R|%20R|%S|%05S|%p"
     options = ["-V", "5", "-C", "6", "-D", "subscribe", "subscription-identifier", "7"]

@@ -266,8 +266,9 @@ class Publish(Command):
         super().on_published(client, token)
         self.lost_s = None
 
-    def on_dropped(self, client, token):
+    def on_dropped(self, client, token):  # refused, or too large for this server
         self.lost_s = None
+        self.status = 1
 
     def on_offline(self, client, error):
         super().on_offline(client, error)
