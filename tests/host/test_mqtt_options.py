@@ -638,7 +638,7 @@ NO_SERVER = ("pub", "-h", "127.0.0.1", "-p", "1", "-t", "t", "-m", "x")
 
 @contextlib.contextmanager
 def bad_stream(kind):
-    """A descriptor to which nothing can be written: nobody reads it, or it is full."""
+    """A descriptor to which nothing can be written: it is closed or full, or nobody reads it."""
     if kind == "full":
         if not os.path.exists("/dev/full"):
             pytest.skip("no /dev/full here")
@@ -647,12 +647,20 @@ def bad_stream(kind):
         fd = os.open(os.devnull, os.O_RDONLY)
     else:
         other, fd = os.pipe()
-        os.close(other)
+        os.set_blocking(fd, False)
+        if kind == "closed":
+            os.close(other)
+        else:  # it does not block, and is never ready
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(fd, bytes(4096))
     with os.fdopen(fd, "wb", 0) as stream:
         yield stream
+    if kind == "stuck":
+        os.close(other)
 
 
-@pytest.mark.parametrize("kind", ("closed", "full", "for reading"))
+@pytest.mark.parametrize("kind", ("closed", "full", "for reading", "stuck"))
 @pytest.mark.parametrize(
     "words", (("pub", "-t", "t"), ("nonsense",), NO_SERVER, (*NO_SERVER, "-d"))
 )

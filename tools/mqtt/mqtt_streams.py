@@ -150,9 +150,12 @@ class _Stdout(io.RawIOBase):
 class _Stderr(_Stdout):
     """What can't be told there is lost: it changes nothing of what is done, nor the status."""
 
+    _patience_s = STDERR_S
+
     def write(self, data):
         try:
-            self._write(data, time.monotonic() + STDERR_S)
+            self._write(data, time.monotonic() + self._patience_s)
+            self._patience_s = STDERR_S
         except (OSError, Ended):
-            pass
+            self._patience_s = 0  # the next line holds nothing up
         return len(data)
