@@ -17,6 +17,7 @@ import time
 import types
 import warnings
 
+import ends
 import pytest
 import virtual_board as virtual
 from deploying import (
@@ -1155,6 +1156,54 @@ def test_the_doctor_tells_what_is_wrong_with_the_broker(ready, run_deploy, secre
     assert re.search(r"NOT OK broker: TCP: .* port 8883", printed)
     # Of a certificate that is to be verified: test_over_tls_a_board_needs_the_time_and_gets_it.
     assert re.search(r'       clock: 2000-01-01 .* never set; TLS = "insecure" does', printed)
+
+
+@pytest.fixture(params=("in service", "blank"))
+def any_board(request, ready, virtual_board, broker):
+    """A function that makes a board: with everything on it, or with nothing."""
+    if request.param == "in service":
+        return lambda: ready(main="pass\n")
+    return lambda: plug_in(virtual_board(), broker)
+
+
+def test_the_doctor_asks_each_server_and_is_content_with_one(
+    any_board, run_deploy, secrets, files_of
+):
+    servers_there = [SERVER_ADDRESS + ":1886", SERVER_ADDRESS, SERVER_ADDRESS + ":1887"]
+    uris = ["mqtt://" + server for server in servers_there]
+    secrets.write_bytes(deploy.with_setting(secrets.read_bytes(), "SERVER", uris))
+    board = any_board()
+    if files_on(board):  # the smaller profiles have one server only
+        (board.files / "mqttpipe.mpy").write_bytes(files_of(virtual.ESP32, "full")["mqttpipe.mpy"])
+    for port in (1886, 1887):
+        board.world["routes"][SERVER_ADDRESS, port] = ("127.0.0.1", servers.free_port())
+    printed = run_deploy(board, "--doctor")
+    assert re.search(r"ok     broker: accepted us in \d+ ms, 192\.168\.4\.1 port 1883\n", printed)
+    for port in (1886, 1887):
+        assert re.search(r"^ {9}broker: TCP: .*, 192\.168\.4\.1 port %d$" % port, printed, re.M)
+    board.world["routes"][SERVER_ADDRESS, 1883] = ("127.0.0.1", servers.free_port())
+    assert run_deploy(board, "--doctor", status=1).count("NOT OK broker: TCP: ") == 3
+
+
+def test_the_doctor_is_the_client_that_secrets_name_and_takes_none_of_its_messages(
+    any_board, run_deploy, secrets, broker
+):
+    """A server may tie identifiers to users, and refuses all others as not authorized."""
+    text = deploy.with_setting(secrets.read_bytes(), "CLIENT_ID", "lamp-7")
+    secrets.write_bytes(text)
+    with broker.another("clientid_prefixes lamp-7") as tied:
+        program = ends.Peer(tied.uri, client_id="lamp-7").connect()
+        program.subscribe("doctor/lamp", qos=1)
+        program.disconnect()
+        sender = ends.Peer(tied.uri, client_id="lamp-7-other").connect()
+        sender.publish("doctor/lamp", b"on", qos=1)
+        sender.disconnect()
+        board = any_board()
+        board.world["routes"][SERVER_ADDRESS, 1883] = (tied.host, tied.port)
+        assert "ok     broker: accepted us" in run_deploy(board, "--doctor")
+        program = ends.Peer(tied.uri, client_id="lamp-7").connect()
+        program.wait_until(lambda: program.messages, "the doctor has taken the message")
+        program.disconnect()
 
 
 def test_the_doctor_tells_of_a_weak_signal(ready, run_deploy):

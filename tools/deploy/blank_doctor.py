@@ -13,6 +13,8 @@ import socket
 from errno import EAGAIN
 from time import gmtime, sleep_ms, ticks_add, ticks_diff, ticks_ms
 
+from machine import unique_id
+
 JOIN_MS = 30_000
 SETTLE_MS = 3_000  # for so long a failure must stand: a first one is often taken back
 ANSWER_MS = 10_000
@@ -184,8 +186,15 @@ def field(value):
 
 
 def make_connect(client_id, user, password):
-    """Return a CONNECT packet (MQTT 3.1.1, section 3.1)."""
-    flags = 2 | (0x80 if user is not None else 0) | (0x40 if password is not None else 0)
+    """Return a CONNECT packet (MQTT 3.1.1, section 3.1).
+
+    The identifier is what doctor.py takes. With CLIENT_ID the session is not a clean one: another
+    board may have it, and what the server keeps for it stays there.
+    """
+    flags = 0 if client_id else 2
+    if client_id is None:
+        client_id = "mqtt%sd" % unique_id()[-8:].hex()
+    flags |= (0x80 if user is not None else 0) | (0x40 if password is not None else 0)
     data = b"\x00\x04MQTT\x04" + bytes((flags, 0, 60)) + field(client_id)
     for value in (user, password):
         if value is not None:
@@ -235,7 +244,12 @@ def talk(sock, stage, packet):
     return answer[3]
 
 
-def look_at_broker(uri, secrets):
+def look_at_broker(uri, secrets, told):
+    """Report how far the way to a server goes; return whether it has accepted us.
+
+    Args:
+        told: which server it is, if there are several.
+    """
     host, port, user, password, is_tls = parse_uri(uri)
     if secrets.get("USER") is not None:
         user = secrets["USER"]
@@ -254,7 +268,7 @@ def look_at_broker(uri, secrets):
     if not found:
         if host.endswith(".local"):
             print("  DNS: %s can be found by mqttpipe only: deploy, then --doctor again" % host)
-            return
+            return False
         raise Failed("DNS: no address for the name %s" % host)
     if host != found[0][4][0]:
         print("+ DNS: %s was found in %d ms" % (host, ticks_diff(ticks_ms(), began_ms)))
@@ -270,8 +284,7 @@ def look_at_broker(uri, secrets):
             sock = make_context(secrets).wrap_socket(
                 plain, server_hostname=host, do_handshake_on_connect=False
             )
-        client_id = "%s-doctor" % str(secrets.get("NAME", ""))[:16]
-        code = talk(sock, stage, make_connect(client_id, user, password))
+        code = talk(sock, stage, make_connect(secrets.get("CLIENT_ID"), user, password))
     except Failed:
         raise
     except Exception as error:
@@ -285,7 +298,8 @@ def look_at_broker(uri, secrets):
     if code:
         words = REFUSALS[code] if code < len(REFUSALS) else "reserved"
         raise Failed("CONNACK: return code %d, %s" % (code, words))
-    print("+ broker: accepted us in %d ms" % ticks_diff(ticks_ms(), began_ms))
+    print("+ broker: accepted us in %d ms%s" % (ticks_diff(ticks_ms(), began_ms), told))
+    return True
 
 
 def main():
@@ -306,13 +320,20 @@ def main():
     except Exception as error:  # a wrong setting; its text might show it
         print("- secrets.py: a setting can not be used: %s" % type(error).__name__)
         return
+    reasons = []
+    mark = "-"
     for uri in uris if is_up else ():
+        told = ", %s port %d" % parse_uri(uri)[:2] if len(uris) > 1 else ""
         try:
-            look_at_broker(uri, secrets)
+            if look_at_broker(uri, secrets, told):
+                mark = " "  # one of several is enough: the program goes on to it by itself
         except Failed as error:
-            print("- broker: %s" % error)
+            reason = str(error)
+            reasons.append(reason if told in reason else reason + told)
         except Exception as error:  # password() is a person's, too
             print("- secrets.py: a setting can not be used: %s" % type(error).__name__)
+    for reason in reasons:
+        print("%s broker: %s" % (mark, reason))
 
 
 main()

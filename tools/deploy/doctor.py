@@ -124,49 +124,86 @@ def look_at_clock(secrets):
         print("  clock: %s: never set; %s does without" % (text, what))
 
 
+def make_client(mqttpipe, link, secrets, uri):
+    # The program's own identifier, if it has one: a server may take no other from this user. What
+    # the server keeps for it stays there. Else the client's, and one letter more: as the program
+    # itself we would throw out what it left, and be thrown out.
+    client_id = getattr(secrets, "CLIENT_ID", None)
+    client = mqttpipe.MQTTClient(
+        uri,
+        client_id=client_id,
+        user=getattr(secrets, "USER", None),
+        password=getattr(secrets, "PASSWORD", None),
+        clean_session=not client_id,
+        ca=getattr(secrets, "CA", None),
+        cert=getattr(secrets, "CERT", None),
+        key=getattr(secrets, "KEY", None),
+        tls=getattr(secrets, "TLS", None),
+        link=link,
+    )
+    if client_id is None:
+        client.client_id += b"d"
+    return client
+
+
+def why_not(client, where):
+    """Connect; return why the server does not accept us, or None, and say so, if it does."""
+    errors = []
+    accepted_ms = []
+    resolved_ms = []
+    began_ms = ticks_ms()
+
+    def on_connect(client, session_present):
+        accepted_ms.append(ticks_diff(ticks_ms(), began_ms))
+
+    def step():
+        state = client.state_name
+        client.link.step()
+        client.step(20)
+        if state == "RESOLVING" and client.state_name == "TCP_CONNECTING":
+            resolved_ms.append(ticks_diff(ticks_ms(), began_ms))
+
+    client.on_connect = on_connect
+    client.on_offline = lambda client, error: errors.append(error)
+    client.connect()
+    wait(lambda: accepted_ms or errors, step, BROKER_TIMEOUT_MS)
+    took_ms = ticks_diff(ticks_ms(), began_ms)
+    # A kept session may have messages for the program. In a disconnect() in good order they would
+    # be acknowledged here, so no step follows: the connection ends with the client.
+    if client.clean_session:
+        client.disconnect()
+        wait(lambda: client.state_name == "DOWN", step, 3_000)
+    if resolved_ms:
+        print("+ DNS: the server's name was resolved in %d ms" % resolved_ms[0])
+    if accepted_ms:
+        print("+ broker: accepted us in %d ms%s" % (accepted_ms[0], where))
+        return None
+    error = str(errors[0]) if errors else "no answer in %d s" % (took_ms // 1000)
+    return error if where in error else error + where
+
+
 def look_at_broker(link, secrets):
     mqttpipe = load("mqttpipe")
     if mqttpipe is None:
         return
     try:
-        client = mqttpipe.MQTTClient(
-            secrets.SERVER,
-            user=getattr(secrets, "USER", None),
-            password=getattr(secrets, "PASSWORD", None),
-            ca=getattr(secrets, "CA", None),
-            cert=getattr(secrets, "CERT", None),
-            key=getattr(secrets, "KEY", None),
-            tls=getattr(secrets, "TLS", None),
-            link=link,
-        )
+        make_client(mqttpipe, link, secrets, secrets.SERVER)
     except Exception as error:
         print("- broker: secrets.py: %s" % error)
         return
-    # Its own identifier: the program's would throw out what the program left, and be thrown out.
-    client.client_id += b"d"
-    errors = []
-    client.on_offline = lambda client, error: errors.append(error)
-    began_ms = ticks_ms()
-    resolved_ms = []
-
-    def step():
-        state = client.state_name
-        link.step()
-        client.step(20)
-        if state == "RESOLVING" and client.state_name == "TCP_CONNECTING":
-            resolved_ms.append(ticks_diff(ticks_ms(), began_ms))
-
-    client.connect()
-    is_online = wait(lambda: client.is_online() or errors, step, BROKER_TIMEOUT_MS)
-    took_ms = ticks_diff(ticks_ms(), began_ms)
-    if resolved_ms:
-        print("+ DNS: the server's name was resolved in %d ms" % resolved_ms[0])
-    if is_online and not errors:
-        print("+ broker: accepted us in %d ms" % took_ms)
-        client.disconnect()
-        wait(lambda: client.state_name == "DOWN", step, 3_000)
-    else:
-        print("- broker: %s" % (errors[0] if errors else "no answer in %d s" % (took_ms // 1000)))
+    uris = secrets.SERVER
+    if isinstance(uris, str):
+        uris = [uris]
+    reasons = []
+    for uri in uris:
+        where = ", %s port %d" % mqttpipe.parse_uri(uri)[:2] if len(uris) > 1 else ""
+        gc.collect()  # the client before this one
+        reasons.append(why_not(make_client(mqttpipe, link, secrets, uri), where))
+    # One of several is enough: the program goes on to it by itself.
+    mark = " " if None in reasons else "-"
+    for reason in reasons:
+        if reason is not None:
+            print("%s broker: %s" % (mark, reason))
 
 
 def main():
