@@ -48,6 +48,7 @@ import sys
 import tempfile
 import threading
 
+import outputs
 import self_compiling
 import setup_env
 import shrink
@@ -904,7 +905,7 @@ def parse_arguments(arguments):
 def write(path, data):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        outputs.write(path, data)
     except OSError as error:
         raise BuildError("can't write %s: %s" % (path, error.strerror or error)) from error
 

@@ -17,6 +17,7 @@ import sys
 import time
 from xml.sax.saxutils import escape
 
+import outputs
 import setup_env
 
 ROOT = setup_env.ROOT
@@ -191,7 +192,7 @@ def main():
     )
     options = parser.parse_args()
     setup_env.reexec_in_venv("requirements-test.txt")
-    options.out.write_text(draw(show(record())), encoding="utf-8")
+    outputs.write(options.out, draw(show(record())))
     print("draw_demo: %s: %d bytes" % (options.out, options.out.stat().st_size))
     return 0
 

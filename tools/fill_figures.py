@@ -11,6 +11,8 @@ import pathlib
 import re
 import sys
 
+import outputs
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BEGIN = "<!-- figures: begin (written by tools/fill_figures.py) -->\n"
 END = "<!-- figures: end -->\n"
@@ -121,7 +123,7 @@ def main():
             status = 1 if options.check else 0
             print("fill_figures: %s is %s" % (name, "out of date" if options.check else "written"))
             if not options.check:
-                path.write_text(after, encoding="utf-8")
+                outputs.write(path, after)
     return status
 
 

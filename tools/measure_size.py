@@ -467,7 +467,7 @@ def read_page(page, begin=BEGIN):
 def write_page(page, measurement, begin=BEGIN):
     before, _, behind = read_page(page, begin)
     between = "\n" + "\n".join(measurement.lines()) + "\n"
-    page.write_text(before + begin + between + END + behind, encoding="utf-8")
+    outputs.write(page, before + begin + between + END + behind)
 
 
 def parse_tables(text):
@@ -553,7 +553,7 @@ def report(options, measurement, page, tool="measure_size", begin=BEGIN):
     for line in measurement.left_out:
         print("%s: LEFT OUT: %s" % (tool, line))
     if options.json:
-        options.json.write_text(json.dumps(measurement.as_json(), indent=2) + "\n")
+        outputs.write(options.json, json.dumps(measurement.as_json(), indent=2) + "\n")
     if options.check:
         compared, amiss = compare(page, measurement, begin)
         for line in amiss[:LINES_MAX]:

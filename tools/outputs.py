@@ -56,14 +56,19 @@ def attempt(write, *arguments):
     return []
 
 
-def write(path, text):
-    """Write a file whole, or leave there what was there and raise OSError."""
+def write(path, data):
+    """Write a file whole, or leave there what was there and raise OSError.
+
+    Args:
+        data: bytes, or str, which is written as UTF-8.
+    """
+    data = data.encode() if isinstance(data, str) else data
     if path.exists() and not path.is_file():  # /dev/stdout
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(data)
         return
     half = path.with_name(path.name + ".half")
     try:
-        half.write_text(text, encoding="utf-8")
+        half.write_bytes(data)
         os.replace(half, path)
     except BaseException:
         half.unlink(missing_ok=True)

@@ -41,6 +41,7 @@ import sys
 import tempfile
 
 import build
+import outputs
 import setup_env
 
 ROOT = setup_env.ROOT
@@ -218,7 +219,7 @@ def make_packages(text):
 
 def write(path, data):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    outputs.write(path, data)
 
 
 def write_json(path, value):

@@ -2,6 +2,7 @@
 
 import ast
 import concurrent.futures
+import errno
 import importlib.metadata
 import itertools
 import os
@@ -400,6 +401,27 @@ def test_the_same_parts_make_the_same_bytes_in_every_folder(monkeypatch, tmp_pat
     assert made[0] == made[1]
     mpy = made[0][0]
     assert b"mqttpipe.py" in mpy and str(tmp_path).encode() not in mpy
+
+
+@pytest.mark.parametrize("words", [[], ["--source"]], ids=" ".join)
+def test_a_build_that_can_not_be_written_whole_leaves_the_one_before(
+    words, monkeypatch, tmp_path, capsys
+):
+    assert build.main(["--profile", "tiny", "--out", str(tmp_path)]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fill(path, data):
+        with open(path, "wb") as half:
+            half.write(data[:1000])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    monkeypatch.setattr(build, "compile_mpy", lambda *rest: next(iter(before.values())))
+    monkeypatch.setattr(build, "make_source", lambda text: "x" * 5000)
+    assert build.main(["--profile", "tiny", "--out", str(tmp_path), *words]) == 1
+    assert "can't write" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("change", [lambda text: "", lambda text: text[: len(text) // 2]])

@@ -50,12 +50,13 @@ def test_a_file_that_can_not_be_written_whole_stays_as_it_was(tmp_path, monkeypa
     file = tmp_path / "x.json"
     file.write_text("before")
 
-    def fail(path, text, encoding):
-        path.write_bytes(text[:3].encode())
+    def fail(path, data):
+        with open(path, "wb") as half:
+            half.write(data[:3])
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", fail)
+        patch.setattr(Path, "write_bytes", fail)
         (wrong,) = outputs.attempt(outputs.write, file, "behind")
     assert "No space left" in wrong
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
