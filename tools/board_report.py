@@ -138,14 +138,13 @@ def main(arguments=None):
                 told = ask(board)
             finally:
                 board.reset()
-        print(markdown(rows_of(told)))
+        return 0 if commands.put(markdown(rows_of(told))) else 1
     except deploy.FAILURES as error:
-        print("report: failed: " + deploy.shown(commands.said(str(error))), flush=True)
+        commands.put("report: failed: " + deploy.shown(commands.said(str(error))))
         return 1
     except KeyboardInterrupt:
-        print("report: stopped", flush=True)
+        commands.put("report: stopped")
         return 130
-    return 0
 
 
 if __name__ == "__main__":

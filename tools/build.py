@@ -53,6 +53,7 @@ import self_compiling
 import setup_env
 import shrink
 import trees
+from commands import put
 from self_compiling import is_private_constant
 
 ROOT = setup_env.ROOT
@@ -769,7 +770,7 @@ def print_table(rows):
         width = max(map(len, cells))
         columns.append([cell.rjust(width) if is_number else cell.ljust(width) for cell in cells])
     for row in zip(*columns):
-        print(("  " + "  ".join(row)).rstrip())
+        put(("  " + "  ".join(row)).rstrip())
 
 
 def shown(cell):
@@ -807,14 +808,14 @@ def list_costs(text, switches):
 
     everything = parts_of(WHOLE, switches)
     whole = measure(everything)
-    print("What each switch adds to the full build, in bytes:")
+    put("What each switch adds to the full build, in bytes:")
     rows = [("switch", "from profile", ".mpy", "RAM", "what it is")]
     for switch in switches:
         other = measure(everything ^ {switch.name})
         costs = costs_of(switch.name, everything, whole, other)
         rows.append((switch.name, SMALLEST[switch.name], *costs, switch.about))
     print_table(rows)
-    print("The profiles:")
+    put("The profiles:")
     rows = [("profile", "has", ".mpy", "RAM")]
     for profile in PROFILES:
         parts = parts_of(profile, switches)
@@ -822,9 +823,9 @@ def list_costs(text, switches):
         rows.append((profile, names, *measure(parts)))
     print_table(rows)
     if vm:
-        print("RAM: of import and client, in %s, 32-bit. .mpy: -O%d." % (vm.version, DEFAULT_OPT))
+        put("RAM: of import and client, in %s, 32-bit. .mpy: -O%d." % (vm.version, DEFAULT_OPT))
     else:
-        print("RAM: not measured, it needs: python3 tools/get_micropython.py --bits 32")
+        put("RAM: not measured, it needs: python3 tools/get_micropython.py --bits 32")
 
 
 def print_smallest_heap(folder):
@@ -832,13 +833,13 @@ def print_smallest_heap(folder):
 
     vm = vm_memory.find()
     if not vm:
-        print("smallest heap: not measured, it needs: python3 tools/get_micropython.py --bits 32")
+        put("smallest heap: not measured, it needs: python3 tools/get_micropython.py --bits 32")
         return
     try:
         heap_kib = vm.smallest_heap_kib(folder)
     except vm_memory.MemoryProbeError as error:
         raise BuildError("%s, %s" % (vm.version, error)) from error
-    print("can be imported in a heap of %d KiB (%s, 32-bit)" % (heap_kib, vm.version))
+    put("can be imported in a heap of %d KiB (%s, 32-bit)" % (heap_kib, vm.version))
 
 
 # ---------------------------------------------------------------------------
@@ -919,7 +920,7 @@ def build(options):
         return
     parts = choose(switches, options.profile, options.added, options.removed)
     text = configure(text, switches, parts)
-    print("mqttpipe %s, from profile %s:" % (version_of(text), options.profile))
+    put("mqttpipe %s, from profile %s:" % (version_of(text), options.profile))
     print_table([(s.name, "on" if s.name in parts else "off", s.about) for s in switches])
     target = options.out / (SOURCE.stem + (".py" if options.source else ".mpy"))
     other = target.with_suffix(".mpy" if options.source else ".py")
@@ -927,17 +928,17 @@ def build(options):
     header = None if options.source else Header(made)
     write(target, made)
     if options.source:
-        print("%s: %s bytes, compiles itself" % (target, shown(len(made))))
+        put("%s: %s bytes, compiles itself" % (target, shown(len(made))))
         print_smallest_heap(options.out)
     else:
-        print("%s: %s bytes, -O%d" % (target, shown(len(made)), options.opt))
-        print("bytecode: %s; the client itself needs 1.23" % header)
+        put("%s: %s bytes, -O%d" % (target, shown(len(made)), options.opt))
+        put("bytecode: %s; the client itself needs 1.23" % header)
     if options.romfs:
         image = make_romfs(made)
         write(target.with_suffix(".romfs"), image)
-        print("%s: %s bytes" % (target.with_suffix(".romfs"), shown(len(image))))
+        put("%s: %s bytes" % (target.with_suffix(".romfs"), shown(len(image))))
     if other.exists():
-        print("note: %s is there as well; of both a board takes the .py" % other)
+        put("note: %s is there as well; of both a board takes the .py" % other)
 
 
 def main(arguments=None):
@@ -946,7 +947,7 @@ def main(arguments=None):
     try:
         build(options)
     except (BuildError, OSError, subprocess.SubprocessError) as error:
-        print("build: %s" % error, file=sys.stderr)
+        put("build: %s" % error, file=sys.stderr)
         return 1
     return 0
 

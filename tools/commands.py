@@ -6,10 +6,12 @@
     mqttpipe --version
 
 On the left without a checkout, on the right in one; it is the same code. For the tools: said()
-and argument_parser() have what is printed name the commands that are there.
+and argument_parser() have what is printed name the commands that are there, and put() prints it.
 """
 
 import argparse
+import contextlib
+import errno
 import os
 import re
 import runpy
@@ -57,6 +59,37 @@ def said(text):
 def name_of(tool):
     """Return what a tool is called: "deploy.py", or "mqttpipe board deploy" without a checkout."""
     return tool if setup_env.IS_CHECKOUT else NAMES.get(tool, tool)
+
+
+def put(text, end="\n", file=None):
+    """Print a text, at once; return whether it was printed. Raises nothing for the screen.
+
+    What it shows is not the work: a reader that has gone (`| head`) or a full disk behind `>`
+    neither ends that nor is taken for an error of it. A full disk is told on stderr, once. What
+    the encoding of the screen lacks is escaped.
+
+    Args:
+        file: None: sys.stdout, which may be None itself: whoever has started us has closed it.
+    """
+    file = file or sys.stdout
+    if file is None:
+        return False
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    try:
+        print(
+            text.encode(encoding, "backslashreplace").decode(encoding),
+            end=end,
+            file=file,
+            flush=True,
+        )
+        return True
+    except OSError as error:
+        # From here on it goes nowhere, with what is left in the buffer, also when Python ends.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+        if error.errno != errno.EPIPE and file is not sys.stderr:
+            put("what is printed can't be written: %s" % error.strerror, file=sys.stderr)
+        return False
 
 
 def argument_parser(doc):

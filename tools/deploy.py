@@ -60,7 +60,7 @@ PARTS = ROOT / "tools" / "deploy"
 sys.path.append(str(PARTS))
 
 import deploy_certificates as certs  # noqa: E402
-from deploy_talk import SHOWN_MAX, DeployError, confirm, say, shown  # noqa: E402, F401
+from deploy_talk import SHOWN_MAX, DeployError, confirm, put, say, shown  # noqa: E402, F401
 
 REQUIREMENTS = "requirements-deploy.txt"
 
@@ -1419,7 +1419,7 @@ def copy_file(board, name, data):
             shown[0] = quarter
             # Its own stdout is caught while mpremote works: see Board._guarded().
             text = "deploy:   %-14s %d %%" % (name, done * 100 // total)
-            print(text, file=screen, flush=True)
+            put(text, file=screen)
 
     screen = sys.stdout
     temporary = name + UNFINISHED
@@ -1458,7 +1458,7 @@ def wait_online(board, timeout_s, is_main_theirs):
     for line in board.lines(timeout_s):
         if not line or "\ufffd" in line:
             continue  # what a boot loader says at another speed
-        print("  board: " + shown(line), flush=True)
+        put("  board: " + shown(line))
         if ONLINE.match(line):
             say("online, %.1f s after the reset" % (time.monotonic() - began_s))
             return
@@ -1563,7 +1563,7 @@ def run_doctor(board, facts, options, certificates=None):
             line = text.replace("broker: ", "mqtt: offline: ").replace("Wi-Fi: ", "wifi: ")
             advice = advice_on(line, FINAL, LIKELY)
             text += ": " + advice if advice else ""
-        print("  %s %s" % (word, shown(commands.said(text))), file=screen, flush=True)
+        put("  %s %s" % (word, shown(commands.said(text))), file=screen)
         results.append(mark != "-")
 
     def on_data(data):

@@ -40,7 +40,7 @@ print("      mqtt_status() mqtt_test('start'|'stop') mqtt_unsubscribe(filter) mq
 
 
 def say(text):
-    print("repl: " + deploy.shown(commands.said(text)), flush=True)
+    commands.put("repl: " + deploy.shown(commands.said(text)))
 
 
 def check_client(board):

@@ -1276,6 +1276,64 @@ def test_an_async_function_may_be_used_in_secrets(secrets):
     deploy.read_secrets(secrets)
 
 
+@pytest.fixture
+def open_screen():
+    """A function: "gone" or "full" -> a file for a tool's stdout."""
+    with contextlib.ExitStack() as stack:
+
+        def make(kind):
+            if kind == "full":
+                if not os.path.exists("/dev/full"):
+                    pytest.skip("no /dev/full")
+                return stack.enter_context(open("/dev/full", "w"))
+            reading, writing = os.pipe()
+            os.close(reading)
+            return stack.enter_context(open(writing, "w"))
+
+        yield make
+
+
+TOLD_OF_SCREEN = {
+    "gone": "",
+    "full": "what is printed can't be written: No space left on device\n",
+}
+
+
+@pytest.mark.parametrize("screen", TOLD_OF_SCREEN)
+@pytest.mark.parametrize("tool", ("deploy", "repl", "board_report"))
+def test_a_screen_that_takes_nothing_more_ends_no_tool_in_a_traceback(tool, screen, open_screen):
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / (tool + ".py")), "--port", "/dev/none"],
+        stdin=subprocess.DEVNULL,
+        stdout=open_screen(screen),
+        stderr=subprocess.PIPE,
+        timeout=DEPLOY_TIMEOUT_S,
+        text=True,
+    )
+    assert (ran.returncode, ran.stderr) == (1, TOLD_OF_SCREEN[screen])
+
+
+@pytest.mark.parametrize("screen", TOLD_OF_SCREEN)
+def test_a_screen_that_takes_nothing_more_is_not_taken_for_a_fault_of_the_board(
+    ready, secrets, screen, open_screen
+):
+    """Of what is printed while the board works a full disk of the PC looks like the board's."""
+    board = ready()
+    (board.files / "mqttpipe.mpy").unlink()
+    for words in (("--wait", "0", "--secrets", secrets), ("--doctor",)):
+        ran = subprocess.run(
+            [sys.executable, str(ROOT / "tools" / "deploy.py"), "--port", board.port, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=open_screen(screen),
+            stderr=subprocess.PIPE,
+            timeout=DEPLOY_TIMEOUT_S,
+            text=True,
+        )
+        assert (ran.returncode, ran.stderr) == (0, TOLD_OF_SCREEN[screen]), words
+        wait_until_idle(board, board.output.rindex("raw REPL"))
+    assert "mqttpipe.mpy" in files_on(board)
+
+
 def test_a_path_that_the_system_refuses_is_told_in_one_line(run_deploy, tmp_path):
     printed = run_deploy("/dev/none", "--secrets", tmp_path / ("x" * 300), status=1)
     assert "File name too long" in failure(printed)

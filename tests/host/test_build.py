@@ -424,6 +424,14 @@ def test_a_build_that_can_not_be_written_whole_leaves_the_one_before(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_folder_that_the_screen_has_no_letters_for_gets_its_build(tmp_path):
+    out = tmp_path / "dir \u00e9"
+    command = [sys.executable, ROOT / "tools" / "build.py", "--profile", "tiny", "--out", out]
+    status, printed = run(command, PYTHONIOENCODING="ascii")
+    assert status == 0 and r"dir \xe9" in printed, printed
+    assert (out / "mqttpipe.mpy").stat().st_size > 1000
+
+
 @pytest.mark.parametrize("change", [lambda text: "", lambda text: text[: len(text) // 2]])
 def test_what_is_kept_of_a_build_is_not_taken_if_it_is_not_whole(change, monkeypatch, tmp_path):
     """As after a power cut; a board would get an empty client, each time anew."""

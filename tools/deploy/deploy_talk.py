@@ -7,6 +7,7 @@ import getpass
 import sys
 
 import commands
+from commands import put
 
 SHOWN_MAX = 1000  # characters of a line
 ANSWER_MAX = 512  # characters
@@ -20,17 +21,14 @@ class DeployError(Exception):
 def shown(text):
     """Return a text as one line that does nothing to the terminal, whoever it is from.
 
-    Control characters, and those that turn the direction of writing or end a line, are escaped,
-    and those that its encoding has not.
+    Control characters, and those that turn the direction of writing or end a line, are escaped.
     """
     text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    text = text.encode(encoding, "backslashreplace").decode(encoding)
     return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "..."
 
 
 def say(text):
-    print("deploy: " + shown(commands.said(text)), flush=True)
+    put("deploy: " + shown(commands.said(text)))
 
 
 def is_somebody_there():
@@ -64,7 +62,7 @@ def read_line(prompt):
 
     What is longer than ANSWER_MAX is cut off, so that it answers no other question.
     """
-    print(prompt, end="", flush=True)
+    put(prompt, end="")
     answer = rest = sys.stdin.readline(ANSWER_MAX)
     while len(rest) == ANSWER_MAX and rest[-1] != "\n":
         rest = sys.stdin.readline(ANSWER_MAX)
