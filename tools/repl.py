@@ -9,9 +9,9 @@
 
 The board must have mqttpipe (tools/deploy.py puts it there); mqttpipe_repl.mpy is put there by
 this tool, if it is missing or not this one. The board's program is stopped by a soft reset; it
-starts again with the next reset, which is at once if it does not come to a prompt. Ctrl-] or
-Ctrl-X ends mpremote's REPL; what mqtt_start() has begun goes on meanwhile, until mqtt_stop() or a
-reset.
+starts again with the next reset, which is at once if it does not come to a prompt, or if mpremote
+fails at it. Ctrl-] or Ctrl-X ends mpremote's REPL; what mqtt_start() has begun goes on meanwhile,
+until mqtt_stop() or a reset.
 
 Up to the prompt nothing that the board says is trusted, as in tools/deploy.py. Behind it mpremote
 shows what the board prints as it is.
@@ -21,8 +21,13 @@ mpremote's; 1 if it does not come to that: then the last line says why.
 """
 
 import contextlib
-import os
+import subprocess
 import sys
+
+try:
+    import termios
+except ImportError:
+    termios = None  # Windows: mpremote changes nothing there that outlives it
 
 import commands
 import deploy
@@ -30,6 +35,19 @@ import setup_env
 
 COMMANDS = setup_env.ROOT / "micropython" / "mqttpipe_repl.py"
 TARGET = "mqttpipe_repl.mpy"
+
+# `python -m mpremote`, without the user's folder, which would come first among those where Python
+# looks for modules: a project for MicroPython may have a typing.py or a socket.py of its own.
+MPREMOTE = """\
+import sys
+sys.path[:] = [folder for folder in sys.path if folder]
+import runpy
+try:
+    runpy.run_module("mpremote", run_name="__main__", alter_sys=True)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+ENDED_S = 5  # mpremote, when it is asked to
 
 # What runs on the board, last of all: the names are then there for the person, too.
 GREETING = """\
@@ -111,6 +129,44 @@ def prepare(port):
             raise
 
 
+@contextlib.contextmanager
+def same_terminal():
+    """Leave the terminal as it was: mpremote, if it is ended, does not."""
+    settings = None
+    if termios and sys.stdin is not None:
+        with contextlib.suppress(OSError, ValueError, termios.error):
+            settings = termios.tcgetattr(sys.stdin)
+    try:
+        yield
+    finally:
+        if settings:
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, settings)
+
+
+def open_prompt(port):
+    """Run mpremote's REPL; return its exit status. If it fails, the board is reset."""
+    # `resume`: no soft reset from here on.
+    words = ["connect", port, "resume", "exec", GREETING, "repl"]
+    status = None
+    try:
+        with same_terminal(), subprocess.Popen([sys.executable, "-c", MPREMOTE, *words]) as child:
+            try:
+                status = child.wait()
+            except KeyboardInterrupt:
+                child.terminate()
+                try:
+                    child.wait(ENDED_S)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                raise
+    finally:
+        if status != 0:
+            with contextlib.suppress(*deploy.FAILURES), deploy.Board(port, True) as board:
+                board.reset()
+    return status if status >= 0 else 128 - status  # as a shell tells a signal
+
+
 def main(arguments=None):
     parser = commands.argument_parser(__doc__)
     parser.add_argument(
@@ -121,17 +177,13 @@ def main(arguments=None):
     try:
         port = deploy.find_port() if options.port == "auto" else options.port
         prepare(port)
+        return open_prompt(port)
     except deploy.FAILURES as error:
         say("failed: %s" % error)
         return 1
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    # `resume`: no soft reset from here on.
-    command = ["-m", "mpremote", "connect", port, "resume", "exec", GREETING, "repl"]
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *command])
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 tests/broker/test_repl.py tries the same commands without a board, and more of each.
 """
 
+import signal
 import subprocess
 import sys
+import termios
 
 import pytest
 import virtual_board as virtual
@@ -64,8 +66,9 @@ def open_repl():
     """open_repl(board): a Terminal with tools/repl.py, at the prompt."""
     opened = []
 
-    def run(board):
-        terminal = Terminal([sys.executable, tool.__file__, "--port", board.port])
+    def run(board, **options):
+        command = [sys.executable, tool.__file__, "--port", board.port]
+        terminal = Terminal(command, **options)
         opened.append(terminal)
         terminal.wait_for_line(PROMPT, SET_UP_S)
         return terminal
@@ -147,6 +150,33 @@ def test_a_wifi_that_stood_before_and_breaks_is_joined_again(deployed, open_repl
     deployed.world.switch_on()
     repl.wait_for("wifi: up", ONLINE_S)
     repl.wait_for("mqtt: online", ONLINE_S)
+
+
+def test_modules_of_the_users_project_are_none_of_the_tools(deployed, open_repl, tmp_path):
+    """A project for MicroPython may have its own typing.py."""
+    for name in ("typing", "argparse", "socket", "runpy", "termios", "serial"):
+        (tmp_path / (name + ".py")).write_text("raise ImportError('of the project')\n")
+    repl = open_repl(deployed, cwd=tmp_path)
+    enter(repl, "1 + 1", "2")
+    repl.type("\x1d")
+    assert repl.wait_for_end(ENDED_S) == 0
+
+
+def test_who_does_not_come_to_the_prompt_leaves_no_program_stopped(deployed, monkeypatch, capfd):
+    monkeypatch.setattr(tool.setup_env, "reexec_in_venv", lambda requirements: None)
+    monkeypatch.setattr(tool, "GREETING", "raise ValueError('no greeting')")
+    assert tool.main(["--port", deployed.port]) == 1
+    assert "no greeting" in capfd.readouterr().out
+    deployed.wait_for_event("start", count=2)
+
+
+def test_who_is_ended_leaves_the_terminal_as_it_was_and_no_program_stopped(deployed, open_repl):
+    repl = open_repl(deployed)
+    assert not termios.tcgetattr(repl.master)[3] & termios.ECHO
+    repl.process.send_signal(signal.SIGTERM)
+    deployed.wait_for_event("start", timeout_s=ENDED_S, count=2)
+    assert repl.wait_for_end(ENDED_S) == 130
+    assert termios.tcgetattr(repl.master)[3] & termios.ECHO
 
 
 def test_the_second_time_nothing_is_copied(deployed, open_repl):
