@@ -234,9 +234,11 @@ def test_each_page_links_to_what_is_there():
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 def test_secrets_are_ignored_by_git():
     names = ["secrets.py", "esp32/secrets.py", "secrets.py.new", "ca.pem", "lamp.key", "ca.crt"]
+    names += ["secrets_2.py", "secrets_2.py.new", "shed-secrets.py", "esp32/secrets_2.py"]
     paths = ["boards/" + name for name in names]
+    others = ["boards/esp32/main.py", "boards/secrets_example.py"]
     ran = subprocess.run(
-        ["git", "check-ignore", *paths, "boards/esp32/main.py"],
+        ["git", "check-ignore", "--no-index", *paths, *others],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         timeout=TIMEOUT_S,
