@@ -1675,6 +1675,8 @@ def parse_arguments(arguments):
     options = parser.parse_args(arguments)
     if (options.cert is None) != (options.key is None):
         parser.error("--cert and --key need each other")
+    if options.wizard and options.dry_run:
+        parser.error("--wizard writes secrets.py, and --dry-run writes nothing: give one of them")
     return options
 
 

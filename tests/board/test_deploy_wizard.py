@@ -192,6 +192,36 @@ def test_what_the_terminal_sends_amiss_is_asked_for_again(typist, checkout):
     assert not list((checkout / "boards").glob("secrets.py*"))
 
 
+def test_a_key_that_types_no_letter_is_no_part_of_an_answer(typist):
+    one = typist()
+    one.answer("Name of your Wi-Fi: ", "my\x1b[Dnet")
+    one.wait("not so: no control characters")
+    one.answer("Name of your Wi-Fi: ", SSID)
+    one.answer("Its password .*: ", "secret\x1b[A word")
+    one.wait("not so: no control characters")
+    one.wait("Its password .*: ")
+
+
+def test_the_wizard_and_a_dry_run_exclude_each_other(secrets, capsys):
+    before = secrets.read_bytes()
+    with pytest.raises(SystemExit):
+        deploy.main(["--wizard", "--dry-run", "--secrets", str(secrets)])
+    said = capsys.readouterr().err
+    assert said.endswith(
+        "--wizard writes secrets.py, and --dry-run writes nothing: give one of them\n"
+    )
+    assert secrets.read_bytes() == before
+
+
+def test_a_server_that_is_not_verified_is_tried_without_a_word_among_the_questions(
+    broker, tmp_path, capfd
+):
+    made = certificates.make(tmp_path)
+    with broker.another(tls=servers.Tls(made.server)) as secure:
+        assert wizard.try_server(secure.uri, None, None, None, "insecure") is None
+    assert capfd.readouterr() == ("", "")
+
+
 def test_ctrl_c_writes_nothing(typist, checkout):
     one = typist()
     one.answer_wifi()

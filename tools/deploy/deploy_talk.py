@@ -4,6 +4,7 @@ All that it prints goes through shown(), whoever it is from: a board, a server, 
 """
 
 import getpass
+import re
 import sys
 
 import commands
@@ -88,6 +89,8 @@ def ask(question, check=str, default=None, is_secret=False):
         try:
             answer = getpass.getpass(prompt) if is_secret else read_line(prompt) or default or ""
             answer.encode()  # else the terminal has sent bytes that are no text
+            if re.search("[\0-\x1f\x7f-\x9f]", answer):
+                raise ValueError("no control characters, as an arrow key types them")
             if len(answer) >= ANSWER_MAX:
                 raise ValueError("at most %d characters" % (ANSWER_MAX - 1))
             return check(answer)

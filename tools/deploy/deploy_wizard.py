@@ -128,6 +128,7 @@ def try_server(uri, user, password, ca, tls):
     except (mqttpipe.MQTTError, ValueError) as error:
         return str(error)
     client.on_offline = lambda client, error: errors.append(error)
+    client.on_error = lambda client, error: None  # else it is printed among the questions
     deadline_s = time.monotonic() + TRY_MS / 1000
     client.connect()
     while not client.is_online() and not errors and time.monotonic() < deadline_s:
