@@ -258,13 +258,14 @@ def stamp_path(requirement_file, venv):
 def is_usable(venv):
     """Tell whether `venv` is a whole virtual environment whose python runs."""
     python = venv_python(venv)
-    return python.exists() and not (venv / HALF_MADE).exists() and bool(ask_version(python))
+    # os.path's: it may lie where we have no right to look, as in another user's home.
+    return os.path.exists(python) and not (venv / HALF_MADE).exists() and bool(ask_version(python))
 
 
 def is_installed(requirement_file, venv):
     """Tell whether `venv` is usable and has everything in the requirement file."""
     stamp_file = stamp_path(requirement_file, venv)
-    if not stamp_file.exists() or not is_usable(venv):
+    if not os.path.exists(stamp_file) or not is_usable(venv):
         return False
     version = ask_version(venv_python(venv))
     return stamp_file.read_text() == requirements_stamp(requirement_file, version)

@@ -3,6 +3,7 @@
 No address in here is real: example.org is reserved for examples.
 """
 
+import errno
 import os
 import pathlib
 import re
@@ -288,6 +289,23 @@ def test_ctrl_c_ends_a_set_up_in_one_line(monkeypatch, capsys):
     assert ended.value.code == 130 and capsys.readouterr().err == "setup: stopped\n"
     monkeypatch.setattr(sys, "argv", ["setup_env.py", "requirements-build.txt"])
     assert setup_env.main() == 130 and capsys.readouterr().err == "setup: stopped\n"
+
+
+@pytest.mark.parametrize("closed", ("bin/python", "stamp-nothing.txt"))
+def test_an_environment_that_may_not_be_looked_at_is_not_used(closed, tmp_path, monkeypatch):
+    """As one whose python lies in the home of another user."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    for name in ("bin/python", "stamp-nothing.txt"):
+        (tmp_path / "venv" / name).touch()
+    real = os.stat
+
+    def stat(path, *rest, **options):
+        if str(path) == str(tmp_path / "venv" / closed):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *rest, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert not setup_env.is_installed(tmp_path / "nothing.txt", tmp_path / "venv")
 
 
 def test_a_changed_requirement_file_is_not_taken_for_installed(made_venv, tmp_path):
