@@ -161,15 +161,19 @@ class WifiCore:
     ) -> None:
         if isinstance(networks, tuple) and len(networks) == 2 and isinstance(networks[0], str):
             networks = (networks,)
-        self._networks = [_checked_network(one) for one in networks]
+        self._networks = [_checked_network(one) for one in _listed(networks)]
         if not self._networks:
             raise ValueError("networks is empty, must name one")
-        if address is not None and len(address) != 4:
-            raise ValueError("address must be (address, netmask, gateway, DNS server)")
-        if country is not None and len(country) != 2:
-            raise ValueError("country must be two letters: %r" % country)
-        if hostname is not None and not 0 < len(hostname.encode()) <= 32:
-            raise ValueError("hostname must have 1..32 bytes: %r" % hostname)
+        if address is not None and [is_literal(one) for one in _listed(address)] != [True] * 4:
+            raise ValueError(
+                "address must be (address, netmask, gateway, DNS server): %r" % (address,)
+            )
+        if country is not None and (not isinstance(country, str) or len(country) != 2):
+            raise ValueError("country must be two letters: %r" % (country,))
+        if hostname is not None and not (
+            isinstance(hostname, str) and 0 < len(hostname.encode()) <= 32
+        ):
+            raise ValueError("hostname must be text of 1..32 bytes: %r" % (hostname,))
         self._address = address
         self._country = country
         self._hostname = hostname
@@ -177,7 +181,7 @@ class WifiCore:
         self._dns = _listed(dns)
         for one in self._dns:
             if not is_literal(one):
-                raise ValueError("dns must be addresses: %r" % one)
+                raise ValueError("dns must be addresses: %r" % (one,))
         self._sntp = Sntp(ntp, self.dns_servers) if ntp else None
         self.on_up: object = None
         self.on_down: object = None
@@ -517,7 +521,7 @@ class WifiCore:
 
 # ("pool.ntp.org") lacks the comma of a tuple: it is a str, and each letter would be a server.
 def _listed(names):
-    return [names] if isinstance(names, str) else list(names)
+    return list(names) if isinstance(names, (tuple, list)) else [names]
 
 
 def _checked_network(one):
@@ -543,7 +547,9 @@ def _checked_network(one):
 
 
 def is_literal(host: str) -> bool:
-    """True if `host` (str) is an address, not a name: getaddrinfo() asks nobody for it."""
+    """True if `host` is a str with an address, not a name: getaddrinfo() asks nobody for it."""
+    if not isinstance(host, str):
+        return False
     if host.count(":") > 1:
         return not host.strip("0123456789abcdefABCDEF:.")
     parts = host.split(".")
@@ -580,8 +586,8 @@ class Sntp:
             self._resolver = mqttpipe
             for name in names:
                 try:
-                    if ":" in name:
-                        raise ValueError("%r is neither a name nor an address" % name)
+                    if not isinstance(name, str) or ":" in name:
+                        raise ValueError("%r is neither a name nor an address" % (name,))
                     mqttpipe.encode_query(0, name, 1)
                 except Exception as error:  # here, and not out of a step() some time later
                     raise ValueError("ntp: %s" % error)

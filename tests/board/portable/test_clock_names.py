@@ -138,3 +138,10 @@ def test_a_name_needs_a_client_that_can_resolve_it():
 def test_a_name_that_nobody_can_have_is_told_at_once():
     for name in ("time..example", "", "n" * 64):
         raises(ValueError, Sntp, ("192.0.2.1", name), list)
+
+
+def test_a_server_that_is_no_text_is_told_with_its_value():
+    need_resolver()
+    for servers in (5, [5], True, ("192.0.2.1", 5), [("192.0.2.1", 123)]):
+        text = raises(ValueError, Sntp, servers, list)
+        assert text.startswith("ntp: ") and "is neither a name nor an address" in text, text

@@ -426,13 +426,22 @@ def test_wrong_arguments_are_told_without_name_or_password():
     for networks in (
         [], ("home",), ("home", "short"), ("", "password"), ("n" * 33, "password"),
         [("home", "password"), "shed"], ("home", b"password"), 5, [("secretive", 12345678)],
+        None, "home", {"home": "password"},
     ):  # fmt: skip
-        error = TypeError if networks == 5 else ValueError
-        text = raises(error, Port, networks)
+        text = raises(ValueError, Port, networks)
         for word in ("home", "short", "nnn", "secretive", "12345678"):
             assert word not in text, text
-    raises(ValueError, Port, ("home", "password"), address=("192.0.2.9",))
-    raises(ValueError, Port, ("home", "password"), country="NZL")
+    for setting, values in (
+        ("address", (("192.0.2.9",), "1234", ("a", "b", "c", "d"), 5, ("192.0.2.9", 1, 2, 3))),
+        ("country", ("NZL", "", 49, ("N", "Z"))),
+        ("hostname", (5, "", b"lamp", ("a", "b"))),
+        ("dns", (5, ("192.0.2.53", 53), (("192.0.2.53", 53),))),
+    ):
+        for value in values:
+            text = raises(ValueError, Port, ("home", "password"), **{setting: value})
+            assert text.startswith(setting + " must be "), text
+            shown = repr(value)
+            assert text.endswith(": " + shown) or setting == "dns", (text, shown)
     for length, letter in ((33, "h"), (17, "\u00fc")):  # the drivers count bytes
         raises(ValueError, Port, ("home", "password"), hostname=letter * length)
         raises(ValueError, Port, ("home", letter * length * 2))
