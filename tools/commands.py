@@ -125,10 +125,10 @@ def main(words):
     """Run the command that `words` begin with; return the exit status, or exit."""
     asked = words[1:] if words[:1] == ["board"] else words
     if not words or asked[:1] in (["-h"], ["--help"], ["help"]):
-        print(usage())
+        put(usage())
         return 0 if words else 2
     if words == ["--version"]:
-        print("mqttpipe " + version())
+        put("mqttpipe " + version())
         return 0
     for length in (1, 2):
         command = " ".join(words[:length])
@@ -143,7 +143,7 @@ def main(words):
         known = "mqttpipe board %s is meant?" % typed
     else:
         known = "there are " + ", ".join(COMMANDS)
-    print("mqttpipe: no command '%s': %s" % (typed, known), file=sys.stderr)
+    put("mqttpipe: no command '%s': %s" % (typed, known), file=sys.stderr)
     return 2
 
 
