@@ -3461,10 +3461,12 @@ class _Serving(_Connecting):
         now_ms = self._now_ms
         at = pipe.head
         kind = _FLYING
-        while at != pipe.tail:
+        left = self._flying  # how many are to be found
+        while at != pipe.tail and (left > 0 or kind == _FLYING):
             if at == pipe.left:
-                kind = _FLYING | _RELEASED  # behind it only a resent PUBREL has left
+                kind = _FLYING | _RELEASED  # behind it only resent PUBRELs have left
             if pipe.firsts[at] & kind == kind:
+                left -= 1
                 at_ms = pipe.marks[at] = ticks_add(pipe.marks[at], timeout_ms)
                 oldest_ms = _earlier(at_ms, oldest_ms, now_ms)
             at = pipe.after[at]
@@ -3595,9 +3597,10 @@ class _Serving(_Connecting):
             happened = True
             timers[timer] = None
             left_ms = 0
-            if timer == _TIMER_ACK:
-                # (Draining has a deadline of its own, and ends with DISCONNECT.)
-                left_ms = None if self.state == _CLOSING else self._allow(0)
+            if self.state == _CLOSING and timer != _TIMER_WRITE:
+                left_ms = None  # draining has a deadline of its own, and ends with DISCONNECT
+            elif timer == _TIMER_ACK:
+                left_ms = self._allow(0)
             if timer == _TIMER_PING:
                 self._on_ping_time()
             elif timer < _TIMER_PINGRESP:
@@ -3803,7 +3806,7 @@ class _Receiving(_Serving):
                     if (not _MQTT5 or length < 3) and first_byte == _PUBACK:
                         token = on_ack(_PUBACK, buf[0] << 8 | buf[1])
                     else:
-                        if _MQTT5 and decoder.have < length:
+                        if _MQTT5 and is_5 and decoder.have < length:
                             if first_byte < _LATE and not begins_with(_NO_TOPIC):
                                 self._forget_alias(first_byte, aliases)
                         token = self._on_packet(first_byte)
@@ -4923,9 +4926,10 @@ class _Sending(_Receiving):
             row = filters.next_unsent()
             if row is None:
                 return
-            # As in _next_id().
-            if _HINTS and self._kicks > 1 and filters.asked_count and not self._is_stable:
-                return
+            # As in _next_id(): not behind another one, nor behind PUBRELs.
+            if _HINTS and self._kicks > 1 and not self._is_stable:
+                if filters.asked_count or self._flying:
+                    return
             packet = encode_filter(
                 row[_ID] + _FILTER_ID_MIN,
                 row[_FILTER],
@@ -5022,6 +5026,8 @@ class _Closing(_Sending):
             try:
                 packet = self._bye if _MQTT5 else _DISCONNECT_PACKET
                 self._write(packet, 0, len(packet))
+                # Closing with an unread CONNACK would reset the connection: see _phases().
+                self._read(self._decoder.buf, len(self._decoder.buf))
             except Exception:
                 pass
         if _MQTT5 and self._is_5 and state >= _AWAITING_CONNACK:
@@ -5261,27 +5267,30 @@ class _Closing(_Sending):
                         words = "is it the filter %r?" % row[_FILTER]
             # A message goes behind the filters. One that was sent was sent when all were granted,
             # but those that are new: the server may not have come to it.
+            is_pubrel = asked is None
             at = pipe.tail if asked and asked[_TOKEN] > 0 else pipe.head
-            suspect = -1
-            is_pubrel = False
             while at != pipe.tail:
-                first = pipe.firsts[at]
-                if _QOS2 and self._kicks > 1 and first & _RELEASED:
-                    is_pubrel = True  # one at a time, and PUBREL goes first: no message has left
-                    words = "is it the PUBREL of message %d?" % pipe.tokens[at]
-                    break
-                if suspect < 0 and first & (_SENT | _RELEASED | _MUTE) == _SENT:
-                    suspect = at
+                if pipe.firsts[at] & (_SENT | _RELEASED | _MUTE) == _SENT:
+                    is_pubrel = False
                     words = "is it message %d to %r? cancel() takes it back"
                     words %= (pipe.tokens[at], pipe.topics[at])
+                    break
                 at = pipe.after[at]
+            # PUBRELs go first. One at a time, filters and messages wait behind them: if one of
+            # these was the suspect before, the PUBREL was there, too.
+            if _QOS2 and (is_pubrel or self._kicks > 1):
+                at = pipe.head
+                while at != pipe.tail and not pipe.firsts[at] & _RELEASED:
+                    at = pipe.after[at]
+                if at != pipe.tail:
+                    words = "is it the PUBREL of message %d?" % pipe.tokens[at]
+                    if (self._suspected or "")[:7] in ("is it t", "is it m"):
+                        self._suspected = words
             if is_offence:
-                is_pubrel = False
                 words = "is it a (retained) message with a bad topic name?"
             if words != self._suspected or words is None:
                 self._suspected = words
-                if not is_pubrel:  # else it was behind the suspect, but not told before
-                    self._kicks = 0
+                self._kicks = 0
             self._kicks += 1
             if self._kicks < _KICKS_MIN:
                 return error
@@ -5702,7 +5711,9 @@ class _Driving(_Closing):
                             self._watch()
                             await wait_ready(self, self._pipe)
                             continue
-                    except Exception:
+                    except OSError:
+                        self._on_bad_poll()
+                    except MemoryError:
                         self._on_bad_poll()
                     await sleep(0)
             finally:
@@ -5910,7 +5921,7 @@ class _Calls5(_Driving):
             self._bye = _DISCONNECT_PACKET
             self._is_alias_new = False
             self._aliases = self._alias_topics = self._next_alias = None  # see _sending()
-            # For each open request: (correlation data, callback, ticks_ms() of its end).
+            # For each open request: [correlation data, callback, ticks_ms() of its end, token].
             self._requests = ()
             self._last_request = 0
             self._request_seed = None
@@ -5968,7 +5979,8 @@ class _Calls5(_Driving):
                 expiry_s,  # _OFFLINE
             )
 
-        # Nobody will answer the request with this token, if it is one: its time is over.
+        # The request with this token, if it is one, is refused, dropped or taken back: its time is
+        # over.
         def _end_request(self, token):
             for request in self._requests:
                 if request is not None and request[3] == token:
@@ -6383,9 +6395,10 @@ class MQTTClient(_Calls5):
             self._arriving = 0  # packet_id of the QoS 2 message that no callback has had yet
             self._again = None  # (turn, packet_id) of each whose PUBREL is to be sent again
             self._is_qos1_told = False  # True: we reported that the server does not do QoS 2
-            if not clean_session:
+            if _MQTT5 and session_expiry_s or not clean_session:
                 # The server may still hold a message from before a reset of this device. It would
-                # take a new one with the same identifier for a repetition.
+                # take a new one with the same identifier for a repetition. (MQTT 5.0: only the
+                # first CONNECT is clean, and several servers may share a name.)
                 token = int.from_bytes(urandom(2), "big")
                 self._pipe.last_token = token
                 if _STATS:

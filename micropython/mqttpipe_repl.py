@@ -259,7 +259,7 @@ def _on_offline(client, error):
 
 def _on_error(client, error):
     global _refused_token
-    _refused_token = getattr(error, "token", 0)
+    _refused_token = getattr(error, "token", _refused_token)
     _tell("mqtt: %s: %s" % (type(error).__name__, _error_text(error)))
 
 
@@ -381,7 +381,7 @@ def mqtt_start(uri=None, **options):
 
     Blocks: until it is online, 10 s at most (30 s if the Wi-Fi has to be joined first).
     """
-    global _client, _own_id, _uris, _connections, _last_error, _ansi
+    global _client, _own_id, _uris, _connections, _last_error, _refused_token, _ansi
     if _client is not None:
         print("already started: mqtt_status(), or mqtt_stop() first")
         return
@@ -398,6 +398,7 @@ def mqtt_start(uri=None, **options):
     _ansi = None
     _connections = 0
     _last_error = None
+    _refused_token = 0
     _filters.clear()
     try:
         if "link" not in options:
@@ -643,7 +644,8 @@ class _Test:
         self.published = self.missed = self.refused = 0
         self.received = self.duplicated = self.late = 0
         self.window = bytearray(_WINDOW)
-        self.histogram = [0] * _BUCKETS
+        # In rows: a heap that is in pieces may have no 1 KB in one.
+        self.histogram = [[0] * _STEPS for _ in range(_BUCKETS // _STEPS)]
         self.low_us = self.high_us = None
         self.connections = _connections
         self.begin_ms = self.report_ms = _ticks_ms()
@@ -727,7 +729,8 @@ class _Test:
         if took_ms > 60_000:  # microseconds go round every 18 minutes
             took_us = took_ms * 1000
         took_us = max(0, took_us)
-        self.histogram[_bucket(took_us)] += 1
+        bucket = _bucket(took_us)
+        self.histogram[bucket // _STEPS][bucket % _STEPS] += 1
         if self.low_us is None or took_us < self.low_us:
             self.low_us = took_us
         if self.high_us is None or took_us > self.high_us:
@@ -744,10 +747,13 @@ class _Test:
 
     def median_us(self):
         left = (self.received + 1) // 2
-        for bucket in range(_BUCKETS):
-            left -= self.histogram[bucket]
-            if left <= 0:
-                return _value(bucket)
+        bucket = 0
+        for row in self.histogram:
+            for count in row:
+                left -= count
+                if left <= 0:
+                    return _value(bucket)
+                bucket += 1
         return None
 
     def summary(self):
@@ -828,7 +834,7 @@ def mqtt_test(action="show", rate_hz=10, qos=1, payload_bytes=32):
                 return
         try:
             _test = _Test(client, rate_hz, qos, payload_bytes)
-        except _MQTTError as error:
+        except Exception as error:  # MemoryError, too
             print("mqtt_test: %s" % _error_text(error))
             return
         print("%d messages/s to %s" % (rate_hz, _shown(_test.topic)))

@@ -14,6 +14,7 @@ import time
 import ends
 import pytest
 
+import build
 from proxy import UP, Cut
 from terminal import Terminal
 
@@ -36,8 +37,9 @@ COMMANDS = (
 def repl_folder(tmp_path_factory, compile_mpy):
     """A folder with what is on a board that has the commands."""
     folder = tmp_path_factory.mktemp("repl")
-    for name in ("mqttpipe", "mqttpipe_repl"):
-        compile_mpy(ends.ROOT / "micropython" / (name + ".py"), folder / (name + ".mpy"), "-O2")
+    (folder / "mqttpipe.mpy").write_bytes(build.compile_mpy(build.read_source()))
+    commands = ends.ROOT / "micropython" / "mqttpipe_repl.py"
+    compile_mpy(commands, folder / "mqttpipe_repl.mpy", "-O2")
     return folder
 
 

@@ -329,3 +329,39 @@ def test_a_pubrel_that_is_answered_is_no_suspect():
         if come_online(bench, CONNACK_SESSION) == b"\x62\x02\x00\x02":  # one at a time
             bench.exchange(b"\x70\x02\x00\x02")
     assert "message 1 to" in told[2] and "message 1 to" in told[4], told
+
+
+def test_a_pubrel_is_no_suspect_at_the_first_connection_that_has_one():
+    """Two closings before it had nothing to do with it."""
+    needs("hints", "qos2")
+    bench = bench_of()
+    for _ in range(2):
+        come_online(bench)
+        bench.server.is_ended = True
+        bench.steps()
+    come_online(bench, CONNACK_SESSION)
+    bench.client.publish("t", "x", 2)
+    bench.exchange()
+    bench.exchange(b"\x50\x02\x00\x01")
+    bench.server.is_ended = True
+    bench.steps()
+    assert not any("PUBREL" in text for text in texts(bench))
+
+
+def test_a_server_that_closes_at_pubrel_makes_no_filter_a_suspect():
+    needs("hints", "qos2")
+    bench = bench_of()
+    come_online(bench)
+    bench.client.publish("guilty", "x", 2)
+    bench.exchange()
+    bench.exchange(b"\x50\x02\x00\x01")
+    bench.client.subscribe("innocent")
+    told = []
+    for _ in range(5):
+        bench.server.is_ended = True
+        bench.steps()
+        told += texts(bench)
+        sent = come_online(bench, CONNACK_SESSION)
+        assert sent[:4] == b"\x62\x02\x00\x01", sent
+    assert sent == b"\x62\x02\x00\x01", "one at a time"
+    assert all("PUBREL of message 1?" in text for text in told[3:]), told

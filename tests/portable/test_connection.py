@@ -552,3 +552,19 @@ def test_disconnect_before_connack_says_so_to_a_server_that_may_have_accepted():
         # Behind half a CONNECT it would be taken for its rest.
         assert bench.server.received() == (DISCONNECT if is_whole else b"")
         assert bench.server.is_closed and bench.client.state_name == "DOWN"
+
+
+def test_disconnect_says_so_although_pingresp_is_overdue():
+    bench = Bench(keep_alive_s=10, connect_timeout_ms=5000).go_online()
+    bench.clock.advance(10_000)
+    bench.steps()
+    bench.server.received()  # PINGREQ
+    bench.client.publish("t", "x", 1)
+    bench.exchange()
+    bench.clock.advance(4000)
+    bench.client.disconnect()
+    for _ in range(7):
+        bench.steps()
+        bench.clock.advance(1000)
+    assert bench.server.received() == DISCONNECT
+    assert bench.take_events() == [("offline", None)]

@@ -115,6 +115,20 @@ def test_without_a_session_of_an_earlier_life_tokens_begin_with_one():
     assert bench.client.publish("t", b"x", qos=1) == 1
 
 
+def test_they_begin_elsewhere_as_well_where_only_the_first_connect_is_clean():
+    """MQTT 5.0: the next may reach another server of that name, with a session from before."""
+    needs("mqtt5", "qos2")
+    bench = Bench(
+        protocol=5,
+        session_expiry_s=3600,
+        prepare=lambda: setattr(mqttpipe, "urandom", lambda n: b"\x31\x07"),
+    )
+    bench.go_online(b"\x20\x03\x00\x00\x00")
+    bench.client.publish("t", b"x", qos=2)
+    bench.steps()
+    assert bench.server.received() == b"\x34\x07\x00\x01t\x31\x08\x00x"
+
+
 def test_an_identifier_stays_one_message_s_where_the_latest_takes_an_older_one_s_place():
     """[MQTT-2.3.1-2]: tokens do not rise along the ring then."""
     needs("qos2", "offline")
