@@ -398,6 +398,8 @@ _SEGMENT_BYTES = const(770)  # of 800; TLS adds some
 _SEGMENTS_LARGE = const(6)
 _SEGMENTS_PING = const(13)
 _SEGMENTS_MAX = const(16)
+_RESETS = const((103, 104))  # ECONNABORTED, ECONNRESET: lwIP has dropped the connection
+_RESET_MS = const(300)  # the least time to wait for a reset
 
 # One step() does a bounded amount of work: neither a flood from the server nor a callback that
 # always publishes may keep the caller from its own loop.
@@ -2707,6 +2709,8 @@ class _Connecting:
             try:
                 if not self._is_open:
                     while not self._is_wanted:
+                        if self._dying is not None:
+                            self._bury()
                         if self.state != _DOWN:  # disconnect() in on_offline, or right after it
                             self._pause_end_ms = None
                             if _MQTT5:
@@ -2752,9 +2756,12 @@ class _Connecting:
                 self._pause_end_ms = ticks_add(self._now_ms, _LINK_CHECK_MS)
                 if _RESOLVER:
                     self._known.clear()  # the next network may have other addresses
-            elif 0 < _left_of(self._free_ms, self._now_ms) <= _linger_ms:
-                is_up = False
-                self._pause_end_ms = self._free_ms
+            else:
+                if self._dying is not None:
+                    self._bury()
+                if 0 < _left_of(self._free_ms, self._now_ms) <= _linger_ms:
+                    is_up = False
+                    self._pause_end_ms = self._free_ms
 
         # -- one attempt: from here to CONNACK within connect_timeout_ms
         self._now_ms = ticks_ms()  # is_up() may be slow
@@ -5033,6 +5040,23 @@ class _Closing(_Sending):
         if _MQTT5 and self._is_5 and state >= _AWAITING_CONNACK:
             if isinstance(error, ServerError) or isinstance(error, LocalError):
                 self._say_why(error)
+        # lwIP keeps what the peer has not acknowledged, up to 10 s after we close. Without that
+        # memory a write of the next connection blocks, also after disconnect() and connect(). A
+        # reset frees it. A peer that has closed sends one, as its answer to one more packet.
+        is_late = state == _CLOSING and at_ms is None  # the time for draining is over
+        if is_late or state > _TCP_CONNECTING and isinstance(error, TimedOut):
+            self._free_ms = ticks_add(ticks_ms(), _linger_ms)
+        elif error and self._unproven > 1:
+            reason = error.args[0] if error.args else None
+            if reason == _SERVER_CLOSED and self._socket is not None and not (_TLS and self._raw):
+                try:
+                    self._socket.write(_PINGREQ_PACKET, 0, 2)
+                except Exception:
+                    pass
+                self._dying = self._socket
+                self._socket = None
+            elif reason == _SERVER_CLOSED or isinstance(error, OSError) and reason not in _RESETS:
+                self._free_ms = ticks_add(ticks_ms(), _linger_ms)
         self._drop_socket()
         self._read = self._write = self._packets = None
         if _QOS2 and self._arriving in self._received:
@@ -5050,11 +5074,6 @@ class _Closing(_Sending):
         self._ping_mark = None
         if _QOS2:
             self._pubrel_mark = None
-        # lwIP keeps the unsent data of a dead connection for 10 s. Without that memory a write of
-        # the next connection blocks, also after disconnect() and connect().
-        is_late = state == _CLOSING and at_ms is None  # the time for draining is over
-        if is_late or state > _TCP_CONNECTING and isinstance(error, TimedOut):
-            self._free_ms = ticks_add(ticks_ms(), _linger_ms)
         self._is_held = self._has_said_bye = self._is_time_up = False
         self._put_offs = 0
         self._has_marks = False
@@ -5112,6 +5131,20 @@ class _Closing(_Sending):
                     self._write(packet, 0, len(packet))
             except Exception:
                 pass
+
+    # lwIP: close the socket that the server had closed. If no reset has come, wait for its memory.
+    def _bury(self):
+        sock = self._dying
+        self._free_ms = ticks_add(self._now_ms, _linger_ms)
+        try:
+            sock.readinto(self._decoder.buf, 1)
+        except Exception as error:
+            if isinstance(error, OSError):
+                self._free_ms = self._now_ms
+        try:
+            self._dying = sock.close()  # None
+        except Exception:
+            self._dying = None
 
     def _drop_socket(self):
         # Drop the poll with the socket, and a bad poll too: if its register() ran out of memory,
@@ -5187,6 +5220,8 @@ class _Closing(_Sending):
                 pause_ms = lowest_ms + (pause_ms - lowest_ms) * draw // 65535
             except Exception:
                 pass  # without random numbers: the longest
+        if self._dying is not None:
+            pause_ms = max(pause_ms, _RESET_MS)
         self._pause_end_ms = ticks_add(ticks_ms(), pause_ms)
 
     # Turn any exception into an MQTTError that names the stage and the server.
@@ -6406,7 +6441,10 @@ class MQTTClient(_Calls5):
         self._is_resumed = True  # no session was lost for want of memory
         self._longest_ms = 0  # upper bound of the last random pause; the next one's is double
         self._pause_end_ms = None
-        self._free_ms = 0  # lwIP: ticks_ms() when it has given the last connection's memory back
+        # lwIP: ticks_ms() when it has given the last connection's memory back; that connection's
+        # socket, until a reset has freed the memory or we give up waiting for it.
+        self._free_ms = 0
+        self._dying = None
         if _RESOLVER:
             self._address_count = 1
         if _HINTS:

@@ -176,6 +176,22 @@ def test_a_connection_behind_disconnect_and_connect_blocks_no_step(start_client,
     assert longest[0] <= STEP_US_MAX, longest
 
 
+def test_a_connection_behind_one_that_the_server_closed_blocks_no_step(start_client, own_broker):
+    """lwIP holds what is lost on the way to the server until it has sent it again."""
+    board = start_client(uri_of(own_broker), **{**OPTIONS, "connect_timeout_ms": 8_000})
+    board.run("lan.config(watch_phy=False)\n" + FLOOD)
+    for _ in range(3):
+        board.run("flood(500, 150)\nlan.config(lose=40)\nflood(1_500, 150)")
+        own_broker.kill()
+        own_broker.start()
+        board.run("flood(6_000, 150)\nlan.config(lose=20)\nwatch.run(20_000, client.is_online)")
+        board.run("flood(4_000, 150)\nlan.config(lose=0)\nwatch.run(20_000, client.is_online)")
+    events, longest = board.evaluate("watch.story()")
+    print(events, "longest step: %d us in %s -> %s" % longest)
+    assert events.count(("online",)) > 3, events
+    assert longest[0] <= STEP_US_MAX, longest
+
+
 # ---------------------------------------------------------------------------
 # No connection in the first place
 # ---------------------------------------------------------------------------

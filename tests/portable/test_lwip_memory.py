@@ -1,10 +1,12 @@
 """lwIP's memory for what is on its way: no write finds it full, no connection a dead one's."""
 
 import board_heap  # noqa: F401
-from fakes import Bench, SkipTest, has_memory
-from test_unproven_writes import PINGREQ, PINGRESP, on_lwip
+from fakes import ECONNRESET, Bench, SkipTest, has_memory, needs
+from test_unproven_writes import PINGREQ, PINGRESP, on_lwip, publish_each_step
 
 import mqttpipe
+
+EHOSTUNREACH = 113
 
 
 class Memory:
@@ -135,6 +137,71 @@ def test_a_dead_connection_s_memory_is_waited_for_when_disconnect_has_found_no_e
     bench.steps()
     assert client.state_name == "DOWN"
     assert is_attempted_after(bench, 10_500)
+
+
+def closed_by_the_server(bench):
+    """Behind two writes that nothing has proven to have come."""
+    publish_each_step(bench.client, 2)
+    bench.server.received()
+    bench.events.clear()
+    bench.server.is_ended = True
+    bench.steps()
+    return bench.server
+
+
+@on_lwip
+def test_a_server_that_closes_is_asked_for_a_reset_which_frees_the_memory(bench):
+    server = closed_by_the_server(bench)
+    assert server.received() == PINGREQ and not server.is_closed
+    assert str(bench.error()) == "ONLINE: closed by the server"
+    server.error = ECONNRESET
+    bench.clock.advance(999)
+    bench.steps()
+    assert bench.client.state_name == "WAITING"
+    bench.clock.advance(1)
+    assert is_attempted_after(bench, 0)
+    assert server.is_closed
+
+
+@on_lwip
+def test_a_server_that_closes_and_sends_no_reset_leaves_its_memory_taken(bench):
+    server = closed_by_the_server(bench)
+    bench.clock.advance(1_000)
+    assert is_attempted_after(bench, 10_500)
+    assert server.is_closed
+
+
+@on_lwip
+def test_the_next_of_several_servers_waits_for_the_reset(bench):
+    needs("failover")
+    bench = Bench(uri=["mqtt://192.0.2.1", "mqtt://192.0.2.2"], pipe_slots=100).go_online()
+    closed_by_the_server(bench).error = ECONNRESET
+    assert is_attempted_after(bench, 300)
+
+
+@on_lwip
+def test_a_network_that_is_gone_leaves_the_memory_taken_and_a_reset_frees_it(bench):
+    for errno, wait_ms in ((EHOSTUNREACH, 10_500), (ECONNRESET, 0)):
+        publish_each_step(bench.client, 2)
+        bench.server.error = errno
+        bench.steps()
+        bench.clock.advance(0 if wait_ms else 1_000)
+        assert is_attempted_after(bench, wait_ms), errno
+        bench.go_online()
+
+
+@on_lwip
+def test_where_all_is_proven_to_have_come_no_memory_is_waited_for(bench):
+    bench.client.publish(b"t", b"x")
+    bench.steps()
+    bench.clock.advance(300_000)
+    bench.steps()
+    bench.exchange(PINGRESP)
+    bench.server.is_ended = True
+    bench.steps()
+    assert bench.server.is_closed
+    bench.clock.advance(1_000)
+    assert is_attempted_after(bench, 0)
 
 
 @on_lwip
