@@ -1600,6 +1600,7 @@ class Pipe(IOBase):
                 self.properties[target] = self.properties[source]
             for field in self.fields:
                 field[target] = field[source]
+            self.firsts[source] = 0  # Ctrl-C behind this line leaves no message there twice
 
         def drop_expired(self, now_ms):
             """Drop queued messages that have expired, and find the next expiry.
@@ -3149,12 +3150,12 @@ class _Connecting:
         is_ours = is_ours and self._is_resumed
         self._is_resumed = is_ours
         self._filters.resume(session_present, is_ours)
-        if _OFFLINE:
-            # Also messages that were sent: this server may close the connection at one of them.
+        # Also messages that were sent may expire: this server may close the connection at one.
+        if _OFFLINE and is_ours:
             self._pipe.drop_expired(self._now_ms)
         again = self._pipe.resume(is_ours)
-        if _OFFLINE:
-            self._pipe.drop_expired(self._now_ms)  # also those that resume() has reset
+        if _OFFLINE and not is_ours:
+            self._pipe.drop_expired(self._now_ms)  # now no session knows of any
         if _MQTT5 and self._is_5:
             self._on_connack_5()
         if _QOS2:
@@ -3560,9 +3561,8 @@ class _Serving(_Connecting):
         ):
             yield False
         # After DISCONNECT we send and read nothing [MQTT5-3.14.4-1, -2].
-        self._has_said_bye = self._is_held = self._happened = True
+        self._has_said_bye = self._is_held = self._happened = pipe.is_signalled = True
         while True:
-            pipe.is_signalled = True
             yield False
             if not outbox.pending or self._is_time_up:
                 break
@@ -3653,11 +3653,16 @@ class _Serving(_Connecting):
     # If no packet came since it last expired, send PINGREQ anyway, as writing alone detects a dead
     # connection late; but not while bytes are pending, as _TIMER_WRITE watches these.
     def _on_ping_time(self, is_slow=False):
-        if not self.keep_alive_s:  # the application has set it to 0
+        limit_ms = self.keep_alive_s * 1000
+        if _MQTT5 and self._server_keep_alive_s:  # what the application has set since may be less
+            limit_ms = min(limit_ms or _MS_MAX, self._server_keep_alive_s * 1000)
+        if not limit_ms:  # the application has set it to 0
             return
-        left_ms = _left_of(ticks_add(self._sent_ms, self.keep_alive_s * 1000), self._now_ms)
-        if left_ms <= 0 or self._is_quiet and not is_slow and not self._outbox.pending:
-            left_ms = self.keep_alive_s * 1000
+        left_ms = _left_of(ticks_add(self._sent_ms, limit_ms), self._now_ms)
+        if is_slow and left_ms > 0:
+            return
+        if left_ms <= 0 or self._is_quiet and not self._outbox.pending:
+            left_ms = limit_ms
             if is_slow or self._is_held or self._timers[_TIMER_PINGRESP] is None:
                 self._put_ping()
         if not is_slow:
@@ -3797,8 +3802,10 @@ class _Receiving(_Serving):
                         for at in range(len(aliases)):
                             if aliases[at] and aliases[at][2] != ():
                                 aliases[at] = aliases[at][0], aliases[at][1], _NOTHING
-                if first_byte > free and (
-                    outbox.room < _ACK_ROOM or not free and first_byte & ~0x0F == _PUBLISH
+                if (
+                    first_byte > free
+                    and (outbox.room < _ACK_ROOM or not free and first_byte & ~0x0F == _PUBLISH)
+                    and not (_MQTT5 and first_byte == _DISCONNECT)  # the server's needs no answer
                 ):
                     held = first_byte
                     self._is_held = True
@@ -4255,7 +4262,8 @@ class _Receiving(_Serving):
             if kind == _SUBACK or kind == _UNSUBACK:
                 properties, at = decode_properties(buf, at, end, kind)
                 if at != end - 1:
-                    raise _server_error(_MALFORMED, "SUBACK for more than one filter")
+                    words = "packet 0x%02x with %d reason codes for one filter"
+                    raise _server_error(_MALFORMED, words % (kind, end - at))
                 self._on_suback(kind == _SUBACK, packet_id, properties)
                 return 0
             if at < end:
@@ -4327,7 +4335,7 @@ class _Receiving(_Serving):
 
         def _put_auth(self, code, data):
             packet = _packet(_AUTH, bytes((code,)) + _with_length(self._auth_fields(data)))
-            if self.state == _ONLINE and len(packet) > self._pipe.packet_bytes_max:
+            if self.state >= _SUBSCRIBING and len(packet) > self._pipe.packet_bytes_max:
                 raise self._pipe.why_too_large("AUTH", len(packet))
             self._auth_packet = packet
             self._send_auth()
@@ -4411,7 +4419,8 @@ class _Receiving(_Serving):
         if _MQTT5 and properties is not None:
             code = decoder.buf[decoder.length - 1]
             if 2 < code < _FAILED and (is_suback or code != 0x11):
-                raise _breach("SUBACK with code 0x%02x [5: 3.9]" % code)
+                words = "SUBACK" if is_suback else "UNSUBACK"
+                raise _breach("%s with code 0x%02x [5: 3.9, 3.11]" % (words, code))
             if code >= _FAILED:
                 error = _refusal("filter %r" % row[_FILTER], code, properties)
                 error.token = abs(row[_TOKEN])
@@ -4514,11 +4523,18 @@ class _Sending(_Receiving):
                     free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if self._failed is not None:
                         raise self._failed
-                    if _QOS2:
+                    if _QOS2 and again:
+                        if _OFFLINE:
+                            pipe.is_looking = True  # no writer may move the messages
                         while again and outbox.room >= _ACK_BYTES:
+                            if _OFFLINE and pipe.is_dropping:  # retry
+                                pipe.has_chores = pipe.is_signalled = True
+                                break
                             at = pipe.find_id(again.pop(0)[1])
                             if at >= 0:
                                 self._send_pubrel(at)
+                        if _OFFLINE:
+                            pipe.is_looking = False
                     if filters.is_unsent and not self._has_said_bye and not is_full:
                         self._send_filters()
 
@@ -6230,9 +6246,9 @@ class MQTTClient(_Calls5):
             each topic name. publish() can override it.
         protocol: 4: MQTT 3.1.1; 5: MQTT 5.0, which adds:
         session_expiry_s: int, 0..4,294,967,295 (for ever): how long the server keeps the session
-            without a connection. clean_session then means Clean Start. It counts only for the
-            first CONNECT, and the first after a disconnect() that has ended the connection; all
-            others resume the session.
+            without a connection. clean_session then means Clean Start. It counts for the first
+            CONNECT after connect(), and for another server of a list; all others resume the
+            session.
         properties: dict, of CONNECT: name -> value. The names are the specification's, in
             snake_case; user_property is a list of pairs. The client always sends
             maximum_packet_size, receive_maximum and topic_alias_maximum.
@@ -6693,7 +6709,8 @@ class MQTTClient(_Calls5):
                         break  # send what we owe first
             finally:
                 self._is_telling = False
-                if pipe.dropped:  # step() tells the rest, or what was dropped just now
+                # step() tells the rest, or what was dropped just now, and raises a Ctrl-C.
+                if pipe.dropped or self._happened:
                     pipe.has_chores = pipe.is_signalled = True
 
         def cancel(self, token: int) -> bool:

@@ -273,6 +273,18 @@ def test_a_server_that_says_nothing_is_pinged_though_messages_leave():
     assert bench.error().stage == "PINGRESP"
 
 
+def test_a_server_that_says_nothing_is_pinged_however_slow_on_published_is():
+    bench = Bench(keep_alive_s=10, connect_timeout_ms=4000).go_online()
+    bench.client.on_published = lambda client, token: bench.clock.advance(60)
+    begin_ms = bench.clock.now_ms
+    while bench.client.is_online():
+        bench.client.publish("t", b"")
+        bench.steps()
+        bench.clock.advance(1000)
+        assert bench.clock.now_ms - begin_ms <= 28_000, "no PINGREQ"
+    assert bench.error().stage == "PINGRESP"
+
+
 def test_a_server_that_says_something_needs_no_ping_while_messages_leave():
     """[MQTT-3.1.2-23]"""
     bench = Bench(keep_alive_s=10).go_online()

@@ -1,6 +1,7 @@
 """Messages that move in the ring while others wait for their answers."""
 
-from fakes import CONNACK_SESSION, Bench, needs, offline, reconnect
+from fakes import CONNACK_SESSION, Bench, needs, offline, reconnect, sent_after_connect
+from wire import publishes
 
 
 def test_a_message_that_moves_while_its_pubrel_waits_keeps_its_identifier():
@@ -86,3 +87,40 @@ def test_who_makes_room_moves_nothing_that_step_looks_at_meanwhile():
             assert waiting == [b"8", b"9", b"10", b"11"]
         else:
             assert waiting == [b"9", b"11"]
+
+
+def test_ctrl_c_while_gaps_are_closed_leaves_no_message_twice():
+    needs("qos2")
+    for count in range(6, 12):  # Ctrl-C comes behind each field of the second message that moves
+        bench = offline(pipe_slots=3, clean_session=False)
+        client, pipe = bench.client, bench.client._pipe
+        tokens = [client.publish("t", b"%d" % n, 2) for n in range(3)]
+        client.cancel(tokens[0])  # a gap in front
+
+        class Field:
+            copies = 0
+            copies_max = count
+
+            def __init__(self, values):
+                self.values = values
+
+            def __getitem__(self, at):
+                return self.values[at]
+
+            def __setitem__(self, at, value):
+                Field.copies += 1
+                if Field.copies > Field.copies_max:
+                    raise KeyboardInterrupt
+                self.values[at] = value
+
+        before = pipe.fields
+        pipe.fields = tuple(Field(values) for values in before)
+        try:
+            client.publish("t", b"3", 2)
+            raise AssertionError("Ctrl-C did not come")
+        except KeyboardInterrupt:
+            pass
+        pipe.fields = before
+        sent = publishes(sent_after_connect(bench))
+        assert len(set(one[2] for one in sent)) == len(sent), (count, sent)
+        assert [one[3] for one in sent].count(b"1") == 1, (count, sent)

@@ -410,3 +410,17 @@ def test_it_is_not_asked_for_by_the_next_connection():
     raises(mqttpipe.LocalError, Bench(protocol=5).client.reauthenticate)
     bench = Bench().go_online(CONNACK_4)
     raises(mqttpipe.LocalError, bench.client.reauthenticate)
+
+
+def test_it_is_never_larger_than_the_server_allows_also_behind_disconnect():
+    """[MQTT5-3.2.2-15]"""
+    bench = asked(auth=("m", Teller(b"1", None, b"a", b"x" * 100)))
+    bench.exchange(connack(METHOD + b"\x27\x00\x00\x00\x40"))
+    bench.client.publish("t", "x", 1)
+    bench.steps()
+    bench.client.reauthenticate()
+    bench.steps()
+    bench.server.received()
+    bench.client.disconnect()
+    bench.client.step()  # it waits for PUBACK
+    assert len(bench.exchange(auth(0x18, METHOD))) <= 64

@@ -454,3 +454,14 @@ def test_who_asked_for_a_session_takes_up_what_each_server_has():
     for _ in range(3):
         bench.exchange(CONNACK_SESSION)
         assert next_connect(bench)[1] == 0x00
+
+
+def test_a_keep_alive_set_in_service_is_at_most_the_server_s():
+    """[MQTT5-3.2.2-21]"""
+    for keep_alive_s in (100, 0, 9):
+        bench = online(b"\x13\x00\x0a", keep_alive_s=100)
+        bench.client.keep_alive_s = keep_alive_s
+        for _ in range(10):
+            bench.clock.advance(1000)
+            bench.steps()
+        assert bench.server.received() == PINGREQ, keep_alive_s

@@ -325,3 +325,21 @@ def test_a_server_of_the_list_is_the_same_where_another_one_has_named_it():
     assert bench.exchange(connack()) == b"\x32\x07\x00\x01t\x00\x01\x00x"
     assert follow(bench, b"\xe0\x01\x8b", b"")[0] == ("192.0.2.9", 1883), "the next of the list"
     assert bench.exchange(connack(flags=1)) == b"\x3a\x07\x00\x01t\x00\x01\x00x"
+
+
+def test_a_good_bye_is_heard_where_nothing_more_can_leave():
+    """A server that does not read any more says why (section 4.13.2)."""
+    for packet, code in (
+        (b"\xe0\x01\x97", 0x97),
+        (b"\xe0\x0f\x9c\x0d\x1c\x00\x0a192.0.2.77", 0x9C),
+    ):
+        bench = online(packet_bytes_max=2048, keep_alive_s=0)
+        server = bench.server
+        server.write_credit = 0
+        bench.client.publish("t", bytes(1500))
+        bench.steps()
+        server.send(packet)
+        bench.steps()
+        assert server.is_closed, "held"
+        error = bench.error()
+        assert type(error) is mqttpipe.Refused and error.reason_code == code

@@ -1,6 +1,6 @@
 """Callbacks that raise, or drive the client: it goes on, and tells."""
 
-from fakes import CONNACK, Bench, raises
+from fakes import CONNACK, Bench, offline, raises
 
 import mqttpipe
 
@@ -139,3 +139,24 @@ def test_what_is_no_attribute_raises_attributeerror():
     bench.exchange(b"\x30\x03\x00\x01m")
     assert bench.take_events() == []
     raises(AttributeError, getattr, bench.client, "no_such_thing")
+
+
+def test_ctrl_c_in_on_dropped_of_a_publish_leaves_the_next_step():
+    class Stop(BaseException):
+        pass
+
+    def stop(client, token):
+        raise Stop
+
+    bench = offline(pipe_slots=2, in_flight_max=1, offline="drop_oldest", keep_alive_s=0)
+    bench.go_online()
+    for payload in (b"1", b"2"):
+        bench.client.publish("t", payload, 1)
+    bench.steps()
+    bench.client.on_dropped = stop
+    bench.client.publish("t", b"3", 1)
+    try:
+        bench.client.step()
+        raise AssertionError("it was swallowed")
+    except Stop:
+        pass

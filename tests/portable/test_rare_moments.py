@@ -275,6 +275,9 @@ def test_step_sleeps_while_disconnect_is_stuck():
     for _ in range(5):
         bench.client.step()
     assert not bench.client._watch() & bench.select.POLLIN
+    bench.select.slept.clear()
+    bench.client.step(1000)
+    assert bench.select.slept == [1000]
 
 
 @on_lwip
