@@ -394,7 +394,7 @@ _OUTBOX_BYTES = const(1460)
 # least one segment. We don't see TCP's acknowledgements; only a PINGRESP proves that the server
 # has received all before its PINGREQ. So count segments: above _SEGMENTS_PING send a PINGREQ,
 # above _SEGMENTS_MAX nothing more until its PINGRESP. A large message takes eight at once.
-_SEGMENT_BYTES = const(770)  # of 800; TLS adds some
+_SEGMENT_BYTES = const(400)  # half of one: when packets are lost, the memory lies in pieces
 _SEGMENTS_LARGE = const(6)
 _SEGMENTS_PING = const(13)
 _SEGMENTS_MAX = const(16)

@@ -75,13 +75,17 @@ def test_a_server_that_does_not_answer_gets_no_more_and_then_all_at_once(bench):
     assert bench.client.is_online() and not bench.client.next_deadline_ms() == 0
 
 
-@on_lwip
-def test_one_of_two_segments_counts_twice(bench):
-    for _ in range(AT_ONCE // 2):
-        publish_each_step(bench.client, 1, bytes(1_000))
-        assert PINGREQ not in bench.server.received()
-    publish_each_step(bench.client, 1)
-    assert bench.server.received() == PINGREQ + PUBLISH
+def test_a_write_counts_once_more_for_each_400_bytes():
+    for size, count in ((390, AT_ONCE), (450, AT_ONCE // 2), (900, 5)):
+
+        @on_lwip
+        def test(bench, size=size, count=count):
+            publish_each_step(bench.client, count, bytes(size))
+            assert PINGREQ not in bench.server.received(), size
+            publish_each_step(bench.client, 1)
+            assert bench.server.received() == PINGREQ + PUBLISH, size
+
+        test()
 
 
 @on_lwip
