@@ -38,5 +38,6 @@ TLS = None
 CERT = None
 KEY = None
 
-# By what the server tells its clients apart. None: made from the number of the board's chip.
+# The client identifier: each client of a server needs another one. None: made from the number of
+# the board's chip.
 CLIENT_ID = None

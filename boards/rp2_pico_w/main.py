@@ -1,7 +1,7 @@
 """What this board does. Yours to change: when you have, tools/deploy.py leaves it alone.
 
-service.py keeps the board on its Wi-Fi and at its MQTT server, through everything that happens to
-both, and has the topics of the first two lines:
+service.py keeps the board on its Wi-Fi and connected to its MQTT server, and reconnects both. It
+publishes the first two of these topics; the last two are this file's:
 
     boards/NAME/status     "online", "offline" (which the server says of a lost board); retained
     boards/NAME/uptime     seconds since the start, each minute
@@ -34,8 +34,8 @@ def button():
 # Settings
 # ---------------------------------------------------------------------------
 SAFE_BOOT_S = 2  # for so long a key or the button keeps this program from starting
-# Set this to 8 when the board goes out of your hands. A watchdog can't be stopped: with it, who
-# stops the program with Ctrl-C has 8 s before the board starts anew.
+# Set this to 8 when the board leaves your desk. Nothing can stop a watchdog: 8 s after Ctrl-C the
+# board restarts.
 WATCHDOG_S = 0
 NO_WIFI_RESET_S = 3_600  # a reset, when there was no Wi-Fi for so long; 0: never
 
@@ -44,8 +44,8 @@ TOPIC = "boards/%s/" % secrets.NAME
 # ---------------------------------------------------------------------------
 # Your code
 # ---------------------------------------------------------------------------
-# What may fail, as a sensor that does not answer, belongs into begin() or work(): there it ends in
-# a reset. What raises out here, or while something is imported, leaves the board at its prompt.
+# Put what may fail, such as a sensor that does not answer, into begin() or work(): an error there
+# resets the board. An error out here, or in an import, leaves the board at its prompt.
 
 
 def begin(client):
