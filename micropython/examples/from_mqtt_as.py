@@ -18,7 +18,7 @@ lamp = Pin(27, Pin.OUT, value=0)
 
 def on_online(client):  # a function, no coroutine; the subscriptions are made again
     print("mqtt: online")
-    client.publish(TOPIC + "/status", "online", qos=1, retain=True)
+    client.publish(TOPIC + "/status", "online", qos=1, retain=True, offline="drop_oldest")
 
 
 async def obey():
