@@ -9,7 +9,8 @@ MicroPython, against the real broker:
 
 A program with an endless loop is stopped when it has printed its lines. Behind a comment
 `<!-- file: NAME -->` stands a program of micropython/examples/, as it is there, which is not run
-here: tests/board/test_examples.py does.
+here: tests/board/test_examples.py does. A block that begins with `# NAME.py` is a file beside the
+tests of its page, such as a conftest.py.
 """
 
 import ast
@@ -35,6 +36,7 @@ TIMEOUT_S = 60
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```\n(?:```text\n(.*?)^```$)?", re.M | re.S)
 EXAMPLE = re.compile(r"<!-- file: [\w.]+ -->\n$")
+FILE = re.compile(r"# (\w+\.py)\n")
 
 # What a board has and a PC has not: for the program that starts the Wi-Fi.
 NETWORK = """\
@@ -93,7 +95,10 @@ class Block:
             examples = doctest.DocTestParser().get_examples(self.text)
             self.text = TYPE_IN % [example.source for example in examples]
             self.output = "".join(example.want for example in examples)
+        self.page = page
         self.is_test = "def test_" in self.text
+        named = FILE.match(self.text)
+        self.file = named.group(1) if named and not self.is_test else None
         self.is_endless = "while True:" in self.text
 
 
@@ -107,7 +112,8 @@ def blocks_of(page):
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-PROGRAMS = [block for block in BLOCKS if not block.is_test]
+FILES = [block for block in BLOCKS if block.file]
+PROGRAMS = [block for block in BLOCKS if not block.is_test and not block.file]
 TESTS = [block for block in BLOCKS if block.is_test]
 
 
@@ -184,6 +190,10 @@ def test_each_program_runs_on_micropython(block, broker, micropython, tmp_path):
 @pytest.mark.parametrize("block", TESTS, ids=names_of(TESTS))
 def test_each_test_file_passes(block, broker, tmp_path):
     path = program(block, broker, tmp_path)
+    for one in FILES:
+        if one.page == block.page:
+            text = one.text.replace(SERVER, broker.uri)
+            (tmp_path / one.file).write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path]
     printed, status = run(command, cpython_environment(), block)
     assert status == 0 and "1 passed" in printed, printed
