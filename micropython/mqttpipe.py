@@ -6269,8 +6269,9 @@ class MQTTClient(_Calls5):
 
     Raises: LocalError: an argument that MQTT or this client forbids.
 
-    Allocates: packet_bytes_max bytes to receive, the same to send but at most 1,460, and 24
-    bytes for each slot of the pipe (32-bit). Blocks: never.
+    Allocates: packet_bytes_max bytes to receive, the same to send but at most 1,460, and 28
+    bytes for each slot of the pipe (32-bit; MQTT 5.0: 32). Blocks: only to read files of `ca`,
+    `cert` and `key`.
     """
 
     state_name: str
