@@ -324,11 +324,16 @@ class Bench:
     events: list of tuples such as ("online",), ("message", topic, payload, qos).
     """
 
+    last = None  # the one made before
+
     def __init__(self, **options):
         self.clock = Clock(options.pop("now_ms", 1000))
-        if isinstance(mqttpipe.socket, Network):
-            # The last bench's: should a word look like its address, little is kept alive.
-            del mqttpipe.socket.connections[:-1]
+        # A board's heap has no room for two: little is left of the last one, though a variable of
+        # the test, or a word that looks like its address, may still refer to it.
+        if Bench.last:
+            Bench.last.client = None
+            del Bench.last.network.connections[:-1]
+        Bench.last = self
         self.network = Network()
         self.select = Select(self.clock)
         mqttpipe.ticks_ms = self.clock.ticks_ms

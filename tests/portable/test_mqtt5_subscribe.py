@@ -265,10 +265,11 @@ SIXTY_FOUR = b"\x27\x00\x00\x00\x40"  # its Maximum Packet Size
 
 def test_a_packet_that_just_fits_the_server_is_sent_and_one_byte_more_is_refused_in_its_name():
     """No larger packet_bytes_max would help; with our own as the smaller one it does."""
-    for bench, words in (
-        (online(SIXTY_FOUR), "the server says: packet too large: "),
-        (online(packet_bytes_max=64), "of 65 bytes does not fit: raise packet_bytes_max, 64"),
+    for properties, options, words in (
+        (SIXTY_FOUR, {}, "the server says: packet too large: "),
+        (b"", {"packet_bytes_max": 64}, "of 65 bytes does not fit: raise packet_bytes_max, 64"),
     ):
+        bench = online(properties, **options)
         client = bench.client
         assert len(sent(bench, "f" * 56)) == 64
         error = raises(mqttpipe.LocalError, client.subscribe, "f" * 57)
