@@ -688,7 +688,7 @@ class Life(RuleBasedStateMachine):
             return
         if credit is not None:
             connection.write_credit = credit
-        self.server.hears = hears
+        self.server.hears = min(hears, self.server.hears)  # no gap: this is TCP
         self.settle()
         if connection is not self.server.connection:
             return
