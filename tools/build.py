@@ -454,11 +454,17 @@ SHIM = "cpython_shim/*.py"
 def names_kept(*patterns):
     """Return the names of attributes that files of the project ask for.
 
-    In `boards` only what they ask of the module: of a client they use what everybody uses.
+    In `boards` only what they ask of the module: of a client they use what everybody uses. Of the
+    user's files there one that is no Python, or not now, asks for nothing: what is wrong with it
+    is told when it is to go on a board.
     """
     names = set()
     for path in [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]:
-        for node in trees.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        try:
+            tree = trees.quietly(ast.parse, path.read_text(encoding="utf-8-sig"))
+        except (OSError, *trees.NO_PYTHON):
+            continue
+        for node in trees.walk(tree):
             if isinstance(node, ast.Attribute):
                 is_all = "boards" not in path.relative_to(ROOT).parts
                 if is_all or getattr(node.value, "id", "") == "mqttpipe":

@@ -46,11 +46,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 
 import build
 import commands
 import setup_env
+from trees import NO_PYTHON, quietly
 
 ROOT = setup_env.ROOT
 BOARDS = ROOT / "boards"
@@ -799,15 +799,6 @@ def read_user_file(path):
 
 # A file of which nothing is known.
 ANYTHING = "from anywhere import *"
-# What ast.parse() and ast.literal_eval() raise for a text, whatever is in it.
-NO_PYTHON = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
-
-
-def quietly(function, text):
-    """Return function(text) without its warnings, which show a part of the text."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function(text)
 
 
 def parse(path):

@@ -945,6 +945,20 @@ def test_a_client_of_another_form_is_told(old, new, complaint, capsys, use_sourc
     assert complaint in error_of(capsys, "--profile", "tiny")
 
 
+def test_a_file_that_is_no_python_yet_asks_for_no_name(monkeypatch, recwarn, tmp_path):
+    folder = tmp_path / "boards" / "esp32"
+    folder.mkdir(parents=True)
+    (folder / "main.py").write_text("import mqttpipe\nmqttpipe.used()\n", encoding="utf-8-sig")
+    (folder / "latin.py").write_bytes(b"import mqttpipe\nmqttpipe.used_too('\xe9')\n")
+    (folder / "secrets_2.py").write_text("PASSWORD = 'hidden\n")
+    (folder / "nul.py").write_text("\0")
+    (folder / "warned.py").write_text("PASSWORD = '\\d'\n")
+    (folder / ".#main.py").symlink_to("somebody@machine.4711")  # Emacs, of a file being changed
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    assert build.names_kept.__wrapped__("boards/*/*.py") == {"used"}
+    assert not recwarn.list
+
+
 def test_switches_are_found_by_the_comment_above_them():
     found = build.find_switches(SMALL)
     assert [(each.name, each.constant, each.about) for each in found] == [
