@@ -22,6 +22,10 @@ import mqttpipe
 from programs import Program
 
 ROOT = deploy.ROOT
+sys.path.append(str(ROOT / "tools" / "mqtt"))
+
+import mqtt_options  # noqa: E402
+
 PATHS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "boards").rglob("*.md")]
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(PATHS)}
 TIMEOUT_S = 30
@@ -170,7 +174,7 @@ def test_the_certificates_of_the_page_are_trusted_for_each_name(tmp_path):
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
     for name in ("192.168.4.2", "localhost"):
-        client = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+        client = mqtt_options.make_context({"cafile": tmp_path / "ca.crt"})
         there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
         ours = client.wrap_bio(back, there, server_hostname=name)
         theirs = server.wrap_bio(there, back, server_side=True)

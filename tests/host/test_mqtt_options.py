@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import resource
+import ssl
 import subprocess
 import sys
 import threading
@@ -48,6 +49,21 @@ def no_variables(monkeypatch):
 
 def uri_of(*words, command="sub"):
     return client_arguments(read_options(command, words))[0]
+
+
+def test_an_authority_without_a_key_usage_is_one(monkeypatch):
+    """From Python 3.13 on its contexts are strict: they refuse the one of boards/README.md."""
+    make_strict = ssl.create_default_context
+
+    def create_default_context(**arguments):
+        context = make_strict(**arguments)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", create_default_context)
+    context = mqtt_options.make_context({})
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert context.verify_mode == ssl.CERT_REQUIRED and context.check_hostname
 
 
 def test_host_and_port_make_the_uri():
