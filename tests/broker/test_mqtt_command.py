@@ -1264,6 +1264,32 @@ def test_a_message_that_is_refused_or_too_large_is_status_1(qos, launch, broker,
             assert run.finish(payload + b"\nx\n")[0] == int(is_told)
 
 
+@pytest.mark.parametrize("more", (["-q", "2"], ["-r"]), ids=" ".join)
+def test_what_the_server_does_not_do_is_an_error_each_time(more, loud_broker, launch, topic):
+    """The second message of --repeat was refused by the client itself: it ended in a traceback."""
+    with loud_broker.another("log_type all\nmax_qos 1\nretain_available false") as refusing:
+        options = ["-V", "5", "-t", topic, "-m", "x", "--repeat", "2", *more]
+        status, out, err = launch(OURS, "pub", refusing, *options).finish()
+        assert (status, out) == (1, b"") and b"Traceback" not in err, err
+        assert all(line.startswith(b"Error: ") for line in err.splitlines()) and err
+        wait_for_log(refusing, "Received DISCONNECT")
+
+
+def test_what_can_not_be_removed_is_an_error_and_is_printed(launch):
+    """A server without QoS 1, and a retained message: --remove-retained asks with QoS 1."""
+
+    def answer(packet):
+        if packet[0] == 0x82:
+            return b"\x90\x04" + packet[2:4] + b"\0\0" + b"\x31\x05\0\x01t\0x"
+        return b"\x20\x05\0\0\x02\x24\0"  # Maximum QoS 0
+
+    with server_that_closes(answer) as server:
+        words = ["-V", "5", "-h", "127.0.0.1", "-p", server.port, "-t", "t", "-W", TIMEOUT_S]
+        status, out, err = launch(OURS, "sub", None, *words, "--remove-retained").finish()
+    assert (status, out) == (1, b"x\n") and err.startswith(b"Error: ") and b"QoS" in err, err
+    assert server.received[-1][0] == 0xE0, "DISCONNECT"
+
+
 def test_both_print_the_same_properties(launch, loud_broker, subscribe_both, topic):
     form = "%A|%5C|%-20C|%.3C|%D|%E|%08E|%3F|%-3F|%P|%R|%20R|%S|%05S|%p"
     options = ["-V", "5", "-C", "6", "-D", "subscribe", "subscription-identifier", "7"]

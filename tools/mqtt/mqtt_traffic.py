@@ -131,6 +131,8 @@ class Command:
             ended = Ended(self.status)
         except Ended as reason:
             ended = reason
+        except mqttpipe.LocalError as error:  # the server has said that it can't do it
+            ended = Ended(1, "Error: %s" % in_our_words(error))
         try:
             self.leave()
         except Ended as reason:
