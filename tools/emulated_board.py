@@ -80,11 +80,13 @@ class BoardError(Exception):
 def open_flash(path):
     """Return a file for a board's file system, made if it lacks: open, it is one board's alone.
 
+    A new one nobody else may read: secrets.py will be in it.
+
     Raises: BoardError: it can't be written, another board has it, which would write into the same
     files, or there is something else: that would be lost.
     """
     try:
-        file = open(path, "ab")
+        file = open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
         setup_env.fcntl.flock(file, setup_env.fcntl.LOCK_EX | setup_env.fcntl.LOCK_NB)
     except BlockingIOError:
         raise BoardError("another board has %s: name another file" % path) from None

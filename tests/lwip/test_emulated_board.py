@@ -105,6 +105,13 @@ def test_flash_outlives_a_reset_and_the_end_of_the_power(make_board, tmp_path):
     assert make_board().evaluate("__import__('os').listdir('/')") == []
 
 
+def test_a_flash_is_its_owner_s_alone(make_board, tmp_path):
+    """It holds secrets.py: a password and a key."""
+    flash = tmp_path / "flash"
+    make_board(flash=flash)
+    assert flash.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_flash_is_of_one_board_at_a_time(make_board, tmp_path):
     first = make_board(flash=tmp_path / "flash")
     with pytest.raises(BoardError, match="another board has"):
