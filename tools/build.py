@@ -53,7 +53,7 @@ import self_compiling
 import setup_env
 import shrink
 import trees
-from commands import put
+from commands import exit_with, put
 from self_compiling import is_private_constant
 
 ROOT = setup_env.ROOT
@@ -959,4 +959,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -20,10 +20,10 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 
 import setup_env
+from commands import exit_with
 
 ROOT = setup_env.ROOT
 MAKE_TIMEOUT_S = 3600
@@ -116,4 +116,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

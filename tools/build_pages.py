@@ -16,6 +16,7 @@ import subprocess
 import sys
 
 import setup_env
+from commands import exit_with
 
 ROOT = setup_env.ROOT
 REQUIREMENTS = "requirements-pages.txt"
@@ -83,4 +84,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

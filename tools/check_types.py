@@ -22,6 +22,7 @@ import subprocess
 import sys
 
 import setup_env
+from commands import exit_with
 
 ROOT = setup_env.ROOT
 CACHE = setup_env.CACHE / "types"
@@ -201,4 +202,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -6,7 +6,8 @@
     mqttpipe --version
 
 On the left without a checkout, on the right in one; it is the same code. For the tools: said()
-and argument_parser() have what is printed name the commands that are there, and put() prints it.
+and argument_parser() have what is printed name the commands that are there, put() prints it, and
+exit_with() is how one ends.
 """
 
 import argparse
@@ -90,6 +91,16 @@ def put(text, end="\n", file=None):
         if error.errno != errno.EPIPE and file is not sys.stderr:
             put("what is printed can't be written: %s" % error.strerror, file=sys.stderr)
         return False
+
+
+def exit_with(main):
+    """Exit with the status that a tool's main() returns; at Ctrl-C in a word, with the shell's."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        tool = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+        put(tool + ": stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 def argument_parser(doc):

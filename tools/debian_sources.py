@@ -23,6 +23,7 @@ import tempfile
 
 import get_micropython
 import setup_env
+from commands import exit_with
 from setup_env import SetupError, one_at_a_time, run
 
 CACHE = setup_env.CACHE / "sources"
@@ -154,4 +155,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

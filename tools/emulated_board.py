@@ -445,4 +445,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.exit_with(main)

@@ -24,12 +24,12 @@ import pathlib
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 
 import debian_sources
 import get_micropython
 import setup_env
+from commands import exit_with
 from setup_env import (
     ROOT,
     SHORT_TIMEOUT_S,
@@ -176,4 +176,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

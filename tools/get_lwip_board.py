@@ -22,11 +22,11 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 
 import debian_sources
 import setup_env
+from commands import exit_with
 from setup_env import ROOT, SHORT_TIMEOUT_S, SetupError, one_at_a_time, run
 
 CACHE = setup_env.CACHE / "lwip-board"
@@ -206,4 +206,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -29,10 +29,10 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 
 import setup_env
+from commands import exit_with
 from setup_env import SHORT_TIMEOUT_S, SetupError, one_at_a_time, run
 
 CACHE = setup_env.CACHE / "micropython"
@@ -372,4 +372,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

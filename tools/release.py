@@ -43,6 +43,7 @@ import tempfile
 import build
 import outputs
 import setup_env
+from commands import exit_with
 
 ROOT = setup_env.ROOT
 CHANGELOG = ROOT / "CHANGELOG.md"
@@ -376,4 +377,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -3,10 +3,12 @@
 No address in here is real: example.org is reserved for examples.
 """
 
+import argparse
 import errno
 import os
 import pathlib
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -289,6 +291,24 @@ def test_ctrl_c_ends_a_set_up_in_one_line(monkeypatch, capsys):
     assert ended.value.code == 130 and capsys.readouterr().err == "setup: stopped\n"
     monkeypatch.setattr(sys, "argv", ["setup_env.py", "requirements-build.txt"])
     assert setup_env.main() == 130 and capsys.readouterr().err == "setup: stopped\n"
+
+
+@pytest.mark.parametrize(
+    "tool",
+    "build build_firmware build_pages check_types debian_sources emulated_board get_esp32_sockets "
+    "get_lwip_board get_micropython release".split(),
+)
+def test_ctrl_c_ends_a_tool_in_one_line(tool, monkeypatch, capsys):
+    """Wherever it is: these wait long for a network, a compiler or a person."""
+
+    def press_ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", press_ctrl_c)
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "tools" / (tool + ".py"))])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    assert ended.value.code == 130 and capsys.readouterr().err == tool + ": stopped\n"
 
 
 @pytest.mark.parametrize("closed", ("bin/python", "stamp-nothing.txt"))
