@@ -6,6 +6,7 @@ the words on stderr are our own.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 import types
@@ -732,6 +734,30 @@ def test_what_is_printed_is_whole_or_is_told(buffering, broker, launch, topic, t
     assert ended.returncode == 1
     assert ended.stderr == b"Error: can't write the output: File too large\n"
     launch(OURS, "pub", broker, *options, "-n").finish()
+
+
+@pytest.mark.parametrize("how", ("-W", signal.SIGINT, signal.SIGTERM))
+def test_a_reader_that_has_stopped_does_not_hold_it(how, broker, launch, topic):
+    """The write to its pipe blocked, whatever came: only SIGKILL ended it."""
+    options = ["-t", topic, "-r", "-q", "1"]
+    run = launch(OURS, "pub", broker, *options, "-s", stdin=subprocess.PIPE)
+    assert run.finish(b"x" * 200_000)[0] == 0
+    run = launch(OURS, "sub", broker, "-t", topic, "-W", 1 if how == "-W" else TIMEOUT_S)
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while pending_bytes(run.process.stdout) < 65_536:  # it is full
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    if how != "-W":
+        run.process.send_signal(how)
+    assert run.process.wait(10) == 1
+    assert run.process.stderr.read() == b"Error: can't write the output: nobody reads it\n"
+    launch(OURS, "pub", broker, *options, "-n").finish()
+
+
+def pending_bytes(pipe):
+    number = bytearray(4)
+    fcntl.ioctl(pipe, termios.FIONREAD, number)
+    return int.from_bytes(number, sys.byteorder)
 
 
 # ---------------------------------------------------------------------------

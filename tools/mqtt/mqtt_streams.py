@@ -1,16 +1,17 @@
 """Streams and files of tools/mqtt.py: reading has limits, and writing is complete."""
 
+import contextlib
 import errno
 import io
 import os
+import select
 import sys
 import time
 
-import mqttpipe
-
 STATUS_TIMEOUT = 27  # as libmosquitto numbers its errors
 READ_BYTES = 64 * 1024  # at a time
-STDERR_S = 1  # so long a message waits for who has made stderr non-blocking, and does not read
+UNREAD_S = 1  # so long is waited, once it shall end, for who does not read what we write
+LOOK_MS = 100  # whether it shall end
 
 
 class Ended(Exception):
@@ -59,7 +60,7 @@ def read_stdin(limit, deadline_s=None):
 def _read_all(fd, limit, deadline_s):
     data = bytearray()
     while len(data) <= limit:
-        _wait_for(fd, mqttpipe.select.POLLIN, deadline_s)
+        _wait_for(fd, deadline_s)
         try:
             part = os.read(fd, min(READ_BYTES, limit + 1 - len(data)))
         except BlockingIOError:  # another process was faster
@@ -70,9 +71,9 @@ def _read_all(fd, limit, deadline_s):
     return bytes(data)
 
 
-def _wait_for(fd, events, deadline_s):
-    poll = mqttpipe.select.poll()
-    poll.register(fd, events)
+def _wait_for(fd, deadline_s):
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
     timeout_ms = -1
     while True:
         if deadline_s is not None:
@@ -107,12 +108,23 @@ def _text_to(raw, stream):
     return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, **how)
 
 
+def end_output_at(deadline_s):
+    """From then on (of time.monotonic(); None: never) a reader that does not read is given up.
+
+    It may be called by a signal's handler, while that is waited for.
+    """
+    _Stdout.deadline_s = deadline_s
+
+
 class _Stdout(io.RawIOBase):
     """Takes all that it is given. Python's own may take a part, with PYTHONUNBUFFERED=1, or where
     another program has made the descriptor non-blocking; and its callers go on without the rest.
 
     Raises: Ended: it can't be written. From then on it takes everything, and throws it away.
     """
+
+    deadline_s = None  # see end_output_at()
+    _patience_s = UNREAD_S
 
     def __init__(self, stream):
         self._stream = stream  # which would close the descriptor
@@ -137,25 +149,41 @@ class _Stdout(io.RawIOBase):
             raise Ended(1, "Error: can't write the output: %s" % error.strerror)
         return len(data)
 
-    def _write(self, data, deadline_s=None):
+    # A pipe that is ready takes PIPE_BUF bytes at once: so no write blocks, which no signal ends.
+    def _write(self, data):
         with memoryview(data) as left:
             at = 0
             while at < len(left):
-                try:
-                    at += os.write(self._fd, left[at:])
-                except BlockingIOError:
-                    _wait_for(self._fd, mqttpipe.select.POLLOUT, deadline_s)
+                self._wait()
+                with contextlib.suppress(BlockingIOError):  # another process was faster
+                    at += os.write(self._fd, left[at : at + select.PIPE_BUF])
+
+    def _wait(self):
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        began_s = time.monotonic()
+        while not poll.poll(LOOK_MS):
+            since_s = self._over_since_s(began_s)
+            if since_s is not None and time.monotonic() - since_s >= self._patience_s:
+                raise OSError(errno.ETIMEDOUT, "nobody reads it")
+
+    def _over_since_s(self, began_s):
+        return None if self.deadline_s is None else max(self.deadline_s, began_s)
 
 
 class _Stderr(_Stdout):
-    """What can't be told there is lost: it changes nothing of what is done, nor the status."""
+    """What can't be told there is lost: it changes nothing of what is done, nor the status.
 
-    _patience_s = STDERR_S
+    Who has made it non-blocking, and does not read it, is not waited for longer, either.
+    """
 
     def write(self, data):
         try:
-            self._write(data, time.monotonic() + self._patience_s)
-            self._patience_s = STDERR_S
-        except (OSError, Ended):
+            self._write(data)
+            self._patience_s = UNREAD_S
+        except OSError:
             self._patience_s = 0  # the next line holds nothing up
         return len(data)
+
+    def _over_since_s(self, began_s):
+        return super()._over_since_s(began_s) if os.get_blocking(self._fd) else began_s

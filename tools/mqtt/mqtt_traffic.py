@@ -8,7 +8,15 @@ import time
 
 from mqtt_format import Format, shown
 from mqtt_options import as_given, client_arguments, properties_of
-from mqtt_streams import READ_BYTES, STATUS_TIMEOUT, Ended, UsageError, read_path, read_stdin
+from mqtt_streams import (
+    READ_BYTES,
+    STATUS_TIMEOUT,
+    Ended,
+    UsageError,
+    end_output_at,
+    read_path,
+    read_stdin,
+)
 
 import mqttpipe
 
@@ -123,6 +131,7 @@ class Command:
 
     def run(self):
         """Do it all; return the exit status."""
+        end_output_at(self.deadline_s)
         self.client.connect()
         try:
             while not self.is_done():
@@ -411,6 +420,7 @@ class Subscribe(Command):
     # disconnect() wakes step(), wherever it is.
     def on_signal(self, number, frame):
         self.end(0 if self.was_accepted else 128 + number)
+        end_output_at(time.monotonic())
         self.client.connect_timeout_ms = LEAVE_MS
         self.client.disconnect()  # what -D says of it comes with leave()
 
