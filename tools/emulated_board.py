@@ -28,6 +28,7 @@ import os
 import pathlib
 import random
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -426,7 +427,8 @@ def main():
     try:
         with Board(firmware, flash=options.flash, has_port=True) as board:
             print("board: %s, at %s" % (get_lwip_board.describe(options.suite), board.port))
-            texts = commands.said(COMMANDS).format(port=board.port, mpremote=mpremote)
+            quoted = shlex.quote(str(mpremote))
+            texts = commands.said(COMMANDS).format(port=board.port, mpremote=quoted)
             print("try, from another terminal:\n" + texts)
             print("any Wi-Fi and password will do in its secrets.py")
             print("this machine's 127.0.0.1 is %s there; Ctrl-C ends it" % HOST, flush=True)

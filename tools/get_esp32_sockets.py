@@ -30,15 +30,7 @@ import debian_sources
 import get_micropython
 import setup_env
 from commands import exit_with
-from setup_env import (
-    ROOT,
-    SHORT_TIMEOUT_S,
-    SetupError,
-    install_debian_package,
-    is_root,
-    one_at_a_time,
-    run,
-)
+from setup_env import ROOT, SHORT_TIMEOUT_S, SetupError, one_at_a_time, run
 
 CACHE = setup_env.CACHE / "esp32-sockets"
 VARIANT = ROOT / "tests" / "esp32_sockets"
@@ -95,10 +87,8 @@ def install_lacking():
     lacking = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
     has_compiler = "gcc" not in lacking
     lacking += [p for name, p in HEADERS.items() if not (has_compiler and has_header(name))]
-    if lacking and not (is_root() and shutil.which("apt-get")):
-        raise SetupError("please run: sudo apt-get install " + " ".join(lacking))
-    for package in lacking:
-        install_debian_package(package)
+    if lacking:
+        setup_env.install_debian_package(*lacking)
 
 
 def build(folder):
@@ -128,6 +118,7 @@ def build(folder):
 
 def make():
     """Build it, and put it in its place."""
+    setup_env.check_for_make(CACHE, VARIANT)
     for leftover in CACHE.glob(".making-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     work = pathlib.Path(tempfile.mkdtemp(prefix=".making-", dir=str(CACHE)))

@@ -99,12 +99,19 @@ def find(suite=SUITE):
 
 
 def install_programs():
-    for program, package in PROGRAMS.items():
-        setup_env.ensure_debian_package(program, package)
+    """Install what lacks of the programs, or raise SetupError that names it all."""
+    find = setup_env.find_program
+    lacking = [package for program, package in PROGRAMS.items() if not find(program)]
+    if not (find(COMPILER) and has_library()):
+        lacking.append(HEADERS)
+    if lacking:
+        setup_env.install_debian_package(*lacking)
+
+
+def has_library():
     # The compiler alone names a library that it does not find by its bare name.
     asked = run([setup_env.find_program(COMPILER), "-print-file-name=libc.a"], SHORT_TIMEOUT_S)
-    if asked.strip() == "libc.a":
-        setup_env.install_debian_package(HEADERS)
+    return asked.strip() != "libc.a"
 
 
 def unpack(suite, tree):
@@ -151,6 +158,7 @@ def build(suite=SUITE, variants=(None,)):
 
     Raises SetupError, whose message says why they can't be had.
     """
+    setup_env.check_for_make(CACHE, FIRMWARE)
     install_programs()
     debian_sources.fetch(suite, SOURCES)
     places = {place_of(suite, frozen): frozen for frozen in variants}

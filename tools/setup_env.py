@@ -424,8 +424,8 @@ def is_root():
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def run_apt(package):
-    """Install a package, with a policy in place that starts no service."""
+def run_apt(*packages):
+    """Install packages, with a policy in place that starts no service."""
     if POLICY.exists() and POLICY.read_text(errors="replace") == POLICY_TEXT:
         POLICY.unlink()
     had_policy = POLICY.exists()
@@ -436,27 +436,32 @@ def run_apt(package):
         if not had_policy:
             POLICY.write_text(POLICY_TEXT)
             POLICY.chmod(0o755)
-        command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *lock, package]
-        run(command, APT_TIMEOUT_S, env=env)
+        command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *lock]
+        run([*command, *packages], APT_TIMEOUT_S, env=env)
     finally:
         if not had_policy:
             POLICY.unlink()
 
 
-def install_debian_package(package):
-    """Install a package with apt-get, without starting its service; root's business."""
+def install_debian_package(*packages):
+    """Install packages with apt-get, without starting their services; root's business.
+
+    Raises SetupError, which names them all: none is installed if one can't be.
+    """
+    names = " ".join(packages)
     if not shutil.which("apt-get"):
-        raise SetupError("please install %s (not a Debian system: no apt-get)" % package)
+        raise SetupError("please install %s (not a Debian system: no apt-get)" % names)
     if not is_root():
-        raise SetupError("please run: sudo apt-get install %s" % package)
-    say("installing Debian's %s" % package)
+        raise SetupError("please run: sudo apt-get install %s" % names)
+    say("installing Debian's %s" % names)
     with one_at_a_time(APT_LOCK):
-        run_apt(package)
+        run_apt(*packages)
     # Nor shall it start with the machine: a service that nobody asked for would take the port.
-    unit = pathlib.Path("/lib/systemd/system") / (package + ".service")
-    if unit.exists() and shutil.which("systemctl"):
-        run(["systemctl", "disable", package], SHORT_TIMEOUT_S)
-        say("%s is installed; its service is neither started nor enabled" % package)
+    for package in packages:
+        unit = pathlib.Path("/lib/systemd/system") / (package + ".service")
+        if unit.exists() and shutil.which("systemctl"):
+            run(["systemctl", "disable", package], SHORT_TIMEOUT_S)
+            say("%s is installed; its service is neither started nor enabled" % package)
 
 
 def ensure_debian_package(binary, package):
@@ -471,6 +476,13 @@ def ensure_debian_package(binary, package):
     if not found:
         raise SetupError("Debian's package %s brought no program %s" % (package, binary))
     return found
+
+
+def check_for_make(*paths):
+    """Raise SetupError for a path that no makefile can have in it."""
+    for path in paths:
+        if re.search(r"\s", str(path)):
+            raise SetupError("'%s': make takes a path with a blank for two: move it" % path)
 
 
 def main():

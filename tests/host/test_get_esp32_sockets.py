@@ -7,6 +7,7 @@ import pytest
 
 import get_esp32_sockets
 import get_micropython
+import setup_env
 from setup_env import SetupError
 
 VERSION = "MicroPython v1.2.3 on 2025-01-01"
@@ -55,15 +56,29 @@ def test_it_is_built_once_and_again_when_the_variant_has_changed(nothing_built, 
 
 
 def test_who_may_not_install_is_told_all_that_lacks_in_one_line(
-    nothing_built, monkeypatch, capsys
+    nothing_built, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(get_esp32_sockets, "is_root", lambda: False)
+    (tmp_path / "apt-get").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(setup_env, "is_root", lambda: False)
     assert get_esp32_sockets.ensure() is None
     packages = "gcc make pkg-config libc6-dev libffi-dev libslirp-dev"
     said = "esp32-sockets: not available: please run: sudo apt-get install %s\n" % packages
     assert capsys.readouterr().out == said
     assert [path.name for path in get_esp32_sockets.CACHE.iterdir()] == [".lock"]
+
+
+def test_a_folder_with_a_blank_is_told_before_anything_is_made(nothing_built, monkeypatch, capsys):
+    """make takes it for two."""
+    for name in ("CACHE", "VARIANT"):
+        with monkeypatch.context() as patch:
+            patch.setattr(get_esp32_sockets, name, nothing_built / "my project")
+            patch.setattr(get_esp32_sockets, "build", fail_if_called)
+            assert get_esp32_sockets.ensure() is None
+        said = capsys.readouterr().out
+        assert "my project': make takes a path with a blank for two: move " in said
+        assert said.startswith("esp32-sockets: not available: ") and said.count("\n") == 1
 
 
 def test_where_nothing_can_be_kept_the_reason_is_said(nothing_built, capsys):

@@ -122,11 +122,24 @@ def test_without_qemu_a_firmware_is_of_no_use(machine, monkeypatch):
     assert get_lwip_board.find() is None
 
 
-def test_who_may_not_install_is_told_what_lacks(monkeypatch, tmp_path, capsys):
+def test_who_may_not_install_is_told_all_that_lacks_in_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(get_lwip_board, "CACHE", tmp_path)
     monkeypatch.setattr(get_lwip_board.setup_env, "find_program", lambda name: None)
     monkeypatch.setattr(get_lwip_board.setup_env, "is_root", lambda: False)
     assert get_lwip_board.ensure() is None
     said = capsys.readouterr().out
     assert said.startswith("lwip board: not available: please ") and said.count("\n") == 1
-    assert "install qemu-system-arm" in said
+    packages = "qemu-system-arm gcc-arm-none-eabi make libnewlib-arm-none-eabi"
+    assert "install %s" % packages in said
+
+
+def test_a_folder_with_a_blank_is_told_before_anything_is_made(machine, monkeypatch, capsys):
+    """make takes it for two."""
+    for name in ("CACHE", "FIRMWARE"):
+        with monkeypatch.context() as patch:
+            patch.setattr(get_lwip_board, name, getattr(get_lwip_board, name) / "my project")
+            assert get_lwip_board.ensure() is None
+        said = capsys.readouterr().out
+        assert "my project': make takes a path with a blank for two: move " in said
+        assert said.startswith("lwip board: not available: ") and said.count("\n") == 1
+    assert not machine
