@@ -1047,19 +1047,26 @@ class Certificates:
         paths = {setting: self.secrets.parent / name for setting, name in named.items()}
         return named, {setting: path for setting, path in paths.items() if path.exists()}
 
+    # (setting, name) of what is given and has another name in secrets.py, or none.
+    def _unnamed(self):
+        settings = settings_of(self.secrets) if self.given else {}
+        return [each for each in self.given.items() if settings.get(each[0]) != each[1]]
+
+    def secrets_with_names(self):
+        """Return secrets.py (bytes) as read_secrets(), with the names of what is given."""
+        text = read_secrets(self.secrets)
+        for setting, name in self._unnamed():
+            text = with_setting(text, setting, name)
+        return text
+
     def name_in_secrets(self, is_dry):
         """Write the names of what is given into secrets.py, where they are not in it yet."""
-        if not self.given:
-            return
-        changed = text = read_secrets(self.secrets)
-        settings = settings_of(self.secrets)
-        for setting, name in self.given.items():
-            if settings.get(setting) != name:
-                changed = with_setting(changed, setting, name)
-                verb = "would name" if is_dry else "names"
-                say("  %-14s %s %s as %s" % (self.secrets.name, verb, name, setting))
-        if changed != text and not is_dry:
-            write_secrets(self.secrets, changed)
+        unnamed = self._unnamed()
+        if unnamed and not is_dry:
+            write_secrets(self.secrets, self.secrets_with_names())
+        for setting, name in unnamed:
+            verb = "would name" if is_dry else "names"
+            say("  %-14s %s %s as %s" % (self.secrets.name, verb, name, setting))
 
     def replaced(self):
         """Return the names that those before the given ones may have on the board."""
@@ -1249,7 +1256,7 @@ def plan_files(facts, options, certificates, client=None):
         elif path not in facts.files:  # at the top it is replaced
             say(text)
 
-    plan_secrets(plan, facts, options)
+    plan_secrets(plan, facts, options, certificates)
     is_given = options.main is not None
     path = options.main if is_given else BOARDS / facts.kind / "main.py"
     plan_user_file(plan, facts, options, "main.py", read_user_file(path), is_given)
@@ -1306,11 +1313,11 @@ def check_own(facts, options, name):
         )
 
 
-def plan_secrets(plan, facts, options):
+def plan_secrets(plan, facts, options, certificates):
     path = options.secrets or SECRETS
     is_given = options.secrets is not None
     if path.exists() or is_given:
-        data = read_secrets(path)
+        data = certificates.secrets_with_names()
         plan_user_file(plan, facts, options, "secrets.py", data, is_given, True)
     elif "secrets.py" in facts.files:
         plan.kept.append("secrets.py")
@@ -1690,7 +1697,6 @@ def deploy(options):
             if options.doctor:
                 return 0 if run_doctor(board, facts, options, certificates) else 1
             facts.check()
-            certificates.name_in_secrets(options.dry_run)
             plan = plan_files(facts, options, certificates, client)
             say_plan(plan, options.dry_run)
             if options.dry_run:
@@ -1700,6 +1706,7 @@ def deploy(options):
                 apply_plan(board, facts, plan)
                 if not plan.copies:
                     say("nothing to copy")
+            certificates.name_in_secrets(options.dry_run)
         finally:
             board.reset()
         if options.dry_run or not options.wait:

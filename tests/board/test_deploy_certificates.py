@@ -151,6 +151,17 @@ def test_a_setting_may_be_written_in_any_of_python_s_ways(
     assert copied(run_deploy(ready(), "--wait", 0)) == ["ca.pem"]
 
 
+def test_a_deployment_that_fails_leaves_secrets_as_it_is(
+    ready, run_deploy, secrets, over_tls, made
+):
+    board = ready()
+    (board.files / "secrets.py").write_text("somebody = 'else'")
+    before = secrets.read_bytes()
+    printed = run_deploy(board, "--ca", made.ca.cert_pem_file, status=1)
+    assert failure(printed).endswith("is not what was put there: --force overwrites it")
+    assert secrets.read_bytes() == before and "names" not in printed
+
+
 def test_dry_run_leaves_secrets_as_it_is(ready, run_deploy, secrets, over_tls, made):
     board = ready()
     before = secrets.read_bytes()
