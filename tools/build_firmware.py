@@ -23,7 +23,7 @@ import subprocess
 import tempfile
 
 import setup_env
-from commands import exit_with
+from commands import exit_with, put
 
 ROOT = setup_env.ROOT
 MAKE_TIMEOUT_S = 3600
@@ -41,7 +41,7 @@ class FirmwareError(Exception):
 
 
 def say(text):
-    print("build_firmware: " + text, flush=True)
+    put("build_firmware: " + text)
 
 
 def manifest(board):

@@ -23,7 +23,7 @@ import tempfile
 
 import get_micropython
 import setup_env
-from commands import exit_with
+from commands import exit_with, put
 from setup_env import SetupError, one_at_a_time, run
 
 CACHE = setup_env.CACHE / "sources"
@@ -44,7 +44,7 @@ UNPACKERS = {".xz": ("xz", "xz-utils"), ".bz2": ("bzip2", "bzip2"), ".gz": ("gzi
 
 
 def say(text):
-    print("sources: " + text, flush=True)
+    put("sources: " + text)
 
 
 def version(tarball):
@@ -150,7 +150,7 @@ def main():
     except SetupError as error:
         sys.exit("sources: %s" % error)
     for package in options.packages:
-        print("%s: %s" % (package, found.get(package, "none")))
+        put("%s: %s" % (package, found.get(package, "none")))
     return 0 if len(found) == len(options.packages) else 1
 
 

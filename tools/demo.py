@@ -34,6 +34,7 @@ import urllib.parse
 
 import get_micropython
 import setup_env
+from commands import put
 
 ROOT = setup_env.ROOT
 PARTS = ROOT / "tools" / "demo"
@@ -82,13 +83,17 @@ class Stopped(Exception):
 BOLD, RED, GREEN, YELLOW, CYAN, DIM = "1", "31", "32", "33", "36", "2"
 
 
+class Unseen(Exception):
+    """Nobody sees the show, as in `demo.py | head`, or the disk behind `>` is full."""
+
+
 class Screen:
     """Prints aligned lines: elapsed seconds, who, what."""
 
     def __init__(self):
         self._began = time.monotonic()
         is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        self._has_colors = sys.stdout.isatty() and not is_plain
+        self._has_colors = bool(sys.stdout and sys.stdout.isatty()) and not is_plain
         self._colors = {}
 
     def paint(self, text, color):
@@ -98,13 +103,17 @@ class Screen:
         self._colors[who] = color
 
     def heading(self, text):
-        print("\n" + self.paint(text, BOLD), flush=True)
+        self.tell("\n" + self.paint(text, BOLD))
 
     def say(self, who, what, at=None, color=None):
         elapsed_s = (time.monotonic() if at is None else at) - self._began
         stamp = self.paint("%5.2f s" % elapsed_s, DIM)
         who = self.paint("%-18s" % who, self._colors.get(who))
-        print("%s  %s  %s" % (stamp, who, self.paint(what, color)), flush=True)
+        self.tell("%s  %s  %s" % (stamp, who, self.paint(what, color)))
+
+    def tell(self, text):
+        if not put(text):
+            raise Unseen
 
 
 def count(number, noun):
@@ -681,9 +690,9 @@ def give_show(options):
     first, second = commands
     screen.set_color(first, CYAN)
     screen.set_color(second, GREEN)
-    print(textwrap.fill(INTRODUCTION.format(first=first, second=second).strip(), 98))
+    screen.tell(textwrap.fill(INTRODUCTION.format(first=first, second=second).strip(), 98))
     if note:
-        print(screen.paint(note, BOLD))
+        screen.tell(screen.paint(note, BOLD))
     show = None
     handle_signals(stop_show)
     try:
@@ -691,31 +700,29 @@ def give_show(options):
         show.run()
     except DemoError as error:
         for name, text in show.outputs() if show else ():
-            print("\n--- the last that %s printed ---\n%s" % (name, text))
-        print(screen.paint("\ndemo: failed: %s" % error, RED), flush=True)
+            put("\n--- the last that %s printed ---\n%s" % (name, text))
+        put(screen.paint("\ndemo: failed: %s" % error, RED))
         return 1
     finally:
         handle_signals(signal.SIG_IGN)
         if show:
             show.close()
     if note:
-        print(screen.paint(note, BOLD))
-    print(screen.paint("demo: ok", GREEN), flush=True)
+        screen.tell(screen.paint(note, BOLD))
+    screen.tell(screen.paint("demo: ok", GREEN))
     return 0
 
 
 def main():
     options = parse_arguments()
-    sys.stdout.reconfigure(errors="replace")  # for terminals without the degree sign
     handle_signals(stop_set_up)
     try:
         setup_env.reexec_in_venv("requirements-demo.txt")
         return give_show(options)
     except Stopped as stopped:
-        print("\ndemo: stopped by %s; everything is ended" % stopped, flush=True)
+        put("\ndemo: stopped by %s; everything is ended" % stopped)
         return stopped.status
-    except BrokenPipeError:  # as in `demo.py | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Unseen:
         return 1
 
 

@@ -426,23 +426,23 @@ def main():
     signal.signal(signal.SIGTERM, end)
     try:
         with Board(firmware, flash=options.flash, has_port=True) as board:
-            print("board: %s, at %s" % (get_lwip_board.describe(options.suite), board.port))
+            commands.put("board: %s, at %s" % (get_lwip_board.describe(options.suite), board.port))
             quoted = shlex.quote(str(mpremote))
             texts = commands.said(COMMANDS).format(port=board.port, mpremote=quoted)
-            print("try, from another terminal:\n" + texts)
-            print("any Wi-Fi and password will do in its secrets.py")
-            print("this machine's 127.0.0.1 is %s there; Ctrl-C ends it" % HOST, flush=True)
+            commands.put("try, from another terminal:\n" + texts)
+            commands.put("any Wi-Fi and password will do in its secrets.py")
+            commands.put("this machine's 127.0.0.1 is %s there; Ctrl-C ends it" % HOST)
             while board.is_on():
                 board.watch(0.2)
                 if ended:
                     raise KeyboardInterrupt
-            print("board: QEMU has ended: " + board.log())
+            commands.put("board: QEMU has ended: " + board.log())
             return 1
     except BoardError as error:
-        print("board: failed: %s" % error)
+        commands.put("board: failed: %s" % error)
         return 1
     except KeyboardInterrupt:
-        print("board: off")
+        commands.put("board: off")
         return 0
 
 

@@ -29,7 +29,7 @@ import tempfile
 import debian_sources
 import get_micropython
 import setup_env
-from commands import exit_with
+from commands import exit_with, put
 from setup_env import ROOT, SHORT_TIMEOUT_S, SetupError, one_at_a_time, run
 
 CACHE = setup_env.CACHE / "esp32-sockets"
@@ -48,7 +48,7 @@ BUILD_TIMEOUT_S = 1200
 
 
 def say(text):
-    print("esp32-sockets: " + text, flush=True)
+    put("esp32-sockets: " + text)
 
 
 def variant_stamp():
@@ -160,9 +160,9 @@ def main():
     options = parser.parse_args()
     command = find() if options.check else ensure()
     if command:
-        print("ESP32 sockets: %s (%s)" % (shlex.join(command), version(command)))
+        put("ESP32 sockets: %s (%s)" % (shlex.join(command), version(command)))
     elif options.check:
-        print("ESP32 sockets: none")
+        put("ESP32 sockets: none")
     return 0 if command else 1
 
 

@@ -26,7 +26,7 @@ import tempfile
 
 import debian_sources
 import setup_env
-from commands import exit_with
+from commands import exit_with, put
 from setup_env import ROOT, SHORT_TIMEOUT_S, SetupError, one_at_a_time, run
 
 CACHE = setup_env.CACHE / "lwip-board"
@@ -48,7 +48,7 @@ BUILD_TIMEOUT_S = 900  # half a minute on two processors
 
 
 def say(text):
-    print("lwip board: " + text, flush=True)
+    put("lwip board: " + text)
 
 
 # ---------------------------------------------------------------------------
@@ -207,9 +207,9 @@ def main():
     options = parser.parse_args()
     found = find(options.suite) if options.check else ensure(options.suite)
     if found:
-        print("%s (%s)" % (found, describe(options.suite)))
+        put("%s (%s)" % (found, describe(options.suite)))
     elif options.check:
-        print("none")
+        put("none")
     return 0 if found else 1
 
 

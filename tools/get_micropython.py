@@ -32,7 +32,7 @@ import subprocess
 import tempfile
 
 import setup_env
-from commands import exit_with
+from commands import exit_with, put
 from setup_env import SHORT_TIMEOUT_S, SetupError, one_at_a_time, run
 
 CACHE = setup_env.CACHE / "micropython"
@@ -115,7 +115,7 @@ exec "$here/{loader}" --library-path "{library_path}" "$here/usr/bin/micropython
 
 
 def say(text):
-    print("micropython: " + text, flush=True)
+    put("micropython: " + text)
 
 
 # ---------------------------------------------------------------------------
@@ -363,11 +363,11 @@ def main():
     for bits in [options.bits] if options.bits else BITS:
         command = (find if options.check else ensure)(bits, options.release)
         if command:
-            print("%d-bit: %s (%s)" % (bits, shlex.join(command), version(command)))
+            put("%d-bit: %s (%s)" % (bits, shlex.join(command), version(command)))
         else:
             lacking += 1
             if options.check:
-                print("%d-bit: none" % bits)
+                put("%d-bit: none" % bits)
     return 1 if lacking else 0
 
 

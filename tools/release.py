@@ -43,7 +43,7 @@ import tempfile
 import build
 import outputs
 import setup_env
-from commands import exit_with
+from commands import exit_with, put
 
 ROOT = setup_env.ROOT
 CHANGELOG = ROOT / "CHANGELOG.md"
@@ -364,12 +364,12 @@ def main(arguments=None):
     try:
         names = make(options.out, options.tag)
     except (ReleaseError, build.BuildError, setup_env.SetupError, OSError) as error:
-        print("release: failed: %s" % error, file=sys.stderr)
+        put("release: failed: %s" % error, file=sys.stderr)
         return 1
     for name in names:
         if not name.startswith("mip/"):
-            print("%10s  %s" % ("{:,}".format((options.out / name).stat().st_size), name))
-    print(
+            put("%10s  %s" % ("{:,}".format((options.out / name).stat().st_size), name))
+    put(
         "%s: %d files, %d of them in mip/"
         % (options.out, len(names), sum(name.startswith("mip/") for name in names))
     )

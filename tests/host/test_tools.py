@@ -293,6 +293,44 @@ def test_ctrl_c_ends_a_set_up_in_one_line(monkeypatch, capsys):
     assert setup_env.main() == 130 and capsys.readouterr().err == "setup: stopped\n"
 
 
+@pytest.mark.parametrize("stdout", ["/dev/full", "a closed pipe"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("get_micropython.py", "--check"),
+        ("get_lwip_board.py", "--check"),
+        ("get_esp32_sockets.py", "--check"),
+        ("debian_sources.py", "--check", "sid", "micropython"),
+        ("build_firmware.py", "--board", "ESP32_GENERIC", "--micropython", "none"),
+        ("demo.py", "--broker", "mqtt://127.0.0.1:9"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_tool_does_without_a_screen(words, stdout, tmp_path):
+    """A traceback, or Python's own status 120, where the disk is full or `| head` has ended."""
+    if stdout == "a closed pipe":
+        other, fd = os.pipe()
+        os.close(other)
+    elif os.path.exists(stdout):
+        fd = os.open(stdout, os.O_WRONLY)
+    else:
+        pytest.skip("no " + stdout)
+    with os.fdopen(fd, "w") as file:
+        ran = subprocess.run(
+            [sys.executable, str(ROOT / "tools" / words[0]), *words[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.PIPE,
+            timeout=100,
+            cwd=tmp_path,
+            text=True,
+        )
+    told = [line for line in ran.stderr.splitlines() if not line.startswith("setup: ")]
+    assert ran.returncode in (0, 1) and "Traceback" not in ran.stderr, ran
+    full = "what is printed can't be written: No space left on device"
+    assert told == ([full] if stdout == "/dev/full" else []), told
+
+
 @pytest.mark.parametrize(
     "tool",
     "build build_firmware build_pages check_types debian_sources emulated_board get_esp32_sockets "

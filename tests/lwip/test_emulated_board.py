@@ -132,6 +132,15 @@ def test_a_file_that_is_no_board_s_flash_is_left_alone(tmp_path):
     assert program.read_text() == "print('mine')\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_where_nothing_can_be_printed_it_does_its_work_and_says_why(firmware, tmp_path):
+    tool = [sys.executable, emulated_board.__file__, "--flash", str(tmp_path)]
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(tool, stdout=full, stderr=subprocess.PIPE, text=True, timeout=WAIT_S)
+    told = "what is printed can't be written: No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (1, told)
+
+
 def test_modules_in_a_romfs_are_found(make_board, tmp_path, compile_mpy):
     (tmp_path / "in_rom.py").write_text("answer = 42\n")
     compile_mpy(tmp_path / "in_rom.py", tmp_path / "in_rom.mpy")
