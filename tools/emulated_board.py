@@ -93,7 +93,7 @@ def open_flash(path):
         raise BoardError("another board has %s: name another file" % path) from None
     except OSError as error:
         raise BoardError("can't write %s: %s" % (path, error.strerror)) from error
-    if file.tell() not in (0, PSRAM_BYTES):
+    if not os.path.isfile(path) or file.tell() not in (0, PSRAM_BYTES):
         raise BoardError("%s has not the files of an emulated board: name another file" % path)
     return file
 
@@ -103,8 +103,8 @@ class Board:
 
     Args:
         firmware: Path; None: the one that get_lwip_board.find() finds.
-        flash: Path of a file for its file system, made if it lacks: 16 MiB, mostly holes. None:
-            a blank one, which nobody keeps.
+        flash: Path of a file for its file system, made if it lacks: 16 MiB. None: a blank one,
+            which nobody keeps.
         romfs: Path of an image for its ROMFS.
         clock: "real", "steady" or "jump", see CLOCKS.
         has_port: True: `port` is the name of a serial port for other programs, and run() and the
@@ -165,10 +165,15 @@ class Board:
         image = pathlib.Path(romfs).read_bytes() if romfs else b""
         if len(image) > MAILBOX:
             raise BoardError("%s has more than %d bytes" % (romfs, MAILBOX))
-        path.touch()
-        with open(path, "r+b") as file:
-            file.truncate(PSRAM_BYTES)
-            self._memory = mmap.mmap(file.fileno(), PSRAM_BYTES)
+        try:
+            path.touch()
+            with open(path, "r+b") as file:
+                # No holes: where the disk is full, who writes into one gets SIGBUS, and so QEMU.
+                os.posix_fallocate(file.fileno(), 0, PSRAM_BYTES)
+                self._memory = mmap.mmap(file.fileno(), PSRAM_BYTES)
+        except OSError as error:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise BoardError("can't write %s: %s" % (path, error.strerror)) from error
         self._memory[: max(len(image), 4)] = image or bytes(4)  # no old one
         self._set_seed()
         self.set_clock()
@@ -438,7 +443,7 @@ def main():
                     raise KeyboardInterrupt
             commands.put("board: QEMU has ended: " + board.log())
             return 1
-    except BoardError as error:
+    except (BoardError, OSError) as error:
         commands.put("board: failed: %s" % error)
         return 1
     except KeyboardInterrupt:

@@ -112,6 +112,22 @@ def test_a_flash_is_its_owner_s_alone(make_board, tmp_path):
     assert flash.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_board_has_the_room_for_its_files_from_the_start(make_board, monkeypatch, tmp_path):
+    """Both this program and QEMU ended with SIGBUS, where the disk became full under them."""
+    make_board(flash=tmp_path / "flash")
+    assert (tmp_path / "flash").stat().st_blocks * 512 >= emulated_board.PSRAM_BYTES
+
+    def fill_up(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(emulated_board.os, "posix_fallocate", fill_up)
+    monkeypatch.setattr(emulated_board.tempfile, "tempdir", str(tmp_path))
+    for flash in (tmp_path / "other", None):
+        with pytest.raises(BoardError, match="can't write .*: No space left on device"):
+            make_board(flash=flash)
+    assert not list(tmp_path.glob("mqttpipe-board-*"))
+
+
 def test_a_flash_is_of_one_board_at_a_time(make_board, tmp_path):
     first = make_board(flash=tmp_path / "flash")
     with pytest.raises(BoardError, match="another board has"):
@@ -124,7 +140,7 @@ def test_a_flash_is_of_one_board_at_a_time(make_board, tmp_path):
 def test_a_file_that_is_no_board_s_flash_is_left_alone(tmp_path):
     program = tmp_path / "main.py"
     program.write_text("print('mine')\n")
-    for path in (program, tmp_path, tmp_path / "no" / "flash"):
+    for path in (program, tmp_path, tmp_path / "no" / "flash", "/dev/null"):
         tool = [sys.executable, emulated_board.__file__, "--flash", str(path)]
         ran = subprocess.run(tool, stdout=subprocess.PIPE, text=True, timeout=WAIT_S)
         assert ran.returncode == 1
