@@ -1510,6 +1510,8 @@ def doctor_code(facts, options, certificates=None):
     """
     path = options.secrets or SECRETS
     given = certificates.given if certificates else {}
+    if options.secrets is not None:
+        read_secrets(path)  # else a misspelled name would find all well
     if "secrets.py" in facts.files or not path.exists():
         if given:
             say("  --doctor looks at what is on the board: the certificates given are not tried")

@@ -1031,6 +1031,16 @@ def test_the_doctor_tells_of_a_blank_board_without_secrets_here(
     assert "NOT OK board: secrets is not on it: deploy first" in printed
 
 
+def test_the_doctor_tells_of_secrets_that_are_named_and_not_there(
+    virtual_board, broker, ready, run_deploy, tmp_path
+):
+    """It looked at what is on the board, and found all well."""
+    for board in (plug_in(virtual_board(), broker), ready()):
+        printed = run_deploy(board, "--doctor", "--secrets", tmp_path / "misspelled.py", status=1)
+        reason = "can't read %s: No such file or directory" % (tmp_path / "misspelled.py")
+        assert failure(printed) == reason
+
+
 def test_the_doctor_finds_what_is_wrong_with_secrets_on_a_blank_board(
     virtual_board, board_kind, broker, run_deploy, secrets
 ):
@@ -1047,6 +1057,9 @@ def test_the_doctor_finds_what_is_wrong_with_secrets_on_a_blank_board(
     assert "ok     broker: accepted us" in printed, "the second network is tried"
     assert "NOT OK broker: DNS: no address for the name nowhere.example" in look(
         SERVER_ADDRESS, "nowhere.example"
+    )
+    assert "NOT OK broker: DNS: nas.local can be found by mqttpipe only: deploy" in look(
+        SERVER_ADDRESS, "nas.local"
     )
     printed = look("COUNTRY = None", "COUNTRY = 1 / 0")
     assert "NOT OK secrets.py: it can not be run: ZeroDivisionError" in printed

@@ -245,7 +245,7 @@ def talk(sock, stage, packet):
 
 
 def look_at_broker(uri, secrets, told):
-    """Report how far the way to a server goes; return whether it has accepted us.
+    """Go the way to a server; report that it has accepted us, or raise Failed.
 
     Args:
         told: which server it is, if there are several.
@@ -267,8 +267,9 @@ def look_at_broker(uri, secrets, told):
         found = ()
     if not found:
         if host.endswith(".local"):
-            print("  DNS: %s can be found by mqttpipe only: deploy, then --doctor again" % host)
-            return False
+            raise Failed(
+                "DNS: %s can be found by mqttpipe only: deploy, then --doctor again" % host
+            )
         raise Failed("DNS: no address for the name %s" % host)
     if host != found[0][4][0]:
         print("+ DNS: %s was found in %d ms" % (host, ticks_diff(ticks_ms(), began_ms)))
@@ -299,7 +300,6 @@ def look_at_broker(uri, secrets, told):
         words = REFUSALS[code] if code < len(REFUSALS) else "reserved"
         raise Failed("CONNACK: return code %d, %s" % (code, words))
     print("+ broker: accepted us in %d ms%s" % (ticks_diff(ticks_ms(), began_ms), told))
-    return True
 
 
 def main():
@@ -325,8 +325,8 @@ def main():
     for uri in uris if is_up else ():
         told = ", %s port %d" % parse_uri(uri)[:2] if len(uris) > 1 else ""
         try:
-            if look_at_broker(uri, secrets, told):
-                mark = " "  # one of several is enough: the program goes on to it by itself
+            look_at_broker(uri, secrets, told)
+            mark = " "  # one of several is enough: the program goes on to it by itself
         except Failed as error:
             reason = str(error)
             reasons.append(reason if told in reason else reason + told)
