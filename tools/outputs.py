@@ -30,10 +30,25 @@ def positive_int(text):
     raise argparse.ArgumentTypeError("%r: must be a whole number above 0" % text)
 
 
+def is_there(path):
+    """Tell whether something is there; raise OSError if that can't be known.
+
+    Path.exists() may do the latter, or may not, by the version of Python.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def new_file(text):
     path = pathlib.Path(text)
-    is_writable = not path.exists() or os.access(path, os.W_OK)
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK) or not is_writable:
+    try:
+        is_writable = not is_there(path) or not path.is_dir() and os.access(path, os.W_OK)
+    except OSError:
+        is_writable = False
+    if not is_writable or not os.access(path.parent, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError("%s: no file can be written there" % text)
     return path
 
@@ -41,8 +56,12 @@ def new_file(text):
 def new_folder(text):
     """A folder that is there, or can be made in one that is."""
     path = pathlib.Path(text)
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    try:
+        there = next(folder for folder in (path, *path.absolute().parents) if is_there(folder))
+        is_writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError:
+        is_writable = False
+    if not is_writable:
         raise argparse.ArgumentTypeError("%s: nothing can be written there" % text)
     return path
 

@@ -46,6 +46,22 @@ def test_a_folder_may_have_to_be_made_but_not_in_a_file(tmp_path, monkeypatch):
             outputs.new_folder(text)
 
 
+def test_what_can_not_be_looked_at_is_refused(tmp_path, monkeypatch):
+    """As in a folder of another's. Until Python 3.13 Path.exists() raised what it was told."""
+    long = str(tmp_path / ("x" * 300))
+    for kind in (outputs.new_file, outputs.new_folder):
+        with pytest.raises(argparse.ArgumentTypeError):
+            kind(long)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(outputs.os, "stat", refuse)
+    for kind in (outputs.new_file, outputs.new_folder):
+        with pytest.raises(argparse.ArgumentTypeError):
+            kind(str(tmp_path / "x"))
+
+
 def test_a_file_that_can_not_be_written_whole_stays_as_it_was(tmp_path, monkeypatch):
     file = tmp_path / "x.json"
     file.write_text("before")
