@@ -535,14 +535,17 @@ def cross_compile(name, text, opt=DEFAULT_OPT):
         source = pathlib.Path(folder) / name
         target = source.with_suffix(".mpy")
         source.write_text(text, encoding="utf-8")
-        ran = subprocess.run(
-            [*command, "-o", str(target), str(source)],
-            cwd=folder,  # else a module of the user's might stand before Python's own
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=COMPILE_TIMEOUT_S,
-            text=True,
-        )
+        try:
+            ran = subprocess.run(
+                [*command, "-o", str(target), str(source)],
+                cwd=folder,  # else a module of the user's might stand before Python's own
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=COMPILE_TIMEOUT_S,
+                text=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise BuildError("mpy-cross did not end within %d s" % COMPILE_TIMEOUT_S) from None
         if ran.returncode == 0 and target.exists():
             return target.read_bytes()
     words = (ran.stdout.strip().splitlines() or ["it printed nothing"])[-1]
@@ -797,6 +800,17 @@ def costs_of(name, everything, whole, other):
     return [None if a is None else a - b for a, b in zip(whole, other)]
 
 
+@contextlib.contextmanager
+def told_by(vm):
+    """Make of what a VM can't measure a BuildError that names it."""
+    import vm_memory
+
+    try:
+        yield
+    except vm_memory.MemoryProbeError as error:
+        raise BuildError("%s, %s" % (vm.version, error)) from error
+
+
 def list_costs(text, switches):
     """Print each switch with its profile, its cost and its meaning; then the profiles."""
     import vm_memory
@@ -809,7 +823,8 @@ def list_costs(text, switches):
             return len(mpy), None
         with tempfile.TemporaryDirectory(prefix="mqttpipe-build-") as folder:
             (pathlib.Path(folder) / "mqttpipe.mpy").write_bytes(mpy)
-            ram = vm.ram(folder)
+            with told_by(vm):
+                ram = vm.ram(folder)
         return len(mpy), ram.import_bytes + ram.client_bytes
 
     everything = parts_of(WHOLE, switches)
@@ -841,10 +856,8 @@ def print_smallest_heap(folder):
     if not vm:
         put("smallest heap: not measured, it needs: python3 tools/get_micropython.py --bits 32")
         return
-    try:
+    with told_by(vm):
         heap_kib = vm.smallest_heap_kib(folder)
-    except vm_memory.MemoryProbeError as error:
-        raise BuildError("%s, %s" % (vm.version, error)) from error
     put("can be imported in a heap of %d KiB (%s, 32-bit)" % (heap_kib, vm.version))
 
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tokenize
+import types
 from pathlib import Path
 
 import pytest
@@ -719,6 +720,23 @@ def test_the_list_explains_each_switch_and_has_figures(get_interpreter, capsys):
     assert sums[1] > sums[0], output
     for profile in build.PROFILES:
         assert re.search(r"^  %s .* [\d,]{6,} +[\d,]{6,}$" % profile, output, re.M), output
+
+
+@pytest.mark.parametrize("words", [("--list",), ("--source",)])
+def test_a_vm_that_can_not_measure_is_told(words, monkeypatch, capsys, tmp_path):
+    def fail(*_):
+        raise vm_memory.MemoryProbeError("the client can't be imported: MemoryError")
+
+    vm = types.SimpleNamespace(version="MicroPython v1.2.3", ram=fail, smallest_heap_kib=fail)
+    monkeypatch.setattr(vm_memory, "find", lambda: vm)
+    error = error_of(capsys, *words, "--out", tmp_path)
+    assert error == "build: MicroPython v1.2.3, the client can't be imported: MemoryError\n"
+
+
+def test_a_mpy_cross_that_does_not_end_is_told(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(build, "COMPILE_TIMEOUT_S", 0)
+    error = error_of(capsys, "--profile", "tiny", "--out", tmp_path)
+    assert error == "build: mpy-cross did not end within 0 s\n"
 
 
 def test_the_list_does_without_the_vm(monkeypatch, capsys):
