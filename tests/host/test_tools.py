@@ -308,6 +308,8 @@ def test_ctrl_c_ends_a_set_up_in_one_line(monkeypatch, capsys):
 )
 def test_a_tool_does_without_a_screen(words, stdout, tmp_path):
     """A traceback, or Python's own status 120, where the disk is full or `| head` has ended."""
+    if words[0] == "demo.py":
+        setup_env.find_python("requirements-demo.txt")  # it may have to be set up
     if stdout == "a closed pipe":
         other, fd = os.pipe()
         os.close(other)
