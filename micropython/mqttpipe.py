@@ -314,6 +314,7 @@ _FAILED = const(0x80)  # and all above it
 _MALFORMED = const(0x81)
 _PROTOCOL_ERROR = const(0x82)
 _CLIENT_ERROR = const(0x83)  # implementation specific
+_ID_IN_USE = const(0x91)
 _ID_NOT_FOUND = const(0x92)
 _RECEIVE_MAXIMUM_EXCEEDED = const(0x93)
 _ALIAS_INVALID = const(0x94)
@@ -1742,7 +1743,7 @@ class Pipe(IOBase):
             if self.payloads[at] is None:  # Ctrl-C interrupted free() or _sending()
                 self.firsts[at] = 0
             elif first & _QOS_MASK:
-                self.firsts[at] = first & ~_FLYING
+                self.firsts[at] = first & ~(_FLYING | _DUP)
                 if first & _MUTE and not (_QOS2 and first & 0x04):
                     self.free(at)  # QoS 1: no PUBACK can come on another connection
             at = self.after[at]
@@ -4293,25 +4294,35 @@ class _Receiving(_Serving):
             if _OFFLINE and not pipe._acquire(False):
                 return None
             error = None
+            is_there = False
             try:
                 at = pipe.find_id(packet_id)
                 first = pipe.firsts[at] if at >= 0 else 0
-                if not first & _RELEASED and first & (0x02 if kind == _PUBACK else 0x04):
+                if first & _RELEASED or not first & (0x02 if kind == _PUBACK else 0x04):
+                    if _STATS:
+                        self._count(_N_IGNORED)
+                elif code == _ID_IN_USE and kind != _PUBACK and first & _DUP:
+                    is_there = True  # EMQX has it from an earlier connection
+                else:
                     error = _refusal(
                         "message %d to %r" % (pipe.tokens[at], pipe.topics[at]), code, properties
                     )
                     error.token = pipe.tokens[at]
+                    alias = self._aliases.pop(pipe.topics[at], None)
+                    if alias:  # the server may not have taken it in
+                        self._alias_topics[alias[-1]] = None
+                        pipe.has_chores = True  # see _sending()
                     if first & _FLYING:
                         self._flying -= 1
                     if not pipe.free(at):
                         error = None
                     elif _OFFLINE:
                         pipe.dropped.append(error.token)
-                elif _STATS:
-                    self._count(_N_IGNORED)
             finally:
                 if _OFFLINE:
                     pipe.release_lock(False)
+            if is_there:
+                return self._on_ack(kind, packet_id)
             if error:
                 pipe.has_chores = pipe.is_signalled = True
                 self._report(error)
@@ -4520,6 +4531,8 @@ class _Sending(_Receiving):
                         _ASYNCIO and self._full and self._is_held
                     )
                 if is_rare:
+                    if _MQTT5:
+                        last_topic = None  # its alias may be forgotten
                     free(not outbox.pending)  # what _ping_meanwhile() has sent
                     if self._failed is not None:
                         raise self._failed
@@ -4722,7 +4735,7 @@ class _Sending(_Receiving):
                                     self._give_alias(topics[at])
                             if packet_id:
                                 self._flying += 1
-                                firsts[at] |= _SENT | _FLYING | _COUNTED
+                                firsts[at] |= first & _DUP | _SENT | _FLYING | _COUNTED
                                 if _STATS:
                                     self._count(_N_AGAIN if first & _COUNTED else _N_SENT)
                         at = after[at]

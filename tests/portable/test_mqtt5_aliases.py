@@ -268,3 +268,25 @@ def test_a_large_message_whose_properties_are_not_kept_or_wrong_takes_all_aliase
         assert bench.client.is_online()
         error, _ = refused(bench, b"\x30\x07\x00\x00\x03\x23\x00\x02x")
         assert error.reason_code == 0x82, more
+
+
+def test_a_refused_message_leaves_no_alias_to_the_next():
+    """A server over its quota may not have taken the alias in."""
+    for qos, refusal in ((1, b"\x40\x03\x00\x01\x97"), (2, b"\x50\x03\x00\x01\x97")):
+        bench = online(b"\x22\x00\x02")
+        client = bench.client
+        for payload in "xy":
+            client.publish("topic", payload, qos)
+            bench.steps()
+        wire = bench.server.received()
+        assert wire.count(b"\x00\x05topic") == 1 and wire.count(b"\x03\x23\x00\x01") == 2
+        bench.exchange(refusal)
+        for payload in "zz":
+            client.publish("topic", payload, qos)
+            bench.steps()
+        wire = bench.server.received()
+        assert wire.count(b"\x00\x05topic") == 1 and wire.count(b"\x03\x23\x00\x02") == 2, wire
+        for topic_name in ("other", "others", "topic"):  # 1 and 2 go to others, and come back
+            client.publish(topic_name, "")
+            bench.steps()
+        assert bench.server.received().count(b"\x23\x00\x01") == 2

@@ -458,3 +458,30 @@ def test_the_largest_message_of_each_kind_is_found_to_the_byte():
                     wire = bench.server.received()
                     # An alias is given only where it fits.
                     assert 77 <= len(wire) <= 80 and wire[1] == len(wire) - 2, (len(wire), qos)
+
+
+def test_a_server_that_has_a_message_that_is_sent_again_goes_on_with_it():
+    """EMQX says so with 0x91, packet identifier in use."""
+    needs("qos2", "offline")
+    for is_again in (True, False):
+        bench = online(clean_session=False, session_expiry_s=60)
+        bench.client.on_dropped = lambda client, token, b=bench: b.events.append(("drop", token))
+        bench.client.publish("t", "x", 2)
+        bench.steps()
+        if is_again:
+            lose(bench)
+            assert bench.exchange(CONNACK_SESSION) == b"\x3c\x07\x00\x01t\x00\x01\x00x"
+        bench.take_events()
+        bench.server.received()
+        wire = bench.exchange(b"\x50\x03\x00\x01\x91")
+        assert wire == (b"\x62\x02\x00\x01" if is_again else b""), (is_again, wire)
+        bench.exchange(b"\x70\x02\x00\x01")
+        ends = [event for event in bench.take_events() if event[0] != "error"]
+        assert ends == [("published" if is_again else "drop", 1)]
+    bench = online(clean_session=False, session_expiry_s=60)
+    bench.client.publish("t", "x", 2)
+    bench.steps()
+    lose(bench)
+    bench.exchange(connack())  # a new session: it has nothing of it
+    bench.take_events()
+    assert bench.exchange(b"\x50\x03\x00\x01\x91") == b""
