@@ -399,7 +399,8 @@ _SEGMENT_BYTES = const(400)  # half of one: when packets are lost, the memory li
 _SEGMENTS_LARGE = const(6)
 _SEGMENTS_PING = const(13)
 _SEGMENTS_MAX = const(16)
-_RESETS = const((103, 104))  # ECONNABORTED, ECONNRESET: lwIP has dropped the connection
+# ECONNABORTED, ECONNRESET, as mbedTLS negates them: lwIP has dropped the connection.
+_RESETS = const((103, 104, -103, -104))
 _RESET_MS = const(300)  # the least time to wait for a reset
 
 # One step() does a bounded amount of work: neither a flood from the server nor a callback that
@@ -4650,7 +4651,7 @@ class _Sending(_Receiving):
                     if _OFFLINE:
                         pipe.is_looking = False
                     limit += pending - room
-                    if is_lwip:  # as _write_to_lwip() does
+                    if is_lwip:  # as _write_to_lwip() does; this write has two segments at most
                         self._unproven += 1 + (limit >= _SEGMENT_BYTES)
                     count = write(buf, 0, limit) or 0
                     if count == limit:
@@ -5077,6 +5078,8 @@ class _Closing(_Sending):
             self._free_ms = ticks_add(ticks_ms(), _linger_ms)
         elif error and self._unproven > 1:
             reason = error.args[0] if error.args else None
+            if _MQTT5 and isinstance(error, Refused):  # it has said why
+                reason = _SERVER_CLOSED
             if reason == _SERVER_CLOSED and self._socket is not None and not (_TLS and self._raw):
                 try:
                     self._socket.write(_PINGREQ_PACKET, 0, 2)
@@ -5132,6 +5135,8 @@ class _Closing(_Sending):
         else:
             self.state = _DOWN
             self._pause_end_ms = None
+            if self._dying is not None:
+                self._bury()
         if _MQTT5 and self._server is self._referred and (error is None or not self._is_wanted):
             # The next life begins at a server of ours, also after disconnect() at the referred.
             self._server = self._servers[self._turn] if _FAILOVER else self._home
@@ -5164,12 +5169,12 @@ class _Closing(_Sending):
     # lwIP: close the socket that the server had closed. If no reset has come, wait for its memory.
     def _bury(self):
         sock = self._dying
-        self._free_ms = ticks_add(self._now_ms, _linger_ms)
+        is_free = False
         try:
             sock.readinto(self._decoder.buf, 1)
         except Exception as error:
-            if isinstance(error, OSError):
-                self._free_ms = self._now_ms
+            is_free = isinstance(error, OSError)
+        self._free_ms = ticks_add(ticks_ms(), 0 if is_free else _linger_ms)
         try:
             self._dying = sock.close()  # None
         except Exception:

@@ -87,7 +87,6 @@ class Interpreter:
     def __init__(self, name, command, version):
         self.name = name
         self.command = command
-        self.program = next(word for word in command if "/" in word)
         self.version = version
 
 
@@ -203,7 +202,7 @@ def pytest_report_header(config):
             continue
         interpreter = find_interpreter(name)
         if interpreter:
-            lines.append("%s: %s, %s" % (name, interpreter.version, interpreter.program))
+            lines.append("%s: %s, %s" % (name, interpreter.version, interpreter.command[-1]))
         else:
             lines.append("%s: NOT FOUND, its tests will fail" % name)
     if not config.getoption("--no-lwip"):

@@ -172,6 +172,34 @@ def test_a_server_that_closes_and_sends_no_reset_leaves_its_memory_taken(bench):
 
 
 @on_lwip
+def test_no_socket_is_left_behind_disconnect(bench):
+    server = closed_by_the_server(bench)
+    bench.client.disconnect()
+    assert bench.client.wait_offline(1_000)
+    assert server.is_closed
+
+
+def test_a_server_of_mqtt_5_that_says_why_it_closes_is_asked_as_well():
+    needs("mqtt5")
+
+    def test(bench):
+        publish_each_step(bench.client, 2)
+        bench.server.received()
+        bench.server.send(b"\xe0\x01\x8b")
+        bench.steps()
+        assert bench.server.received() == PINGREQ and not bench.server.is_closed
+        bench.clock.advance(1_000)
+        assert is_attempted_after(bench, 10_500)
+
+    before = mqttpipe._linger_ms
+    mqttpipe._linger_ms = 10_500
+    try:
+        test(Bench(protocol=5, pipe_slots=100).go_online(b"\x20\x03\x00\x00\x00"))
+    finally:
+        mqttpipe._linger_ms = before
+
+
+@on_lwip
 def test_the_next_of_several_servers_waits_for_the_reset(bench):
     needs("failover")
     bench = Bench(uri=["mqtt://192.0.2.1", "mqtt://192.0.2.2"], pipe_slots=100).go_online()
@@ -181,7 +209,7 @@ def test_the_next_of_several_servers_waits_for_the_reset(bench):
 
 @on_lwip
 def test_a_network_that_is_gone_leaves_the_memory_taken_and_a_reset_frees_it(bench):
-    for errno, wait_ms in ((EHOSTUNREACH, 10_500), (ECONNRESET, 0)):
+    for errno, wait_ms in ((EHOSTUNREACH, 10_500), (ECONNRESET, 0), (-ECONNRESET, 0)):
         publish_each_step(bench.client, 2)
         bench.server.error = errno
         bench.steps()
