@@ -53,8 +53,8 @@ PARTS_OF = {
     "CPython as unix": re.compile(r"(?!)"),
 }
 
-# About what an ESP32 without PSRAM leaves to a program, 8 KiB for the tests, which are large, and 4
-# for the names that this build keeps. test_build.py runs them with the build that is shipped.
+# About what an ESP32 without PSRAM leaves to a program, 8 KiB for the tests, which are large, and
+# 4 for the names that this build keeps. test_build.py runs them with the build that is shipped.
 BOARD_HEAP = "108k"
 # MQTT 5.0 is a part that a board has room for, or leaves out: there these tests are run.
 MQTT5_HEAP = "144k"
